@@ -1,0 +1,264 @@
+"""Label maps: which number a network uses for which class, and the official tables of COCO and Cityscapes."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+IGNORE = 255  # a mask's value for pixels that no class owns
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: the network's number (`slot`), its name, and the number the files on disk use (`source_id`)."""
+
+    slot: int
+    name: str
+    source_id: int
+    category: str | None = None
+    color: tuple[int, int, int] | None = None  # RGB
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes of a dataset.
+
+    Detection counts foreground only: slot 0 is background, `num_classes` is the highest slot (K = num_classes + 1).
+    Segmentation counts every class, from slot 0. There may be holes: COCO's ids leave out ten numbers.
+    """
+
+    labels: tuple[Label, ...]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        for field in ("slot", "source_id"):
+            values = [getattr(label, field) for label in self.labels]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"a label map needs each {field} once, but these occur twice: {twice}")
+        wrong = [label for label in self.labels if not 0 <= label.slot <= self.num_classes]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} does not fit into {self.num_classes} classes: slots go from 0 to the number of classes"
+            )
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The name of every slot that has one."""
+        return {label.slot: label.name for label in self.labels}
+
+    @cached_property
+    def source_ids(self) -> dict[int, int]:
+        """The number on disk (COCO's category id, Cityscapes' labelId) of every slot."""
+        return {label.slot: label.source_id for label in self.labels}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for a checkpoint."""
+        return {"num_classes": self.num_classes, "labels": [asdict(label) for label in self.labels]}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "LabelMap":
+        """The inverse of `to_json`, also after a trip through a JSON file (which turns tuples into lists)."""
+        labels = [{**label, "color": tuple(label["color"]) if label.get("color") else None} for label in data["labels"]]
+        return LabelMap(tuple(Label(**label) for label in labels), data["num_classes"])
+
+
+def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots: str = "contiguous") -> LabelMap:
+    """Slots for (source id, name, category) triples: `contiguous` numbers them 1..n by id, `coco91` keeps ids 1..90.
+
+    `coco91` has 91 slots whatever ids occur, so that public COCO weights fit.
+    """
+    rows = sorted(categories, key=lambda row: row[0])
+    if slots == "contiguous":
+        labels = tuple(Label(slot, name, i, category) for slot, (i, name, category) in enumerate(rows, start=1))
+        return LabelMap(labels, len(labels))
+    if slots == "coco91":
+        outside = [i for i, _, _ in rows if not 1 <= i <= COCO_LAST_ID]
+        if outside:
+            raise ValueError(
+                f"slots='coco91' keeps COCO's category ids 1 to {COCO_LAST_ID}, but the ids {outside} are outside of "
+                "them: use slots='contiguous'"
+            )
+        return LabelMap(tuple(Label(i, name, i, category) for i, name, category in rows), COCO_LAST_ID)
+    raise ValueError(f"unknown slots {slots!r}: expected 'contiguous' or 'coco91'")
+
+
+def coco_labels(slots: str = "contiguous") -> LabelMap:
+    """COCO's 80 classes, without any file."""
+    return detection_labels(
+        ((i, name, category) for category, rows in COCO_TABLE.items() for i, name in rows.items()), slots=slots
+    )
+
+
+def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iterable[int] = ()) -> LabelMap:
+    """Classes of a mask folder from a list of names or a file (`read_class_file`); masks hold 0..K-1 in this order.
+
+    Classes whose number is in `ignore_ids` (a "void" that the list names) are left out; the others are numbered on.
+    """
+    rows = read_class_file(classes) if isinstance(classes, str | Path) else [{"name": str(name)} for name in classes]
+    found: list[tuple[int, Any]] = [(int(row.get("id", number)), row) for number, row in enumerate(rows)]
+    kept = [(source_id, row) for source_id, row in found if source_id not in set(ignore_ids)]
+    labels = tuple(
+        Label(slot, row["name"], source_id, row.get("category"), row.get("color"))
+        for slot, (source_id, row) in enumerate(kept)
+    )
+    if not labels:
+        raise ValueError(f"no classes are left of {classes!r} without ignore_ids {sorted(set(ignore_ids))}")
+    return LabelMap(labels, len(labels))
+
+
+def read_class_file(path: str | Path) -> list[dict[str, Any]]:
+    """Rows with `name` and, where the file has them, `id`, `category` and `color`.
+
+    txt: a name a line. csv: the same, or a header with `name` and any of id, category, r, g, b. json: a list of names
+    or of objects with those keys, or an object {number: name}.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"class list not found: {path} (expected a .txt, .csv or .json file, or a list of names)"
+        )
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        match path.suffix.lower():
+            case ".txt":
+                rows: list[Any] = [line.strip() for line in text.splitlines()]
+            case ".csv":
+                rows = _csv_rows(text)
+            case ".json":
+                data = json.loads(text)
+                rows = [{"id": i, "name": n} for i, n in data.items()] if isinstance(data, dict) else data
+            case other:
+                raise ValueError(f"unknown ending {other!r}: expected .txt, .csv or .json")
+        return [_class_row(row) for row in rows if row != ""]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no class list: {error!r}. Remedy: one name a line in a .txt file") from error
+
+
+def _csv_rows(text: str) -> list[Any]:
+    lines = list(csv.reader(text.splitlines(), skipinitialspace=True))
+    header = [cell.strip().lower() for cell in lines[0]] if lines else []
+    if "name" not in header:
+        return [line[0].strip() if len(line) == 1 else line for line in lines if line]
+    return [dict(zip(header, line, strict=True)) for line in lines[1:] if line]
+
+
+def _class_row(row: Any) -> dict[str, Any]:
+    if isinstance(row, str):
+        return {"name": row}
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{row!r} is neither a name nor a row with a `name` (several columns need a header)")
+    color = row.get("color") or tuple(row[channel] for channel in "rgb" if channel in row) or None
+    result = {"name": str(row["name"]).strip(), "category": row.get("category") or None}
+    result["color"] = tuple(int(value) for value in color) if color else None
+    return result | ({"id": int(row["id"])} if row.get("id") not in (None, "") else {})
+
+
+COCO_LAST_ID = 90  # COCO's ids go to 90 and leave out ten numbers
+COCO_TABLE: dict[str, dict[int, str]] = {
+    "person": {1: "person"},
+    "vehicle": {2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat"},
+    "outdoor": {10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench"},
+    "animal": {
+        16: "bird",
+        17: "cat",
+        18: "dog",
+        19: "horse",
+        20: "sheep",
+        21: "cow",
+        22: "elephant",
+        23: "bear",
+        24: "zebra",
+        25: "giraffe",
+    },
+    "accessory": {27: "backpack", 28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase"},
+    "sports": {
+        34: "frisbee",
+        35: "skis",
+        36: "snowboard",
+        37: "sports ball",
+        38: "kite",
+        39: "baseball bat",
+        40: "baseball glove",
+        41: "skateboard",
+        42: "surfboard",
+        43: "tennis racket",
+    },
+    "kitchen": {44: "bottle", 46: "wine glass", 47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl"},
+    "food": {
+        52: "banana",
+        53: "apple",
+        54: "sandwich",
+        55: "orange",
+        56: "broccoli",
+        57: "carrot",
+        58: "hot dog",
+        59: "pizza",
+        60: "donut",
+        61: "cake",
+    },
+    "furniture": {62: "chair", 63: "couch", 64: "potted plant", 65: "bed", 67: "dining table", 70: "toilet"},
+    "electronic": {72: "tv", 73: "laptop", 74: "mouse", 75: "remote", 76: "keyboard", 77: "cell phone"},
+    "appliance": {78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator"},
+    "indoor": {
+        84: "book",
+        85: "clock",
+        86: "vase",
+        87: "scissors",
+        88: "teddy bear",
+        89: "hair drier",
+        90: "toothbrush",
+    },
+}
+
+# Cityscapes' official table (cityscapesscripts, helpers/labels.py): name, labelId, trainId, category, colour.
+# trainId 255 is not evaluated.
+CITYSCAPES_TABLE: tuple[tuple[str, int, int, str, tuple[int, int, int]], ...] = (
+    ("unlabeled", 0, 255, "void", (0, 0, 0)),
+    ("ego vehicle", 1, 255, "void", (0, 0, 0)),
+    ("rectification border", 2, 255, "void", (0, 0, 0)),
+    ("out of roi", 3, 255, "void", (0, 0, 0)),
+    ("static", 4, 255, "void", (0, 0, 0)),
+    ("dynamic", 5, 255, "void", (111, 74, 0)),
+    ("ground", 6, 255, "void", (81, 0, 81)),
+    ("road", 7, 0, "flat", (128, 64, 128)),
+    ("sidewalk", 8, 1, "flat", (244, 35, 232)),
+    ("parking", 9, 255, "flat", (250, 170, 160)),
+    ("rail track", 10, 255, "flat", (230, 150, 140)),
+    ("building", 11, 2, "construction", (70, 70, 70)),
+    ("wall", 12, 3, "construction", (102, 102, 156)),
+    ("fence", 13, 4, "construction", (190, 153, 153)),
+    ("guard rail", 14, 255, "construction", (180, 165, 180)),
+    ("bridge", 15, 255, "construction", (150, 100, 100)),
+    ("tunnel", 16, 255, "construction", (150, 120, 90)),
+    ("pole", 17, 5, "object", (153, 153, 153)),
+    ("polegroup", 18, 255, "object", (153, 153, 153)),
+    ("traffic light", 19, 6, "object", (250, 170, 30)),
+    ("traffic sign", 20, 7, "object", (220, 220, 0)),
+    ("vegetation", 21, 8, "nature", (107, 142, 35)),
+    ("terrain", 22, 9, "nature", (152, 251, 152)),
+    ("sky", 23, 10, "sky", (70, 130, 180)),
+    ("person", 24, 11, "human", (220, 20, 60)),
+    ("rider", 25, 12, "human", (255, 0, 0)),
+    ("car", 26, 13, "vehicle", (0, 0, 142)),
+    ("truck", 27, 14, "vehicle", (0, 0, 70)),
+    ("bus", 28, 15, "vehicle", (0, 60, 100)),
+    ("caravan", 29, 255, "vehicle", (0, 0, 90)),
+    ("trailer", 30, 255, "vehicle", (0, 0, 110)),
+    ("train", 31, 16, "vehicle", (0, 80, 100)),
+    ("motorcycle", 32, 17, "vehicle", (0, 0, 230)),
+    ("bicycle", 33, 18, "vehicle", (119, 11, 32)),
+    ("license plate", -1, 255, "vehicle", (0, 0, 142)),
+)
+
+CITYSCAPES = LabelMap(
+    tuple(
+        Label(train_id, name, label_id, category, color)
+        for name, label_id, train_id, category, color in CITYSCAPES_TABLE
+        if train_id != IGNORE
+    ),
+    num_classes=19,
+)

@@ -1,0 +1,49 @@
+"""What every source of data hands out: one image with its truth, before any augmentation."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .labels import LabelMap
+
+Array = np.ndarray
+
+
+@dataclass
+class Sample:
+    """One image and its truth. Detection has boxes (xyxy pixels), segmentation a mask; the other half stays None."""
+
+    image: Array  # uint8 [H, W, 3] RGB
+    image_id: int | str
+    boxes: Array | None = None  # float32 [N, 4], what training learns: clipped to the image, none degenerate
+    labels: Array | None = None  # int64 [N], slots from 1
+    crowd_boxes: Array | None = None  # float32 [M, 4], regions where unmatched predictions are no mistakes
+    crowd_labels: Array | None = None  # int64 [M]
+    mask: Array | None = None  # uint8 [H, W], slots from 0, 255 ignored
+    ground_truth: dict[str, Any] | None = None  # what evaluation compares with: the files' own numbers, original pixels
+    path: str = ""
+
+
+class Source(Protocol):
+    """A dataset without augmentation."""
+
+    @property
+    def labels(self) -> LabelMap: ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know once: what was found, clipped, dropped."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample: ...
+
+
+def log_summary(source: Source) -> None:
+    """Say a source's notes in the log."""
+    for note in source.notes:
+        logging.getLogger(__name__).info("%s: %s", type(source).__name__, note)

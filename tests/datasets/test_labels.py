@@ -1,0 +1,109 @@
+"""Label maps: COCO's and Cityscapes' tables, class lists of any mask folder."""
+
+import json
+
+import pytest
+from pocketvision.datasets.labels import (
+    CITYSCAPES,
+    CITYSCAPES_TABLE,
+    Label,
+    LabelMap,
+    coco_labels,
+    detection_labels,
+    segmentation_labels,
+)
+
+
+def test_no_classes_is_a_label_map_of_detection():
+    labels = detection_labels([])
+    assert labels.num_classes == 0
+    assert labels.names == {}
+
+
+def test_coco_slots():
+    contiguous, coco91 = coco_labels(), coco_labels("coco91")
+    assert (contiguous.num_classes, coco91.num_classes) == (80, 90)
+    assert sorted(contiguous.names) == list(range(1, 81))
+    assert contiguous.names[80] == coco91.names[90] == "toothbrush"
+    assert contiguous.source_ids[12] == 13  # the first hole of COCO's ids
+    assert coco91.source_ids == {slot: slot for slot in coco91.names}
+    assert coco91.labels[0] == Label(1, "person", 1, "person")
+
+
+def test_coco_table_is_the_official_one(data_root):
+    data = json.loads((data_root / "coco_mini/annotations/instances_val2017.json").read_text())
+    official = {row["id"]: (row["name"], row["supercategory"]) for row in data["categories"]}
+    assert {label.source_id: (label.name, label.category) for label in coco_labels().labels} == official
+
+
+def test_cityscapes_table():
+    assert CITYSCAPES.num_classes == 19
+    assert [label.slot for label in CITYSCAPES.labels] == list(range(19))
+    assert list(CITYSCAPES.source_ids.values()) == [*range(7, 9), *range(11, 14), 17, *range(19, 29), 31, 32, 33]
+    assert CITYSCAPES.names[18] == "bicycle"
+    assert {label.category for label in CITYSCAPES.labels} == {
+        "flat", "construction", "object", "nature", "sky", "human", "vehicle",
+    }  # fmt: skip
+    assert [row[1] for row in CITYSCAPES_TABLE] == [*range(34), -1]
+
+
+@pytest.mark.parametrize("labels", [coco_labels("coco91"), CITYSCAPES, segmentation_labels(["sky", "road"])])
+def test_json_round_trip(labels):
+    assert LabelMap.from_json(json.loads(json.dumps(labels.to_json()))) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "sky\n\nroad\nvoid\n"),
+        ("b.csv", "sky\nroad\nvoid\n"),
+        ("c.csv", "id,name\n0,sky\n1,road\n2,void\n"),
+        ("d.json", '["sky", "road", "void"]'),
+        ("e.json", '{"0": "sky", "1": "road", "2": "void"}'),
+        ("f.json", '[{"name": "sky"}, {"name": "road"}, {"name": "void"}]'),
+    ],
+)
+def test_class_files(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert segmentation_labels(tmp_path / name).names == {0: "sky", 1: "road", 2: "void"}
+    without_void = segmentation_labels(tmp_path / name, ignore_ids=[2])
+    assert (without_void.names, without_void.num_classes) == ({0: "sky", 1: "road"}, 2)
+
+
+def test_class_file_with_colours_and_other_numbers(tmp_path):
+    (tmp_path / "classes.csv").write_text(
+        "name,id,r,g,b,category\nroad, 7, 128, 64, 128, flat\nsky, 23, 70, 130, 180,\n"
+    )
+    assert segmentation_labels(tmp_path / "classes.csv").labels == (
+        Label(0, "road", 7, "flat", (128, 64, 128)),
+        Label(1, "sky", 23, None, (70, 130, 180)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "a.json is no class list"),
+        ("a.json", "[1, 2]", "neither a name nor"),
+        ("a.csv", "sky,1\nroad,2\n", "several columns need a header"),
+        ("a.csv", "name,id\nsky\n", "a.csv is no class list"),
+        ("a.yaml", "- sky", "expected .txt, .csv or .json"),
+        ("a.txt", "", "no classes are left"),
+        ("a.csv", "name,id\nsky,1\nroad,1\n", "source_id once.*twice: .1."),
+    ],
+)
+def test_broken_class_files(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        segmentation_labels(tmp_path / name)
+
+
+def test_other_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"class list not found.*none\.txt"):
+        segmentation_labels(tmp_path / "none.txt")
+    with pytest.raises(ValueError, match="unknown slots 'coco90'"):
+        coco_labels("coco90")
+    with pytest.raises(ValueError, match=r"ids \[0, 91\] are outside.*contiguous"):
+        detection_labels([(0, "a", None), (91, "b", None)], slots="coco91")
+    with pytest.raises(ValueError, match="does not fit into 1 classes"):
+        LabelMap((Label(2, "a", 2),), 1)
