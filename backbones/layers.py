@@ -1,0 +1,159 @@
+"""The layers trunks and heads are made of."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def make_divisible(value: float, divisor: int = 8, *, min_depth: int = 8) -> int:
+    """Round channels to the nearest multiple of `divisor`, at least `min_depth`, never more than 10 % below `value`."""
+    rounded = max(min_depth, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class SamePaddedConv2d(nn.Conv2d):
+    """TensorFlow's `SAME`: `ceil(n / stride)` outputs, and the odd pixel of padding goes to the bottom and right."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad by the input's size: for a 3x3 kernel at stride 2 by (0, 1) where it is even, by (1, 1) where odd."""
+        (top, bottom), (left, right) = (
+            same_padding(size, kernel=kernel, stride=stride, dilation=dilation)
+            for size, kernel, stride, dilation in zip(
+                input.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True
+            )
+        )
+        return super().forward(F.pad(input, (left, right, top, bottom)))
+
+
+def same_padding(size: int, *, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Padding (before, after) of TensorFlow's `SAME` along one side of `size` pixels."""
+    total = max((kernel - 1) * dilation - (size - 1) % stride, 0)
+    return total // 2, total - total // 2
+
+
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+    padding: str = "symmetric",
+) -> nn.Conv2d:
+    """Make a convolution with an odd kernel that keeps the map's size (at stride 1); every padding is decided here."""
+    if padding not in ("symmetric", "same"):
+        raise ValueError(f'padding must be "symmetric" or "same" (TensorFlow), got {padding!r}')
+    assert kernel % 2 == 1, f"the kernel must be odd to keep the map's size, got {kernel}"
+    # At stride 1 the two are the same thing.
+    cls, pad = (SamePaddedConv2d, 0) if padding == "same" and stride > 1 else (nn.Conv2d, kernel // 2 * dilation)
+    return cls(in_channels, out_channels, kernel, stride, pad, dilation, groups, bias)
+
+
+class TFHardSigmoid(nn.Module):
+    """TF-slim's gate, `relu6(x + 3) * 0.16667`, as the released weights were trained with; it reaches 1.00002."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to the same shape."""
+        return F.relu6(x + 3) * 0.16667
+
+
+# In place where the gradient is a function of the output; h-swish needs its input, and in place autograd would copy it.
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "hswish": nn.Hardswish,
+    "none": nn.Identity,
+}
+_GATES: dict[str, Callable[[], nn.Module]] = {"exact": nn.Hardsigmoid, "tf": TFHardSigmoid, "sigmoid": nn.Sigmoid}
+
+
+def activation(name: str) -> nn.Module:
+    """Make the activation `relu`, `relu6`, `hswish` or `none`."""
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]()
+
+
+def gate_activation(name: str) -> nn.Module:
+    """Make a gate: `exact` is relu6(x + 3) / 6, `tf` the released code's relu6(x + 3) * 0.16667, or `sigmoid`."""
+    if name not in _GATES:
+        raise ValueError(f"unknown gate {name!r}; known: {', '.join(_GATES)}")
+    return _GATES[name]()
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch norm, activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        act: str = "relu",
+        padding: str = "symmetric",
+        bn_eps: float = 1e-3,
+        bn_momentum: float = 0.003,
+    ) -> None:
+        super().__init__()
+        self.conv = conv2d(
+            in_channels, out_channels, kernel, stride=stride, groups=groups, dilation=dilation, padding=padding
+        )
+        self.norm = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in, H, W] to [B, out, ceil(H / stride), ceil(W / stride)]."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class SqueezeExcite(nn.Module):
+    """Gate each channel by a function of the whole map's mean (MobileNetV3, section 5.3: a quarter of the channels)."""
+
+    def __init__(self, channels: int, *, squeeze: int | None = None, gate: str = "exact") -> None:
+        super().__init__()
+        squeeze = make_divisible(channels / 4) if squeeze is None else squeeze
+        self.squeeze = conv2d(channels, squeeze, 1, bias=True)
+        self.act = activation("relu")
+        self.excite = conv2d(squeeze, channels, 1, bias=True)
+        self.gate = gate_activation(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        pooled = x.mean((2, 3), keepdim=True)
+        return x * self.gate(self.excite(self.act(self.squeeze(pooled))))
+
+
+class Normalize(nn.Module):
+    """uint8 images [B, 3, H, W] to `(x / 255 - mean) / std`, in the model's dtype (exact after `model.double()`)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean and std are three numbers each, std positive; got mean {mean} and std {std}")
+        self.constants = {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+        # Not persistent: they belong to the architecture, and a state dict of another library has no such keys.
+        for name, values in self.constants.items():
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalize":
+        """Move or convert, then write the constants again: 0.485 rounded to float32 is not 0.485 in float64."""
+        super()._apply(fn, recurse)
+        for name, values in self.constants.items():
+            buffer = getattr(self, name)
+            setattr(self, name, torch.tensor(values, dtype=buffer.dtype, device=buffer.device).view(1, 3, 1, 1))
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, 3, H, W] in 0..255, uint8 or float, to the same shape in the buffers' dtype."""
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
