@@ -1,0 +1,104 @@
+"""Parameters and multiply-adds of any model, counted as the MobileNetV3 paper counts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import SqueezeExcite
+
+_CONVS = (nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a model has (parameters) and what it does to one batch (multiply-adds)."""
+
+    params: int  # all of them, batch norm's scale and shift included
+    conv_params: int  # weights and biases of convolutions and linear layers alone: what the paper's Table 6 counts
+    conv_madds: int  # multiply-adds of convolutions and linear layers
+    madds: int  # with 2 for every element that a squeeze-and-excite or an h-swish puts out: the paper's numbers
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One call of one layer; its `params` stand at the first call."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    params: int
+    madds: int
+
+
+def layer_madds(layer: nn.Module, output: Tensor) -> int:
+    """Multiply-adds of the layer itself; those of a squeeze-and-excite's convolutions are the convolutions' own."""
+    if isinstance(layer, _CONVS):
+        return output.numel() * layer.weight[0].numel()
+    return 2 * output.numel() if isinstance(layer, SqueezeExcite | nn.Hardswish) else 0
+
+
+def count(model: nn.Module, images: Tensor) -> Counts:
+    """Count one run of `model(images)` in evaluation mode, of the whole batch; the model is left as it was."""
+    calls = [(layer, layer_madds(layer, output)) for _, layer, output in layer_calls(model, images)]
+    layers = [layer for layer in model.modules() if isinstance(layer, _CONVS)]
+    return Counts(
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        conv_params=sum(parameter.numel() for layer in layers for parameter in layer.parameters()),
+        conv_madds=sum(madds for layer, madds in calls if isinstance(layer, _CONVS)),
+        madds=sum(madds for _, madds in calls),
+    )
+
+
+def layer_table(model: nn.Module, images: Tensor) -> list[LayerRow]:
+    """List the layers in the order in which one run of `model(images)` calls them, as `count` counts them."""
+    rows, seen = [], set()
+    for name, layer, output in layer_calls(model, images):
+        params = sum(parameter.numel() for parameter in layer.parameters(recurse=False)) if name not in seen else 0
+        seen.add(name)
+        rows.append(LayerRow(name, type(layer).__name__, tuple(output.shape), params, layer_madds(layer, output)))
+    return rows
+
+
+def layer_calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
+    """Run `model(images)` once; return (name, layer, output) of each call of a layer that puts out a tensor.
+
+    A layer is a module without children, or a squeeze-and-excite, which does something beyond its children.
+    """
+    calls: list[tuple[str, nn.Module, Tensor]] = []
+
+    def watch(name: str, layer: nn.Module) -> Callable[..., None]:
+        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                # On the meta device only the shape is kept: the outputs of a whole network are gigabytes.
+                calls.append((name, layer, output.to("meta")))
+
+        return hook
+
+    layers = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, SqueezeExcite) or not any(True for _ in layer.children())
+    ]
+    handles = [layer.register_forward_hook(watch(name, layer)) for name, layer in layers]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode and back into the mode each was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
