@@ -1,0 +1,110 @@
+"""Boxes `[..., 4]` as (x1, y1, x2, y2) pixels: conversions, overlaps and the coding of SSD."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The "variances" of SSD, as both references have them: centres times 10, logarithmic sizes times 5.
+CENTER_SCALE = 10.0
+SIZE_SCALE = 5.0
+# torchvision's bound on dw and dh (divided by SIZE_SCALE): a box has at most 62.5 times the side of its anchor.
+GROWTH_LIMIT = math.log(1000 / 16)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is that already: losses and decoding never run in half precision."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sizes, each `[..., 2]` (x before y)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) / 2, high - low
+
+
+def cxcywh_to_xyxy(centers: Tensor, sizes: Tensor) -> Tensor:
+    """The boxes of these centres and sizes, each `[..., 2]`."""
+    return torch.cat((centers - sizes / 2, centers + sizes / 2), dim=-1)
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """COCO's (x, y, width, height) to corners."""
+    return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """Corners to COCO's (x, y, width, height)."""
+    return torch.cat((boxes[..., :2], boxes[..., 2:] - boxes[..., :2]), dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas `[...]`."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(boxes: Tensor, others: Tensor) -> Tensor:
+    """Areas `[..., N, M]` shared by each of `boxes [..., N, 4]` and each of `others [..., M, 4]`."""
+    a, b = boxes[..., :, None, :], others[..., None, :, :]
+    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
+    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    return width.clamp_(min=0).mul_(height.clamp_(min=0))
+
+
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union `[..., N, M]`; 0 (not NaN) between two boxes without area."""
+    shared = intersection(boxes, others)
+    union = area(boxes)[..., :, None] + area(others)[..., None, :] - shared
+    return torch.where(shared > 0, shared / union, 0)
+
+
+def ioa(boxes: Tensor, others: Tensor) -> Tensor:
+    """The share `[..., N, M]` of each of `boxes` that lies inside each of `others`; 0 for a box without area."""
+    shared = intersection(boxes, others)
+    return torch.where(shared > 0, shared / area(boxes)[..., :, None], 0)
+
+
+def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Deltas `[..., 4]` (dx, dy, dw, dh) that make `boxes` of `anchors`; finite for boxes without area too."""
+    centers, sizes = xyxy_to_cxcywh(boxes)
+    anchor_centers, anchor_sizes = xyxy_to_cxcywh(anchors)
+    sizes = sizes.clamp(min=1e-6)
+    shifts = (centers - anchor_centers) / anchor_sizes
+    return torch.cat((CENTER_SCALE * shifts, SIZE_SCALE * torch.log(sizes / anchor_sizes)), dim=-1)
+
+
+def decode(deltas: Tensor, anchors: Tensor, *, max_log_size: float | None = None) -> Tensor:
+    """Boxes `[..., 4]` that `deltas` make of `anchors`; `max_log_size` bounds dw, dh (torchvision: GROWTH_LIMIT)."""
+    anchor_centers, anchor_sizes = xyxy_to_cxcywh(anchors)
+    centers = deltas[..., :2] / CENTER_SCALE * anchor_sizes + anchor_centers
+    log_sizes = deltas[..., 2:] / SIZE_SCALE
+    if max_log_size is not None:
+        log_sizes = log_sizes.clamp(max=max_log_size)
+    return cxcywh_to_xyxy(centers, log_sizes.exp() * anchor_sizes)
+
+
+def clip_to_images(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes with every corner inside the image; `limits` is its (w, h, w, h), broadcast against `boxes [..., 4]`."""
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def original_limits(metas: Sequence[Mapping[str, Any]], *, like: Tensor) -> Tensor:
+    """Each image's original (w, h, w, h), `[B, 4]`, of the type and on the device of `like`."""
+    limits = [[meta["original_size"][1], meta["original_size"][0]] * 2 for meta in metas]
+    return torch.tensor(limits, dtype=torch.float64).reshape(-1, 4).to(like)
+
+
+def to_original(boxes: Tensor, metas: Sequence[Mapping[str, Any]]) -> Tensor:
+    """Boxes `[B, ..., 4]` in pixels of the network's input, in pixels of each image's original; nothing is clipped."""
+    offsets, scales = [], []
+    for meta in metas:
+        (height, width), (original_height, original_width) = meta["input_size"], meta["original_size"]
+        left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
+        offsets.append([left, top] * 2)
+        scales.append([original_width / (width - left - right), original_height / (height - top - bottom)] * 2)
+    shape = (len(metas), *(1,) * (boxes.ndim - 2), 4)
+    offset = torch.tensor(offsets, dtype=torch.float64).reshape(shape).to(boxes)
+    scale = torch.tensor(scales, dtype=torch.float64).reshape(shape).to(boxes)
+    return (boxes - offset) * scale

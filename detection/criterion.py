@@ -1,0 +1,144 @@
+"""The two losses of SSDLite: the reference's focal one and torchvision's hard-negative one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss
+
+from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode
+from .matching import Assignment, Ties, assign
+
+Outputs = Mapping[str, Tensor]
+Targets = Sequence[Mapping[str, Tensor]]
+BoxLoss = Literal["huber", "giou"]
+
+
+class DetectionCriterion(nn.Module):
+    """What both losses share: matching, the box loss, and division by the number of matched anchors of the batch.
+
+    `sums` are for loops that add up over ranks and accumulation steps before they divide by `max(1, count)`.
+    """
+
+    def __init__(
+        self, *, threshold: float, ties: Ties, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss
+    ) -> None:
+        super().__init__()
+        if ties not in ("first", "last"):
+            raise ValueError(f"ties must be 'first' or 'last', got {ties!r}")
+        if box_loss not in ("huber", "giou"):
+            raise ValueError(f"box_loss must be 'huber' or 'giou', got {box_loss!r}")
+        self.threshold = threshold
+        self.ties: Ties = ties
+        self.crowd_fraction = crowd_fraction
+        self.box_weight = box_weight
+        self.box_loss = box_loss
+
+    def forward(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """`loss_class` and `loss_box`, scalars, per matched anchor."""
+        sums, count = self.sums(outputs, targets)
+        return {name: value / count.clamp(min=1) for name, value in sums.items()}
+
+    def sums(self, outputs: Outputs, targets: Targets) -> tuple[dict[str, Tensor], Tensor]:
+        """The same, not yet divided, and the number of matched anchors, a float scalar."""
+        logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
+        anchors = outputs["anchors"].to(deltas.dtype)
+        assignment = assign(
+            targets, anchors, threshold=self.threshold, ties=self.ties, crowd_fraction=self.crowd_fraction
+        )
+        sums = {
+            "loss_class": self.class_loss(logits, assignment),
+            "loss_box": self.box_weight * self._box_loss(deltas, anchors, assignment),
+        }
+        return sums, assignment.matched.sum().to(deltas.dtype)
+
+    def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
+        """The summed loss of `logits [B, A, K]`."""
+        raise NotImplementedError
+
+    def _box_loss(self, deltas: Tensor, anchors: Tensor, assignment: Assignment) -> Tensor:
+        # Unmatched anchors have themselves as their box: the weight removes a finite number, never a NaN.
+        if self.box_loss == "giou":
+            losses = generalized_box_iou_loss(decode(deltas, anchors, max_log_size=GROWTH_LIMIT), assignment.boxes)
+        else:
+            losses = F.smooth_l1_loss(deltas, encode(assignment.boxes, anchors), reduction="none").sum(dim=-1)
+        return losses.masked_fill(~assignment.matched, 0).sum()
+
+
+class FocalCriterion(DetectionCriterion):
+    """Sigmoid focal loss over all slots and Huber loss / 4, as the reference trains (TF `SSDMetaArch`).
+
+    The targets of an unmatched anchor are all zero, those of a matched one have a 1 in its slot; slot 0, the
+    background, is always zero. `alpha` weighs the ones, `1 - alpha` the zeros.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.75,
+        gamma: float = 2.0,
+        threshold: float = 0.5,
+        ties: Ties = "first",
+        crowd_fraction: float | None = 0.5,
+        box_weight: float = 0.25,
+        box_loss: BoxLoss = "huber",
+    ) -> None:
+        super().__init__(
+            threshold=threshold, ties=ties, crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss
+        )
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
+        # Nearly all targets are zero: take the loss of zeros everywhere, then put right the one slot of each match.
+        zeros = self._zero_loss(logits).sum(dim=-1)
+        chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
+        ones = self.alpha * torch.sigmoid(-chosen) ** self.gamma * F.softplus(-chosen)
+        correction = (ones - self._zero_loss(chosen)).masked_fill(~assignment.matched, 0)
+        return (zeros.masked_fill(assignment.ignored, 0) + correction).sum()
+
+    def _zero_loss(self, logits: Tensor) -> Tensor:
+        return (1 - self.alpha) * torch.sigmoid(logits) ** self.gamma * F.softplus(logits)
+
+
+class HardNegativeCriterion(DetectionCriterion):
+    """Softmax cross-entropy with the hardest negatives of each image and smooth L1, as torchvision's `SSD` trains.
+
+    An image has `negatives_per_positive` negatives for each matched anchor, at least `min_negatives`: with 0, as in
+    torchvision, an image without boxes teaches nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        negatives_per_positive: float = 3.0,
+        min_negatives: int = 0,
+        label_smoothing: float = 0.0,
+        threshold: float = 0.5,
+        ties: Ties = "last",
+        crowd_fraction: float | None = 0.5,
+        box_weight: float = 1.0,
+        box_loss: BoxLoss = "huber",
+    ) -> None:
+        super().__init__(
+            threshold=threshold, ties=ties, crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss
+        )
+        self.negatives_per_positive = negatives_per_positive
+        self.min_negatives = min_negatives
+        self.label_smoothing = label_smoothing
+
+    def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            assignment.labels.flatten(),
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        ).unflatten(0, assignment.labels.shape)
+        positives = losses.masked_fill(~assignment.matched, 0).sum()
+        # Losses are not negative, so those that cannot be chosen sort last and add nothing when they are.
+        hardest = losses.masked_fill(assignment.matched | assignment.ignored, 0).sort(dim=1, descending=True).values
+        wanted = self.negatives_per_positive * assignment.matched.sum(dim=1, keepdim=True)
+        rank = torch.arange(losses.shape[1], device=losses.device)
+        return positives + hardest.masked_fill(rank >= wanted.clamp(min=self.min_negatives), 0).sum()

@@ -1,0 +1,71 @@
+"""Detectors of other libraries under our names; load the result with `backbones.weights.load_strict`."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
+
+
+def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the state dict of torchvision's `ssdlite320_mobilenet_v3_large`; its anchors are
+    `AnchorLayout.torchvision()`, its backbone `reduced="detection"` unless it started from ImageNet weights.
+    """
+    first = [int(m[1]) for name in state if (m := re.match(r"backbone\.features\.0\.(\d+)\.", name))]
+    if not first:
+        raise ValueError(f"no name starts with 'backbone.features.0.'; the first is {next(iter(state), None)!r}")
+    c4_block = max(first)
+    trunk: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.startswith("backbone.features."):
+            trunk[_unsplit(name.removeprefix("backbone.features."), c4_block=c4_block)] = tensor
+        else:
+            renamed[_torchvision_head(name)] = tensor
+    return from_torchvision(trunk, prefix="", to="backbone.") | renamed
+
+
+def _unsplit(name: str, *, c4_block: int) -> str:
+    """Undo torchvision's cut of the trunk in two, right behind the first convolution of a block."""
+    half, index, rest = name.split(".", 2)
+    if half == "0":
+        return f"{c4_block}.block.{rest}" if int(index) == c4_block else f"{index}.{rest}"
+    return f"{c4_block}.block.{rest}" if index == "0" else f"{c4_block + int(index)}.{rest}"
+
+
+def _torchvision_head(name: str) -> str:
+    """Our name of an extra layer or a predictor."""
+    parts = ("conv", "norm")
+    if m := re.fullmatch(r"backbone\.extra\.(\d+)\.([012])\.([01])\.(\w+)", name):
+        return f"extras.{m[1]}.{m[2]}.{parts[int(m[3])]}.{m[4]}"
+    if m := re.fullmatch(r"head\.(classification|regression)_head\.module_list\.(\d+)\.(?:0\.([01])|1)\.(\w+)", name):
+        towers = "class_towers" if m[1] == "classification" else "box_towers"
+        return f"{towers}.{m[2]}.{'1' if m[3] is None else '0.' + parts[int(m[3])]}.{m[4]}"
+    raise ValueError(f"{name} is no tensor of torchvision's SSDLite")
+
+
+_TF_EXTRA = re.compile(r"FeatureExtractor/MobilenetV3/layer_\d+_[12]_Conv2d_(\d+)_(1x1|3x3_s2)_\d+(_depthwise)?")
+_TF_PREDICTOR = re.compile(r"BoxPredictor_(\d+)/(Class|BoxEncoding)Predictor(_depthwise)?")
+
+
+def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -> dict[str, Tensor]:
+    """Rename the variables of a TF Object Detection graph, `ssd_mobilenet_v3_*`; box channels come as y, x, h, w there.
+
+    Made for `padding="same"` in backbone and head, `gate="tf"` and `AnchorLayout.reference()`. `num_taps`: the maps
+    that come from the backbone; TensorFlow counts the extra ones from there.
+    """
+    layers: dict[str, str] = {}
+    for scope in {name.rpartition("/")[0].removesuffix("/BatchNorm") for name in variables}:
+        if extra := _TF_EXTRA.fullmatch(scope):
+            step = 0 if extra[2] == "1x1" else 1 if extra[3] else 2
+            layers[scope] = f"extras.{int(extra[1]) - num_taps}.{step}"
+        elif predictor := _TF_PREDICTOR.fullmatch(scope):
+            towers = "class_towers" if predictor[2] == "Class" else "box_towers"
+            layers[scope] = f"{towers}.{predictor[1]}.{0 if predictor[3] else 1}"
+    head = rename_tf_layers(variables, layers)
+    for name, tensor in head.items():
+        if re.fullmatch(r"box_towers\.\d+\.1\.\w+", name):
+            head[name] = tensor.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
+    return from_tf_slim(variables, scope="FeatureExtractor/MobilenetV3/", to="backbone.") | head
