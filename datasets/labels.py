@@ -262,3 +262,8 @@ CITYSCAPES = LabelMap(
     ),
     num_classes=19,
 )
+
+
+def cityscapes_labels() -> LabelMap:
+    """Cityscapes' 19 evaluated classes."""
+    return CITYSCAPES

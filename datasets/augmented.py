@@ -1,0 +1,85 @@
+"""A source with a transform: what a DataLoader indexes."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .labels import LabelMap
+from .sample import Sample, Source
+from .transforms import Transform
+
+Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
+
+
+class AugmentedDataset(Dataset[Item]):
+    """Gives (image uint8 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone, not from history.
+
+    target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`. meta: `image_id`,
+    `original_size`, `input_size`, `pad`, `path`, and with `ground_truth` the source's own truth in original pixels.
+    """
+
+    def __init__(self, source: Source, *, transform: Transform, seed: int = 0, ground_truth: bool = False) -> None:
+        self.source, self.transform, self.seed, self.ground_truth = source, transform, seed, ground_truth
+
+    @property
+    def labels(self) -> LabelMap:
+        """The source's classes."""
+        return self.source.labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        sample = self.source.read(index)
+        try:
+            sample, meta = self.transform(sample, sample_seed(self.seed, epoch, index))
+        except Exception as error:
+            error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
+            raise
+        meta |= {"image_id": sample.image_id, "path": sample.path}
+        if self.ground_truth:
+            meta["ground_truth"] = sample.ground_truth
+        # A view: batches are built channels-last, which is how the pixels lie already.
+        image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
+        return image, _target(sample), meta
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """A well-mixed seed for one sample in one epoch."""
+    low, high = np.random.SeedSequence((seed, epoch, index)).generate_state(2).tolist()
+    return low | high << 32
+
+
+def _target(sample: Sample) -> dict[str, Tensor]:
+    keys = ("boxes", "labels", "crowd_boxes", "crowd_labels", "mask")
+    arrays = {key: getattr(sample, key) for key in keys}
+    return {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items() if a is not None}
+
+
+class FirstSamples:
+    """The first `count` samples of a source."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"overfit={count}: give the number of images to learn, at least 1")
+        self.source, self.count = source, min(count, len(source))
+
+    @property
+    def labels(self) -> LabelMap:
+        return self.source.labels
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.source.notes, f"only the first {self.count} images"]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Sample:
+        return self.source.read(index)

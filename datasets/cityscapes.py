@@ -1,0 +1,56 @@
+"""Cityscapes in its official layout."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .coco import check_limit
+from .labels import CITYSCAPES, CITYSCAPES_TABLE
+from .mask_folder import MaskPairs, slot_table
+
+_IMAGE_END = "_leftImg8bit.png"
+# Ground truth as downloaded holds labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.
+_SUFFIXES = ("labelIds", "labelTrainIds")
+
+
+class Cityscapes(MaskPairs):
+    """`leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` with `gtFine/SPLIT/CITY/*_gtFine_SUFFIX.png` below `root`.
+
+    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has.
+    """
+
+    def __init__(
+        self, root: str | Path, *, split: str = "train", suffix: str | None = None, limit: int | None = None
+    ) -> None:
+        if suffix not in (None, *_SUFFIXES):
+            raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
+        folder = Path(root, "leftImg8bit", split)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"folder not found: {folder}, expected Cityscapes' layout leftImg8bit/SPLIT/CITY/")
+        images = sorted(folder.glob(f"*/*{_IMAGE_END}"))
+        if not images:
+            raise FileNotFoundError(f"no images in {folder}: expected CITY/*{_IMAGE_END}")
+        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
+        images = images[: check_limit(limit)]
+        pairs = [(path.name.removesuffix(_IMAGE_END), path, _label_file(path, root, found)) for path in images]
+        missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
+                f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
+            )
+        how = "as set" if suffix else "detected"
+        notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
+        super().__init__(pairs, labels=CITYSCAPES, table=_table(found), notes=notes)
+
+
+def _label_file(image: Path, root: str | Path, suffix: str) -> Path:
+    split, city = image.parts[-3:-1]
+    return Path(root, "gtFine", split, city, f"{image.name.removesuffix(_IMAGE_END)}_gtFine_{suffix}.png")
+
+
+def _table(suffix: str) -> np.ndarray:
+    if suffix == "labelTrainIds":
+        return slot_table({slot: slot for slot in CITYSCAPES.names})
+    ids = {label_id: train_id for _, label_id, train_id, _, _ in CITYSCAPES_TABLE if label_id >= 0}
+    return slot_table(ids)  # the licence plate's -1 is stored as 255

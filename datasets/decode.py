@@ -1,0 +1,88 @@
+"""Reading image and mask files, with errors that name the file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_GRAY, _PNG_PALETTE = 0, 3
+
+
+def decode_image(path: str | Path) -> np.ndarray:
+    """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says."""
+    image = cv2.imdecode(_read_bytes(path, "image"), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} does not decode as an image: it is damaged, cut short, or not a picture")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def decode_mask(path: str | Path) -> np.ndarray:
+    """The class numbers of a label picture as uint8 [H, W], exactly as stored."""
+    data = _read_bytes(path, "label file")
+    bit_depth, color_type = _png_header(data)
+    if color_type == _PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
+        return _palette_indices(data, path)
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise ValueError(f"{path} does not decode as a label file: it is damaged, cut short, or not a picture")
+    if mask.ndim == 3:
+        if (mask[..., :1] != mask[..., :3]).any():
+            raise ValueError(
+                f"{path} has {mask.shape[2]} channels of colour: expected one channel that holds class numbers. "
+                "Remedy: convert colours to class numbers first"
+            )
+        mask = np.ascontiguousarray(mask[..., 0])
+    if color_type == _PNG_GRAY and bit_depth < 8:
+        mask = mask // (255 // (2**bit_depth - 1))  # the decoder stretches small grey values to 0..255
+    if mask.dtype != np.uint8:
+        if mask.min() < 0 or mask.max() > 255:
+            raise ValueError(
+                f"{path} holds {mask.dtype} values up to {mask.max()}: expected class numbers 0 to 255 "
+                "(is it an instance file?)"
+            )
+        mask = mask.astype(np.uint8)
+    return mask
+
+
+def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | Path, source: str | Path) -> None:
+    """A decoded size (h, w) that contradicts the annotation is an error: every box or label would be misplaced."""
+    if size == expected:
+        return
+    hint = ""
+    if size == expected[::-1]:
+        hint = (
+            " The sides are swapped: probably the annotations were made on a picture that was not turned as its EXIF"
+            " orientation says. Remedy: remove or apply that EXIF tag (and make the annotations agree)."
+        )
+    raise ValueError(
+        f"{path} decodes to {size[1]}x{size[0]} (width x height), but {source} says {expected[1]}x{expected[0]}.{hint}"
+    )
+
+
+def _read_bytes(path: str | Path, what: str) -> np.ndarray:
+    # Not cv2.imread: it does not open names outside of the local code page on Windows and only prints a warning.
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{what} not found: {path}") from error
+    if not data.size:
+        raise ValueError(f"{path} is empty: expected {'an ' if what[0] in 'aeiou' else 'a '}{what}")
+    return data
+
+
+def _png_header(data: np.ndarray) -> tuple[int, int]:
+    """(bit depth, colour type), (8, -1) for anything that is no PNG."""
+    head = data[:26].tobytes()
+    return (head[24], head[25]) if head.startswith(_PNG_SIGNATURE) and len(head) == 26 else (8, -1)
+
+
+def _palette_indices(data: np.ndarray, path: str | Path) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    try:
+        return np.asarray(Image.open(io.BytesIO(data.tobytes())))
+    except OSError as error:
+        raise ValueError(f"{path} does not decode as a label file: {error}") from error

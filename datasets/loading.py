@@ -1,0 +1,147 @@
+"""From samples to batches: collation, the order of an epoch, the DataLoader."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from .augmented import AugmentedDataset, Item
+from .labels import IGNORE
+from .transforms import FILL
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images uint8 [B, 3, H, W] RGB (channels last in memory), and one target and one meta an image."""
+
+    images: Tensor
+    targets: list[dict[str, Tensor]]
+    metas: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.metas)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Images and targets on `device`; metas stay where they are."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """What a DataLoader with pin_memory calls."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        targets = [{key: function(value) for key, value in target.items()} for target in self.targets]
+        return replace(self, images=function(self.images), targets=targets)
+
+
+def collate(items: Sequence[Item], *, fill: Sequence[int] = FILL) -> Batch:
+    """Stack; images of unequal size are padded right and bottom (masks with 255), and their `pad` says by how much."""
+    height, width = (max(image.shape[axis] for image, _, _ in items) for axis in (1, 2))
+    images = torch.empty((len(items), 3, height, width), dtype=torch.uint8, memory_format=torch.channels_last)
+    targets, metas = [], []
+    for row, (image, target, meta) in zip(images, items, strict=True):
+        h, w = image.shape[1:]
+        if (h, w) != (height, width):
+            row.copy_(torch.tensor(fill, dtype=torch.uint8)[:, None, None])
+            left, top, right, bottom = meta["pad"]
+            pad = (left, top, right + width - w, bottom + height - h)
+            meta = {**meta, "input_size": (height, width), "pad": pad}
+            if "mask" in target:
+                mask = torch.full((height, width), IGNORE, dtype=target["mask"].dtype)
+                mask[:h, :w] = target["mask"]
+                target = {**target, "mask": mask}
+        row[:, :h, :w] = image
+        targets.append(target)
+        metas.append(meta)
+    return Batch(images, targets, metas)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index): a permutation that is a function of (seed, epoch), split over ranks without duplicates.
+
+    `last` decides about the samples that do not fill a step of `world * batch_size`: "keep" them (evaluation: every
+    sample exactly once, ranks may differ by one), "drop" them, or "wrap" around to fill it (every rank then makes the
+    same number of full batches). Ranks interleave, so that a step sees the same samples however many ranks share it.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        batch_size: int = 1,
+        last: str = "keep",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if last not in ("keep", "drop", "wrap"):
+            raise ValueError(f"unknown last={last!r}: expected keep, drop or wrap")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} does not exist among {world}")
+        step = batch_size * world
+        if last == "drop" and num_samples < step:
+            raise ValueError(
+                f"{num_samples} samples do not fill one batch of {batch_size} on {world} ranks, and last='drop' leaves "
+                "nothing: lower the batch size, or use last='wrap'"
+            )
+        self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
+        self.rank, self.world = rank, world
+        self._total = {"keep": num_samples, "drop": num_samples // step * step, "wrap": -(-num_samples // step) * step}[
+            last
+        ]
+        self.epoch = self.start = 0
+
+    def set_epoch(self, epoch: int, *, start: int = 0) -> None:
+        """Choose the epoch; `start` skips what this rank has already consumed of it (samples, not batches)."""
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.num_samples)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
+        order = np.resize(order, self._total) if self.num_samples else order  # cuts, or repeats from the start
+        epoch = self.epoch
+        return ((epoch, index) for index in order[self.rank :: self.world][self.start :].tolist())
+
+    def __len__(self) -> int:
+        return max(0, len(range(self.rank, self._total, self.world)) - self.start)
+
+
+def make_loader(
+    dataset: AugmentedDataset,
+    *,
+    batch_size: int,
+    sampler: EpochSampler | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+    fill: Sequence[int] = FILL,
+) -> DataLoader[Any]:
+    """A DataLoader of Batches. Without a sampler: in order, every sample once. Workers change nothing but the speed."""
+    sampler = EpochSampler(len(dataset), shuffle=False) if sampler is None else sampler
+    if sampler.num_samples != len(dataset):
+        raise ValueError(f"the sampler counts {sampler.num_samples} samples, the dataset has {len(dataset)}")
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=partial(collate, fill=tuple(fill)),
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+        # Creating an iterator draws a number; from the global generator it would shift dropout after a resume.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """One process, one thread: workers share the cores already."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,128 @@
+"""Segmentation data: pairs of an image and a label picture of class numbers, in any pair of folders."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .coco import check_limit
+from .decode import check_size, decode_image, decode_mask
+from .labels import IGNORE, LabelMap, segmentation_labels
+from .sample import Sample
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
+
+
+class MaskPairs:
+    """A source of (image file, label file) pairs whose values a 256-entry table turns into slots."""
+
+    def __init__(
+        self, pairs: Sequence[tuple[str, Path, Path]], *, labels: LabelMap, table: np.ndarray, notes: Sequence[str]
+    ) -> None:
+        assert labels.num_classes <= _UNKNOWN
+        # numpy strings, not lists: forked workers share them
+        self.image_ids = np.array([name for name, _, _ in pairs])
+        self._images = np.array([str(image) for _, image, _ in pairs])
+        self._masks = np.array([str(mask) for _, _, mask in pairs])
+        self.labels, self._table, self.notes = labels, table, list(notes)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def read(self, index: int) -> Sample:
+        """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
+        path, mask_path = str(self._images[index]), str(self._masks[index])
+        image, stored = decode_image(path), decode_mask(mask_path)
+        check_size(image.shape[:2], stored.shape[:2], path=path, source=mask_path)
+        mask = cv2.LUT(stored, self._table)
+        if (mask == _UNKNOWN).any():
+            unknown = sorted(set(np.unique(stored[mask == _UNKNOWN]).tolist()))
+            raise ValueError(
+                f"{mask_path} holds the values {unknown}, which are no class: the class list has "
+                f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
+                "complete the class list, or ignore such pixels with ignore_ids"
+            )
+        return Sample(image, str(self.image_ids[index]), mask=mask, ground_truth={"mask": mask}, path=path)
+
+
+class MaskFolder(MaskPairs):
+    """A folder of images and one of label pictures with the same names, any endings, sub-folders included.
+
+    Either `root` with `split` for `SPLIT/images/` and `SPLIT/labels/` below it, or two folders `images` and `masks`.
+    `classes` is a list of names, a file of them (labels.read_class_file) or a label map; `ignore_ids` are values no
+    class owns, 255 always is. `mask_suffix` is what label names have after the image's name (`_L` for `a_L.png`).
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        *,
+        classes: Sequence[str] | str | Path | LabelMap,
+        split: str = "train",
+        images: str | Path | None = None,
+        masks: str | Path | None = None,
+        ignore_ids: Iterable[int] = (),
+        mask_suffix: str = "",
+        limit: int | None = None,
+    ) -> None:
+        if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
+            raise ValueError(
+                "give either root (with split), or both images and masks, two folders; "
+                f"got root={root}, images={images}, masks={masks}"
+            )
+        image_dir = Path(images) if images else Path(str(root), split, "images")
+        mask_dir = Path(masks) if masks else Path(str(root), split, "labels")
+        ignored = set(ignore_ids)
+        labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
+        pairs, notes = _match(image_dir, mask_dir, mask_suffix)
+        pairs = pairs[: check_limit(limit)]
+        notes.insert(
+            0, f"{len(pairs)} images, {labels.num_classes} classes, ignored values {sorted(ignored | {IGNORE})}"
+        )
+        table = slot_table({source_id: slot for slot, source_id in labels.source_ids.items()}, ignore_ids=ignored)
+        super().__init__(pairs, labels=labels, table=table, notes=notes)
+
+
+def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:
+    """uint8 [256]: a stored value to its slot, to 255 where ignored, to a mark where it is neither."""
+    table = np.full(256, _UNKNOWN, np.uint8)
+    table[IGNORE] = IGNORE
+    for value, slot in {**dict.fromkeys(ignore_ids, IGNORE), **slots}.items():
+        if not 0 <= value <= 255:
+            raise ValueError(f"a label picture holds the values 0 to 255, but the class list has {value}")
+        table[value] = slot
+    return table
+
+
+def _match(image_dir: Path, mask_dir: Path, suffix: str) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    images, masks = _by_name(image_dir, "images"), _by_name(mask_dir, "label pictures")
+    missing = [name for name in images if name + suffix not in masks]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(images)} images in {image_dir} have no label picture in {mask_dir}, first of all "
+            f"{', '.join(name + suffix + '.*' for name in missing[:3])}"
+        )
+    spare = len(masks) - len(images)
+    notes = [f"{spare} label pictures in {mask_dir} have no image: left out"] if spare else []
+    return [(name, images[name], masks[name + suffix]) for name in images], notes
+
+
+def _by_name(folder: Path, what: str) -> dict[str, Path]:
+    """Pictures below a folder by their relative name without ending, sorted."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder not found: {folder}, expected {what} in it")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith("."):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {path} have the same name without ending: cannot tell which one is meant"
+            )
+        found[name] = path
+    if not found:
+        raise FileNotFoundError(f"no {what} in {folder} (endings {', '.join(sorted(IMAGE_ENDINGS))})")
+    return found
