@@ -1,0 +1,120 @@
+"""Cross entropy over the pixels of full-size logits, with ignored pixels, class weights and hard-pixel mining."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .upsample import full_size_logits
+
+
+class PixelCriterion(nn.Module):
+    """Softmax cross entropy averaged over the pixels that are not `ignore_index` (logits up-sampled, labels intact).
+
+    - `class_weights` [K]: weighted mean as torch's, so the sum of w[label] * loss over the sum of w[label].
+    - `ohem_threshold` switches on online hard-pixel mining (OHEM): only pixels count whose true class has at most this
+      probability, but always the hardest `ohem_min_kept` an image (times the images of the batch; over the batch,
+      not per image) as far as there are that many. 0.7 and 100,000 are what the field uses on Cityscapes crops.
+    - `recompute` goes image by image and repeats the up-sampling in the backward pass. Full-size logits never exist
+      for more than one image then: 19 x 769 x 769 x 16 would take 0.7 GB, three times over.
+
+    Labels outside 0..K-1 that are not `ignore_index` are for the data layer to refuse, which can name the file. Here
+    they raise a ValueError on the CPU; elsewhere, where looking would cost a device sync, they make the loss NaN
+    (instead of a device-side assertion that blames an unrelated line).
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        ignore_index: int = 255,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        ohem_threshold: float | None = None,
+        ohem_min_kept: int = 100_000,
+        align_corners: bool = True,
+        recompute: bool = True,
+    ) -> None:
+        super().__init__()
+        if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
+            raise ValueError(
+                f"ohem_threshold is a probability in (0, 1], or null to switch mining off; got {ohem_threshold}"
+            )
+        if ohem_min_kept < 1:
+            raise ValueError(f"ohem_min_kept is a number of pixels of at least 1; got {ohem_min_kept}")
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.ohem_threshold = ohem_threshold
+        self.ohem_min_kept = ohem_min_kept
+        self.align_corners = align_corners
+        self.recompute = recompute
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """`{"loss_pixel"}`, float32 or wider; 0 with a gradient where every pixel is ignored."""
+        sums, count = self.sums(outputs, targets)
+        return {name: value / count.clamp(min=1) for name, value in sums.items()}
+
+    def sums(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+        """Un-normalised `{"loss_pixel"}` and the (weighted) number of pixels behind it, scalars; no device sync.
+
+        Each target's `mask` [H, W] uint8 or int64 has the size of the images. Mining looks at this batch only.
+        """
+        num_classes = outputs["logits"].shape[1]
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(f"{len(self.class_weights)} class_weights for {num_classes} classes: give one for each")
+        masks = torch.stack([target["mask"] for target in targets]).long()
+        ignored = masks == self.ignore_index
+        invalid = ~ignored & ((masks < 0) | (masks >= num_classes))
+        if masks.device.type == "cpu" and bool(invalid.any()):
+            raise ValueError(
+                f"mask labels {masks[invalid].unique().tolist()} are neither among the {num_classes} classes "
+                f"nor the ignored {self.ignore_index}: check the label table of the data"
+            )
+        kept = ~(ignored | invalid)
+        masks = masks.masked_fill(invalid, self.ignore_index)
+        losses, difficulty = self._per_pixel(outputs, masks)
+        if self.ohem_threshold is not None:
+            kept = kept & self._hard(difficulty.masked_fill(~kept, -1.0))
+
+        if self.class_weights is None:
+            count = kept.sum().to(losses.dtype)
+        else:
+            count = (self.class_weights.to(losses.dtype)[masks.masked_fill(~kept, 0)] * kept).sum()
+        total = losses.masked_fill(~kept, 0.0).sum()
+        return {"loss_pixel": total * torch.where(invalid.any(), math.nan, 1.0)}, count
+
+    def _per_pixel(self, outputs: dict[str, Any], masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss [B, H, W] with weights and smoothing, and the plain -log(probability of the truth) mining ranks by."""
+        logits, logits_size = outputs["logits"], outputs["logits_size"]
+        if not self.recompute:
+            return self._up_and_compare(logits, logits_size, masks)
+        images = [
+            checkpoint(self._up_and_compare, one, logits_size, mask, use_reentrant=False, preserve_rng_state=False)
+            for one, mask in zip(logits.split(1), masks.split(1), strict=True)
+        ]
+        losses, difficulty = zip(*images, strict=True)
+        return torch.cat(losses), torch.cat(difficulty)
+
+    def _up_and_compare(self, logits: Tensor, logits_size: tuple[int, int], masks: Tensor) -> tuple[Tensor, Tensor]:
+        size = (masks.shape[-2], masks.shape[-1])
+        full = full_size_logits({"logits": logits, "logits_size": logits_size}, size, align_corners=self.align_corners)
+        weight = None if self.class_weights is None else self.class_weights.to(full.dtype)
+        options = {"ignore_index": self.ignore_index, "reduction": "none"}
+        losses = F.cross_entropy(full, masks, weight=weight, label_smoothing=self.label_smoothing, **options)
+        if self.ohem_threshold is None or (weight is None and self.label_smoothing == 0):
+            return losses, losses.detach()
+        return losses, F.cross_entropy(full.detach(), masks, **options)
+
+    def _hard(self, difficulty: Tensor) -> Tensor:
+        """Pixels [B, H, W] that mining keeps; `difficulty` is -1 where there is nothing to learn."""
+        assert self.ohem_threshold is not None
+        num_kept = min(self.ohem_min_kept * len(difficulty), difficulty.numel())
+        hardest = difficulty.flatten().topk(num_kept, sorted=False).values
+        return difficulty >= hardest.amin().clamp(max=-math.log(self.ohem_threshold))

@@ -1,0 +1,198 @@
+"""Segmentation networks of the MobileNetV3 paper: Lite R-ASPP (section 6.4, Figure 10) and the R-ASPP it replaces."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbones.features import Backbone
+from ..backbones.init import initialize
+from ..backbones.layers import ConvNormAct, Normalize, conv2d, gate_activation
+from .pooling import GlobalPool, WindowPool
+
+_HALF = (0.5, 0.5, 0.5)  # the reference's mean and std: images from -1 to 1
+_GATES = {"sigmoid": "sigmoid", "qsigmoid": "tf"}
+
+
+class SegmentationNetwork(nn.Module):
+    """What the heads share: normalise, pad, backbone, and the dict that criterion and postprocess read.
+
+    `pad_input`: the normalised image gets zeros at the bottom and the right until its sides are multiples of the output
+    stride plus one, as the reference evaluates (1024x2048 becomes 1025x2049). Only then do the corner pixels of all
+    maps lie on top of each other, as resizing with `align_corners` has it.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        taps: Sequence[str],
+        num_classes: int,
+        align_corners: bool,
+        pad_input: bool,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        if not 1 <= num_classes <= 255:
+            raise ValueError(f"num_classes counts all classes, in 1..255 (255 itself marks ignored); got {num_classes}")
+        backbone.check_taps(taps)
+        self.backbone = backbone
+        self.taps = tuple(taps)
+        self.align_corners = align_corners
+        self.pad_input = pad_input
+        self.output_stride = max(backbone.feature_specs[tap].stride for tap in taps)
+        self.normalize = Normalize(mean=mean, std=std)
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        """uint8 RGB [B, 3, H, W] -> `logits` [B, K, h, w], and `logits_size`: the input's (h, w) with its padding."""
+        images = self.normalize(images)
+        if self.pad_input:
+            images = pad_to_corners(images, self.output_stride)
+        logits = self.head(self.backbone(images, self.taps))
+        return {"logits": logits, "logits_size": (images.shape[-2], images.shape[-1])}
+
+    def head(self, features: dict[str, Tensor]) -> Tensor:
+        """Logits [B, K, h, w] from the features of `taps`."""
+        raise NotImplementedError
+
+    def resize(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """Bilinear resize of [B, C, h, w]; 1x1 maps are left for broadcasting, which gives the same values."""
+        if tuple(features.shape[-2:]) in ((1, 1), tuple(size)):
+            return features
+        return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
+
+    def initialize_head(self, scheme: str | None) -> None:
+        """Initialise all modules but the backbone; None keeps torch's defaults, as torchvision does."""
+        for name, module in self.named_children():
+            if scheme is not None and name != "backbone":
+                initialize(module, scheme)
+
+
+class LRASPP(SegmentationNetwork):
+    """Lite R-ASPP: gated features brought to the skip's 1/8 and classified there together with it.
+
+    The defaults are the paper's head, its batch norm the TF code's. torchvision's variant is `low="block4",
+    pool="global", gate_bias=False, align_corners=False, pad_input=False, bn_momentum=0.1, init=None` with ImageNet's
+    mean and std, over MobileNetV3-Large with `output_stride=16, atrous="torchvision"`.
+
+    - `pool`: "reference" averages over windows that cover the map of a `pool_crop` training crop, in `pool_steps`
+      (default: the paper's for the output stride), see `WindowPool`; "global" over the whole map.
+    - `gate`: "sigmoid" (paper) or "qsigmoid" (relu6(x + 3) * 0.16667, the released models).
+    - `classify_first`: the 1x1 classifier before the resize to 1/8 and not after it. Both are linear, so this is the
+      same function up to rounding, for fewer operations than the paper counts.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        low: str = "c3_depthwise",
+        high: str = "c5",
+        filters: int = 128,
+        pool: str = "reference",
+        pool_crop: int = 769,
+        pool_steps: tuple[int, int] | None = None,
+        gate: str = "sigmoid",
+        gate_bias: bool = True,
+        align_corners: bool = True,
+        pad_input: bool = True,
+        classify_first: bool = False,
+        mean: Sequence[float] = _HALF,
+        std: Sequence[float] = _HALF,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 3e-4,
+        init: str | None = "tf_slim",
+    ) -> None:
+        super().__init__(
+            backbone,
+            taps=(low, high),
+            num_classes=num_classes,
+            align_corners=align_corners,
+            pad_input=pad_input,
+            mean=mean,
+            std=std,
+        )
+        if pool not in ("reference", "global"):
+            raise ValueError(f'pool must be "reference" or "global", got {pool!r}')
+        if gate not in _GATES:
+            raise ValueError(f'gate must be "sigmoid" or "qsigmoid", got {gate!r}')
+        low_channels, high_channels = (backbone.feature_specs[tap].channels for tap in (low, high))
+        high_stride = backbone.feature_specs[high].stride
+        self.classify_first = classify_first
+        self.aspp = ConvNormAct(high_channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.pool = GlobalPool() if pool == "global" else WindowPool(high_stride, crop=pool_crop, steps=pool_steps)
+        self.gate = conv2d(high_channels, filters, 1, bias=gate_bias)
+        self.gate_act = gate_activation(_GATES[gate])
+        self.high_logits = conv2d(filters, num_classes, 1, bias=True)
+        self.low_logits = conv2d(low_channels, num_classes, 1, bias=True)
+        self.initialize_head(init)
+
+    def head(self, features: dict[str, Tensor]) -> Tensor:
+        """Logits [B, K, h, w] at the skip's size."""
+        low, high = (features[tap] for tap in self.taps)
+        gate = self.gate_act(self.gate(self.pool(high)))
+        gated = self.aspp(high) * self.resize(gate, high.shape[-2:])
+        size = low.shape[-2:]
+        if self.classify_first:
+            upper = self.resize(self.high_logits(gated), size)
+        else:
+            upper = self.high_logits(self.resize(gated, size))
+        return upper + self.low_logits(low)
+
+
+class RASPP(SegmentationNetwork):
+    """R-ASPP (Table 7, rows 1, 2, 5, 6): a 1x1 branch and a global one, joined; logits at the output stride.
+
+    Batch norm follows the global pooling, so training needs at least two images a batch.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        high: str = "c5",
+        filters: int = 256,
+        dropout: float = 0.1,
+        align_corners: bool = True,
+        pad_input: bool = True,
+        mean: Sequence[float] = _HALF,
+        std: Sequence[float] = _HALF,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 3e-4,
+        init: str | None = "tf_slim",
+    ) -> None:
+        super().__init__(
+            backbone,
+            taps=(high,),
+            num_classes=num_classes,
+            align_corners=align_corners,
+            pad_input=pad_input,
+            mean=mean,
+            std=std,
+        )
+        channels = backbone.feature_specs[high].channels
+        self.aspp = ConvNormAct(channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.pool = GlobalPool()
+        self.image_level = ConvNormAct(channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.project = ConvNormAct(2 * filters, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.dropout = nn.Dropout(dropout)
+        self.logits = conv2d(filters, num_classes, 1, bias=True)
+        self.initialize_head(init)
+
+    def head(self, features: dict[str, Tensor]) -> Tensor:
+        """Logits [B, K, h, w] at the output stride."""
+        high = features[self.taps[0]]
+        local = self.aspp(high)
+        whole = self.image_level(self.pool(high)).expand_as(local)
+        return self.logits(self.dropout(self.project(torch.cat((local, whole), dim=1))))
+
+
+def pad_to_corners(images: Tensor, stride: int) -> Tensor:
+    """Zeros at the bottom and the right of [B, C, H, W] until both sides are n * stride + 1."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, (1 - width) % stride, 0, (1 - height) % stride))

@@ -1,0 +1,32 @@
+"""The last up-sampling: from a network's low-resolution logits to the size of its input."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+# Networks pad their input to a multiple of the output stride plus one, so by less than the largest output stride.
+_MAX_PADDING = 32
+
+
+def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Up-sample `outputs["logits"]` to `outputs["logits_size"]` and cut off the network's padding.
+
+    `logits` [B, K, h, w] stand for `logits_size` (h', w'), the padded input; `size` (h, w) is the input's own.
+    Returns [B, K, *size], float32 also where the logits come from autocast (float64 stays float64).
+    """
+    padded = outputs["logits_size"]
+    if not all(0 <= big - small < _MAX_PADDING for big, small in zip(padded, size, strict=True)):
+        raise ValueError(
+            f"the logits stand for an input of {tuple(padded)} (h, w), padding included, not for one of {tuple(size)}: "
+            "masks must have the size of the images they were batched with"
+        )
+    return resize_logits(outputs["logits"], padded, align_corners=align_corners)[..., : size[0], : size[1]]
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Bilinear resize of [B, K, h, w] in float32 or wider: bfloat16 interpolation moves class borders."""
+    logits = logits if logits.element_size() >= 4 else logits.float()
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=align_corners)

@@ -1,0 +1,188 @@
+"""The same function as torchvision's LR-ASPP and as the official TensorFlow graphs, from the same weights."""
+
+import functools
+import importlib.util
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pocketvision.backbones.mobilenet_v3 import MobileNetV3
+from pocketvision.backbones.weights import load_strict
+from pocketvision.segmentation.network import LRASPP
+from pocketvision.segmentation.postprocess import LabelMaps
+from pocketvision.segmentation.upsample import full_size_logits
+from pocketvision.segmentation.weights import lraspp_from_deeplab, lraspp_from_torchvision
+from torch import nn
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+ASSETS = Path(__file__).parents[1] / "assets" / "tf"
+
+# ---------------------------------------------------------------- torchvision
+
+TORCHVISION_HEAD = {
+    "low": "block4",
+    "pool": "global",
+    "gate_bias": False,
+    "align_corners": False,
+    "pad_input": False,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "bn_momentum": 0.1,
+    "init": None,
+}
+
+
+@functools.cache
+def lively_torchvision():
+    """torchvision's network in float64 with weights under which every layer matters.
+
+    A fresh one gives nearly constant logits. Batch norm takes the statistics of pictures, so nothing explodes either.
+    """
+    generator = torch.Generator().manual_seed(0)
+    model = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).double()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5, generator=generator)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, std=0.1, generator=generator)
+            module.momentum = None
+    with torch.no_grad():
+        model.train()(torch.randn(4, 3, 128, 160, dtype=torch.float64, generator=generator))
+    return model.eval()
+
+
+def ours_like_torchvision(*, atrous="torchvision", bn_eps=1e-3, **head):
+    backbone = MobileNetV3("large", output_stride=16, atrous=atrous, bn_eps=bn_eps)
+    model = LRASPP(backbone, num_classes=21, **(TORCHVISION_HEAD | head)).double().eval()
+    load_strict(model, lraspp_from_torchvision(lively_torchvision().state_dict()))
+    return model
+
+
+def errors(ours, size):
+    """Largest difference over the standard deviation, and that deviation, on pictures of `size`."""
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(sum(size)))
+    mean, std = (torch.tensor(TORCHVISION_HEAD[key], dtype=torch.float64).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = lively_torchvision()((images.double() / 255 - mean) / std)["out"]
+        outputs = ours(images)
+    logits = full_size_logits(outputs, size, align_corners=ours.align_corners)
+    metas = [{"image_id": i, "original_size": size, "input_size": size} for i in range(2)]
+    labels = torch.stack(LabelMaps(align_corners=ours.align_corners)(outputs, metas))
+    agreement = (labels == expected.argmax(1)).double().mean().item()
+    return ((logits - expected).abs().max() / expected.std()).item(), expected.std().item(), agreement
+
+
+@pytest.mark.parametrize("size", [(128, 128), (97, 161), (64, 200), (75, 50), (33, 31)])
+def test_equals_torchvision(size):
+    error, spread, agreement = errors(ours_like_torchvision(), size)
+    assert spread > 0.1
+    assert error < 1e-8
+    assert agreement == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"atrous": "reference"}, {"bn_eps": 1e-5}, {"align_corners": True}, {"pad_input": True}, {"gate": "qsigmoid"}],
+    ids=str,
+)
+def test_another_architecture_is_noticed(change):
+    assert errors(ours_like_torchvision(**change), (64, 100))[0] > 1e-5
+
+
+@pytest.mark.parametrize("name", ["backbone.stem.conv", "backbone.blocks.4.se.excite", "backbone.last.norm", "gate"])
+def test_a_perturbed_layer_is_noticed(name):
+    model = ours_like_torchvision()
+    with torch.no_grad():
+        model.get_submodule(name).weight.mul_(1.001)
+    assert errors(model, (64, 100))[0] > 1e-5
+
+
+# ---------------------------------------------------------------- TensorFlow
+
+
+@functools.cache
+def tf_rule():
+    spec = importlib.util.spec_from_file_location("tf_rule", ASSETS / "rule.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def tf_variables():
+    return tf_rule().weights(str(ASSETS), "dl_v3_large")
+
+
+def tf_errors(run, output_stride, *, gate="tf", **head):
+    """(rms, largest) error over the standard deviation for low and full-size logits, and the share of equal labels."""
+    golden = np.load(ASSETS / f"dl_v3_large__{run}.npz")
+    assert tf_rule().weights_crc(tf_variables()) == golden["weights_crc32"]
+    picture = tf_rule().image_u8(str(golden["image_key"]), tuple(golden["image_shape"]))
+    backbone = MobileNetV3("large", reduced="segmentation", output_stride=output_stride, gate=gate)
+    model = LRASPP(backbone, num_classes=19, **({"gate": "qsigmoid"} | head)).eval()
+    load_strict(model, lraspp_from_deeplab(tf_variables()))
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(picture).permute(0, 3, 1, 2).contiguous())
+    full = full_size_logits(outputs, picture.shape[1:3], align_corners=True)
+
+    step = int(golden["logits_stride"])
+    top, left, full_step = golden["upsampled_start_step"]
+    assert tuple(outputs["logits"].permute(0, 2, 3, 1).shape) == tuple(golden["logits_shape"])
+    pairs = [
+        (outputs["logits"][..., ::step, ::step], golden["logits"]),
+        (full[..., top::full_step, left::full_step], golden["upsampled_sub"]),
+    ]
+    result = []
+    for ours, theirs in pairs:
+        difference = np.abs(ours.permute(0, 2, 3, 1).numpy() - theirs)
+        result.append((np.sqrt((difference**2).mean()) / theirs.std(), difference.max() / theirs.std()))
+    labels = pairs[1][0].argmax(1).numpy()
+    return result, (labels == golden["labels_sub"]).mean()
+
+
+@pytest.mark.parametrize("classify_first", [False, True])
+def test_equals_tensorflow_on_the_training_crop(classify_first):
+    result, agreement = tf_errors("t769_os16", 16, classify_first=classify_first)
+    assert all(rms < 1e-4 and largest < 2e-3 for rms, largest in result)
+    assert agreement == 1
+
+
+@pytest.mark.slow
+def test_equals_tensorflow_on_a_whole_frame():
+    result, agreement = tf_errors("f_os32", 32)
+    assert all(rms < 1e-4 and largest < 2e-3 for rms, largest in result)
+    assert agreement == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"gate": "exact"}, {"bn_eps": 1e-3}, {"align_corners": False}, {"high": "c5", "pool_crop": 385}], ids=str
+)
+def test_tensorflow_notices_another_network(change):
+    result, _ = tf_errors("t769_os16", 16, **change)
+    assert all(rms > 2e-4 for rms, _ in result)
+
+
+# ---------------------------------------------------------------- renaming
+
+
+def test_unknown_names_raise():
+    state = dict(lively_torchvision().state_dict())
+    with pytest.raises(ValueError, match=r"aux_classifier\.0\.weight is no tensor of torchvision's LR-ASPP"):
+        lraspp_from_torchvision(state | {"aux_classifier.0.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match="logits/semantic/weights is no variable of DeepLab's LR-ASPP"):
+        lraspp_from_deeplab(tf_variables() | {"logits/semantic/weights": np.zeros((1, 1, 2, 2), np.float32)})
+
+
+def test_torchvision_preset_in_the_docstring_is_the_tested_one():
+    for key in ("low", "pool", "gate_bias", "align_corners", "pad_input", "bn_momentum", "init"):
+        value = TORCHVISION_HEAD[key]
+        text = f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}"
+        assert text in " ".join(inspect.getdoc(LRASPP).split())
