@@ -6,19 +6,17 @@ Images are uint8 RGB [H, W, 3]. Small ones come back enlarged (`zoom_for`), so t
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    from ..datasets.labels import LabelMap
+from ..datasets.labels import IGNORE, LabelMap
 
 Array = np.ndarray
 Color = tuple[int, int, int]
 Colors = Mapping[int, Color | None]
 
-IGNORE = 255
 PAPER, INK, GREY = (255, 255, 255), (33, 37, 41), (150, 150, 150)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _READABLE = 480  # pixels of the longer side below which a picture is enlarged
@@ -73,13 +71,11 @@ def _difference(seen: Array, one: Array) -> Array:
     return np.linalg.norm(seen - one, axis=-1).min(axis=-1)
 
 
-def class_colors(labels: "LabelMap") -> dict[int, Color | None]:
+def class_colors(labels: LabelMap) -> dict[int, Color | None]:
     """Each slot's own colour, or the palette's; None for a class named background, which stays untinted."""
-    names = labels.names
-    first = (
-        0 if names.get(0, "background") != "background" else 1
-    )  # a class that follows a background has the colour of its boxes
-    colors = palette(max(names, default=0) + 1)
+    # Slot 1 has the palette's first colour, as in detection, unless slot 0 is a class like any other and needs it.
+    first = 1 if labels.names.get(0, "background") == "background" else 0
+    colors = palette(labels.num_classes + 1)
     return {
         label.slot: None if label.name == "background" else label.color or colors[label.slot - first]
         for label in labels.labels
@@ -113,6 +109,7 @@ def draw_detections(
             "expected one label (and score) for each box"
         )
     zoom, canvas = zoom_for(image), _enlarge(image)
+    boxes = np.clip(boxes, 0, np.tile(image.shape[1::-1], 2))
     width, plates = _line_width(canvas), _Plates(canvas)
     order = np.arange(len(boxes)) if scores is None else np.argsort(-scores, kind="stable")
     box_colors = [_color_of(int(label), colors) or GREY for label in labels]
@@ -208,7 +205,7 @@ class _Plates:
         scale = _fitting(text, self.scale, width - 2 * pad)
         w, h = (size + extra for size, extra in zip(_text_size(text, scale), (2 * pad, pad), strict=True))
         x1, y1, x2, y2 = (int(value) for value in np.rint(box))
-        wishes = (
+        wishes = (  # the best spots first
             (x1, y1 - h),
             (x1, y2),
             (x2 - w, y1 - h),
@@ -345,4 +342,4 @@ def _enlarge(image: Array) -> Array:
 
 def _array(values: Any) -> Array:
     """Numpy from numpy, lists, or a torch tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    return np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values)
