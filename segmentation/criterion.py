@@ -72,11 +72,8 @@ class PixelCriterion(nn.Module):
         masks = torch.stack([target["mask"] for target in targets]).long()
         ignored = masks == self.ignore_index
         invalid = ~ignored & ((masks < 0) | (masks >= num_classes))
-        if masks.device.type == "cpu" and bool(invalid.any()):
-            raise ValueError(
-                f"mask labels {masks[invalid].unique().tolist()} are neither among the {num_classes} classes "
-                f"nor the ignored {self.ignore_index}: check the label table of the data"
-            )
+        if masks.device.type == "cpu":
+            self._refuse(masks[invalid], num_classes)
         kept = ~(ignored | invalid)
         masks = masks.masked_fill(invalid, self.ignore_index)
         losses, difficulty = self._per_pixel(outputs, masks)
@@ -86,9 +83,16 @@ class PixelCriterion(nn.Module):
         if self.class_weights is None:
             count = kept.sum().to(losses.dtype)
         else:
-            count = (self.class_weights.to(losses.dtype)[masks.masked_fill(~kept, 0)] * kept).sum()
+            count = (self.class_weights.to(losses)[masks.masked_fill(~kept, 0)] * kept).sum()
         total = losses.masked_fill(~kept, 0.0).sum()
         return {"loss_pixel": total * torch.where(invalid.any(), math.nan, 1.0)}, count
+
+    def _refuse(self, invalid: Tensor, num_classes: int) -> None:
+        if len(invalid):
+            raise ValueError(
+                f"mask labels {invalid.unique().tolist()} are neither among the {num_classes} classes "
+                f"nor the ignored {self.ignore_index}: check the label table of the data"
+            )
 
     def _per_pixel(self, outputs: dict[str, Any], masks: Tensor) -> tuple[Tensor, Tensor]:
         """Loss [B, H, W] with weights and smoothing, and the plain -log(probability of the truth) mining ranks by."""
@@ -105,7 +109,7 @@ class PixelCriterion(nn.Module):
     def _up_and_compare(self, logits: Tensor, logits_size: tuple[int, int], masks: Tensor) -> tuple[Tensor, Tensor]:
         size = (masks.shape[-2], masks.shape[-1])
         full = full_size_logits({"logits": logits, "logits_size": logits_size}, size, align_corners=self.align_corners)
-        weight = None if self.class_weights is None else self.class_weights.to(full.dtype)
+        weight = None if self.class_weights is None else self.class_weights.to(full)
         options = {"ignore_index": self.ignore_index, "reduction": "none"}
         losses = F.cross_entropy(full, masks, weight=weight, label_smoothing=self.label_smoothing, **options)
         if self.ohem_threshold is None or (weight is None and self.label_smoothing == 0):

@@ -99,21 +99,18 @@ class MeanIoU:
                 f"image {image_id!r}: prediction of size {tuple(prediction.shape)} and truth of {tuple(truth.shape)}; "
                 "both must have the labels' original size (h, w)"
             )
-        num_classes = len(self.names)
+        width = len(self.names) + 1
         truth = truth.to(prediction.device).flatten().long()
-        valid = truth != self.ignore_index
-        truth, predicted = truth[valid], prediction.flatten()[valid].long()
-        if truth.numel() and not 0 <= int(truth.min()) <= int(truth.max()) < num_classes:
+        predicted = prediction.flatten().long().clamp(max=width - 1)  # the last column: outside the classes
+        counts = torch.bincount(truth * width + predicted).cpu().numpy()
+        indices = np.flatnonzero(counts)
+        indices = indices[indices // width != self.ignore_index]
+        if unknown := sorted(set((indices // width).tolist()) - set(range(len(self.names)))):
             raise ValueError(
-                f"image {image_id!r}: truth has labels {truth.unique().tolist()}, the classes are 0..{num_classes - 1} "
+                f"image {image_id!r}: truth has labels {unknown}, the classes are 0..{len(self.names) - 1} "
                 f"and {self.ignore_index} is ignored: check the label table of the data"
             )
-        outside = (predicted < 0) | (predicted >= num_classes)
-        predicted = predicted.masked_fill(outside, num_classes)
-        counts = torch.bincount(truth * (num_classes + 1) + predicted, minlength=num_classes * (num_classes + 1))
-        cells = counts.cpu().numpy()
-        indices = np.flatnonzero(cells)
-        return indices, cells[indices]
+        return indices, counts[indices]
 
 
 def _iou(confusion: np.ndarray, slots: list[int]) -> float | None:

@@ -81,8 +81,6 @@ class LRASPP(SegmentationNetwork):
     - `pool`: "reference" averages over windows that cover the map of a `pool_crop` training crop, in `pool_steps`
       (default: the paper's for the output stride), see `WindowPool`; "global" over the whole map.
     - `gate`: "sigmoid" (paper) or "qsigmoid" (relu6(x + 3) * 0.16667, the released models).
-    - `classify_first`: the 1x1 classifier before the resize to 1/8 and not after it. Both are linear, so this is the
-      same function up to rounding, for fewer operations than the paper counts.
     """
 
     def __init__(
@@ -100,7 +98,6 @@ class LRASPP(SegmentationNetwork):
         gate_bias: bool = True,
         align_corners: bool = True,
         pad_input: bool = True,
-        classify_first: bool = False,
         mean: Sequence[float] = _HALF,
         std: Sequence[float] = _HALF,
         bn_eps: float = 1e-5,
@@ -122,7 +119,6 @@ class LRASPP(SegmentationNetwork):
             raise ValueError(f'gate must be "sigmoid" or "qsigmoid", got {gate!r}')
         low_channels, high_channels = (backbone.feature_specs[tap].channels for tap in (low, high))
         high_stride = backbone.feature_specs[high].stride
-        self.classify_first = classify_first
         self.aspp = ConvNormAct(high_channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
         self.pool = GlobalPool() if pool == "global" else WindowPool(high_stride, crop=pool_crop, steps=pool_steps)
         self.gate = conv2d(high_channels, filters, 1, bias=gate_bias)
@@ -136,12 +132,8 @@ class LRASPP(SegmentationNetwork):
         low, high = (features[tap] for tap in self.taps)
         gate = self.gate_act(self.gate(self.pool(high)))
         gated = self.aspp(high) * self.resize(gate, high.shape[-2:])
-        size = low.shape[-2:]
-        if self.classify_first:
-            upper = self.resize(self.high_logits(gated), size)
-        else:
-            upper = self.high_logits(self.resize(gated, size))
-        return upper + self.low_logits(low)
+        # Resize, then classify: what the paper counts. The other order is the same function, for 0.5 % less time.
+        return self.high_logits(self.resize(gated, low.shape[-2:])) + self.low_logits(low)
 
 
 class RASPP(SegmentationNetwork):

@@ -19,7 +19,7 @@ def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_co
     if not all(0 <= big - small < _MAX_PADDING for big, small in zip(padded, size, strict=True)):
         raise ValueError(
             f"the logits stand for an input of {tuple(padded)} (h, w), padding included, not for one of {tuple(size)}: "
-            "masks must have the size of the images they were batched with"
+            "masks and metas must tell the size of the images they were batched with"
         )
     return resize_logits(outputs["logits"], padded, align_corners=align_corners)[..., : size[0], : size[1]]
 

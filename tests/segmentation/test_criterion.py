@@ -123,6 +123,18 @@ def test_labels_outside_the_classes_raise_on_the_cpu(label):
         PixelCriterion()(outputs, [{"mask": mask} for mask in masks])
 
 
+@pytest.mark.parametrize("options", [{}, {"ohem_threshold": 0.7}, {"class_weights": [1.0] * K}])
+def test_labels_outside_the_classes_make_the_loss_nan_elsewhere(options, monkeypatch):
+    """On a GPU nothing looks at the labels in time; here the look is left out."""
+    monkeypatch.setattr(PixelCriterion, "_refuse", lambda *_: None)
+    outputs, _, masks = make_case()
+    masks[0, 0, 0] = K
+    loss = PixelCriterion(**options)(outputs, [{"mask": mask} for mask in masks])["loss_pixel"]
+    loss.backward()
+    assert loss.isnan()
+    assert outputs["logits"].grad.isnan().all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -139,5 +151,5 @@ def test_wrong_options_raise(options, message):
 
 def test_masks_of_another_size_raise():
     outputs, targets, _ = make_case()
-    with pytest.raises(ValueError, match="masks must have the size of the images"):
+    with pytest.raises(ValueError, match="masks and metas must tell the size of the images"):
         PixelCriterion()({**outputs, "logits_size": (60, 60)}, targets)
