@@ -28,8 +28,8 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 def same_padding(size: int, *, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Padding (before, after) of TensorFlow's `SAME` along one side of `size` pixels."""
-    total = max((kernel - 1) * dilation - (size - 1) % stride, 0)
+    """TensorFlow's `SAME` padding (before, after) of a side of `size` pixels, for a kernel not below the stride."""
+    total = (kernel - 1) * dilation - (size - 1) % stride
     return total // 2, total - total // 2
 
 
@@ -48,9 +48,11 @@ def conv2d(
     if padding not in ("symmetric", "same"):
         raise ValueError(f'padding must be "symmetric" or "same" (TensorFlow), got {padding!r}')
     assert kernel % 2 == 1, f"the kernel must be odd to keep the map's size, got {kernel}"
-    # At stride 1 the two are the same thing.
-    cls, pad = (SamePaddedConv2d, 0) if padding == "same" and stride > 1 else (nn.Conv2d, kernel // 2 * dilation)
-    return cls(in_channels, out_channels, kernel, stride, pad, dilation, groups, bias)
+    assert kernel == 1 or kernel >= stride, f"a kernel of {kernel} at stride {stride} skips pixels"
+    # At stride 1 and without a neighbourhood the two paddings are the same thing.
+    if padding == "symmetric" or stride == 1 or kernel == 1:
+        return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2 * dilation, dilation, groups, bias)
+    return SamePaddedConv2d(in_channels, out_channels, kernel, stride, 0, dilation, groups, bias)
 
 
 class TFHardSigmoid(nn.Module):
