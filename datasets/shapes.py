@@ -190,9 +190,10 @@ def render_scene(rng: np.random.Generator, *, size: tuple[int, int], spec: Scene
         classes.append(kind)
         instances[window][mask] = len(classes)
         painted, visible = np.append(painted, mask.sum()), np.append(visible - hidden, mask.sum())
-    grain = np.float32(rng.uniform(0, 0.08)) * (rng.random(size, dtype=np.float32) - 0.5)
-    levels = np.clip((canvas + grain) * 255 + 0.5, 0, 255).astype(np.uint8)
-    return Scene(image=cv2.merge(list(levels)), instances=instances, classes=np.array(classes, np.int64))
+    canvas += np.float32(rng.uniform(0, 0.08)) * (rng.random(size, dtype=np.float32) - 0.5)  # grain
+    np.maximum(canvas, 0, out=canvas)  # convertScaleAbs clips at the upper end only
+    image = cv2.convertScaleAbs(cv2.merge(list(canvas)), alpha=255)
+    return Scene(image=image, instances=instances, classes=np.array(classes, np.int64))
 
 
 def _coverage(rng: np.random.Generator, contours: list[Array], *, size: tuple[int, int], spec: SceneSpec) -> Array:
@@ -265,7 +266,7 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array,
     tints = rng.uniform(-0.12, 0.12, size=(3, 3, 3)).astype(np.float32)
     canvas = np.stack([cv2.resize(tint, size[::-1], interpolation=cv2.INTER_LINEAR) for tint in tints])
     canvas += first[:, None, None] + change[:, None, None] * pattern
-    return np.clip(canvas, 0, 1, out=canvas), noise
+    return canvas, noise
 
 
 def _noise(rng: np.random.Generator, size: tuple[int, int]) -> Array:

@@ -307,8 +307,8 @@ def _text_scale(canvas: Array) -> float:
 
 
 def _fitting(text: str, scale: float, width: int) -> float:
-    """`scale`, or less where the text would be wider than `width`."""
-    return scale * min(1.0, width / max(1, _text_size(text, scale)[0]))
+    """`scale`, or less where the text would be wider than `width` (2 pixels for rounding)."""
+    return scale * min(1.0, max(1, width - 2) / max(1, _text_size(text, scale)[0]))
 
 
 def _text_size(text: str, scale: float) -> tuple[int, int]:
