@@ -245,7 +245,7 @@ def _contrasting_color(rng: np.random.Generator, beneath: Array) -> Array:
     """The first of some random colours that stands out from enough of the colours `beneath` [n, 3], or the best."""
     candidates = _random_colors(rng, 16)
     lab = cv2.cvtColor(np.concatenate([candidates, beneath])[:, None], cv2.COLOR_RGB2LAB)[:, 0]
-    distance = np.linalg.norm(lab[:16, None] - lab[None, 16:], axis=2)
+    distance = np.linalg.norm(lab[: len(candidates), None] - lab[None, len(candidates) :], axis=2)
     share = (distance > MIN_DELTA_E).sum(axis=1) / max(1, len(beneath))
     return candidates[np.argmax(np.minimum(share, MIN_CONTRAST_SHARE))]
 
