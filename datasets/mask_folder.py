@@ -78,9 +78,8 @@ class MaskFolder(MaskPairs):
         labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
         pairs, notes = _match(image_dir, mask_dir, mask_suffix)
         pairs = pairs[: check_limit(limit)]
-        notes.insert(
-            0, f"{len(pairs)} images, {labels.num_classes} classes, ignored values {sorted(ignored | {IGNORE})}"
-        )
+        ignored_values = sorted(ignored | {IGNORE})
+        notes.insert(0, f"{len(pairs)} images of {image_dir}, {labels.num_classes} classes, ignored: {ignored_values}")
         table = slot_table({source_id: slot for slot, source_id in labels.source_ids.items()}, ignore_ids=ignored)
         super().__init__(pairs, labels=labels, table=table, notes=notes)
 
@@ -119,9 +118,7 @@ def _by_name(folder: Path, what: str) -> dict[str, Path]:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise ValueError(
-                f"{found[name]} and {path} have the same name without ending: cannot tell which one is meant"
-            )
+            raise ValueError(f"{found[name]} and {path} differ only in their ending: remove the one that is not meant")
         found[name] = path
     if not found:
         raise FileNotFoundError(f"no {what} in {folder} (endings {', '.join(sorted(IMAGE_ENDINGS))})")

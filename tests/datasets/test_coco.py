@@ -1,0 +1,222 @@
+"""COCO annotations: grouping, slots, crowds, clipping, and every complaint."""
+
+import copy
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from pocketvision.datasets.coco import CocoDetection, xywh_to_xyxy
+from pocketvision.datasets.labels import coco_labels
+from pocketvision.datasets.sample import log_summary
+
+CATEGORIES = [{"id": 7, "name": "train"}, {"id": 3, "name": "car", "supercategory": "vehicle"}]
+
+
+def _annotation(image_id=1, category_id=3, bbox=(2, 3, 10, 8), **more):
+    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), **more}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a data set of 30x40 images (id 1, 2, ...) and returns the arguments of CocoDetection."""
+
+    def build(annotations=(), *, num_images=2, change=None):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        images = []
+        for i in range(1, num_images + 1):
+            images.append({"id": i, "file_name": f"{i}.png", "height": 30, "width": 40})
+            cv2.imwrite(str(tmp_path / f"images/{i}.png"), np.full((30, 40, 3), i, np.uint8))
+        data = {"images": images, "annotations": list(annotations), "categories": copy.deepcopy(CATEGORIES)}
+        if change:
+            change(data)
+        (tmp_path / "a.json").write_text(json.dumps(data))
+        return {"annotations": tmp_path / "a.json", "images": tmp_path / "images"}
+
+    return build
+
+
+def test_images_without_annotations_are_negatives(write):
+    data = CocoDetection(**write())
+    assert len(data) == 2
+    sample = data.read(1)
+    assert (sample.image_id, sample.image.shape, int(sample.image[0, 0, 0])) == (2, (30, 40, 3), 2)
+    for boxes, labels in ((sample.boxes, sample.labels), (sample.crowd_boxes, sample.crowd_labels)):
+        assert (boxes.shape, boxes.dtype, labels.shape, labels.dtype) == ((0, 4), np.float32, (0,), np.int64)
+    assert {key: len(value) for key, value in sample.ground_truth.items()} == dict.fromkeys(
+        ("boxes_xywh", "labels", "area", "crowd"), 0
+    )
+
+
+def test_boxes_labels_and_crowds(write):
+    data = CocoDetection(
+        **write(
+            [
+                _annotation(2, 7, (1, 1, 5, 5), area=12.5, id=9),
+                _annotation(1, 3, (0, 0, 40, 30), iscrowd=1),
+                _annotation(2, 3, (2.5, 3, 10, 8)),
+            ]
+        )
+    )
+    assert data.labels.names == {1: "car", 2: "train"}  # by id, not in the file's order
+    assert data.labels.labels[0].category == "vehicle"
+    first, second = data.read(0), data.read(1)
+    assert (first.boxes.tolist(), first.crowd_boxes.tolist(), first.crowd_labels.tolist()) == (
+        [],
+        [[0, 0, 40, 30]],
+        [1],
+    )
+    assert second.boxes.tolist() == [[1, 1, 6, 6], [2.5, 3, 12.5, 11]]
+    assert second.labels.tolist() == [2, 1]
+    assert second.ground_truth["area"].tolist() == [12.5, 80.0]  # the box's area where the file gives none
+    assert first.ground_truth["crowd"].tolist() == [True]
+    assert data.notes == [
+        f"2 images (0 without annotations), 2 boxes of 2 classes, 1 crowd regions ({data.annotations})"
+    ]
+
+
+def test_slots(write):
+    files = write([_annotation(category_id=7)])
+    coco91 = CocoDetection(**files, slots="coco91")
+    assert (coco91.labels.num_classes, coco91.labels.names) == (90, {3: "car", 7: "train"})
+    assert coco91.read(0).labels.tolist() == [7]
+    imposed = CocoDetection(**files, labels=coco_labels())
+    assert imposed.labels.num_classes == 80
+    assert imposed.read(0).ground_truth["labels"].tolist() == [7]
+
+
+def test_boxes_outside_are_clipped_or_dropped_with_a_count(write, caplog):
+    boxes = [(-5, 2, 10, 5), (0.2, 0, 40, 30), (50, 5, 5, 5), (3, 3, 0, 5), (3, 3, -2, 5), (1, 1, 2, 2)]
+    data = CocoDetection(**write([_annotation(bbox=box) for box in boxes]))
+    sample = data.read(0)
+    np.testing.assert_allclose(sample.boxes, [[0, 2, 5, 7], [0.2, 0, 40, 30], [1, 1, 3, 3]], rtol=1e-6)
+    assert sample.ground_truth["boxes_xywh"].tolist() == [list(map(float, box)) for box in boxes]
+    assert data.notes[1:] == [
+        "1 boxes reach outside of their image: clipped for training",  # 0.2 pixels are rounding
+        "3 boxes have no area inside their image: dropped from training, still counted by evaluation",
+    ]
+    with caplog.at_level(logging.INFO):
+        log_summary(data)
+    assert caplog.text.count("CocoDetection: ") == 3
+
+
+def test_limit_and_with_annotations_only(write):
+    files = write([_annotation(3), _annotation(2), _annotation(3, 7)], num_images=4)
+    assert CocoDetection(**files, limit=2).image_ids.tolist() == [1, 2]
+    annotated = CocoDetection(**files, with_annotations_only=True)
+    assert annotated.image_ids.tolist() == [2, 3]
+    assert annotated.read(1).labels.tolist() == [1, 2]
+    assert CocoDetection(**files, with_annotations_only=True, limit=1).image_ids.tolist() == [2]
+
+
+def test_ids_need_no_order(write):
+    def change(data):
+        for image, i in zip(data["images"], (9, 500, 4), strict=True):
+            image["id"] = i
+
+    data = CocoDetection(**write([_annotation(4), _annotation(500), _annotation(4, 7)], num_images=3, change=change))
+    assert [data.read(i).labels.tolist() for i in range(3)] == [[], [1], [1, 2]]
+
+
+def test_annotations_are_flat_arrays(write):
+    """Lists of dicts would be copied into every worker by reference counting."""
+    data = CocoDetection(**write([_annotation()]))
+    assert not [k for k, v in vars(data).items() if isinstance(v, dict) or (isinstance(v, list) and k != "notes")]
+    assert data.file_names.dtype.kind == "U"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("categories"), "lacks the list 'categories'"),
+        (lambda d: d.pop("annotations"), "lacks the list 'annotations'"),
+        (lambda d: d.update(images={}), "lacks the list 'images'"),
+        (lambda d: d["images"].clear(), "has image_id 1, which `images` does not list"),
+        (lambda d: (d["images"].clear(), d["annotations"].clear()), "lists no images"),
+        (lambda d: d["images"][1].pop("width"), "images record .*'id': 2.* lacks the key 'width'"),
+        (lambda d: d["images"][1].update(height=0), "has no size"),
+        (lambda d: d["images"][1].update(height="30"), "has height '30': expected a whole number"),
+        (lambda d: d["images"][1].update(id=1), "image id 1 occurs 2 times"),
+        (lambda d: d["images"].append(5), "images record 5 lacks the key 'id'"),
+        (lambda d: d["images"][0].update(file_name="../x.png"), "file_name outside of the image folder"),
+        (lambda d: d["images"][0].update(file_name="/etc/x.png"), "file_name outside of the image folder"),
+        (lambda d: d["images"][0].update(file_name="C:\\x.png"), "file_name outside of the image folder"),
+        (lambda d: d["images"][0].update(file_name="a\\..\\..\\x.png"), "file_name outside of the image folder"),
+        (lambda d: d["images"][0].update(file_name=""), "file_name outside of the image folder"),
+        (lambda d: d["categories"][0].pop("name"), "categories record .* lacks the key 'name'"),
+        (lambda d: d["categories"].append(CATEGORIES[0]), "source_id once.*twice: .7."),
+        (
+            lambda d: d["annotations"][0].update(category_id=4),
+            r"category_id 4, which is unknown.*2 categories.*\[3, 7\]",
+        ),
+        (lambda d: d["annotations"][0].update(image_id=77), "image_id 77, which `images` does not list"),
+        (lambda d: d["annotations"][0].pop("bbox"), "annotations record .* lacks the key 'bbox'"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"bbox \[1, 2, 3\]: expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, "4"]), "expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=None), "expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(area="big"), "area 'big': expected a number"),
+    ],
+)
+def test_broken_annotations(write, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        CocoDetection(**write([_annotation()], change=change))
+    assert "a.json" in str(caught.value)
+
+
+def test_files_that_are_missing_or_no_json(write, tmp_path):
+    files = write([_annotation()])
+    with pytest.raises(FileNotFoundError, match=r"annotation file not found: .*b\.json"):
+        CocoDetection(tmp_path / "b.json", files["images"])
+    with pytest.raises(FileNotFoundError, match=r"image folder not found: .*other"):
+        CocoDetection(files["annotations"], tmp_path / "other")
+    with pytest.raises(
+        FileNotFoundError, match=r"instances_val2017\.json.*official layout below .* for split 'val2017'"
+    ):
+        CocoDetection(root=tmp_path, split="val2017")
+    with pytest.raises(ValueError, match="give either root"):
+        CocoDetection(root=tmp_path, annotations=files["annotations"])
+    with pytest.raises(ValueError, match="limit=0"):
+        CocoDetection(**files, limit=0)
+    with pytest.raises(ValueError, match=r"slots='coco91'|unknown slots 'x'"):
+        CocoDetection(**files, slots="x")
+    (tmp_path / "images/1.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"images/1\.png, the first one .*a\.json lists"):
+        CocoDetection(**files)
+    for text, message in (("{,}", "is not json"), ("[1]", "expected an object.*found a list"), ("\x00", "is not json")):
+        files["annotations"].write_text(text)
+        with pytest.raises(ValueError, match=message):
+            CocoDetection(**files)
+
+
+def test_image_errors_name_the_file(write):
+    files = write([_annotation()])
+    data = CocoDetection(**files)
+    cv2.imwrite(str(files["images"] / "2.png"), np.zeros((40, 30, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"2\.png decodes to 30x40.*a\.json says 40x30.*EXIF"):
+        data.read(1)
+    (files["images"] / "2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"2\.png"):
+        data.read(1)
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_ground_truth_is_pycocotools(data_root, split):
+    from pycocotools.coco import COCO
+
+    data = CocoDetection(root=data_root / "coco_mini", split=split, slots="coco91")
+    official = COCO(str(data.annotations))
+    assert set(data.image_ids.tolist()) == set(official.getImgIds())
+    for index in range(0, len(data), 7):
+        sample = data.read(index)
+        truth = official.imgToAnns[sample.image_id]
+        found = sample.ground_truth
+        assert found["boxes_xywh"].tolist() == [list(map(float, a["bbox"])) for a in truth]
+        assert found["labels"].tolist() == [a["category_id"] for a in truth]
+        assert found["area"].tolist() == [a["area"] for a in truth]
+        assert found["crowd"].tolist() == [bool(a["iscrowd"]) for a in truth]
+        assert len(sample.boxes) + len(sample.crowd_boxes) == len(truth)
+        np.testing.assert_allclose(
+            sample.boxes, xywh_to_xyxy(found["boxes_xywh"][~found["crowd"]]), atol=0.51, rtol=1e-6
+        )

@@ -1,0 +1,166 @@
+"""Cityscapes' layout and folders of masks."""
+
+import cv2
+import numpy as np
+import pytest
+from pocketvision.datasets.cityscapes import Cityscapes
+from pocketvision.datasets.labels import CITYSCAPES, CITYSCAPES_TABLE, segmentation_labels
+from pocketvision.datasets.mask_folder import MaskFolder
+
+SKY_ROAD = ["sky", "road"]
+IDS = np.array([[row[1] for row in CITYSCAPES_TABLE]], np.int64)
+TRAIN_IDS = np.array([[row[2] for row in CITYSCAPES_TABLE]], np.uint8)
+
+
+def _write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), array)
+
+
+@pytest.fixture
+def city(tmp_path):
+    """Two images; labelIds holds every row of the official table (-1 as 255), labelTrainIds what it maps to."""
+    for name in ("a_0_1", "b_0_2"):
+        _write(tmp_path / f"leftImg8bit/val/town/{name}_leftImg8bit.png", np.zeros((1, IDS.size, 3), np.uint8))
+        _write(tmp_path / f"gtFine/val/town/{name}_gtFine_labelIds.png", IDS.astype(np.uint8))
+        _write(tmp_path / f"gtFine/val/town/{name}_gtFine_labelTrainIds.png", TRAIN_IDS)
+    return tmp_path
+
+
+def test_cityscapes_by_both_suffixes(city):
+    for suffix, how in ((None, "labelIds.png (detected)"), ("labelTrainIds", "labelTrainIds.png (as set)")):
+        data = Cityscapes(city, split="val", suffix=suffix)
+        assert (len(data), data.labels) == (2, CITYSCAPES)
+        sample = data.read(0)
+        assert (sample.image_id, sample.boxes) == ("a_0_1", None)
+        np.testing.assert_array_equal(sample.mask, TRAIN_IDS)
+        np.testing.assert_array_equal(sample.ground_truth["mask"], TRAIN_IDS)
+        assert how in data.notes[0]
+    assert len(Cityscapes(city, split="val", limit=1)) == 1
+
+
+def test_cityscapes_detects_train_ids(city):
+    for path in city.glob("gtFine/val/town/*_labelIds.png"):
+        path.unlink()
+    data = Cityscapes(city, split="val")
+    assert "labelTrainIds.png (detected)" in data.notes[0]
+    np.testing.assert_array_equal(data.read(1).mask, TRAIN_IDS)
+
+
+def test_cityscapes_errors(city):
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*leftImg8bit.train.*leftImg8bit/SPLIT/CITY"):
+        Cityscapes(city)
+    with pytest.raises(ValueError, match="unknown suffix 'ids'"):
+        Cityscapes(city, split="val", suffix="ids")
+    with pytest.raises(ValueError, match="limit=0"):
+        Cityscapes(city, split="val", limit=0)
+    (city / "gtFine/val/town/b_0_2_gtFine_labelIds.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 label files of split 'val'.*b_0_2_gtFine_labelIds\.png"):
+        Cityscapes(city, split="val")
+    _write(city / "gtFine/val/town/b_0_2_gtFine_labelIds.png", np.full((1, IDS.size), 34, np.uint8))
+    with pytest.raises(ValueError, match=r"b_0_2_gtFine_labelIds\.png holds the values \[34\]"):
+        Cityscapes(city, split="val").read(1)
+    (city / "leftImg8bit/train/town").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no images in .*train"):
+        Cityscapes(city)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """SPLIT/images and SPLIT/labels with two classes, 11 for what is ignored."""
+    for name in ("x", "deep/über, y"):
+        _write(tmp_path / f"train/images/{name}.jpg", np.zeros((2, 4, 3), np.uint8))
+        _write(tmp_path / f"train/labels/{name}.png", np.array([[0, 1, 11, 255], [1, 1, 1, 1]], np.uint8))
+    return tmp_path
+
+
+def test_all_ignored_is_a_mask(folder):
+    _write(folder / "train/labels/x.png", np.full((2, 4), 255, np.uint8))
+    assert (MaskFolder(folder, classes=SKY_ROAD).read(1).mask == 255).all()
+
+
+def test_mask_folder(folder):
+    (folder / "train/images/.DS_Store").touch()
+    _write(folder / "train/labels/spare.png", np.zeros((2, 4), np.uint8))
+    data = MaskFolder(folder, classes=SKY_ROAD, ignore_ids=[11])
+    assert data.image_ids.tolist() == ["deep/über, y", "x"]
+    np.testing.assert_array_equal(data.read(0).mask, [[0, 1, 255, 255], [1, 1, 1, 1]])
+    assert "2 classes, ignored: [11, 255]" in data.notes[0]
+    assert "1 label pictures in" in data.notes[1]
+    assert len(MaskFolder(folder, classes=SKY_ROAD, ignore_ids=[11], limit=1)) == 1
+    same = MaskFolder(
+        images=folder / "train/images",
+        masks=folder / "train/labels",
+        classes=segmentation_labels(SKY_ROAD),
+        ignore_ids=[11],
+    )
+    np.testing.assert_array_equal(same.read(1).mask, data.read(1).mask)
+
+
+def test_classes_with_numbers_of_their_own(folder):
+    (folder / "classes.csv").write_text("id,name\n11,sky\n1,road\n0,tree\n")
+    data = MaskFolder(folder, classes=folder / "classes.csv")
+    np.testing.assert_array_equal(data.read(0).mask, [[2, 1, 0, 255], [1, 1, 1, 1]])
+
+
+def test_mask_suffix(tmp_path):
+    _write(tmp_path / "images/x.png", np.zeros((2, 2, 3), np.uint8))
+    _write(tmp_path / "masks/x_L.png", np.ones((2, 2), np.uint8))
+    data = MaskFolder(images=tmp_path / "images", masks=tmp_path / "masks", classes=SKY_ROAD, mask_suffix="_L")
+    assert data.read(0).mask.tolist() == [[1, 1], [1, 1]]
+
+
+def test_mask_folder_errors(folder, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"\.png holds the values \[11\].*2 classes with the values \[0, 1\].*ignore_ids"
+    ):
+        MaskFolder(folder, classes=SKY_ROAD).read(0)
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*val.images"):
+        MaskFolder(folder, classes=SKY_ROAD, split="val")
+    with pytest.raises(ValueError, match="give either root"):
+        MaskFolder(folder, classes=SKY_ROAD, images=folder)
+    with pytest.raises(ValueError, match="give either root"):
+        MaskFolder(classes=SKY_ROAD, images=folder)
+    with pytest.raises(ValueError, match="values 0 to 255, but the class list has 300"):
+        MaskFolder(folder, classes=segmentation_labels(_ids_file(folder, 300)))
+    _write(folder / "train/images/x.png", np.zeros((2, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"x\.jpg and .*x\.png differ only in their ending"):
+        MaskFolder(folder, classes=SKY_ROAD)
+    (folder / "train/images/x.png").unlink()
+    _write(folder / "train/labels/x.png", np.zeros((4, 2), np.uint8))
+    with pytest.raises(ValueError, match=r"x\.jpg decodes to 4x2.*labels.x\.png says 2x4"):
+        MaskFolder(folder, classes=SKY_ROAD).read(1)
+    (folder / "train/labels/x.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* no label picture .*x\.\*"):
+        MaskFolder(folder, classes=SKY_ROAD)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no images in .*none"):
+        MaskFolder(images=tmp_path / "none", masks=folder / "train/labels", classes=SKY_ROAD)
+
+
+def _ids_file(folder, number):
+    (folder / "ids.csv").write_text(f"id,name\n{number},sky\n")
+    return folder / "ids.csv"
+
+
+def test_real_folders(data_root):
+    classes = [
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    ]
+    camvid = MaskFolder(data_root / "camvid", split="val", classes=classes, ignore_ids=[11])
+    assert (len(camvid), camvid.labels.num_classes) == (101, 11)
+    assert set(np.unique(camvid.read(5).mask)) <= {*range(11), 255}
+    ids, train_ids = (Cityscapes(data_root / "cityscapes_layout", suffix=s) for s in ("labelIds", "labelTrainIds"))
+    assert len(ids) == len(train_ids) == 24
+    for index in range(0, 24, 6):
+        np.testing.assert_array_equal(ids.read(index).mask, train_ids.read(index).mask)
