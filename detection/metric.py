@@ -111,11 +111,12 @@ class CocoMetric:
     def _index(self, annotations: list[dict[str, Any]], num_images: int) -> COCO:
         """A data set in memory. `COCO.loadRes` would do for detections, but fails where there are none."""
         coco = COCO()
-        coco.dataset = {
+        dataset: Any = {
             "images": [{"id": number} for number in range(1, num_images + 1)],
             "categories": [{"id": slot, "name": name} for slot, name in self.names.items()],
             "annotations": [{**annotation, "id": i} for i, annotation in enumerate(annotations, start=1)],
         }
+        coco.dataset = dataset
         coco.createIndex()
         return coco
 

@@ -80,7 +80,7 @@ class SSDLite(nn.Module):
         for part in (self.extras, self.class_towers, self.box_towers):
             initialize(part, init)
         for tower in self.class_towers:
-            nn.init.constant_(tower[-1].bias, class_bias)
+            nn.init.constant_(tower.get_parameter("1.bias"), class_bias)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Of `images` uint8 RGB [B, 3, H, W] of any size.

@@ -10,8 +10,10 @@ from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
 
 
 def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the state dict of torchvision's `ssdlite320_mobilenet_v3_large`; its anchors are
-    `AnchorLayout.torchvision()`, its backbone `reduced="detection"` unless it started from ImageNet weights.
+    """Rename the state dict of torchvision's `ssdlite320_mobilenet_v3_large`.
+
+    Its anchors are `AnchorLayout.torchvision()`. Its backbone is `reduced="detection"`, except when torchvision was given
+    `weights_backbone`.
     """
     first = [int(m[1]) for name in state if (m := re.match(r"backbone\.features\.0\.(\d+)\.", name))]
     if not first:
@@ -31,7 +33,7 @@ def _unsplit(name: str, *, c4_block: int) -> str:
     """Undo torchvision's cut of the trunk in two, right behind the first convolution of a block."""
     half, index, rest = name.split(".", 2)
     if half == "0":
-        return f"{c4_block}.block.{rest}" if int(index) == c4_block else f"{index}.{rest}"
+        return f"{c4_block}.block.0.{rest}" if int(index) == c4_block else f"{index}.{rest}"
     return f"{c4_block}.block.{rest}" if index == "0" else f"{c4_block + int(index)}.{rest}"
 
 

@@ -1,0 +1,110 @@
+"""The whole detector against torchvision's, same weights, same uint8 pictures, in float64."""
+
+import pytest
+import torch
+from pocketvision.backbones.mobilenet_v3 import MobileNetV3
+from pocketvision.backbones.weights import load_strict
+from pocketvision.detection.anchors import AnchorLayout
+from pocketvision.detection.criterion import HardNegativeCriterion
+from pocketvision.detection.network import SSDLite
+from pocketvision.detection.postprocess import Postprocess
+from pocketvision.detection.weights import ssdlite_from_torchvision
+from torch import Tensor
+from torchvision.models.detection.ssd import SSD
+
+LIMIT = 1e-8
+
+
+@pytest.fixture
+def ours(torchvision_model: SSD) -> SSDLite:
+    model = SSDLite(MobileNetV3(reduced="detection"), num_classes=90, anchors=AnchorLayout.torchvision())
+    report = load_strict(model.double(), ssdlite_from_torchvision(torchvision_model.state_dict()))
+    assert set(report.loaded) == set(model.state_dict())
+    return model.eval()
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    """Blocks of colour under noise, `[3, 3, 320, 320]`."""
+    generator = torch.Generator().manual_seed(7)
+    blocks = (
+        torch.randint(0, 256, (3, 3, 10, 10), generator=generator).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    )
+    noise = torch.randint(-60, 61, (3, 3, 320, 320), generator=generator)
+    return (blocks + noise).clamp(0, 255).to(torch.uint8)
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def their_outputs(model: SSD, pictures: Tensor) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+    batch, _ = model.transform(list(pictures.double() / 255))
+    features = list(model.backbone(batch.tensors).values())
+    return features, model.head(features), model.anchor_generator(batch, features)[0]
+
+
+def test_features_logits_deltas_anchors(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
+    with torch.no_grad():
+        features, head, anchors = their_outputs(torchvision_model, pictures)
+        outputs, maps = ours(pictures), ours.features(pictures)
+    for our_map, their_map in zip(maps, features, strict=True):
+        assert their_map.std() > 0.1
+        assert distance(our_map, their_map) < LIMIT
+    assert head["cls_logits"].std() > 0.1
+    assert head["bbox_regression"].std() > 0.1
+    assert distance(outputs["class_logits"], head["cls_logits"]) < LIMIT
+    assert distance(outputs["box_deltas"], head["bbox_regression"]) < LIMIT
+    assert distance(outputs["anchors"], anchors) < LIMIT
+
+
+def test_losses(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
+    low = torch.rand(7, 2, generator=torch.Generator().manual_seed(3)) * 200
+    # Large enough to lie in no two anchors of one size: those would tie, and rounding would choose between them.
+    boxes = torch.cat((low, low + 60 + low.flip(0) / 3), dim=1)
+    labels = torch.tensor([1, 17, 90, 44, 1, 62, 3])
+    targets = [
+        {"boxes": boxes[:6], "labels": labels[:6]},
+        {"boxes": boxes[[6, 6, 0]], "labels": labels[[0, 6, 1]]},  # two boxes in one place
+        {"boxes": boxes[:0], "labels": labels[:0]},
+    ]
+    torchvision_model.training = True  # its losses, with the batch norms still in eval mode
+    with torch.no_grad():
+        theirs = torchvision_model(list(pictures.double() / 255), targets)
+        losses = HardNegativeCriterion()(ours(pictures), targets)
+    assert theirs["classification"] > 1
+    assert theirs["bbox_regression"] > 1
+    assert distance(losses["loss_class"], theirs["classification"]) < LIMIT
+    assert distance(losses["loss_box"], theirs["bbox_regression"]) < LIMIT
+
+
+def test_detections(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
+    metas = [{"input_size": (320, 320), "original_size": (320, 320)}] * 3
+    with torch.no_grad():
+        theirs = torchvision_model(list(pictures.double() / 255))
+        found = Postprocess.torchvision()(ours(pictures), metas)
+    classes = set()
+    for our, their in zip(found, theirs, strict=True):
+        assert len(our) == len(their["boxes"]) == 300
+        assert torch.equal(our.labels, their["labels"])
+        assert distance(our.boxes, their["boxes"]) < LIMIT
+        assert distance(our.scores, their["scores"]) < LIMIT
+        classes |= set(our.labels.tolist())
+    assert len(classes) > 20
+
+
+@pytest.mark.parametrize("layer", ["backbone.blocks.3.se.excite", "extras.2.1.conv", "class_towers.5.0.norm"])
+def test_one_changed_layer_is_seen(torchvision_model: SSD, ours: SSDLite, pictures: Tensor, layer: str) -> None:
+    with torch.no_grad():
+        ours.get_submodule(layer).weight.mul_(1 + 1e-4)
+        _, head, _ = their_outputs(torchvision_model, pictures[:1])
+        outputs = ours(pictures[:1])
+    assert distance(outputs["class_logits"], head["cls_logits"]) > 100 * LIMIT
+
+
+def test_foreign_names_are_refused(torchvision_model: SSD) -> None:
+    state = torchvision_model.state_dict()
+    with pytest.raises(ValueError, match=r"head\.mask is no tensor of torchvision's SSDLite"):
+        ssdlite_from_torchvision({**state, "head.mask": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"no name starts with 'backbone\.features\.0\.'"):
+        ssdlite_from_torchvision({"conv1.weight": torch.zeros(1)})
