@@ -1,1 +1,48 @@
-def main() -> None: ...
+"""`pocketvision COMMAND ...`: looks the command up and hands the rest of the line to it."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a detector or a segmenter; the same command again resumes",
+    "evaluate": "mAP or mIoU of a run, written to results.json",
+    "predict": "boxes or masks for photographs and folders: pictures and json",
+    "browse": "a grid of augmented training samples with their truth drawn",
+    "info": "a model's layers, shapes, parameters and MAdds",
+    "make-shapes": "write generated scenes to disk as COCO json or Cityscapes layout",
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: pocketvision COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "pocketvision COMMAND --help tells a command's keys. A first try, without any download:",
+            "  pocketvision train experiment=demo_detection",
+        ]
+    )
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if arguments[0] in ("--version", "version"):
+        from . import __version__
+
+        print(__version__)
+        return
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"pocketvision: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        raise SystemExit(2)
+    importlib.import_module(f"pocketvision.tools.{name.replace('-', '_')}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 def same_padding(size: int, *, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's `SAME` padding (before, after) of a side of `size` pixels, for a kernel not below the stride."""
+    """`SAME` padding (before, after) along a side of `size` pixels, for a kernel that is not below the stride."""
     total = (kernel - 1) * dilation - (size - 1) % stride
     return total // 2, total - total // 2
 

@@ -89,7 +89,7 @@ def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", 
     parts = _torchvision_parts(trunk)
     renamed = {}
     for name, tensor in trunk.items():
-        head, leaf = name.rsplit(".", 1)
+        head, _, leaf = name.rpartition(".")
         if head not in parts:
             raise ValueError(f"{prefix}{name} is no tensor of a torchvision MobileNetV3 trunk")
         renamed[f"{to}{parts[head]}.{leaf}"] = tensor

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from .decode import check_size, decode_image
 from .labels import LabelMap, detection_labels
-from .sample import Sample
+from .sample import Sample, check_limit
 
 _CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
 
@@ -36,11 +37,10 @@ class CocoDetection:
         with_annotations_only: bool = False,
     ) -> None:
         self.annotations, self.images = _locate(annotations, images, root, split)
-        data = _load(self.annotations)
-        reader = _Reader(self.annotations, data)
+        reader = _Reader(self.annotations, _load(self.annotations))
         self.labels = labels or reader.label_map(slots)
-        columns = reader.annotation_columns(self.labels)
         table = reader.image_table()
+        columns = reader.annotation_columns(self.labels, table["id"])
         rows = np.arange(len(table["id"]))
         if with_annotations_only:
             rows = rows[np.isin(table["id"], columns["image_id"])]
@@ -52,7 +52,7 @@ class CocoDetection:
         self.file_names = table["file_name"][rows]
         self._group(columns)
         self._clip()
-        self._check_first_image()
+        self._check_files()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -116,25 +116,25 @@ class CocoDetection:
                 "still counted by evaluation"
             )
 
-    def _check_first_image(self) -> None:
-        path = self.images / str(self.file_names[0])
-        if not path.is_file():
+    def _check_files(self) -> None:
+        """Miss an image now, not hours into training. A listing is far cheaper than asking for every file."""
+        names = self.file_names.tolist()
+        folders = {name.rpartition("/")[0] for name in names}
+        listed = {
+            f"{f}/{n}" if f else n for f in folders if (self.images / f).is_dir() for n in os.listdir(self.images / f)
+        }
+        # Asked again by name: a file system may find what it lists in another spelling.
+        missing = [name for name in names if name not in listed and not (self.images / name).is_file()]
+        if missing:
             raise FileNotFoundError(
-                f"image not found: {path}, the first one {self.annotations} lists. Is {self.images} the folder its "
-                "file names start from?"
+                f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
+                f"first of all {', '.join(missing[:3])}. Is this the folder its file names start from?"
             )
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """[N, 4] left, top, width, height to corners."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-
-
-def check_limit(limit: int | None) -> int | None:
-    """`limit` itself; it must be at least 1."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit}: expected the number of images to use, or null for all")
-    return limit
 
 
 def _locate(
@@ -231,7 +231,7 @@ class _Reader:
             )
         return table | {"file_name": np.array(names, dtype=str)}
 
-    def annotation_columns(self, labels: LabelMap) -> dict[str, np.ndarray]:
+    def annotation_columns(self, labels: LabelMap, known_images: np.ndarray) -> dict[str, np.ndarray]:
         """`image_id`, `slot`, `bbox` float64 [M, 4] xywh, `area`, `crowd` of every annotation."""
         records = self.data["annotations"]
         image_ids, categories = self._integers("annotations", "image_id"), self._integers("annotations", "category_id")
@@ -243,7 +243,7 @@ class _Reader:
             raise self._error(
                 "annotations", records[row], f"has category_id {categories[row]}, which is unknown: {remedy}"
             )
-        listed = np.isin(image_ids, self._integers("images", "id"))
+        listed = np.isin(image_ids, known_images)
         if not listed.all():
             row = int(np.flatnonzero(~listed)[0])
             raise self._error(

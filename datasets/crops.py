@@ -16,7 +16,7 @@ from albumentations import DualTransform
 from albumentations.core.type_definitions import Targets
 
 from .labels import IGNORE
-from .transforms import FILL, pad_bottom_right, resize_bilinear, resize_mask
+from .transforms import FILL, pad_image, resize_bilinear, resize_mask
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image
 
@@ -55,12 +55,12 @@ class PlannedTransform(DualTransform):
     def apply(self, img: np.ndarray, plan: Plan, **params: Any) -> np.ndarray:
         """Image [H, W, C]."""
         left, top, right, bottom = plan.window
-        return pad_bottom_right(resize_bilinear(img[top:bottom, left:right], plan.size), plan.pad, params["fill"])
+        return pad_image(resize_bilinear(img[top:bottom, left:right], plan.size), plan.pad, params["fill"])
 
     def apply_to_mask(self, mask: np.ndarray, plan: Plan, **params: Any) -> np.ndarray:
         """Mask [H, W]."""
         left, top, right, bottom = plan.window
-        return pad_bottom_right(resize_mask(mask[top:bottom, left:right], plan.size), plan.pad, params["fill_mask"])
+        return pad_image(resize_mask(mask[top:bottom, left:right], plan.size), plan.pad, params["fill_mask"])
 
     def apply_to_bboxes(self, bboxes: np.ndarray, plan: Plan, **params: Any) -> np.ndarray:
         """Boxes [N, 4+] as fractions of the image, to fractions of the result, cut at the window."""

@@ -11,9 +11,7 @@ _PNG_GRAY, _PNG_PALETTE = 0, 3
 
 def decode_image(path: str | Path) -> np.ndarray:
     """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says."""
-    image = cv2.imdecode(_read_bytes(path, "image"), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} does not decode as an image: it is damaged, cut short, or not a picture")
+    image = _decode(_read_bytes(path, "image"), cv2.IMREAD_COLOR, path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
@@ -23,9 +21,7 @@ def decode_mask(path: str | Path) -> np.ndarray:
     bit_depth, color_type = _png_header(data)
     if color_type == _PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
         return _palette_indices(data, path)
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise ValueError(f"{path} does not decode as a label file: it is damaged, cut short, or not a picture")
+    mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
         if (mask[..., :1] != mask[..., :3]).any():
             raise ValueError(
@@ -71,6 +67,17 @@ def _read_bytes(path: str | Path, what: str) -> np.ndarray:
     return data
 
 
+def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
+    problem = "it is damaged, cut short, or not a picture"
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error as error:  # too many pixels, for one
+        image, problem = None, str(error)
+    if image is None:
+        raise ValueError(f"{path} does not decode: {problem}")
+    return image
+
+
 def _png_header(data: np.ndarray) -> tuple[int, int]:
     """(bit depth, colour type), (8, -1) for anything that is no PNG."""
     head = data[:26].tobytes()
@@ -85,4 +92,4 @@ def _palette_indices(data: np.ndarray, path: str | Path) -> np.ndarray:
     try:
         return np.asarray(Image.open(io.BytesIO(data.tobytes())))
     except OSError as error:
-        raise ValueError(f"{path} does not decode as a label file: {error}") from error
+        raise ValueError(f"{path} does not decode: {error}") from error

@@ -93,9 +93,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             )
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
         self.rank, self.world = rank, world
-        self._total = {"keep": num_samples, "drop": num_samples // step * step, "wrap": -(-num_samples // step) * step}[
-            last
-        ]
+        full_steps = -(-num_samples // step) if last == "wrap" else num_samples // step
+        self._total = num_samples if last == "keep" else full_steps * step
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .coco import check_limit
 from .decode import check_size, decode_image, decode_mask
 from .labels import IGNORE, LabelMap, segmentation_labels
-from .sample import Sample
+from .sample import Sample, check_limit
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes

@@ -43,6 +43,13 @@ class Source(Protocol):
     def read(self, index: int) -> Sample: ...
 
 
+def check_limit(limit: int | None) -> int | None:
+    """`limit` (use the first so many images) itself; it must be at least 1."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}: expected the number of images to use, or null for all")
+    return limit
+
+
 def log_summary(source: Source) -> None:
     """Say a source's notes in the log."""
     for note in source.notes:

@@ -41,11 +41,11 @@ def prepare(
     """An RGB image as the model takes it, and its meta: original_size, input_size, pad (left, top, right, bottom)."""
     _check_resize(input_size, resize)
     inner, pad = _fit(image.shape[:2], input_size, resize)
-    resized = pad_bottom_right(resize_bilinear(image, inner), pad, FILL)
+    resized = pad_image(resize_bilinear(image, inner), pad, FILL)
     return resized, {"original_size": image.shape[:2], "input_size": resized.shape[:2], "pad": pad}
 
 
-def pad_bottom_right(image: np.ndarray, pad: tuple[int, int, int, int], fill: int | tuple[int, ...]) -> np.ndarray:
+def pad_image(image: np.ndarray, pad: tuple[int, int, int, int], fill: int | tuple[int, ...]) -> np.ndarray:
     """Pad by (left, top, right, bottom) with a constant."""
     if not any(pad):
         return image
@@ -86,7 +86,7 @@ class Transform:
         inner = height - pad[3], width - pad[2]
         changes: dict[str, Any] = {"image": image}
         if sample.mask is not None:
-            changes["mask"] = pad_bottom_right(resize_mask(sample.mask, inner), pad, IGNORE)
+            changes["mask"] = pad_image(resize_mask(sample.mask, inner), pad, IGNORE)
         if sample.boxes is not None:
             scale = np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)
             changes |= self._scale_boxes(sample, scale)

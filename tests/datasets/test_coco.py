@@ -182,12 +182,26 @@ def test_files_that_are_missing_or_no_json(write, tmp_path):
     with pytest.raises(ValueError, match=r"slots='coco91'|unknown slots 'x'"):
         CocoDetection(**files, slots="x")
     (tmp_path / "images/1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"images/1\.png, the first one .*a\.json lists"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 2 images that .*a\.json lists are missing in .*images, first of all 1\.png"
+    ):
         CocoDetection(**files)
     for text, message in (("{,}", "is not json"), ("[1]", "expected an object.*found a list"), ("\x00", "is not json")):
         files["annotations"].write_text(text)
         with pytest.raises(ValueError, match=message):
             CocoDetection(**files)
+
+
+def test_images_in_sub_folders(write):
+    files = write(change=lambda d: [i.update(file_name=f"deep/x/{i['file_name']}") for i in d["images"]])
+    with pytest.raises(FileNotFoundError, match=r"2 of 2 images .*deep/x/1\.png, deep/x/2\.png"):
+        CocoDetection(**files)
+    (files["images"] / "deep").mkdir()
+    (files["images"].parent / "x").mkdir()
+    for path in list(files["images"].glob("*.png")):
+        path.rename(files["images"].parent / "x" / path.name)
+    (files["images"].parent / "x").rename(files["images"] / "deep/x")
+    assert CocoDetection(**files).read(1).image_id == 2
 
 
 def test_image_errors_name_the_file(write):

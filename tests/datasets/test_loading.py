@@ -87,6 +87,13 @@ def test_randomness_is_a_function_of_seed_epoch_and_index():
     assert len(seeds) == 5000
 
 
+def test_a_dataset_reaches_spawned_workers():
+    """Where workers are not forked, the data set travels as a pickle."""
+    dataset = _dataset([*TRAINING, RandomScaleCrop((20, 20))])
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again[(1, 3)][0], dataset[(1, 3)][0])
+
+
 def test_an_index_too_far_ends_iteration():
     with pytest.raises(IndexError, match="sample 10 of 10"):
         _dataset()[10]

@@ -1,0 +1,48 @@
+# make demo   train, evaluate and look, on generated scenes: no download, about ten minutes on two cores
+# make test   lint, types, architecture rules, tests
+# make setup  only make .venv
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: setup demo test lint types unit clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml tools/check_setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pocketvision needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "making $(VENV) and installing (torch is large: a few minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@$(BIN)/python tools/check_setup.py
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/pocketvision train experiment=demo_detection
+	@$(BIN)/pocketvision train experiment=demo_segmentation
+	@$(BIN)/pocketvision evaluate run=runs/demo_detection pictures=8
+	@$(BIN)/pocketvision evaluate run=runs/demo_segmentation pictures=8
+	@echo "look at runs/demo_detection/pictures and runs/demo_segmentation/pictures"
+
+test: lint types unit
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright
+
+unit: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --durations=15
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

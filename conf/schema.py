@@ -1,0 +1,152 @@
+"""The closed part of every configuration: its keys, types and meaning. Open parts (`model`, `data`, ...) are built by `_target_`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+MISSING: Any = "???"  # OmegaConf's mark of a value that has to be given
+
+
+class Precision(Enum):
+    """Arithmetic of forward and backward; losses and weights stay float32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class ScheduleName(Enum):
+    constant = "constant"
+    cosine = "cosine"
+    poly = "poly"
+    step = "step"
+
+
+class DecayRule(Enum):
+    """Which parameters weight decay applies to."""
+
+    weights = "weights"  # conv and linear weights, depthwise and SE included: TF Object Detection API
+    no_depthwise = "no_depthwise"  # conv and linear weights but depthwise ones: TF-slim, DeepLab
+    all = "all"  # BN and biases too: torchvision's reference scripts
+
+
+@dataclass
+class ScheduleConfig:
+    name: ScheduleName = ScheduleName.cosine
+    warmup_epochs: float = 0.0  # linear warm-up, in (fractions of) epochs
+    warmup_factor: float = 0.001  # the learning rate starts at this fraction
+    final_factor: float = 0.0  # and ends at this one (cosine, poly)
+    power: float = 0.9  # poly
+    milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.9]
+    gamma: float = 0.1  # step: factor at each milestone
+
+
+@dataclass
+class TrainConfig:
+    """Keys of `pocketvision train`."""
+
+    # run
+    name: str = MISSING  # the run's name; the same name resumes
+    run_dir: str = "runs/${name}"
+    seed: int = 0
+    # hardware
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    threads: int = 0  # CPU threads of this process, 0: torch's choice
+    workers: int = 2  # loader processes per rank
+    precision: Precision = Precision.fp32
+    channels_last: bool = True
+    compile: bool = False
+    # length and batch
+    epochs: int = 100
+    overfit: int | None = None  # learn only the first n training images, and evaluate on them
+    max_steps: int | None = None  # stop early after so many optimizer steps
+    batch_size: int = 32  # images per optimizer step, all ranks and accumulation steps together
+    accumulate: int = 1  # split each step's batch into so many passes
+    # optimisation
+    lr_batch_size: int | None = (
+        None  # optimizer.lr is meant for this batch size and scaled linearly; null: as it stands
+    )
+    decay_rule: DecayRule = DecayRule.weights
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None  # exponential moving average of the weights, with warm-up (1+n)/(10+n)
+    # reporting
+    log_every: int = 50  # steps
+    save_every: int | None = None  # steps between checkpoints; null: once an epoch
+    eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
+    eval_batch_size: int = 16
+    # start
+    weights: str | None = None  # a checkpoint or state dict to start from
+    weights_source: str = "pocketvision"  # or torchvision
+    # groups
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: Any = MISSING
+    backbone: Any = MISSING
+    model: Any = MISSING
+    data: Any = MISSING
+    augment: Any = MISSING
+
+
+@dataclass
+class RunConfig:
+    """Keys that `evaluate` and `predict` share."""
+
+    run: str = MISSING  # a run folder or a checkpoint file
+    checkpoint: str = "best"  # best or last, where `run` is a folder
+    device: str = "auto"
+    threads: int = 0
+    workers: int = 2
+    batch_size: int = 16
+
+
+@dataclass
+class EvaluateConfig(RunConfig):
+    """Keys of `pocketvision evaluate`."""
+
+    split: str = "val"  # train or val
+    output: str | None = None  # results file; null: results.json in the run folder
+    pictures: int = 0  # pictures of truth beside prediction to write into the run folder
+    score_threshold: float = 0.3  # boxes drawn in pictures; does not touch the metrics
+    data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
+
+
+@dataclass
+class PredictConfig(RunConfig):
+    """Keys of `pocketvision predict`."""
+
+    inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
+    output: str = "predictions"
+    score_threshold: float = 0.3
+    pictures: bool = True
+
+
+@dataclass
+class BrowseConfig(TrainConfig):
+    """Keys of `pocketvision browse`: those of train, and what to show."""
+
+    name: str = "browse"
+    split: str = "train"
+    output: str = "browse.png"
+    count: int = 16
+    columns: int = 4
+    epoch: int = 0  # another epoch, other augmentations
+
+
+@dataclass
+class InfoConfig(TrainConfig):
+    """Keys of `pocketvision info`: those of train, and the input size to count at."""
+
+    name: str = "info"
+    input_size: list[int] | None = None  # h, w; null: the data group's
+
+
+@dataclass
+class MakeShapesConfig:
+    """Keys of `pocketvision make-shapes`."""
+
+    output: str = MISSING
+    layout: str = "coco"  # coco or cityscapes
+    num_train: int = 200
+    num_val: int = 50
+    size: list[int] = field(default_factory=lambda: [128, 128])  # h, w
+    preset: str = "standard"  # standard (three shapes) or hard (six, from 8 %)
+    seed: int = 0

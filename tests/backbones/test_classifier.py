@@ -1,0 +1,96 @@
+"""The ImageNet classifier against the official TensorFlow graphs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from pocketvision.backbones.classifier import Classifier
+from pocketvision.backbones.mobilenet_v3 import MobileNetV3
+from pocketvision.backbones.weights import classifier_from_tf_slim, load_strict
+from torch import nn
+
+HALF = (0.5, 0.5, 0.5)  # TF-slim's 2 / 255 * x - 1
+
+
+def reference(variant: str, variables: dict[str, np.ndarray], *, padding: str = "same", gate: str = "tf") -> Classifier:
+    backbone = MobileNetV3(variant, padding=padding, gate=gate)
+    model = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF).eval()
+    report = load_strict(model, classifier_from_tf_slim(variables))
+    assert not report.reinitialized
+    return model
+
+
+def errors(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Root mean square and largest difference, in standard deviations of `theirs`."""
+    difference = ours.astype(np.float64) - theirs
+    return float(np.sqrt((difference**2).mean()) / theirs.std()), float(np.abs(difference).max() / theirs.std())
+
+
+@pytest.mark.parametrize("variant", ["large", "small"])
+def test_logits_of_the_official_graph(variant: str, golden: Callable) -> None:
+    run = golden(f"cls_v3_{variant}", "224")
+    assert run.outputs["logits"].std() > 0.1
+    with torch.no_grad():
+        rms, largest = errors(reference(variant, run.variables)(run.image).numpy(), run.outputs["logits"])
+        assert rms < 1e-4
+        assert largest < 2e-3
+        # The two options that only TensorFlow's weights need are seen by this test.
+        for mistake in ({"gate": "exact"}, {"padding": "symmetric"}):
+            logits = reference(variant, run.variables, **mistake)(run.image).numpy()
+            assert errors(logits, run.outputs["logits"])[0] > 3e-4, mistake
+
+
+@pytest.mark.parametrize("variant", ["large", "small"])
+def test_every_step_of_the_official_graph(variant: str, golden: Callable) -> None:
+    """The points of `walk` are the graph's endpoints, those before the squeeze-and-excite included."""
+    run = golden(f"cls_v3_{variant}", "224")
+    model = reference(variant, run.variables)
+    with torch.no_grad():
+        outputs = dict(model.backbone.walk(model.normalize(run.image)))
+    probes = dict(zip(run.outputs["probe_names"], run.outputs["probe_vals"], strict=True))
+    compared = 0
+    for point, output in outputs.items():
+        probe = probes.get(f"MobilenetV3/{endpoint(point)}")
+        if probe is None:  # block 1 has no expansion
+            continue
+        flat = output.permute(0, 2, 3, 1).flatten().numpy()
+        index = np.arange(16) * flat.size // 16 + flat.size // 32
+        assert np.abs(flat[index] - probe).max() < 2e-3 * flat.std(), point
+        compared += 1
+    assert compared == 3 * len(model.backbone.blocks) + 1
+
+
+def endpoint(point: str) -> str:
+    """TF-slim's name of a point of our walk."""
+    if point in ("stem", "last"):
+        return f"{'Conv' if point == 'stem' else 'Conv_1'}/hard_swish/mul_1"
+    block, step = point.removeprefix("block").split(".")
+    return f"expanded_conv{f'_{int(block) - 1}' if block != '1' else ''}/{step.removesuffix('_output')}_output".replace(
+        "output_output", "output"
+    )
+
+
+def test_empty_batch_and_dropout() -> None:
+    model = Classifier(MobileNetV3("small"), num_classes=7)
+    assert model.eval()(torch.zeros(0, 3, 32, 32, dtype=torch.uint8)).shape == (0, 7)
+    assert model.dropout.p == 0.2
+    assert isinstance(Classifier(MobileNetV3("small", minimalistic=True)).act, nn.ReLU)
+
+
+def test_one_step_of_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    model = Classifier(
+        MobileNetV3("small", width=0.35, init="torchvision"), num_classes=2, dropout=0, init="torchvision"
+    )
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(8) % 2
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(5):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]

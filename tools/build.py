@@ -1,0 +1,297 @@
+"""From a configuration to objects: the one place that knows all four packages."""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..conf import schema
+from ..datasets.augmented import AugmentedDataset, FirstSamples
+from ..datasets.labels import Label, LabelMap
+from ..datasets.loading import Batch, EpochSampler, make_loader
+from ..datasets.transforms import Transform
+from .engine.distributed import Ranks
+from .engine.optim import parameter_groups
+from .engine.task import Task
+from .weights import load_weights
+
+__all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
+
+CONFIGS: dict[str, type] = {
+    "train": schema.TrainConfig,
+    "evaluate": schema.EvaluateConfig,
+    "predict": schema.PredictConfig,
+    "browse": schema.BrowseConfig,
+    "info": schema.InfoConfig,
+    "make_shapes": schema.MakeShapesConfig,
+}
+COCO_TARGET = "pocketvision.datasets.coco.CocoDetection"
+
+
+def register_schemas() -> None:
+    """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
+    for name, config in CONFIGS.items():
+        ConfigStore.instance().store(group="schema", name=name, node=config, package="_global_")
+
+
+def compose(*overrides: str, config_name: str = "train") -> DictConfig:
+    """The configuration a command would run with, e.g. `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
+    register_schemas()
+    with initialize_config_module("pocketvision.conf", version_base="1.3"):
+        return hydra_compose(config_name, overrides=list(overrides))
+
+
+def make(node: Any, **arguments: Any) -> Any:
+    """`instantiate`, with plain lists and dicts."""
+    return instantiate(node, **arguments, _convert_="all")
+
+
+# ---- task ------------------------------------------------------------------------------------------------
+
+
+def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
+    """Model, criterion, postprocess and metric of a configuration; no data is read.
+
+    Args:
+        labels: the data's label map. Without it the one that `data.labels` declares is used, or, where `data.num_classes`
+            says another number, nameless classes.
+
+    Raises:
+        ValueError: model and data are of different tasks, or nothing tells the number of classes.
+    """
+    kind = config.model.task
+    if kind != config.data.task:
+        raise ValueError(f"model is for {kind} but data for {config.data.task}: choose another model= or data=")
+    labels = labels or declared_labels(config)
+    backbone = make(config.backbone)
+    names: dict[str, Any] = {"names": labels.names}
+    if kind == "segmentation":
+        names["categories"] = categories(labels)
+    return Task(
+        kind=kind,
+        model=make(config.model.network, backbone=backbone, num_classes=labels.num_classes),
+        criterion=make(config.model.criterion),
+        postprocess=make(config.model.postprocess),
+        metric=make(config.model.metric, **names),
+        labels=labels,
+    )
+
+
+def declared_labels(config: DictConfig) -> LabelMap:
+    """The label map that the configuration tells by itself."""
+    num_classes = config.data.num_classes
+    labels = make(config.data.labels) if config.data.get("labels") is not None else None
+    if labels is not None and num_classes in (None, labels.num_classes):
+        return labels
+    if num_classes is None:
+        raise ValueError("data.num_classes is null and only the data can tell it: give data.num_classes=N, or labels=")
+    first = 1 if config.data.task == "detection" else 0
+    numbers = range(first, first + num_classes)
+    return LabelMap(tuple(Label(slot=i, name=f"class {i}", source_id=i) for i in numbers), num_classes)
+
+
+def categories(labels: LabelMap) -> dict[str, list[int]] | None:
+    """Category name -> slots, where the labels have categories."""
+    groups: dict[str, list[int]] = {}
+    for label in labels.labels:
+        if label.category:
+            groups.setdefault(label.category, []).append(label.slot)
+    return groups or None
+
+
+# ---- data ------------------------------------------------------------------------------------------------
+
+
+def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = None) -> Any:
+    """The data set of `data.train` or `data.val`, before any augmentation.
+
+    Args:
+        labels: the classes it has to have: those of the training split, or of a checkpoint.
+
+    Raises:
+        ValueError: it has other classes, or not `data.num_classes` of them.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"split={split}: a data group has the splits train and val")
+    node = config.data[split]
+    # A json may list fewer categories than the training one: slots come from there, not from counting anew.
+    given = {"labels": labels} if labels and node._target_ == COCO_TARGET else {}
+    source = make(node, **given)
+    if config.data.num_classes not in (None, source.labels.num_classes):
+        raise ValueError(
+            f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
+            f"({', '.join(list(source.labels.names.values())[:5])}, ...): correct it or set data.num_classes=null"
+        )
+    if labels and source.labels.names != labels.names:
+        raise ValueError(
+            f"data.{split} has other classes ({_some(source.labels)}) than the model ({_some(labels)}): "
+            "use data with the same class list in the same order"
+        )
+    limit = config.get("overfit")
+    return FirstSamples(source, limit) if limit else source
+
+
+def _some(labels: LabelMap) -> str:
+    names = list(labels.names.values())
+    return ", ".join(names[:6]) + (f", ... {len(names)} in all" if len(names) > 6 else "")
+
+
+def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:
+    """Augmented and resized samples for training; for evaluation only resized, with the truth at its original size."""
+    policy = [make(step) for step in config.augment.train] if training else []
+    size = config.data.input_size if training else config.data.eval_size
+    transform = Transform(policy, input_size=None if size is None else tuple(size), resize=config.data.resize)
+    return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
+
+
+def build_loader(
+    dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
+) -> DataLoader[Batch]:
+    """Batches of this rank: shuffled by (seed, epoch) and only full steps in training; in order and complete otherwise."""
+    sampler = EpochSampler(
+        len(dataset),
+        seed=seed,
+        shuffle=training,
+        batch_size=batch_size,
+        last="drop" if training else "keep",
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    pin_memory = ranks.device.type == "cuda"
+    return make_loader(dataset, batch_size=batch_size, sampler=sampler, workers=workers, pin_memory=pin_memory)
+
+
+# ---- training --------------------------------------------------------------------------------------------
+
+
+def train_settings(config: DictConfig) -> schema.TrainConfig:
+    """The closed keys as a typed object (the open groups stay dicts)."""
+    values = OmegaConf.to_object(config)
+    if isinstance(values, schema.TrainConfig):
+        return values
+    assert isinstance(values, dict)
+    known = {field.name for field in fields(schema.TrainConfig)}
+    return schema.TrainConfig(**{str(k): v for k, v in values.items() if k in known})
+
+
+def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
+    """Images of one pass of one rank.
+
+    Raises:
+        ValueError: batch_size does not divide by ranks and accumulation steps.
+    """
+    parts = ranks.world * settings.accumulate
+    if settings.batch_size % parts:
+        raise ValueError(
+            f"batch_size={settings.batch_size} (of all ranks and accumulation steps together) does not divide by "
+            f"{ranks.world} ranks x accumulate={settings.accumulate}"
+        )
+    return settings.batch_size // parts
+
+
+def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    """A function from a model to the optimizer of the `optimizer` group, its rate scaled linearly with the batch."""
+
+    def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
+        decay = config.optimizer.get("weight_decay", 0.0)
+        groups = parameter_groups(model, decay, settings.decay_rule)
+        return make(config.optimizer, lr=config.optimizer.lr * scale)(groups)
+
+    return make_optimizer
+
+
+# ---- configurations out of a checkpoint ------------------------------------------------------------------
+
+# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified name:
+# a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
+ALLOWED_TARGETS = frozenset(
+    f"pocketvision.{name}"
+    for name in (
+        "backbones.mobilenet_v3.MobileNetV3",
+        "detection.anchors.AnchorLayout",
+        "detection.network.SSDLite",
+        "detection.criterion.FocalCriterion",
+        "detection.criterion.HardNegativeCriterion",
+        "detection.postprocess.Postprocess",
+        "detection.metric.CocoMetric",
+        "segmentation.network.LRASPP",
+        "segmentation.network.RASPP",
+        "segmentation.criterion.PixelCriterion",
+        "segmentation.postprocess.LabelMaps",
+        "segmentation.metric.MeanIoU",
+        "datasets.coco.CocoDetection",
+        "datasets.cityscapes.Cityscapes",
+        "datasets.mask_folder.MaskFolder",
+        "datasets.shapes.ShapesDetection",
+        "datasets.shapes.ShapesSegmentation",
+        "datasets.labels.coco_labels",
+        "datasets.labels.cityscapes_labels",
+    )
+)
+
+
+def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
+    """Backbone, model and data of a checkpoint's configuration, resolved and every target in them checked.
+
+    Args:
+        data: keys of the data group to replace, from the user, such as `root`.
+
+    Raises:
+        ValueError: a target is not one of ours, an interpolation calls a resolver, or `data` has an unknown key.
+    """
+    calls = [text for text in re.findall(r"\$\{[^}]*\}?", repr(config)) if not re.fullmatch(r"\$\{\.*[\w.]+\}", text)]
+    if calls:
+        raise ValueError(f"the checkpoint's configuration holds {calls[0]!r}, which is not a plain reference: refused")
+    whole = OmegaConf.create(dict(config))
+    unknown = sorted(set(data or {}) - set(whole.data))
+    if unknown:
+        raise ValueError(
+            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, whole.data))}"
+        )
+    whole.data = OmegaConf.merge(whole.data, data or {})
+    resolved = OmegaConf.to_container(whole, resolve=True)
+    assert isinstance(resolved, dict)
+    part = {key: resolved[key] for key in ("backbone", "model", "data")}
+    for target in _targets(part):
+        identity = _identity(target)
+        if identity not in ALLOWED_TARGETS:
+            raise ValueError(
+                f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
+            )
+    return OmegaConf.create({**part, "seed": resolved.get("seed", 0)})
+
+
+def _targets(node: Any) -> Iterable[Any]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _targets(value)
+
+
+def _identity(target: Any) -> str:
+    """Module and qualified name of the object behind a dotted name; only modules of ours are imported to find out."""
+    parts = str(target).split(".")
+    if parts[0] != "pocketvision" or any(part.startswith("_") for part in parts):
+        return "not of pocketvision"
+    module_name, _, name = str(target).rpartition(".")
+    if module_name not in {allowed.rpartition(".")[0] for allowed in ALLOWED_TARGETS} | {
+        ".".join(allowed.split(".")[:-2]) for allowed in ALLOWED_TARGETS
+    }:
+        return "not a module with targets"
+    found = getattr(importlib.import_module(module_name), name, None)
+    return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"

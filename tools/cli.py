@@ -1,0 +1,156 @@
+"""What every command shares: paths on the command line, one clear line for a user's mistake, logging."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pocketvision.tools.build import register_schemas
+from tqdm import tqdm
+
+Job = Callable[[DictConfig], Any]
+log = logging.getLogger("pocketvision")
+_OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@:-]*=")
+
+
+def command(config_name: str, job: Job, *, positional: str | None = None, open_group: str | None = None,
+            needs_data: bool = True) -> Callable[..., None]:  # fmt: skip
+    """A `main(argv=None)` that composes conf/`config_name`.yaml and runs `job` on it.
+
+    Args:
+        positional: the key that collects arguments without a key (paths), e.g. `inputs` or `run`.
+        open_group: a key whose own keys are not known before the job runs; it checks them itself.
+        needs_data: whether keys that are still to be given (`data.root`) are an error.
+    """
+    title = config_name.replace("_", "-")
+
+    def guarded(config: DictConfig) -> None:
+        try:
+            missing = missing_keys(OmegaConf.to_container(config, resolve=False))
+            if missing and needs_data:
+                raise ValueError(
+                    "required: " + ", ".join(f"{key}=..." for key in missing) + f" (see pocketvision {title} --help)"
+                )
+            if config.get("threads"):
+                torch.set_num_threads(config.threads)
+            job(config)
+        except Exception as error:
+            if os.environ.get("POCKETVISION_TRACEBACK") or not _is_users(error):
+                raise
+            print(f"pocketvision {title}: error: {explain(error)}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        arguments = quote_arguments(arguments, positional)
+        if open_group:
+            arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
+        sys.argv = [f"pocketvision {title}", *arguments]
+        register_schemas()
+        configure_logging()
+        hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
+
+    return main
+
+
+def missing_keys(node: Any, prefix: str = "") -> list[str]:
+    """Keys whose value is still `???`, in the order of the configuration."""
+    if isinstance(node, dict):
+        return [
+            found
+            for key, value in node.items()
+            for found in missing_keys(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [prefix] if node == "???" else []
+
+
+def configure_logging() -> None:
+    """Plain lines on standard output, on the main rank only, written around progress bars."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+
+    log.handlers = [Handler()]
+    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    log.propagate = False
+
+
+def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[str]:
+    """Arguments that Hydra's grammar understands: `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths, not expressions.
+
+    An argument is a path if something of that name exists or it is no `key=value`; values with special characters are quoted.
+    """
+    paths: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
+        if argument.startswith("-") and not Path(argument).exists():
+            overrides.append(argument)  # Hydra's own flags: --help, --cfg, --multirun
+        elif is_override or positional is None:
+            overrides.append(_quote_value(argument))
+        else:
+            paths.append(argument)
+    if positional and paths:
+        value = "[" + ",".join(_quoted(path) for path in paths) + "]" if positional.endswith("s") else _quoted(paths[0])
+        overrides.append(f"{positional}={value}")
+        if not positional.endswith("s") and len(paths) > 1:
+            raise SystemExit(f"only one {positional} can be given, got {paths}")
+    return overrides
+
+
+def _quoted(text: str) -> str:
+    """In single quotes; inside them Hydra reads backslashes literally, except before a quote and at the end."""
+    text = text.replace("'", "\\'")
+    return f"'{text}\\'" if text.endswith("\\") else f"'{text}'"
+
+
+def _quote_value(argument: str) -> str:
+    """Quote the value of `key=value` where it names something on disk, or where Hydra cannot parse it."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value or value[0] in "'\"[{$":
+        return argument
+    special = not re.fullmatch(r"[\w./@:+-]*", value)
+    if special and (Path(value).exists() or Path(value).parent.exists() and "/" in value or not _parses(argument)):
+        return f"{key}={_quoted(value)}"
+    return argument
+
+
+def _parses(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _is_users(error: BaseException) -> bool:
+    return isinstance(
+        error,
+        ValueError | OSError | FloatingPointError | InstantiationException | HydraException | OmegaConfBaseException,
+    )
+
+
+def explain(error: BaseException) -> str:
+    """The one message that matters: the cause inside Hydra's or a loader worker's wrapping, and the key it concerns."""
+    text = str(error)
+    if isinstance(error, InstantiationException):
+        key = re.search(r"full_key: (\S+)", text)
+        cause = error.__cause__ or error
+        where = f" (at {key[1]})" if key else ""
+        return (explain(cause) if cause is not error else text) + where
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    if "Original Traceback" in text:  # raised in a loader worker: the last `Kind: message` of the text
+        return re.split(r"\n\w*(?:Error|Exception): ", text)[-1].strip()
+    return text

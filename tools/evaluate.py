@@ -1,0 +1,48 @@
+"""Evaluate a run: mAP or mIoU on its validation split, written to results.json in the run folder.
+
+pocketvision evaluate run=runs/first
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from pocketvision.datasets.sample import log_summary
+from pocketvision.tools import build, pictures, runs
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
+from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
+from pocketvision.tools.engine.report import table
+
+
+def evaluate(config: DictConfig) -> dict[str, float]:
+    """Results of a run's network on a split of its data."""
+    ranks = start_ranks(config.device)
+    try:
+        data = OmegaConf.to_container(config.data)
+        run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
+        source = build.build_source(run.config, config.split, labels=run.task.labels)
+        log_summary(source)
+        dataset = build.build_dataset(run.config, source, training=False)
+        loader = build.build_loader(
+            dataset, batch_size=config.batch_size, ranks=ranks, workers=config.workers, training=False
+        )
+        log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
+        results = evaluate_task(run.task, run.task.model, loader, ranks)
+        if ranks.is_main:
+            output = Path(config.output or run.folder / "results.json")
+            runs.write_results(output, results)
+            log.info("%s\nwritten: %s", table(results), output)
+            if config.pictures:
+                folder = pictures.write_comparisons(
+                    run, source, count=config.pictures, score_threshold=config.score_threshold
+                )
+                log.info("pictures of truth beside prediction: %s", folder)
+        return results
+    finally:
+        stop_ranks()
+
+
+main = command("evaluate", evaluate, positional="run", open_group="data")
+
+if __name__ == "__main__":
+    main()

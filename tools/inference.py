@@ -1,0 +1,146 @@
+"""A trained run as a callable: photographs in, boxes or label maps in their own pixels out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets.decode import decode_image
+from ..datasets.labels import LabelMap
+from ..datasets.loading import collate
+from ..datasets.transforms import prepare
+from . import drawing
+from .runs import LoadedRun, load_run
+
+Image = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model says about one image, in that image's pixels. A detector fills boxes, a segmenter the mask."""
+
+    image: np.ndarray  # uint8 [H, W, 3] RGB
+    label_map: LabelMap
+    path: str | None = None
+    boxes: np.ndarray | None = None  # float32 [N, 4] xyxy, best first
+    scores: np.ndarray | None = None  # float32 [N]
+    labels: np.ndarray | None = None  # int64 [N], slots
+    mask: np.ndarray | None = None  # uint8 [H, W], slots
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each box, or of each class that the mask shows."""
+        slots = np.unique(self.mask) if self.mask is not None else self.labels
+        assert slots is not None
+        return [self.label_map.names.get(int(slot), f"slot {slot}") for slot in slots]
+
+    def draw(self, *, score_threshold: float = 0.3) -> np.ndarray:
+        """The image with the boxes above the threshold, or the mask, drawn on it; uint8 RGB."""
+        colors = drawing.class_colors(self.label_map)
+        if self.mask is not None:
+            return drawing.draw_mask(self.image, self.mask, colors, names=self.label_map.names)
+        assert self.boxes is not None
+        assert self.scores is not None
+        assert self.labels is not None
+        shown = self.scores >= score_threshold
+        return drawing.draw_detections(
+            self.image, self.boxes[shown], self.labels[shown], self.scores[shown], self.label_map.names, colors=colors
+        )
+
+    def to_json(self, *, score_threshold: float = 0.0) -> dict[str, Any]:
+        """Plain numbers: COCO-like boxes (xywh, the data's category ids), or the share of pixels of each class."""
+        height, width = self.image.shape[:2]
+        entry: dict[str, Any] = {"file": self.path, "height": height, "width": width}
+        if self.mask is not None:
+            shares = np.unique(self.mask, return_counts=True)[1] / self.mask.size
+            return entry | {"classes": {n: round(float(s), 6) for n, s in zip(self.names, shares, strict=True)}}
+        assert self.boxes is not None
+        assert self.scores is not None
+        assert self.labels is not None
+        rows = []
+        for box, score, slot, name in zip(self.boxes, self.scores, self.labels, self.names, strict=True):
+            if score >= score_threshold:
+                x1, y1, x2, y2 = (round(float(v), 2) for v in box)
+                rows.append({
+                    "category_id": self.label_map.source_ids.get(int(slot), int(slot)), "category": name,
+                    "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "score": round(float(score), 5),
+                })  # fmt: skip
+        return entry | {"detections": rows}
+
+
+class Predictor:
+    """`predictor("photo.jpg")` gives a Result; a list gives a list, in batches where sizes agree."""
+
+    def __init__(self, run: LoadedRun) -> None:
+        self.run = run
+        self.task = run.task
+        self.labels = run.task.labels
+        size = run.config.data.eval_size
+        self._size = None if size is None else (int(size[0]), int(size[1]))
+        self._resize = run.config.data.resize
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.task.model.parameters()).device
+
+    def __call__(self, images: Image | Sequence[Image]) -> Any:
+        """Result of one image (a path, or uint8 RGB [H, W, 3]), or a list of them for a sequence.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it does not decode, or an array is not uint8 RGB.
+        """
+        if isinstance(images, str | Path | np.ndarray):
+            return self([images])[0]
+        results: list[Result] = []
+        read = [(self.read(image), None if isinstance(image, np.ndarray) else str(image)) for image in images]
+        for group in self._groups(read):
+            results += self._predict(group)
+        return results
+
+    @staticmethod
+    def read(image: Image) -> np.ndarray:
+        """Decode a file, or check an array: uint8 RGB [H, W, 3]."""
+        if not isinstance(image, np.ndarray):
+            return decode_image(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image array must be uint8 RGB [H, W, 3]; got {image.dtype} {list(image.shape)}")
+        return image
+
+    def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
+        """Neighbours that have one input size."""
+        if self._size is not None:
+            return [images] if images else []
+        groups: list[list[tuple[np.ndarray, str | None]]] = []
+        for item in images:
+            if groups and groups[-1][0][0].shape == item[0].shape:
+                groups[-1].append(item)
+            else:
+                groups.append([item])
+        return groups
+
+    @torch.inference_mode()
+    def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
+        prepared = [prepare(image, self._size, self._resize) for image, _ in items]
+        tensors = [
+            (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in prepared
+        ]
+        batch = collate(tensors).to(self.device)
+        found = self.task.postprocess(self.task.model(batch.images), batch.metas)
+        return [self._result(image, path, item) for (image, path), item in zip(items, found, strict=True)]
+
+    def _result(self, image: np.ndarray, path: str | None, found: Any) -> Result:
+        if self.task.kind == "segmentation":
+            return Result(image, self.labels, path, mask=found.cpu().numpy())
+        return Result(
+            image, self.labels, path,
+            boxes=found.boxes.cpu().numpy(), scores=found.scores.cpu().numpy(), labels=found.labels.cpu().numpy(),
+        )  # fmt: skip
+
+
+def load(run: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> Predictor:
+    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`."""
+    return Predictor(load_run(run, which=checkpoint, device=device))

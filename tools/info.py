@@ -1,0 +1,47 @@
+"""A model's layers, shapes, parameters and MAdds; no data is needed.
+
+pocketvision info experiment=ssdlite_coco
+"""
+
+import torch
+from omegaconf import DictConfig
+from pocketvision.backbones.counting import count, layer_table
+from pocketvision.tools import build
+from pocketvision.tools.cli import command, log
+
+
+def info(config: DictConfig) -> None:
+    """Print the layer table and the counts at one input size."""
+    if config.data.num_classes is None and config.data.get("labels") is None:
+        raise ValueError("this data group takes its classes from files: give data.num_classes=N")
+    model = build.build_task(config).model
+    size = config.input_size or config.data.eval_size or config.data.input_size
+    # Shapes only: on the meta device nothing is computed.
+    model = model.to("meta").eval()
+    images = torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta")
+    rows = layer_table(model, images)
+    width = max(len(row.name) for row in rows)
+    log.info("%-*s  %-18s %-22s %12s %14s", width, "layer", "type", "output", "parameters", "MAdds")
+    for row in rows:
+        shape = "x".join(map(str, row.output_shape))
+        log.info("%-*s  %-18s %-22s %12s %14s", width, row.name, row.type, shape, f"{row.params:,}", f"{row.madds:,}")
+    counts = count(model, images)
+    log.info("")
+    log.info(
+        "taps of the backbone: %s",
+        ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in model.backbone.feature_specs.items()),
+    )
+    log.info("input %dx%d (h x w), %d classes", *size, build.declared_labels(config).num_classes)
+    log.info("parameters            %14s", f"{counts.params:,}")
+    log.info("  without batch norm  %14s   (as the paper's Table 6 counts)", f"{counts.conv_params:,}")
+    log.info(
+        "MAdds, paper's count  %14s   (convolutions + 2 per squeeze-and-excite and h-swish element)",
+        f"{counts.madds:,}",
+    )
+    log.info("  convolutions only   %14s", f"{counts.conv_madds:,}")
+
+
+main = command("info", info, needs_data=False)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Pictures of samples and of runs: truth drawn, truth beside prediction."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..datasets.labels import LabelMap
+from . import drawing
+from .inference import Predictor, Result
+from .runs import LoadedRun
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """uint8 RGB (or grey) to a file, whatever characters its name has.
+
+    Raises:
+        ValueError: the ending is no image format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        ok, data = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
+    except cv2.error as error:
+        raise ValueError(f"{path}: {path.suffix!r} is no image format that can be written; use .png or .jpg") from error
+    assert ok
+    data.tofile(path)
+
+
+def draw_truth(image: np.ndarray, truth: Mapping[str, Any], labels: LabelMap) -> np.ndarray:
+    """The image with a target (`boxes`, `labels`, `crowd_boxes`, or `mask`) drawn on it."""
+    colors = drawing.class_colors(labels)
+    if "mask" in truth:
+        return drawing.draw_mask(image, truth["mask"], colors, names=labels.names)
+    return drawing.draw_detections(
+        image, truth["boxes"], truth["labels"], names=labels.names, crowd=truth["crowd_boxes"], colors=colors
+    )
+
+
+def truth_of(sample: Any) -> dict[str, Any]:
+    """A source's sample as a target in original pixels."""
+    if sample.mask is not None:
+        return {"mask": sample.mask}
+    return {"boxes": sample.boxes, "labels": sample.labels, "crowd_boxes": sample.crowd_boxes}
+
+
+def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshold: float) -> Path:
+    """Truth beside prediction for `count` images spread over the data set, into `pictures/` of the run folder."""
+    folder, model = run.folder / "pictures", Predictor(run)
+    for i in np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist():
+        sample = source.read(i)
+        result: Result = model(sample.image)
+        panels = [
+            draw_truth(sample.image, truth_of(sample), source.labels),
+            result.draw(score_threshold=score_threshold),
+        ]
+        name = f"{Path(str(sample.image_id)).name}.png"
+        write_image(folder / name, drawing.side_by_side(panels, ["truth", "prediction"]))
+    return folder

@@ -1,0 +1,105 @@
+"""Starting from weights: ours or torchvision's, a whole network or its backbone alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones.weights import LoadReport, from_torchvision, load_strict
+from ..detection.network import SSDLite
+from ..detection.weights import ssdlite_from_torchvision
+from ..segmentation.network import LRASPP, RASPP
+from ..segmentation.weights import lraspp_from_torchvision
+from .engine.state import FORMAT
+
+SOURCES = ("pocketvision", "torchvision")
+
+
+def load_weights(
+    model: nn.Module, weights: str | Path | Mapping[str, Any], *, source: str = "pocketvision"
+) -> LoadReport:
+    """Load weights into a network; every name has to fit, with two exceptions that the report tells.
+
+    Predictors made for another number of classes keep their fresh initialisation. Weights of a classifier, or of another
+    head, fill the backbone alone.
+
+    Args:
+        weights: a file, or a state dict (also a checkpoint of ours as a dict).
+        source: whose names they have, `pocketvision` or `torchvision`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no state dict, or names and shapes do not fit; they are listed.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}")
+    state = _state(weights if isinstance(weights, Mapping) else _read(Path(weights)))
+    if source == "torchvision":
+        state = _rename_torchvision(model, state)
+    own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
+    backbone_only = not own_heads & state.keys()
+    if backbone_only:
+        state = {name: value for name, value in state.items() if name.startswith("backbone.")}
+        if not state:
+            raise ValueError(
+                "these weights have neither a head of this network nor a `backbone.`: of another architecture?"
+            )
+    return load_strict(model, state, reinitialize=_free_prefixes(model, state, backbone_only=backbone_only))
+
+
+def describe(report: LoadReport) -> str:
+    """The report in a line or two."""
+    text = f"loaded {len(report.loaded)} tensors"
+    fresh = sorted({name.rpartition(".")[0] for name in report.reinitialized})
+    if fresh:
+        shown = ", ".join(fresh[:6]) + (", ..." if len(fresh) > 6 else "")
+        text += f"; {len(report.reinitialized)} stay freshly initialised ({shown})"
+    return text
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"weights={path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
+        raise ValueError(
+            f"weights={path} is not a readable state dict ({type(error).__name__}): truncated or foreign?"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"weights={path} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    if content.get("format") == FORMAT:
+        content = content["ema"] or content["model"]
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if any(name.startswith("features.") for name in state):  # an ImageNet classifier
+        return from_torchvision(state, to="backbone.")
+    if isinstance(model, SSDLite):
+        return ssdlite_from_torchvision(state)
+    if isinstance(model, LRASPP):
+        return lraspp_from_torchvision(state)
+    raise ValueError(f"torchvision has no {type(model).__name__}: only weights of its classifiers fit the backbone")
+
+
+def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> list[str]:
+    """What may keep its initialisation: everything but the backbone, or predictors of another number of classes."""
+    own = model.state_dict()
+    if backbone_only:
+        return sorted({f"{name.split('.')[0]}." for name in own if not name.startswith("backbone.")})
+    if isinstance(model, SSDLite):
+        predictors = [f"class_towers.{i}.1." for i in range(len(model.class_towers))]
+    elif isinstance(model, LRASPP):
+        predictors = ["high_logits.", "low_logits."]
+    elif isinstance(model, RASPP):
+        predictors = ["logits."]
+    else:
+        predictors = []
+    return [p for p in predictors if f"{p}bias" in state and state[f"{p}bias"].shape != own[f"{p}bias"].shape]
