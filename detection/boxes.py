@@ -30,11 +30,6 @@ def cxcywh_to_xyxy(centers: Tensor, sizes: Tensor) -> Tensor:
     return torch.cat((centers - sizes / 2, centers + sizes / 2), dim=-1)
 
 
-def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """COCO's (x, y, width, height) to corners."""
-    return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
-
-
 def xyxy_to_xywh(boxes: Tensor) -> Tensor:
     """Corners to COCO's (x, y, width, height)."""
     return torch.cat((boxes[..., :2], boxes[..., 2:] - boxes[..., :2]), dim=-1)

@@ -38,6 +38,7 @@ class CocoMetric:
         self._images: State = {}
 
     def reset(self) -> None:
+        """Forget all images."""
         self._images = {}
 
     def update(
@@ -69,6 +70,7 @@ class CocoMetric:
         self._images = {image: content for state in states for image, content in state.items()}
 
     def compute(self) -> dict[str, float]:
+        """The figures by name, each in 0..1 or -1."""
         evaluation = self._evaluate()
         # [T, R, K, A, M] and [T, K, A, M]: IoU threshold, recall, class, area (all, s, m, l), detections (1, 10, max)
         precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]

@@ -111,12 +111,14 @@ class SSDLite(nn.Module):
 
     def _anchors_for(self, sizes: tuple[tuple[int, int], ...], image: tuple[int, int], device: torch.device) -> Tensor:
         dtype = torch.promote_types(self.normalize.mean.dtype, torch.float32)
+        make = partial(make_anchors, self.anchor_layout, sizes, image, dtype=dtype, device=device)
+        if torch.compiler.is_compiling():  # or exporting: they become part of the graph
+            return make()
         # A tensor made in inference mode must not come back in training.
         key = (sizes, image, dtype, device, torch.is_inference_mode_enabled())
         anchors = self._anchors.get(key)
         if anchors is None:
-            anchors = make_anchors(self.anchor_layout, sizes, image, dtype=dtype, device=device)
-            # What a tracer (export, fake tensors) sees is no constant for later calls.
-            if type(anchors) is Tensor and not torch.compiler.is_compiling():
+            anchors = make()
+            if type(anchors) is Tensor:  # not a tracer's stand-in
                 self._anchors[key] = anchors
         return anchors

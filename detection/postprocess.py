@@ -80,11 +80,12 @@ class Postprocess:
             pending = [i for i in range(len(metas)) if i not in results]
             best, candidates = scores[pending].topk(size, dim=1)  # sorted
             for i, image_scores, index in zip(pending, best, candidates, strict=True):
-                image_scores = image_scores[image_scores > self.min_score]
-                index = index[: len(image_scores)]
+                passing = image_scores > self.min_score  # NaN, which sorts first, does not pass
+                exhausted = size == bound or not bool(passing[-1])
+                image_scores, index = image_scores[passing], index[passing]
                 labels = torch.div(index, num_anchors, rounding_mode="floor") + 1
                 found = self._select(boxes[i, index % num_anchors], image_scores, labels, limits[i])
-                if len(found) >= self.max_detections or len(image_scores) < size or size == bound:
+                if exhausted or len(found) >= self.max_detections:
                     results[i] = found
             size = min(bound, 4 * size)
         return [results[i] for i in range(len(metas))]

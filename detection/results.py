@@ -25,4 +25,5 @@ class Detections:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> "Detections":
+        """The same on another device."""
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))

@@ -12,8 +12,8 @@ from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
 def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the state dict of torchvision's `ssdlite320_mobilenet_v3_large`.
 
-    Its anchors are `AnchorLayout.torchvision()`. Its backbone is `reduced="detection"`, except when torchvision was given
-    `weights_backbone`.
+    Its anchors are `AnchorLayout.torchvision()`. Its backbone is `reduced="detection"`, or the full one if torchvision
+    was given `weights_backbone`.
     """
     first = [int(m[1]) for name in state if (m := re.match(r"backbone\.features\.0\.(\d+)\.", name))]
     if not first:

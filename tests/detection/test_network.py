@@ -130,6 +130,13 @@ def test_exported_anchors_do_not_stay() -> None:
         assert type(value) is Tensor
 
 
+def test_compiles_whole() -> None:
+    model = small().eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for name, value in model(images((64, 64))).items():
+        torch.testing.assert_close(compiled(images((64, 64)))[name], value)
+
+
 def test_gradients_reach_every_parameter() -> None:
     model = small()
     targets = [
