@@ -25,25 +25,25 @@ def rates(model: MobileNetV3) -> list[int]:
 @pytest.mark.parametrize("reduced", [None, "detection", "segmentation"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_specs_are_what_comes_out(variant: str, reduced: str | None, output_stride: int) -> None:
-    """Every tap of every network, at odd and rectangular sizes, down to one pixel; wide networks on shapes alone."""
+    """Every tap of every network, at odd and rectangular sizes, down to one pixel."""
     for width, padding, minimalistic, atrous in itertools.product(
         WIDTHS, ("symmetric", "same"), (False, True), ("reference", "torchvision")
     ):
-        if minimalistic and width not in (0.35, 1.0):
+        if width not in (0.35, 1.0) and (minimalistic or atrous == "torchvision"):
             continue
-        with torch.device("cpu" if width == min(WIDTHS) else "meta"):
-            model = MobileNetV3(
-                variant,
-                width=width,
-                reduced=reduced,
-                output_stride=output_stride,
-                padding=padding,
-                minimalistic=minimalistic,
-                atrous=atrous,
-            ).eval()
+        model = MobileNetV3(
+            variant,
+            width=width,
+            reduced=reduced,
+            output_stride=output_stride,
+            padding=padding,
+            minimalistic=minimalistic,
+            atrous=atrous,
+            init="torchvision_detection",  # the fastest
+        ).eval()
         for size in ((33, 50), (64, 31), (1, 1)):
-            with torch.no_grad():
-                features = model(torch.zeros(1, 3, *size, device=model.stem.conv.weight.device))
+            with torch.inference_mode():
+                features = model(torch.zeros(1, 3, *size))
             assert features.keys() == model.feature_specs.keys()
             for tap, spec in model.feature_specs.items():
                 expected = (1, spec.channels, *(-(-side // spec.stride) for side in size))
