@@ -1,4 +1,4 @@
-"""The closed part of every configuration: its keys, types and meaning. Open parts (`model`, `data`, ...) are built by `_target_`."""
+"""The closed part of every configuration: keys, types, meaning. Open parts (`model`, `data`, ...) have a `_target_`."""
 
 from dataclasses import dataclass, field
 from enum import Enum

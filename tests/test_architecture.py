@@ -76,5 +76,5 @@ def test_files_and_functions_keep_their_budget(path: Path) -> None:
 
 
 def test_datasets_is_a_namespace_folder() -> None:
-    """With an __init__.py, running from the root would shadow Hugging Face's `datasets` for every library that imports it."""
+    """With an __init__.py, running from the root would shadow Hugging Face's `datasets` for all that import it."""
     assert not (ROOT / "datasets" / "__init__.py").exists()

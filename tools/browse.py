@@ -14,7 +14,7 @@ from pocketvision.tools.pictures import draw_truth, write_image
 
 
 def browse(config: DictConfig) -> None:
-    """Draw `count` samples of a split, as training would see them in epoch `epoch` (the validation split: unaugmented)."""
+    """Draw `count` samples of a split as training sees them in epoch `epoch`; those of validation are not augmented."""
     source = build.build_source(config, config.split)
     log_summary(source)
     dataset = build.build_dataset(config, source, training=config.split == "train")

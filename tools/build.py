@@ -1,6 +1,7 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -35,6 +36,7 @@ CONFIGS: dict[str, type] = {
     "info": schema.InfoConfig,
     "make_shapes": schema.MakeShapesConfig,
 }
+OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 COCO_TARGET = "pocketvision.datasets.coco.CocoDetection"
 
 
@@ -63,8 +65,8 @@ def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
     """Model, criterion, postprocess and metric of a configuration; no data is read.
 
     Args:
-        labels: the data's label map. Without it the one that `data.labels` declares is used, or, where `data.num_classes`
-            says another number, nameless classes.
+        labels: the data's label map. Without it the one that `data.labels` declares is used, or nameless classes where
+            `data.num_classes` says another number.
 
     Raises:
         ValueError: model and data are of different tasks, or nothing tells the number of classes.
@@ -148,6 +150,7 @@ def _some(labels: LabelMap) -> str:
 
 def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:
     """Augmented and resized samples for training; for evaluation only resized, with the truth at its original size."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
     transform = Transform(policy, input_size=None if size is None else tuple(size), resize=config.data.resize)
@@ -157,7 +160,7 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
 def build_loader(
     dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
 ) -> DataLoader[Batch]:
-    """Batches of this rank: shuffled by (seed, epoch) and only full steps in training; in order and complete otherwise."""
+    """Batches of this rank: in training shuffled by (seed, epoch) and full, otherwise in order and complete."""
     sampler = EpochSampler(
         len(dataset),
         seed=seed,
@@ -175,13 +178,13 @@ def build_loader(
 
 
 def train_settings(config: DictConfig) -> schema.TrainConfig:
-    """The closed keys as a typed object (the open groups stay dicts)."""
-    values = OmegaConf.to_object(config)
-    if isinstance(values, schema.TrainConfig):
-        return values
-    assert isinstance(values, dict)
-    known = {field.name for field in fields(schema.TrainConfig)}
-    return schema.TrainConfig(**{str(k): v for k, v in values.items() if k in known})
+    """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
+    values = {
+        field.name: OmegaConf.to_object(config[field.name]) if field.name == "schedule" else config[field.name]
+        for field in fields(schema.TrainConfig)
+        if field.name not in OPEN_GROUPS
+    }
+    return schema.TrainConfig(**values)
 
 
 def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
@@ -213,8 +216,8 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
 
 # ---- configurations out of a checkpoint ------------------------------------------------------------------
 
-# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified name:
-# a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
+# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified
+# name: a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
 ALLOWED_TARGETS = frozenset(
     f"pocketvision.{name}"
     for name in (

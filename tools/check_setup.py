@@ -1,4 +1,4 @@
-"""What an installation needs beyond pip: cv2 that imports, and one version of the two packages that share its folder."""
+"""What an installation needs beyond pip: cv2 imports, and the two packages that share its folder have one version."""
 
 import importlib.metadata
 import sys
@@ -15,8 +15,8 @@ def check() -> str | None:
     if len(set(versions.values())) > 1:
         newest = versions["opencv-python"]
         return (
-            f"opencv-python {newest} and opencv-python-headless {versions['opencv-python-headless']} share the folder cv2 and "
-            f"must be of one version: pip install opencv-python-headless=={newest}"
+            f"opencv-python {newest} and opencv-python-headless {versions['opencv-python-headless']} share the folder "
+            f"cv2 and must be of one version: pip install opencv-python-headless=={newest}"
         )
     try:
         import cv2  # noqa: F401

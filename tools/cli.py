@@ -89,7 +89,7 @@ def configure_logging() -> None:
 def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[str]:
     """Arguments that Hydra's grammar understands: `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths, not expressions.
 
-    An argument is a path if something of that name exists or it is no `key=value`; values with special characters are quoted.
+    An argument is a path if something of that name exists or it is no `key=value`; special values are quoted.
     """
     paths: list[str] = []
     overrides: list[str] = []
@@ -120,8 +120,8 @@ def _quote_value(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or not value or value[0] in "'\"[{$":
         return argument
-    special = not re.fullmatch(r"[\w./@:+-]*", value)
-    if special and (Path(value).exists() or Path(value).parent.exists() and "/" in value or not _parses(argument)):
+    special = not re.fullmatch(r"[\w./@:+-]*", value, re.ASCII)
+    if special and (Path(value).exists() or not _parses(argument)):
         return f"{key}={_quoted(value)}"
     return argument
 

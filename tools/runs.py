@@ -15,7 +15,7 @@ from . import build
 from .engine.state import load_checkpoint
 from .engine.task import Task
 
-# Keys that may differ between the first start of a run and a resume: they do not touch the numbers, or only where it ends.
+# Keys that may differ between the first start of a run and a resume: they do not touch the numbers.
 FREE_KEYS = frozenset(
     {
         "device",

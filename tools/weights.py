@@ -22,8 +22,8 @@ def load_weights(
 ) -> LoadReport:
     """Load weights into a network; every name has to fit, with two exceptions that the report tells.
 
-    Predictors made for another number of classes keep their fresh initialisation. Weights of a classifier, or of another
-    head, fill the backbone alone.
+    Predictors made for another number of classes keep their fresh initialisation. Weights of a classifier, or of
+    another head, fill the backbone alone.
 
     Args:
         weights: a file, or a state dict (also a checkpoint of ours as a dict).

@@ -14,7 +14,7 @@ from .task import Task
 
 @torch.inference_mode()
 def evaluate(task: Task, model: nn.Module, loader: Any, ranks: Ranks) -> dict[str, float]:
-    """Results of `model` on the whole of `loader`'s data set: the metric's figures, and the losses where targets fit the outputs."""
+    """Results of `model` on the whole of `loader`'s data set: the metric's figures and the losses."""
     metric = copy.copy(task.metric)
     metric.reset()
     model.eval()

@@ -128,9 +128,10 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, report: Report) -> No
 
 
 def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """One optimizer step over `accumulate` micro-batches; returns loss sums, their count and the gradient's norm, on the device.
+    """One optimizer step over `accumulate` micro-batches; returns loss sums, their count and the gradient's norm.
 
-    Losses are summed first and divided by the count over all micro-batches and ranks, so the step does not depend on how a batch is split.
+    Losses are summed first and divided by the count over all micro-batches and ranks: how a batch is split does not
+    matter. What is returned stays on the device.
     """
     config, ranks = run.config, run.ranks
     totals: dict[str, Tensor] = {}
@@ -281,7 +282,8 @@ def resume(run: Run) -> None:
     checkpoint = load_checkpoint(path)
     if len(checkpoint["random"]) != run.ranks.world:
         raise ValueError(
-            f"{run.folder} was made with {len(checkpoint['random'])} processes, this start has {run.ranks.world}: use as many, or a new name"
+            f"{run.folder} was made with {len(checkpoint['random'])} processes, this start has {run.ranks.world}: "
+            "use as many, or a new name"
         )
     run.model.load_state_dict(checkpoint["model"])
     if run.ema:

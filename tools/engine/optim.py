@@ -36,7 +36,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, rule: DecayRule) -> 
 def schedule_factor(schedule: ScheduleConfig, *, total_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
     """Factor on the base learning rate as a pure function of the step, so that a resume cannot drift.
 
-    Warm-up is linear; the rest of the schedule starts after it (as TF's `cosine_decay_learning_rate`, FACTS: base 0.4 after 2,000 steps).
+    Warm-up is linear; the rest of the schedule starts after it, as TF's `cosine_decay_with_warmup`.
     """
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
     rest = max(1, total_steps - warmup)
@@ -60,7 +60,7 @@ def schedule_factor(schedule: ScheduleConfig, *, total_steps: int, steps_per_epo
 
 
 class Ema:
-    """Exponential moving average of parameters and float buffers, with warm-up: decay_n = min(decay, (1 + n) / (10 + n)).
+    """Exponential moving average of parameters and float buffers; the decay warms up as min(decay, (1 + n) / (10 + n)).
 
     Not `torch.optim.swa_utils.AveragedModel`: that one compares a counter on the device at every step, a sync.
     """

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -61,8 +62,16 @@ def _step_of(line: str) -> float:
 
 def progress(items: Iterable[Any], *, total: int | None, title: str, quiet: bool = False, initial: int = 0) -> tqdm:
     """A progress bar on a terminal; in a file or a pipe a line every half minute."""
+    seconds = 0.5 if sys.stderr.isatty() else 30
     return tqdm(
-        items, total=total, desc=title, disable=quiet, initial=initial, dynamic_ncols=True, mininterval=0.5, leave=False
+        items,
+        total=total,
+        desc=title,
+        disable=quiet,
+        initial=initial,
+        dynamic_ncols=True,
+        mininterval=seconds,
+        leave=False,
     )
 
 

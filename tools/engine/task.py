@@ -34,7 +34,7 @@ class Postprocess(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its loss, its decoding and its metric. They meet only in documented dicts (see the README's walk of a batch)."""
+    """A network, its loss, its decoding and its metric. They meet only in documented dicts."""
 
     kind: str  # detection or segmentation
     model: nn.Module

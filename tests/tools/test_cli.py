@@ -1,0 +1,73 @@
+"""The command line: awkward paths, and one clear line for a mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from pocketvision.tools.cli import explain, missing_keys, quote_arguments
+
+AWKWARD = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg", "it's.jpg", "x[1].png", "a:b {c}.png", "50%.jpg"]
+
+
+def value_of(override: str) -> object:
+    return OverridesParser.create().parse_override(override).value()
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names_arrive_as_they_are(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    (override,) = quote_arguments([name], "inputs")
+    assert value_of(override) == [name]
+    (override,) = quote_arguments([f"weights={tmp_path / name}"], None)
+    assert value_of(override) == str(tmp_path / name)
+
+
+def test_overrides_flags_and_paths_are_told_apart() -> None:
+    found = quote_arguments(["run=runs/x", "--help", "photo.jpg", "data.input_size=[3,4]"], "inputs")
+    assert found == ["run=runs/x", "--help", "data.input_size=[3,4]", "inputs=['photo.jpg']"]
+
+
+def test_a_command_with_one_positional() -> None:
+    assert quote_arguments(["runs/x", "split=train"], "run") == ["split=train", "run='runs/x'"]
+
+
+def test_missing_keys_are_found_without_resolving() -> None:
+    assert missing_keys({}) == []
+    assert missing_keys({"a": "???", "b": {"c": "${a}", "d": "???"}, "e": ["???"]}) == ["a", "b.d"]
+
+
+def test_a_workers_error_is_reduced_to_its_message() -> None:
+    error = ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                       '  File "x.py", line 3\nValueError: photo.jpg does not decode\n')  # fmt: skip
+    assert explain(error) == "photo.jpg does not decode"
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pocketvision", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 0, "usage: pocketvision COMMAND"),
+        (("trian",), 2, "unknown command 'trian'"),
+        (("train", "--help"), 0, "pocketvision train experiment=demo_detection"),
+        (("train", "experiment=ssdlite_coco"), 2, "data.root=..."),
+        (("train", "experiment=ssdlite_coco", "data.root=/no/such"), 2, "/no/such"),
+        (("train", "experiment=demo_detection", "epohcs=3"), 1, "epohcs"),
+        (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
+        (("evaluate",), 2, "run=..."),
+        (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
+        (("info", "model=lraspp"), 2, "model is for segmentation"),
+    ],
+)
+def test_commands_say_what_is_wrong_in_words(arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = run_command(*arguments)
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
