@@ -1,5 +1,6 @@
 """Parameters and multiply-adds of any model, counted as the MobileNetV3 paper counts."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,16 +34,16 @@ class LayerRow:
     madds: int
 
 
-def layer_madds(layer: nn.Module, output: Tensor) -> int:
+def layer_madds(layer: nn.Module, output_shape: tuple[int, ...]) -> int:
     """Multiply-adds of the layer itself; those of a squeeze-and-excite's convolutions are the convolutions' own."""
     if isinstance(layer, _CONVS):
-        return output.numel() * layer.weight[0].numel()
-    return 2 * output.numel() if isinstance(layer, SqueezeExcite | nn.Hardswish) else 0
+        return math.prod(output_shape) * layer.weight[0].numel()
+    return 2 * math.prod(output_shape) if isinstance(layer, SqueezeExcite | nn.Hardswish) else 0
 
 
 def count(model: nn.Module, images: Tensor) -> Counts:
     """Count one run of `model(images)` in evaluation mode, of the whole batch; the model is left as it was."""
-    calls = [(layer, layer_madds(layer, output)) for _, layer, output in layer_calls(model, images)]
+    calls = [(layer, layer_madds(layer, shape)) for _, layer, shape in layer_calls(model, images)]
     layers = [layer for layer in model.modules() if isinstance(layer, _CONVS)]
     return Counts(
         params=sum(parameter.numel() for parameter in model.parameters()),
@@ -55,25 +56,24 @@ def count(model: nn.Module, images: Tensor) -> Counts:
 def layer_table(model: nn.Module, images: Tensor) -> list[LayerRow]:
     """List the layers in the order in which one run of `model(images)` calls them, as `count` counts them."""
     rows, seen = [], set()
-    for name, layer, output in layer_calls(model, images):
+    for name, layer, shape in layer_calls(model, images):
         params = sum(parameter.numel() for parameter in layer.parameters(recurse=False)) if name not in seen else 0
         seen.add(name)
-        rows.append(LayerRow(name, type(layer).__name__, tuple(output.shape), params, layer_madds(layer, output)))
+        rows.append(LayerRow(name, type(layer).__name__, shape, params, layer_madds(layer, shape)))
     return rows
 
 
-def layer_calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
-    """Run `model(images)` once; return (name, layer, output) of each call of a layer that puts out a tensor.
+def layer_calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    """Run `model(images)` once; return (name, layer, output shape) of each call of a layer that puts out a tensor.
 
     A layer is a module without children, or a squeeze-and-excite, which does something beyond its children.
     """
-    calls: list[tuple[str, nn.Module, Tensor]] = []
+    calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
     def watch(name: str, layer: nn.Module) -> Callable[..., None]:
         def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
-                # On the meta device only the shape is kept: the outputs of a whole network are gigabytes.
-                calls.append((name, layer, output.to("meta")))
+                calls.append((name, layer, tuple(output.shape)))
 
         return hook
 

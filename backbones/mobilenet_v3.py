@@ -209,10 +209,10 @@ class MobileNetV3(Backbone):
         # torchvision's last convolution follows the rounded block before it.
         scaled_last = 6 * channels if scaling == "torchvision" else last_channels * width
         self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=act)
-        self.publish_taps(table)
+        self._publish_taps(table)
         initialize(self, init)
 
-    def publish_taps(self, table: Sequence[Row]) -> None:
+    def _publish_taps(self, table: Sequence[Row]) -> None:
         """Fill `tap_points` and `feature_specs`; the nominal strides of `table` say where the stages end."""
         stride = nominal_stride = 2
         specs = {"stem": FeatureSpec(self.stem.conv.out_channels, stride)}

@@ -32,7 +32,8 @@ class LoadReport:
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: Sequence[str] = ()) -> LoadReport:
     """Copy `state` into `model` if names and shapes agree, else raise ValueError and change nothing.
 
-    Names that start with one of `reinitialize` need not agree: they are left as they are, and the report lists them.
+    Names that start with one of `reinitialize` need not agree: where they don't, the model keeps what it has, and the
+    report lists them.
     """
     if isinstance(reinitialize, str):
         raise ValueError(f"reinitialize is a list of prefixes, got the string {reinitialize!r}")
@@ -98,7 +99,7 @@ def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", 
 
 def _torchvision_parts(trunk: Mapping[str, Tensor]) -> dict[str, str]:
     """Map torchvision's layers to ours. A block's layers are numbered without gaps, so what is left out shifts them."""
-    last = max((int(name.split(".")[0]) for name in trunk if name[0].isdigit()), default=0)
+    last = max((int(name.split(".")[0]) for name in trunk if name.split(".")[0].isdigit()), default=0)
     parts = {}
     for theirs, ours in (("0", "stem"), (str(last), "last")):
         parts |= {f"{theirs}.0": f"{ours}.conv", f"{theirs}.1": f"{ours}.norm"}

@@ -66,9 +66,8 @@ def endpoint(point: str) -> str:
     if point in ("stem", "last"):
         return f"{'Conv' if point == 'stem' else 'Conv_1'}/hard_swish/mul_1"
     block, step = point.removeprefix("block").split(".")
-    return f"expanded_conv{f'_{int(block) - 1}' if block != '1' else ''}/{step.removesuffix('_output')}_output".replace(
-        "output_output", "output"
-    )
+    scope = "expanded_conv" if block == "1" else f"expanded_conv_{int(block) - 1}"
+    return f"{scope}/{step}" if step == "output" else f"{scope}/{step}_output"
 
 
 def test_empty_batch_and_dropout() -> None:
@@ -78,7 +77,7 @@ def test_empty_batch_and_dropout() -> None:
     assert isinstance(Classifier(MobileNetV3("small", minimalistic=True)).act, nn.ReLU)
 
 
-def test_one_step_of_training_lowers_the_loss() -> None:
+def test_a_few_steps_of_training_lower_the_loss() -> None:
     torch.manual_seed(0)
     model = Classifier(
         MobileNetV3("small", width=0.35, init="torchvision"), num_classes=2, dropout=0, init="torchvision"

@@ -172,6 +172,7 @@ def test_training_reaches_every_parameter() -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 def test_export_with_free_sizes(padding: str) -> None:
     model = MobileNetV3("small", padding=padding).eval()
