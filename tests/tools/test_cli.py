@@ -40,8 +40,11 @@ def test_missing_keys_are_found_without_resolving() -> None:
 
 
 def test_a_workers_error_is_reduced_to_its_message() -> None:
-    error = ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-                       '  File "x.py", line 3\nValueError: photo.jpg does not decode\n')  # fmt: skip
+    error = ValueError(
+        "Caught ValueError in DataLoader worker process 0.\n"
+        "Original Traceback (most recent call last):\n"
+        '  File "x.py", line 3\nValueError: photo.jpg does not decode\n'
+    )
     assert explain(error) == "photo.jpg does not decode"
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from ...conf.schema import Precision, TrainConfig
 from .distributed import Ranks
 from .evaluation import evaluate
 from .optim import Ema, schedule_factor, total_norm
-from .report import Report, Waiting, log, progress, table
+from .report import Report, Waiting, Window, log, progress, table
 from .state import Progress, load_checkpoint, random_state, save_checkpoint, set_random_state
 from .task import Task
 
@@ -77,20 +76,19 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
     """
     resume(run)
     config, state, results = run.config, run.progress, {}
-    if state.finished:
+    if state.finished or _out_of_steps(run):
         log.info("%s is finished (step %d); a fresh start needs a new name", run.folder, state.step)
         return results
     report = Report(run.folder if run.ranks.is_main else None, step=state.step)
     network = _parallel(run)
-    for epoch in range(state.epoch, config.epochs):
+    while not state.finished:
         train_epoch(run, network, train_loader, report)
-        last = epoch + 1 == config.epochs or _out_of_steps(run)
-        state.epoch, state.batches_done = epoch + 1, 0
-        if last or (epoch + 1) % config.eval_every == 0:
+        state.finished = state.epoch == config.epochs
+        stop = state.finished or _out_of_steps(run)
+        if stop or (state.batches_done == 0 and state.epoch % config.eval_every == 0):
             results = _evaluate(run, val_loader, report)
-        state.finished = last
         save(run, "last.pt")
-        if last:
+        if stop:
             break
     report.close()
     run.ranks.barrier()
@@ -114,7 +112,9 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, report: Report) -> No
             window.add(*train_step(run, network, batches))
             state.step, state.batches_done = state.step + 1, state.batches_done + 1
             if state.step % config.log_every == 0 or state.batches_done == steps:
-                row = window.read(state, batch_size=config.batch_size, waiting=waiting.seconds, lr=lr)
+                row = window.read(
+                    step=state.step, epoch=state.epoch, batch_size=config.batch_size, waiting=waiting.seconds, lr=lr
+                )
                 report.row("train", state.step, row)
                 bar.set_postfix(loss=f"{row['loss']:.3f}", img_s=f"{row['images_per_second']:.0f}")
                 waiting.seconds = 0.0
@@ -124,7 +124,9 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, report: Report) -> No
             if config.save_every and state.step % config.save_every == 0:
                 save(run, "last.pt")
             if _out_of_steps(run):
-                return
+                break
+    if state.batches_done == steps:
+        state.epoch, state.batches_done = state.epoch + 1, 0
 
 
 def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -146,7 +148,7 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> tuple[di
             run.scaler.scale(torch.stack(list(sums.values())).sum()).backward()
         totals = {key: totals.get(key, 0) + value.detach() for key, value in sums.items()}
         count = count + n
-    norm = _apply_gradients(run, ranks.sum(count).clamp(min=1))
+    norm = _apply_gradients(run, ranks.sum(count.clone()).clamp(min=1))
     return totals, count, norm
 
 
@@ -168,47 +170,6 @@ def _apply_gradients(run: Run, count: Tensor) -> Tensor:
     if run.ema:
         run.ema.update(run.progress.step)
     return norm
-
-
-class Window:
-    """Loss sums and times since the last log row, kept on the device until they are read."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parts: list[dict[str, Tensor]] = []
-        self._norms: list[Tensor] = []
-        self._start = time.perf_counter()
-
-    def add(self, sums: dict[str, Tensor], count: Tensor, norm: Tensor) -> None:
-        count = count.clamp(min=1)
-        self._parts.append({key: value / count for key, value in sums.items()})
-        self._norms.append(norm)
-
-    def read(self, state: Progress, *, batch_size: int, waiting: float, lr: float) -> dict[str, float]:
-        """Means over the window (a sync with the device), and start a new one.
-
-        Raises:
-            FloatingPointError: a loss of the window is not finite.
-        """
-        n = len(self._parts)
-        losses = {key: torch.stack([part[key] for part in self._parts]).mean().item() for key in self._parts[0]}
-        row = {"loss": sum(losses.values()), **losses, "grad_norm": torch.stack(self._norms).mean().item(), "lr": lr}
-        if not all(torch.isfinite(torch.tensor(v)) for v in losses.values()):
-            raise FloatingPointError(
-                f"a loss is not finite between steps {state.step - n + 1} and {state.step}: {losses}; "
-                "lower optimizer.lr, lengthen schedule.warmup_epochs or set clip_grad_norm"
-            )
-        seconds = time.perf_counter() - self._start
-        row |= {
-            "images_per_second": n * batch_size / seconds,
-            "waiting_share": waiting / seconds,
-            "epoch": state.epoch + 1,
-        }
-        self._reset()
-        return row
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:

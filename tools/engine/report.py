@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 log = logging.getLogger("pocketvision")
@@ -92,6 +94,47 @@ class Waiting:
                 return
             self.seconds += time.perf_counter() - start
             yield item
+
+
+class Window:
+    """Loss sums and times since the last log row, kept on the device until they are read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parts: list[dict[str, Tensor]] = []
+        self._norms: list[Tensor] = []
+        self._start = time.perf_counter()
+
+    def add(self, sums: dict[str, Tensor], count: Tensor, norm: Tensor) -> None:
+        count = count.clamp(min=1)
+        self._parts.append({key: value / count for key, value in sums.items()})
+        self._norms.append(norm)
+
+    def read(self, *, step: int, epoch: int, batch_size: int, waiting: float, lr: float) -> dict[str, float]:
+        """Means over the window (a sync with the device), and start a new one.
+
+        Raises:
+            FloatingPointError: a loss of the window is not finite.
+        """
+        n = len(self._parts)
+        losses = {key: torch.stack([part[key] for part in self._parts]).mean().item() for key in self._parts[0]}
+        row = {"loss": sum(losses.values()), **losses, "grad_norm": torch.stack(self._norms).mean().item(), "lr": lr}
+        if not all(torch.isfinite(torch.tensor(v)) for v in losses.values()):
+            raise FloatingPointError(
+                f"a loss is not finite between steps {step - n + 1} and {step}: {losses}; "
+                "lower optimizer.lr, lengthen schedule.warmup_epochs or set clip_grad_norm"
+            )
+        seconds = time.perf_counter() - self._start
+        row |= {
+            "images_per_second": n * batch_size / seconds,
+            "waiting_share": waiting / seconds,
+            "epoch": epoch + 1,
+        }
+        self._reset()
+        return row
 
 
 def table(results: Mapping[str, float], *, columns: int = 4) -> str:
