@@ -127,8 +127,8 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         raise ValueError(f"split={split}: a data group has the splits train and val")
     node = config.data[split]
     # A json may list fewer categories than the training one: slots come from there, not from counting anew.
-    given = {"labels": labels} if labels and node._target_ == COCO_TARGET else {}
-    source = make(node, **given)
+    # As a partial, because `instantiate` turns a dataclass among its arguments into a dict.
+    source = make(node, _partial_=True)(labels=labels) if labels and node._target_ == COCO_TARGET else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
             f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "

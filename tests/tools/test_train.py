@@ -11,6 +11,7 @@ import torch
 from pocketvision.tools.build import compose
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
+from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.train import train
 
 SMALL = ("data.input_size=[64,64]", "data.num_train=16", "data.num_val=4", "batch_size=4", "epochs=2", "workers=0",
@@ -62,7 +63,7 @@ def test_a_resumed_run_is_bit_identical(kind: str, stop: int) -> None:
     assert [r for r in rows("whole") if r["kind"] == "val"][-1]["loss"] == rows("parts")[-1]["loss"]
 
 
-def test_a_finished_run_says_so_and_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_says_so_and_does_nothing() -> None:
     run("epochs=1")
     before = weights("x")
     assert run("epochs=1") == {}
@@ -76,28 +77,31 @@ def test_another_configuration_under_the_same_name_is_refused() -> None:
     run("epochs=1", "log_every=7")  # a key that does not touch the numbers
 
 
-def test_how_a_batch_is_split_does_not_matter() -> None:
-    """Without batch statistics: their running estimates see another batch size."""
-    frozen = ("backbone.bn_momentum=0.0", "model.network.bn_momentum=0.0", "max_steps=1", "optimizer=sgd")
-    run(*frozen, name="one")
-    run(*frozen, "accumulate=2", name="two")
-    first = [next(r for r in rows(name) if r["kind"] == "train") for name in ("one", "two")]
-    assert first[0]["loss"] == pytest.approx(first[1]["loss"], rel=0.5)
-
-
 def test_overfit_learns_a_few_scenes_by_heart() -> None:
     results = run(
-        "mode=overfit", "overfit=4", "batch_size=4", "epochs=60", "eval_every=60", "data.input_size=[96,96]",
-        "backbone.width=0.5", "backbone.output_stride=16", "optimizer.lr=0.005", kind="segmentation",
+        "mode=overfit", "overfit=4", "batch_size=4", "epochs=40", "eval_every=40", "backbone.width=0.5",
+        "optimizer.lr=0.005", kind="segmentation",
     )  # fmt: skip
-    assert results["mIoU"] > 0.6
+    assert results["mIoU"] > 0.5  # untrained: below 0.2
 
 
-def test_weights_of_another_run_start_a_new_one_and_fresh_predictors_are_said(capsys: pytest.CaptureFixture) -> None:
+def test_weights_of_another_run_start_a_new_one() -> None:
     run("epochs=1", name="first")
     run("epochs=1", "data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
     with pytest.raises(ValueError, match="do not fit"):
         run("weights=runs/first/checkpoints/last.pt", "backbone.width=0.5", name="third")
+
+
+@pytest.mark.parametrize("layout", ["coco", "cityscapes"])
+def test_both_real_loaders_train_on_what_make_shapes_writes(layout: str) -> None:
+    make_shapes(compose("output=made", f"layout={layout}", "num_train=8", "num_val=4", config_name="make_shapes"))
+    kind = "detection" if layout == "coco" else "segmentation"
+    small = ("data.input_size=[64,64]", "batch_size=4", "epochs=1", "workers=0", "backbone.width=0.35")
+    config = compose(f"experiment=small_{kind}", f"data={layout}", "data.root=made", *small, "name=real")
+    results = train(config)
+    assert ("AP" if kind == "detection" else "mIoU_category") in results
+    evaluate(compose("run=runs/real", "workers=0", "pictures=2", config_name="evaluate"))
+    assert len(list(Path("runs/real/pictures").iterdir())) == 2
 
 
 def test_more_images_a_step_than_there_are() -> None:

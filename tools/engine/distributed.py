@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Float buffers (BN statistics, each rank's own during training) become their mean over ranks, in place."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer.div_(self.world)
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, on every rank."""

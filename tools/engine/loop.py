@@ -200,6 +200,7 @@ def _out_of_steps(run: Run) -> bool:
 
 def _evaluate(run: Run, loader: Any, report: Report) -> dict[str, float]:
     """Evaluate, log, and keep the checkpoint if it is the best so far."""
+    _agree_on_buffers(run)
     results = evaluate(run.task, run.best_weights, loader, run.ranks)
     report.row("val", run.progress.step, results)
     value = results[run.task.metric.primary]
@@ -212,8 +213,16 @@ def _evaluate(run: Run, loader: Any, report: Report) -> dict[str, float]:
     return results
 
 
+def _agree_on_buffers(run: Run) -> None:
+    """Before anything is evaluated or saved: a rank must not evaluate with BN statistics of its own."""
+    run.ranks.average_buffers(run.model)
+    if run.ema:
+        run.ranks.average_buffers(run.ema.module)
+
+
 def save(run: Run, name: str) -> None:
     """Write a checkpoint: the main rank writes, every rank contributes its random state."""
+    _agree_on_buffers(run)
     random_states = run.ranks.gather(random_state())
     if not run.ranks.is_main:
         return
