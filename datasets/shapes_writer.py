@@ -117,5 +117,6 @@ def _make_folders(root: Path, folders: Sequence[str]) -> None:
 def _write_image(path: Path, image: Array, *, jpeg_quality: int = 95) -> None:
     """RGB or single-channel uint8; by way of bytes, because cv2.imwrite cannot do every path on Windows."""
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    _, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
+    _, data = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(data.tobytes())

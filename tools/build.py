@@ -153,6 +153,8 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
+    if training and config.data.resize == "none":
+        size = None  # a crop of the policy makes the size
     transform = Transform(policy, input_size=None if size is None else tuple(size), resize=config.data.resize)
     return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
 
