@@ -94,7 +94,6 @@ class RunConfig:
     checkpoint: str = "best"  # best or last, where `run` is a folder
     device: str = "auto"
     threads: int = 0
-    workers: int = 2
     batch_size: int = 16
 
 
@@ -102,6 +101,7 @@ class RunConfig:
 class EvaluateConfig(RunConfig):
     """Keys of `pocketvision evaluate`."""
 
+    workers: int = 2
     split: str = "val"  # train or val
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder

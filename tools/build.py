@@ -181,7 +181,7 @@ def build_loader(
 
 def train_settings(config: DictConfig) -> schema.TrainConfig:
     """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
-    values = {
+    values: dict[str, Any] = {
         field.name: OmegaConf.to_object(config[field.name]) if field.name == "schedule" else config[field.name]
         for field in fields(schema.TrainConfig)
         if field.name not in OPEN_GROUPS

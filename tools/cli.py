@@ -14,8 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pocketvision.tools.build import register_schemas
 from tqdm import tqdm
+
+from .build import register_schemas
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
