@@ -105,7 +105,7 @@ class EvaluateConfig(RunConfig):
     split: str = "val"  # train or val
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
-    score_threshold: float = 0.3  # boxes drawn in pictures; does not touch the metrics
+    score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
     data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
 
 
@@ -115,7 +115,7 @@ class PredictConfig(RunConfig):
 
     inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
     output: str = "predictions"
-    score_threshold: float = 0.3
+    score_threshold: float = 0.5
     pictures: bool = True
 
 

@@ -37,7 +37,7 @@ class Result:
         assert slots is not None
         return [self.label_map.names.get(int(slot), f"slot {slot}") for slot in slots]
 
-    def draw(self, *, score_threshold: float = 0.3) -> np.ndarray:
+    def draw(self, *, score_threshold: float = 0.5) -> np.ndarray:
         """The image with the boxes above the threshold, or the mask, drawn on it; uint8 RGB."""
         colors = drawing.class_colors(self.label_map)
         if self.mask is not None:
