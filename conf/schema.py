@@ -86,6 +86,27 @@ class TrainConfig:
     augment: Any = MISSING
 
 
+def check(config: TrainConfig) -> None:
+    """Values that a type cannot rule out.
+
+    Raises:
+        ValueError: one is out of its range; it is named.
+    """
+    for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size"):
+        _at_least(key, getattr(config, key), 1)
+    for key in ("overfit", "max_steps", "save_every", "lr_batch_size"):
+        _at_least(key, getattr(config, key), 1)
+    for key in ("seed", "threads", "workers"):
+        _at_least(key, getattr(config, key), 0)
+    if config.ema_decay is not None and not 0 < config.ema_decay < 1:
+        raise ValueError(f"ema_decay={config.ema_decay}: expected a number between 0 and 1, or null for no average")
+
+
+def _at_least(key: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{key}={value}: expected {least} or more")
+
+
 @dataclass
 class RunConfig:
     """Keys that `evaluate` and `predict` share."""

@@ -38,7 +38,7 @@ class CocoDetection:
     ) -> None:
         self.annotations, self.images = _locate(annotations, images, root, split)
         reader = _Reader(self.annotations, _load(self.annotations))
-        self.labels = labels or reader.label_map(slots)
+        self.labels = reader.label_map(slots) if labels is None else reader.agree_with(labels)
         table = reader.image_table()
         columns = reader.annotation_columns(self.labels, table["id"])
         rows = np.arange(len(table["id"]))
@@ -208,6 +208,18 @@ class _Reader:
             return detection_labels(list(zip(ids, map(str, names), categories, strict=True)), slots=slots)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
+
+    def agree_with(self, labels: LabelMap) -> LabelMap:
+        """`labels`, if every category of the file has the same id and name there; the file may have fewer."""
+        known = {label.source_id: label.name for label in labels.labels}
+        own = self.label_map("contiguous").labels
+        other = [f"{label.source_id} {label.name}" for label in own if known.get(label.source_id) != label.name]
+        if other:
+            raise ValueError(
+                f"{self.path}: its categories {', '.join(other[:5])} are not those of the training data or the model "
+                f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names have to agree"
+            )
+        return labels
 
     def image_table(self) -> dict[str, np.ndarray]:
         table = {key: self._integers("images", key) for key in ("id", "width", "height")}

@@ -163,6 +163,8 @@ def build_loader(
     dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
 ) -> DataLoader[Batch]:
     """Batches of this rank: in training shuffled by (seed, epoch) and full, otherwise in order and complete."""
+    if not training and dataset.transform.input_size is None:
+        batch_size = 1  # whole images differ in size, and what pads one to another would reach its pooled features
     sampler = EpochSampler(
         len(dataset),
         seed=seed,
@@ -186,7 +188,9 @@ def train_settings(config: DictConfig) -> schema.TrainConfig:
         for field in fields(schema.TrainConfig)
         if field.name not in OPEN_GROUPS
     }
-    return schema.TrainConfig(**values)
+    settings = schema.TrainConfig(**values)
+    schema.check(settings)
+    return settings
 
 
 def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
@@ -274,7 +278,7 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
             raise ValueError(
                 f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
             )
-    return OmegaConf.create({**part, "seed": resolved.get("seed", 0)})
+    return OmegaConf.create({**part, "seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")})
 
 
 def _targets(node: Any) -> Iterable[Any]:

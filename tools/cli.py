@@ -1,10 +1,12 @@
 """What every command shares: paths on the command line, one clear line for a user's mistake, logging."""
 
+import difflib
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from .build import register_schemas
+from ..conf.schema import TrainConfig
+from .build import compose, register_schemas
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
@@ -58,6 +61,12 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         sys.argv = [f"pocketvision {title}", *arguments]
         register_schemas()
         configure_logging()
+        if not any(argument.startswith("-") for argument in arguments):  # Hydra's own flags have its own answers
+            try:
+                compose(*arguments, config_name=config_name)
+            except (HydraException, OmegaConfBaseException) as error:
+                print(f"pocketvision {title}: error: {explain_composition(error)}", file=sys.stderr)
+                raise SystemExit(2) from None
         hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
 
     return main
@@ -133,6 +142,18 @@ def _parses(argument: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def explain_composition(error: BaseException) -> str:
+    """What is wrong with an override, without Hydra's advice on its own syntax."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
+    if unknown:
+        near = difflib.get_close_matches(unknown[1], [field.name for field in fields(TrainConfig)], n=1)
+        return f"no key {unknown[1]!r}{f'; did you mean {near[0]}?' if near else ''} (--help lists the keys)"
+    noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
+    return " ".join(lines[:4])
 
 
 def _is_users(error: BaseException) -> bool:

@@ -143,7 +143,7 @@ def draw_mask(
         raise ValueError(f"the mask is {mask.shape}, its image {image.shape[:2]}: expected the same (h, w)")
     zoom, canvas = zoom_for(image), _enlarge(image)
     # The median rounds off the corners of enlarged pixels, and never makes up a class.
-    mask = cv2.medianBlur(mask.repeat(zoom, axis=0).repeat(zoom, axis=1), zoom // 2 * 2 + 1)
+    mask = cv2.medianBlur(mask.repeat(zoom, axis=0).repeat(zoom, axis=1), min(15, zoom // 2 * 2 + 1))
     pixels = np.bincount(mask.ravel(), minlength=256)
     present = [int(slot) for slot in np.argsort(-pixels[:IGNORE], kind="stable") if pixels[slot]]
     tints = {slot: color for slot in present if (color := _color_of(slot, colors)) is not None}

@@ -55,6 +55,6 @@ def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshol
             draw_truth(sample.image, truth_of(sample), source.labels),
             result.draw(score_threshold=score_threshold),
         ]
-        name = f"{Path(str(sample.image_id)).name}.png"
+        name = str(sample.image_id).replace("/", "_") + ".png"
         write_image(folder / name, drawing.side_by_side(panels, ["truth", "prediction"]))
     return folder

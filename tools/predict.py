@@ -42,6 +42,8 @@ def find_images(inputs: list[str]) -> list[Path]:
 def predict(config: DictConfig) -> int:
     """Number of files that could not be read; they are named, the others are predicted."""
     files = find_images(list(config.inputs))
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size={config.batch_size}: expected 1 or more")
     model = load(config.run, checkpoint=config.checkpoint, device=str(pick_device(config.device)))
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)

@@ -110,6 +110,8 @@ def checkpoint_path(run: str | Path, which: str = "best") -> Path:
     Raises:
         FileNotFoundError: neither.
     """
+    if which not in ("best", "last"):
+        raise ValueError(f"checkpoint={which}: expected best or last")
     run = Path(run)
     if run.is_file():
         return run

@@ -38,7 +38,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
         log_summary(source)
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=train_source.labels)
-    if settings.weights:
+    if settings.weights and not (folder / "checkpoints" / "last.pt").exists():
         report = build.load_weights(task.model, settings.weights, source=settings.weights_source)
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
@@ -66,7 +66,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     results = loop.fit(run, train_loader, val_loader)
     if results:
         log.info("done: %s\n%s", folder, table(results))
-        log.info("next: pocketvision evaluate run=%s", folder)
+        log.info("next: pocketvision evaluate run=%s%s", folder, " split=train" if settings.overfit else "")
     return results
 
 

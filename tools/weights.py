@@ -76,7 +76,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
     if content.get("format") == FORMAT:
         content = content["ema"] or content["model"]
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    inner = content.get("model")  # how torchvision's reference scripts save
+    return {k: v for k, v in (inner if isinstance(inner, Mapping) else content).items() if isinstance(v, Tensor)}
 
 
 def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -109,11 +109,27 @@ def test_more_images_a_step_than_there_are() -> None:
         run("batch_size=32")
 
 
+def test_validation_data_of_other_categories_is_refused() -> None:
+    make_shapes(compose("output=made", "num_train=4", "num_val=2", config_name="make_shapes"))
+    path = Path("made/annotations/instances_val2017.json")
+    content = json.loads(path.read_text())
+    first, second = content["categories"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="ids and names have to agree"):
+        train(compose("experiment=small_detection", "data=coco", "data.root=made", "batch_size=2", "name=y"))
+
+
+def test_a_checkpoint_that_does_not_exist_by_that_name() -> None:
+    with pytest.raises(ValueError, match="checkpoint=bset"):
+        evaluate(compose("run=x", "checkpoint=bset", config_name="evaluate"))
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_every_image_once() -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533", "-m",
                "pocketvision", "train", "experiment=demo_detection", *SMALL, "name=pair", "device=cpu", "threads=1",
-               "data.num_val=5"]  # fmt: skip
+               "data.num_val=1"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     last = rows("pair")[-1]

@@ -51,13 +51,16 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of this process: `auto` is CUDA where there is one.
 
     Raises:
-        ValueError: a CUDA device is asked for and there is none.
+        ValueError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch sees no CUDA device here; use device=cpu or device=auto")
-    return torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
+    try:
+        return torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is no device: use auto, cpu, cuda or cuda:N") from error
 
 
 def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:

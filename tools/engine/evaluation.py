@@ -31,6 +31,10 @@ def evaluate(task: Task, model: nn.Module, loader: Any, ranks: Ranks) -> dict[st
         images += len(batch.metas)
     seconds = time.perf_counter() - start
     metric.merge(ranks.gather(metric.state()))
-    total = ranks.sum(count).clamp(min=1)
-    parts = {key: (ranks.sum(value) / total).item() for key, value in losses.items()}
-    return {**metric.compute(), "loss": sum(parts.values()), **parts, "images_per_second": images / seconds}
+    # By name and not tensor by tensor: a rank may have had no image, and so no losses.
+    found = ranks.gather(({key: value.item() for key, value in losses.items()}, count.item(), images))
+    total = max(1.0, sum(n for _, n, _ in found))
+    names = {key: None for sums, _, _ in found for key in sums}
+    parts = {key: sum(sums.get(key, 0.0) for sums, _, _ in found) / total for key in names}
+    rate = sum(n for _, _, n in found) / seconds
+    return {**metric.compute(), "loss": sum(parts.values()), **parts, "images_per_second": rate}

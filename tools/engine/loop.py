@@ -83,7 +83,7 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
     network = _parallel(run)
     while not state.finished:
         train_epoch(run, network, train_loader, report)
-        state.finished = state.epoch == config.epochs
+        state.finished = state.epoch >= config.epochs
         stop = state.finished or _out_of_steps(run)
         if stop or (state.batches_done == 0 and state.epoch % config.eval_every == 0):
             results = _evaluate(run, val_loader, report)
@@ -190,7 +190,8 @@ def _parallel(run: Run) -> nn.Module:
     if run.config.compile:
         network = torch.compile(network)  # pyright: ignore[reportAssignmentType]
     if run.ranks.world > 1:
-        network = DistributedDataParallel(network)
+        # Each rank keeps BN statistics of its own images; they are averaged before anything is evaluated or saved.
+        network = DistributedDataParallel(network, broadcast_buffers=False)
     return network
 
 
