@@ -12,9 +12,13 @@ from pocketvision.tools.cli import command, log
 
 def info(config: DictConfig) -> None:
     """Print the layer table and the counts at one input size."""
+    labels = None
     if config.data.num_classes is None and config.data.get("labels") is None:
-        raise ValueError("this data group takes its classes from files: give data.num_classes=N")
-    model = build.build_task(config).model
+        if "datasets.shapes." not in config.data.train._target_:
+            raise ValueError("this data group takes its classes from files: give data.num_classes=N")
+        labels = build.build_source(config, "train").labels
+    task = build.build_task(config, labels=labels)
+    model = task.model
     size = config.input_size or config.data.eval_size or config.data.input_size
     # Shapes only: on the meta device nothing is computed.
     model = model.to("meta").eval()
@@ -31,7 +35,7 @@ def info(config: DictConfig) -> None:
         "taps of the backbone: %s",
         ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in model.backbone.feature_specs.items()),
     )
-    log.info("input %dx%d (h x w), %d classes", *size, build.declared_labels(config).num_classes)
+    log.info("input %dx%d (h x w), %d classes", *size, task.labels.num_classes)
     log.info("parameters            %14s", f"{counts.params:,}")
     log.info("  without batch norm  %14s   (as the paper's Table 6 counts)", f"{counts.conv_params:,}")
     log.info(
