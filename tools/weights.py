@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..backbones.weights import LoadReport, from_torchvision, load_strict
@@ -12,7 +11,7 @@ from ..detection.network import SSDLite
 from ..detection.weights import ssdlite_from_torchvision
 from ..segmentation.network import LRASPP, RASPP
 from ..segmentation.weights import lraspp_from_torchvision
-from .engine.state import FORMAT
+from .engine.state import FORMAT, read_tensors
 
 SOURCES = ("pocketvision", "torchvision")
 
@@ -62,12 +61,7 @@ def describe(report: LoadReport) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"weights={path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
-        raise ValueError(
-            f"weights={path} is not a readable state dict ({type(error).__name__}): truncated or foreign?"
-        ) from error
+    content = read_tensors(path, label=f"weights={path}", what="state dict")
     if not isinstance(content, Mapping):
         raise ValueError(f"weights={path} holds a {type(content).__name__}, not a state dict")
     return content

@@ -49,17 +49,24 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}): truncated or foreign?"
-        ) from error
+    checkpoint = read_tensors(path, label=str(path), what="checkpoint")
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a checkpoint of pocketvision; for other weights use weights= and weights_source="
         )
     return checkpoint
+
+
+def read_tensors(path: Path, *, label: str, what: str) -> Any:
+    """What `torch.save` wrote, restricted to tensors and plain values.
+
+    Raises:
+        ValueError: `label` is no readable `what`.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
+        raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): truncated or foreign?") from error
 
 
 def random_state() -> dict[str, Any]:
