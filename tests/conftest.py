@@ -1,7 +1,9 @@
 """Fixtures every test folder shares."""
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -18,3 +20,14 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("needs real photographs: set POCKETVISION_DATA to the folder that holds coco_mini, bccd, camvid")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def tf_rule() -> ModuleType:
+    """The rule by which names become weights and pictures (tests/assets/tf/rule.py)."""
+    spec = importlib.util.spec_from_file_location("tf_rule", Path(__file__).parent / "assets" / "tf" / "rule.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

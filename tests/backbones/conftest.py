@@ -1,6 +1,5 @@
 """What the tests of the trunks share: lively weights, and the official TensorFlow outputs."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +22,15 @@ class Golden:
     outputs: dict[str, np.ndarray]
 
 
-def _rule() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tf_rule", ASSETS / "rule.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def golden() -> Callable[[str, str], Golden]:
+def golden(tf_rule: ModuleType) -> Callable[[str, str], Golden]:
     """Return a function that makes the weights and the picture of a run from their names."""
-    rule = _rule()
 
     def load(model: str, run: str) -> Golden:
         outputs = dict(np.load(ASSETS / f"{model}__{run}.npz"))
-        variables = rule.weights(str(ASSETS), model)
-        assert rule.weights_crc(variables) == outputs["weights_crc32"], "the generator of the weights has changed"
-        picture = rule.image_u8(str(outputs["image_key"]), tuple(outputs["image_shape"]))
+        variables = tf_rule.weights(str(ASSETS), model)
+        assert tf_rule.weights_crc(variables) == outputs["weights_crc32"], "the generator of the weights has changed"
+        picture = tf_rule.image_u8(str(outputs["image_key"]), tuple(outputs["image_shape"]))
         return Golden(variables, torch.from_numpy(picture).permute(2, 0, 1)[None], outputs)
 
     return load

@@ -1,10 +1,8 @@
 """Networks with weights that make a difference, and the golden files of the TF graphs."""
 
 import copy
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -18,17 +16,6 @@ ASSETS = Path(__file__).parent.parent / "assets" / "tf"
 @pytest.fixture(scope="session")
 def tf_assets() -> Path:
     return ASSETS
-
-
-@pytest.fixture(scope="session")
-def tf_rule() -> ModuleType:
-    """The rule by which names become weights and pictures (tests/assets/tf/rule.py)."""
-    spec = importlib.util.spec_from_file_location("tf_rule", ASSETS / "rule.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
