@@ -134,7 +134,10 @@ class SqueezeExcite(nn.Module):
 
 
 class Normalize(nn.Module):
-    """uint8 images [B, 3, H, W] to `(x / 255 - mean) / std`, in the model's dtype (exact after `model.double()`)."""
+    """Images [B, 3, H, W] in 0..255, uint8 or float, to `(x / 255 - mean) / std`, in the model's dtype.
+
+    Exact after `model.double()` too.
+    """
 
     mean: Tensor
     std: Tensor
@@ -157,5 +160,5 @@ class Normalize(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [B, 3, H, W] in 0..255, uint8 or float, to the same shape in the buffers' dtype."""
+        """Map [B, 3, H, W] to the same shape in the buffers' dtype."""
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std

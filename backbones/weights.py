@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_SHOWN = 12  # names in a message
+
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -72,10 +74,12 @@ def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> Non
         ),
     ]
     if problems:
-        lines = "\n  ".join(problems)
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        lines = "\n  ".join(problems[:_SHOWN]) + more
         raise ValueError(
             f"{len(problems)} of {len(names) + len(report.loaded)} names do not fit this model:\n  {lines}\n"
-            "Load into the architecture they were made for, or name the prefixes to re-initialise."
+            "Load into the architecture they were made for (backbone, its width and reduction, model), or name the "
+            "prefixes to re-initialise."
         )
 
 

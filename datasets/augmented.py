@@ -15,7 +15,7 @@ Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
 
 
 class AugmentedDataset(Dataset[Item]):
-    """Gives (image uint8 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone, not from history.
+    """Gives (image uint8 or float32 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone.
 
     target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`. meta: `image_id`,
     `original_size`, `input_size`, `pad`, `path`, and with `ground_truth` the source's own truth in original pixels.

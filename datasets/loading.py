@@ -18,7 +18,10 @@ from .transforms import FILL
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 [B, 3, H, W] RGB (channels last in memory), and one target and one meta an image."""
+    """Images [B, 3, H, W] RGB (channels last in memory), and one target and one meta an image.
+
+    uint8, or float32 in 0..255 where evaluation does not round after the resize.
+    """
 
     images: Tensor
     targets: list[dict[str, Tensor]]
@@ -43,12 +46,13 @@ class Batch:
 def collate(items: Sequence[Item], *, fill: Sequence[int] = FILL) -> Batch:
     """Stack; images of unequal size are padded right and bottom (masks with 255), and their `pad` says by how much."""
     height, width = (max(image.shape[axis] for image, _, _ in items) for axis in (1, 2))
-    images = torch.empty((len(items), 3, height, width), dtype=torch.uint8, memory_format=torch.channels_last)
+    dtype = items[0][0].dtype
+    images = torch.empty((len(items), 3, height, width), dtype=dtype, memory_format=torch.channels_last)
     targets, metas = [], []
     for row, (image, target, meta) in zip(images, items, strict=True):
         h, w = image.shape[1:]
         if (h, w) != (height, width):
-            row.copy_(torch.tensor(fill, dtype=torch.uint8)[:, None, None])
+            row.copy_(torch.tensor(fill, dtype=dtype)[:, None, None])
             left, top, right, bottom = meta["pad"]
             pad = (left, top, right + width - w, bottom + height - h)
             meta = {**meta, "input_size": (height, width), "pad": pad}
@@ -88,8 +92,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         step = batch_size * world
         if last == "drop" and num_samples < step:
             raise ValueError(
-                f"{num_samples} samples do not fill one batch of {batch_size} on {world} ranks, and last='drop' leaves "
-                "nothing: lower the batch size, or use last='wrap'"
+                f"{num_samples} samples do not fill one batch of {batch_size} images on each of {world} ranks: lower "
+                "the batch size"
             )
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
         self.rank, self.world = rank, world

@@ -83,7 +83,7 @@ class SSDLite(nn.Module):
             nn.init.constant_(tower.get_parameter("1.bias"), class_bias)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Of `images` uint8 RGB [B, 3, H, W] of any size.
+        """Of `images` RGB [B, 3, H, W] in 0..255 (uint8 or float), of any size.
 
         `class_logits` [B, A, K], `box_deltas` [B, A, 4] (dx, dy, dw, dh), `anchors` [A, 4] xyxy pixels of this input.
         """

@@ -47,7 +47,10 @@ class SegmentationNetwork(nn.Module):
         self.normalize = Normalize(mean=mean, std=std)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
-        """uint8 RGB [B, 3, H, W] -> `logits` [B, K, h, w], and `logits_size`: the input's (h, w) with its padding."""
+        """RGB [B, 3, H, W] in 0..255 (uint8 or float) -> `logits` [B, K, h, w], and `logits_size`.
+
+        That size is the input's (h, w) with its padding.
+        """
         images = self.normalize(images)
         if self.pad_input:
             images = pad_to_corners(images, self.output_stride)

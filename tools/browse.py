@@ -22,7 +22,7 @@ def browse(config: DictConfig) -> None:
     pictures = []
     for i in range(min(config.count, len(source))):
         image, target, _ = dataset[config.epoch, i]
-        picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        picture = np.ascontiguousarray(image.round().byte().permute(1, 2, 0).numpy())
         pictures.append(draw_truth(picture, target, labels))
     output = Path(config.output)
     write_image(output, drawing.grid(pictures, config.columns))

@@ -1,13 +1,21 @@
-"""The whole detector against torchvision's, same weights, same uint8 pictures, in float64."""
+"""The whole detector against torchvision's, same weights, same pictures, in float64."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import load_strict
+from pocketvision.datasets.decode import decode_image
+from pocketvision.datasets.transforms import prepare
 from pocketvision.detection.anchors import AnchorLayout
+from pocketvision.detection.boxes import iou
 from pocketvision.detection.criterion import HardNegativeCriterion
 from pocketvision.detection.network import SSDLite
 from pocketvision.detection.postprocess import Postprocess
+from pocketvision.detection.results import Detections
 from pocketvision.detection.weights import ssdlite_from_torchvision
 from torch import Tensor
 from torchvision.models.detection.ssd import SSD
@@ -91,6 +99,30 @@ def test_detections(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> 
         assert distance(our.scores, their["scores"]) < LIMIT
         classes |= set(our.labels.tolist())
     assert len(classes) > 20
+
+
+def share_found(ours: Detections, theirs: dict[str, Tensor]) -> float:
+    """Of `theirs`, those with one of ours of the same class at IoU 0.95 and a score within 0.02."""
+    same = ours.labels[:, None] == theirs["labels"]
+    close = (ours.scores[:, None] - theirs["scores"]).abs() <= 0.02
+    return (same & close & (iou(ours.boxes, theirs["boxes"]) >= 0.95)).any(0).double().mean().item()
+
+
+@pytest.mark.parametrize(("exact", "least", "most"), [(True, 0.999, 1.0), (False, 0.5, 0.95)])
+def test_detections_from_photographs(
+    data_root: Path, torchvision_model: SSD, ours: SSDLite, exact: bool, least: float, most: float
+) -> None:
+    """Through either side's own decoder and resize; a resize rounded to whole grey levels fails."""
+    shares = []
+    for path in sorted((data_root / "coco_mini" / "val2017").iterdir())[:8]:
+        pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+        image, meta = prepare(decode_image(path), (320, 320), exact=exact)
+        with torch.no_grad():
+            theirs = torchvision_model([pixels.double() / 255])[0]
+            found = Postprocess.torchvision()(ours(torch.from_numpy(image).permute(2, 0, 1)[None]), [meta])[0]
+        assert len(theirs["boxes"]) == 300
+        shares.append(share_found(found, theirs))
+    assert least <= np.mean(shares) <= most
 
 
 @pytest.mark.parametrize("layer", ["backbone.blocks.3.se.excite", "extras.2.1.conv", "class_towers.5.0.norm"])
