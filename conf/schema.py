@@ -123,7 +123,7 @@ class EvaluateConfig(RunConfig):
     """Keys of `pocketvision evaluate`."""
 
     workers: int = 2
-    split: str = "val"  # train or val
+    split: str | None = None  # train or val; null: val, or what a run with `overfit` learnt
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics

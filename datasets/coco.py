@@ -203,6 +203,8 @@ class _Reader:
 
     def label_map(self, slots: str) -> LabelMap:
         ids, names = self._integers("categories", "id").tolist(), self._column("categories", "name")
+        if not ids:
+            raise ValueError(f"{self.path}: its list of categories is empty: it has to name the classes")
         categories = [str(category) or None for category in self._column("categories", "supercategory", "")]
         try:
             return detection_labels(list(zip(ids, map(str, names), categories, strict=True)), slots=slots)

@@ -153,9 +153,15 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
-    if training and config.data.resize == "none":
+    if config.data.resize == "none":
+        if config.data.eval_size is not None:
+            raise ValueError(
+                f"data.eval_size={list(config.data.eval_size)} with data.resize=none: whole images are evaluated as "
+                "they are; set data.eval_size=null, or data.resize=stretch (or letterbox)"
+            )
         size = None  # a crop of the policy makes the size
-    transform = Transform(policy, input_size=None if size is None else tuple(size), resize=config.data.resize)
+    size = None if size is None else tuple(size)
+    transform = Transform(policy, input_size=size, resize=config.data.resize, exact=not training)
     return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
 
 
@@ -215,7 +221,12 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
         scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
         decay = config.optimizer.get("weight_decay", 0.0)
         groups = parameter_groups(model, decay, settings.decay_rule)
-        return make(config.optimizer, lr=config.optimizer.lr * scale)(groups)
+        if not isinstance(config.optimizer.lr, int | float):
+            raise ValueError(f"optimizer.lr={config.optimizer.lr}: expected a number")
+        try:
+            return make(config.optimizer, lr=config.optimizer.lr * scale)(groups)
+        except TypeError as error:  # a key it does not have
+            raise ValueError(f"optimizer: {error}") from error
 
     return make_optimizer
 

@@ -13,13 +13,13 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from ..conf.schema import TrainConfig
-from .build import compose, register_schemas
+from .build import register_schemas
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
@@ -61,13 +61,12 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         sys.argv = [f"pocketvision {title}", *arguments]
         register_schemas()
         configure_logging()
-        if not any(argument.startswith("-") for argument in arguments):  # Hydra's own flags have its own answers
-            try:
-                compose(*arguments, config_name=config_name)
-            except (HydraException, OmegaConfBaseException) as error:
-                print(f"pocketvision {title}: error: {explain_composition(error)}", file=sys.stderr)
-                raise SystemExit(2) from None
-        hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would otherwise print with advice of its own
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
+        except (HydraException, OmegaConfBaseException) as error:  # of the composition: guarded() lets none out
+            print(f"pocketvision {title}: error: {explain_composition(error)}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return main
 
@@ -151,6 +150,12 @@ def explain_composition(error: BaseException) -> str:
     if unknown:
         near = difflib.get_close_matches(unknown[1], [field.name for field in fields(TrainConfig)], n=1)
         return f"no key {unknown[1]!r}{f'; did you mean {near[0]}?' if near else ''} (--help lists the keys)"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        group, _, choice = str(error.missing_cfg_file).partition("/")
+        options = list(error.options or [])
+        near = difflib.get_close_matches(choice, options, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{group}={choice} is no choice{hint} (there are {', '.join(options)})"
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])

@@ -20,7 +20,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     try:
         data = OmegaConf.to_container(config.data)
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
-        source = build.build_source(run.config, config.split, labels=run.task.labels)
+        split = config.split or ("train" if run.config.overfit else "val")
+        source = build.build_source(run.config, split, labels=run.task.labels)
         log_summary(source)
         dataset = build.build_dataset(run.config, source, training=False)
         loader = build.build_loader(

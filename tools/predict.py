@@ -82,11 +82,11 @@ def picture_names(files: list[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in files:
-        name, number = f"{path.stem}.png", 2
-        while name in taken:
-            name, number = f"{path.stem}_{number}.png", number + 1
-        names[path] = name
-        taken.add(name)
+        stem, number = path.stem, 2
+        while taken & {stem, f"{stem}_mask"}:  # a segmenter writes both
+            stem, number = f"{path.stem}_{number}", number + 1
+        names[path] = f"{stem}.png"
+        taken |= {stem, f"{stem}_mask"}
     return names
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,29 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): item for key, item in value.items()}
 
 
+def portable(config: DictConfig) -> Any:
+    """The configuration with its references to other keys, so that `evaluate ... data.root=ELSEWHERE` reaches them all.
+
+    What asks a resolver (`${oc.env:DATA}`) is answered here: another machine may answer otherwise.
+    """
+
+    def settle(text: Any, value: Any) -> Any:
+        if isinstance(text, dict):
+            return {key: settle(item, value[key]) for key, item in text.items()}
+        if isinstance(text, list):
+            return [settle(*pair) for pair in zip(text, value, strict=True)]
+        return value if isinstance(text, str) and re.search(r"\$\{[^}]*:", text) else text
+
+    return settle(OmegaConf.to_container(config, enum_to_str=True), plain(config))
+
+
 def run_header(config: DictConfig, labels: LabelMap, kind: str) -> dict[str, Any]:
     """What every checkpoint of a run carries beside the state that moves."""
     versions = {
         name: importlib.metadata.version(name) for name in ("pocketvision", "torch", "torchvision", "albumentations")
     }
-    # Unresolved, so that `evaluate ... data.root=ELSEWHERE` reaches every key that refers to it.
     return {
-        "config": OmegaConf.to_container(config, enum_to_str=True),
+        "config": portable(config),
         "labels": labels.to_json(),
         "kind": kind,
         "versions": versions,

@@ -66,7 +66,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     results = loop.fit(run, train_loader, val_loader)
     if results:
         log.info("done: %s\n%s", folder, table(results))
-        log.info("next: pocketvision evaluate run=%s%s", folder, " split=train" if settings.overfit else "")
+        log.info("next: pocketvision evaluate run=%s", folder)
     return results
 
 

@@ -130,6 +130,7 @@ def test_annotations_are_flat_arrays(write):
     ("change", "message"),
     [
         (lambda d: d.pop("categories"), "lacks the list 'categories'"),
+        (lambda d: d["categories"].clear(), "its list of categories is empty"),
         (lambda d: d.pop("annotations"), "lacks the list 'annotations'"),
         (lambda d: d.update(images={}), "lacks the list 'images'"),
         (lambda d: d["images"].clear(), "has image_id 1, which `images` does not list"),

@@ -1,7 +1,6 @@
 """The same function as torchvision's LR-ASPP and as the official TensorFlow graphs, from the same weights."""
 
 import functools
-import importlib.util
 import inspect
 from pathlib import Path
 
@@ -106,29 +105,24 @@ def test_a_perturbed_layer_is_noticed(name):
 # ---------------------------------------------------------------- TensorFlow
 
 
-@functools.cache
-def tf_rule():
-    spec = importlib.util.spec_from_file_location("tf_rule", ASSETS / "rule.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def tf_variables(tf_rule):
+    return tf_rule.weights(str(ASSETS), "dl_v3_large")
 
 
-@functools.cache
-def tf_variables():
-    return tf_rule().weights(str(ASSETS), "dl_v3_large")
+@pytest.fixture
+def tf_errors(tf_rule, tf_variables):
+    return functools.partial(errors_from_tensorflow, tf_rule, tf_variables)
 
 
-def tf_errors(run, output_stride, *, gate="tf", **head):
+def errors_from_tensorflow(rule, variables, run, output_stride, *, gate="tf", **head):
     """(rms, largest) error over the standard deviation for low and full-size logits, and the share of equal labels."""
     golden = np.load(ASSETS / f"dl_v3_large__{run}.npz")
-    assert tf_rule().weights_crc(tf_variables()) == golden["weights_crc32"]
-    picture = tf_rule().image_u8(str(golden["image_key"]), tuple(golden["image_shape"]))
+    assert rule.weights_crc(variables) == golden["weights_crc32"]
+    picture = rule.image_u8(str(golden["image_key"]), tuple(golden["image_shape"]))
     backbone = MobileNetV3("large", reduced="segmentation", output_stride=output_stride, gate=gate)
     model = LRASPP(backbone, num_classes=19, **({"gate": "qsigmoid"} | head)).eval()
-    load_strict(model, lraspp_from_deeplab(tf_variables()))
+    load_strict(model, lraspp_from_deeplab(variables))
     with torch.no_grad():
         outputs = model(torch.from_numpy(picture).permute(0, 3, 1, 2).contiguous())
     full = full_size_logits(outputs, picture.shape[1:3], align_corners=True)
@@ -148,14 +142,14 @@ def tf_errors(run, output_stride, *, gate="tf", **head):
     return result, (labels == golden["labels_sub"]).mean()
 
 
-def test_equals_tensorflow_on_the_training_crop():
+def test_equals_tensorflow_on_the_training_crop(tf_errors):
     result, agreement = tf_errors("t769_os16", 16)
     assert all(rms < 1e-4 and largest < 2e-3 for rms, largest in result)
     assert agreement == 1
 
 
 @pytest.mark.slow
-def test_equals_tensorflow_on_a_whole_frame():
+def test_equals_tensorflow_on_a_whole_frame(tf_errors):
     result, agreement = tf_errors("f_os32", 32)
     assert all(rms < 1e-4 and largest < 2e-3 for rms, largest in result)
     assert agreement == 1
@@ -164,7 +158,7 @@ def test_equals_tensorflow_on_a_whole_frame():
 @pytest.mark.parametrize(
     "change", [{"gate": "exact"}, {"bn_eps": 1e-3}, {"align_corners": False}, {"high": "c5", "pool_crop": 385}], ids=str
 )
-def test_tensorflow_notices_another_network(change):
+def test_tensorflow_notices_another_network(tf_errors, change):
     result, _ = tf_errors("t769_os16", 16, **change)
     assert all(rms > 2e-4 for rms, _ in result)
 
@@ -172,12 +166,12 @@ def test_tensorflow_notices_another_network(change):
 # ---------------------------------------------------------------- renaming
 
 
-def test_unknown_names_raise():
+def test_unknown_names_raise(tf_variables):
     state = dict(lively_torchvision().state_dict())
     with pytest.raises(ValueError, match=r"aux_classifier\.0\.weight is no tensor of torchvision's LR-ASPP"):
         lraspp_from_torchvision(state | {"aux_classifier.0.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="logits/semantic/weights is no variable of DeepLab's LR-ASPP"):
-        lraspp_from_deeplab(tf_variables() | {"logits/semantic/weights": np.zeros((1, 1, 2, 2), np.float32)})
+        lraspp_from_deeplab(tf_variables | {"logits/semantic/weights": np.zeros((1, 1, 2, 2), np.float32)})
 
 
 def test_torchvision_preset_in_the_docstring_is_the_tested_one():

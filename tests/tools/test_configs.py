@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException
-from pocketvision.tools.build import build_task, compose, micro_batch, optimizer_factory, train_settings
+from pocketvision.tools.build import (
+    build_dataset,
+    build_loader,
+    build_source,
+    build_task,
+    compose,
+    micro_batch,
+    optimizer_factory,
+    train_settings,
+)
 from pocketvision.tools.engine.distributed import Ranks
 from pocketvision.tools.engine.task import Task
 
@@ -95,6 +104,20 @@ def test_a_typo_is_an_error_that_names_it(override: str, named: str) -> None:
 def test_model_and_data_of_different_tasks() -> None:
     with pytest.raises(ValueError, match="model is for detection but data for segmentation"):
         build_task(compose("model=ssdlite", "data=cityscapes", "data.root=x"))
+
+
+def test_whole_images_have_no_evaluation_size() -> None:
+    config = compose("experiment=demo_segmentation", "data.resize=none", "data.num_val=1")
+    with pytest.raises(ValueError, match=r"data\.eval_size=\[128, 128\] with data\.resize=none"):
+        build_dataset(config, build_source(config, "val"), training=False)
+
+
+def test_whole_images_are_evaluated_one_by_one() -> None:
+    """They differ in size, and what pads one to another would reach its pooled features."""
+    config = compose("experiment=demo_segmentation", "data.resize=none", "data.eval_size=null", "data.num_val=3")
+    dataset = build_dataset(config, build_source(config, "val"), training=False)
+    loader = build_loader(dataset, batch_size=2, ranks=Ranks(0, 1, torch.device("cpu")), workers=0, training=False)
+    assert [len(batch) for batch in loader] == [1, 1, 1]
 
 
 def test_unknown_number_of_classes() -> None:

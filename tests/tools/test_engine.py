@@ -129,6 +129,10 @@ def test_a_device_that_is_not_there() -> None:
 if __name__ == "__main__":  # one rank of test_two_ranks_take_the_same_step_as_one
     ranks = start_ranks("cpu")
     folder = Path(sys.argv[1])
+    norm = nn.BatchNorm1d(2)
+    norm.running_mean.fill_(ranks.rank)  # type: ignore[union-attr]
+    ranks.average_buffers(norm)
+    assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
     found = trained(folder, [[halves(batch)[ranks.rank]] for batch in make_batches() * 3], ranks)
     torch.save(found, folder / f"{ranks.rank}.pt")
     stop_ranks()

@@ -96,6 +96,9 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other() -> None:
     assert picture_names([]) == {}
     names = picture_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x.png")])
     assert sorted(names.values()) == ["x.png", "x_2.png", "x_3.png"]
+    # A segmenter writes x_mask.png for x.jpg.
+    names = picture_names([Path("x.jpg"), Path("x_mask.jpg")])
+    assert sorted(names.values()) == ["x.png", "x_mask_2.png"]
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from pocketvision.tools.build import ALLOWED_TARGETS, compose, trusted
+from pocketvision.tools.runs import portable
 
 
 def stored(**changes: Any) -> dict[str, Any]:
@@ -19,6 +20,15 @@ def test_our_own_configurations_are_trusted() -> None:
         classes = ("data.classes=[a,b]",) if name == "small_segmentation" else ()
         config = OmegaConf.to_container(compose(f"experiment={name}", *paths, *classes), enum_to_str=True)
         assert trusted(config).backbone.variant in ("large", "small")  # type: ignore[arg-type]
+
+
+def test_what_a_resolver_answered_travels_in_place_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENES", "32")
+    config = compose("experiment=demo_detection", "data.num_val='${oc.decode:${oc.env:SCENES}}'")
+    header = portable(config)
+    assert header["data"]["num_val"] == 32
+    assert header["data"]["val"]["length"] == "${data.num_val}"
+    assert trusted(header, data={"num_val": 7}).data.val.length == 7
 
 
 @pytest.mark.parametrize(
