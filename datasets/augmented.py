@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .labels import LabelMap
-from .sample import Sample, Source
+from .sample import Sample, Source, digest
 from .transforms import Transform
 
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
@@ -18,7 +18,8 @@ class AugmentedDataset(Dataset[Item]):
     """Gives (image uint8 or float32 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone.
 
     target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`. meta: `image_id`,
-    `original_size`, `input_size`, `pad`, `path`, and with `ground_truth` the source's own truth in original pixels.
+    `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the source's own truth in
+    original pixels.
     """
 
     def __init__(self, source: Source, *, transform: Transform, seed: int = 0, ground_truth: bool = False) -> None:
@@ -42,7 +43,7 @@ class AugmentedDataset(Dataset[Item]):
         except Exception as error:
             error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
             raise
-        meta |= {"image_id": sample.image_id, "path": sample.path}
+        meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
         if self.ground_truth:
             meta["ground_truth"] = sample.ground_truth
         # A view: batches are built channels-last, which is how the pixels lie already.
@@ -83,3 +84,7 @@ class FirstSamples:
 
     def read(self, index: int) -> Sample:
         return self.source.read(index)
+
+    def fingerprint(self) -> str:
+        """Over the whole source's fingerprint and the count."""
+        return digest(self.source.fingerprint(), str(self.count))

@@ -41,7 +41,8 @@ class Cityscapes(MaskPairs):
             )
         how = "as set" if suffix else "detected"
         notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
-        super().__init__(pairs, labels=CITYSCAPES, table=_table(found), notes=notes)
+        folders = folder, Path(root, "gtFine", split)
+        super().__init__(pairs, folders=folders, labels=CITYSCAPES, table=_table(found), notes=notes)
 
 
 def _label_file(image: Path, root: str | Path, suffix: str) -> Path:

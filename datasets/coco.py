@@ -11,7 +11,7 @@ import numpy as np
 
 from .decode import check_size, decode_image
 from .labels import LabelMap, detection_labels
-from .sample import Sample, check_limit
+from .sample import Sample, check_limit, digest
 
 _CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
 
@@ -81,6 +81,13 @@ class CocoDetection:
             },
             path=str(path),
         )
+
+    def fingerprint(self) -> str:
+        """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""
+        # Names as json: the width of numpy's strings also tells of images beyond `limit`.
+        texts = [self.file_names.tolist(), self.labels.num_classes, sorted(self.labels.names.items())]
+        truth = (self._offsets, self._boxes_xywh, self._slots, self._area, self._crowd)
+        return digest(json.dumps(texts), self.image_ids, self.widths, self.heights, *truth)
 
     def _group(self, columns: dict[str, np.ndarray]) -> None:
         """Sort the annotations by image, in the file's order within one; image i owns rows offsets[i]:offsets[i+1]."""

@@ -1,5 +1,6 @@
 """From samples to batches: collation, the order of an epoch, the DataLoader."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -145,6 +146,12 @@ def make_loader(
 
 
 def _start_worker(worker: int) -> None:
-    """One process, one thread: workers share the cores already."""
+    """One process, one thread: workers share the cores already.
+
+    Ctrl-C and SIGTERM often reach every process of a job. The main process decides what happens: workers have to live
+    until it has finished its step. A second SIGTERM is meant for them.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))

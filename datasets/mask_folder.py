@@ -1,5 +1,7 @@
 """Segmentation data: pairs of an image and a label picture of class numbers, in any pair of folders."""
 
+import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,23 +10,33 @@ import numpy as np
 
 from .decode import check_size, decode_image, decode_mask
 from .labels import IGNORE, LabelMap, segmentation_labels
-from .sample import Sample, check_limit
+from .sample import Sample, check_limit, digest
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
 
 
 class MaskPairs:
-    """A source of (image file, label file) pairs whose values a 256-entry table turns into slots."""
+    """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
+
+    `folders` are those that the images and the label files lie below; file names count from there.
+    """
 
     def __init__(
-        self, pairs: Sequence[tuple[str, Path, Path]], *, labels: LabelMap, table: np.ndarray, notes: Sequence[str]
+        self,
+        pairs: Sequence[tuple[str, Path, Path]],
+        *,
+        folders: tuple[Path, Path],
+        labels: LabelMap,
+        table: np.ndarray,
+        notes: Sequence[str],
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
         # numpy strings, not lists: forked workers share them
         self.image_ids = np.array([name for name, _, _ in pairs])
         self._images = np.array([str(image) for _, image, _ in pairs])
         self._masks = np.array([str(mask) for _, _, mask in pairs])
+        self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
 
     def __len__(self) -> int:
@@ -44,6 +56,19 @@ class MaskPairs:
                 "complete the class list, or ignore such pixels with ignore_ids"
             )
         return Sample(image, str(self.image_ids[index]), mask=mask, ground_truth={"mask": mask}, path=path)
+
+    def fingerprint(self) -> str:
+        """Over the names of images and label files, the label files' sizes in bytes, the table and the classes.
+
+        Raises:
+            FileNotFoundError: a label file has gone since the source was made.
+        """
+        names = [
+            [Path(path).relative_to(folder).as_posix() for path in paths.tolist()]
+            for paths, folder in zip((self._images, self._masks), self._folders, strict=True)
+        ]
+        sizes = np.array([os.stat(path).st_size for path in self._masks.tolist()], np.int64)
+        return digest(json.dumps([names, sorted(self.labels.names.items())]), sizes, self._table)
 
 
 class MaskFolder(MaskPairs):
@@ -80,7 +105,7 @@ class MaskFolder(MaskPairs):
         ignored_values = sorted(ignored | {IGNORE})
         notes.insert(0, f"{len(pairs)} images of {image_dir}, {labels.num_classes} classes, ignored: {ignored_values}")
         table = slot_table({source_id: slot for slot, source_id in labels.source_ids.items()}, ignore_ids=ignored)
-        super().__init__(pairs, labels=labels, table=table, notes=notes)
+        super().__init__(pairs, folders=(image_dir, mask_dir), labels=labels, table=table, notes=notes)
 
 
 def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Generated scenes: objects told apart by shape alone on textured backgrounds, from (seed, index) and no files."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
 
 from .labels import LabelMap, detection_labels, segmentation_labels
-from .sample import Array, Sample
+from .sample import Array, Sample, digest
 
 SUPERSAMPLING = 4  # per axis; cv2.fillPoly also draws the outline, so objects are 0.5 / SUPERSAMPLING pixels larger
 MAX_OBJECTS = 100  # the instance map is uint8
@@ -119,6 +120,11 @@ class Shapes:
         if self.shuffle_labels:
             notes.append("labels are shuffled: nothing can be learnt from them, this is a sanity check")
         return notes
+
+    def fingerprint(self) -> str:
+        """Over everything that scenes and their truth are made from."""
+        scenes = [self.length, self.size, self.seed, self.shuffle_labels, asdict(self.spec)]
+        return digest(type(self).__name__, json.dumps(scenes))
 
     def scene(self, index: int) -> Scene:
         """The same scene for the same (seed, index), whatever was asked before."""

@@ -65,6 +65,7 @@ def test_item_without_boxes():
     assert (target["labels"].shape, target["labels"].dtype) == ((0,), torch.int64)
     assert meta == {
         "image_id": 0, "path": "0.jpg", "original_size": (40, 60), "input_size": (32, 48), "pad": (0, 0, 0, 0),
+        "epoch": 0, "index": 0,
     }  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def test_sampler_goes_on_in_the_middle_of_an_epoch():
     [
         ({"last": "pad"}, "unknown last='pad'"),
         ({"rank": 2, "world": 2}, "rank 2 does not exist among 2"),
-        ({"last": "drop", "batch_size": 11}, "10 samples do not fill one batch of 11.*last='wrap'"),
+        ({"last": "drop", "batch_size": 11}, "10 samples do not fill one batch of 11.*lower the batch size"),
     ],
 )
 def test_sampler_errors(arguments, message):
