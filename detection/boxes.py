@@ -61,6 +61,22 @@ def ioa(boxes: Tensor, others: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / area(boxes)[..., :, None], 0)
 
 
+def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalized IoU `[...]`, -1 to 1, of each of `boxes [..., 4]` and its counterpart in `others [..., 4]`.
+
+    What torchvision's `generalized_box_iou_loss` takes from 1, to the last bit, but without its index by a mask, which
+    is a device sync.
+    """
+    low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
+    width, height = (high - low).relu().unbind(dim=-1)  # not `.prod(dim=-1)`: its backward pass looks for zeros
+    shared = width * height
+    union = area(boxes) + area(others) - shared
+    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
+    around = area(torch.cat((low, high), dim=-1))
+    tiny = 1e-7  # two boxes without area at the same place: 0, not NaN
+    return shared / (union + tiny) - (around - union) / (around + tiny)
+
+
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Deltas `[..., 4]` (dx, dy, dw, dh) that make `boxes` of `anchors`; finite for boxes without area too."""
     centers, sizes = xyxy_to_cxcywh(boxes)

@@ -6,9 +6,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss
 
-from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode
+from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode, generalized_iou
 from .matching import Assignment, Ties, assign
 
 Outputs = Mapping[str, Tensor]
@@ -42,7 +41,7 @@ class DetectionCriterion(nn.Module):
         return {name: value / count.clamp(min=1) for name, value in sums.items()}
 
     def sums(self, outputs: Outputs, targets: Targets) -> tuple[dict[str, Tensor], Tensor]:
-        """The same, not yet divided, and the number of matched anchors, a float scalar."""
+        """The same, not yet divided, and the number of matched anchors, a float scalar; no device sync."""
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
         assignment = assign(
@@ -61,7 +60,7 @@ class DetectionCriterion(nn.Module):
     def _box_loss(self, deltas: Tensor, anchors: Tensor, assignment: Assignment) -> Tensor:
         # Unmatched anchors have themselves as their box: the weight removes a finite number, never a NaN.
         if self.box_loss == "giou":
-            losses = generalized_box_iou_loss(decode(deltas, anchors, max_log_size=GROWTH_LIMIT), assignment.boxes)
+            losses = 1 - generalized_iou(decode(deltas, anchors, max_log_size=GROWTH_LIMIT), assignment.boxes)
         else:
             losses = F.smooth_l1_loss(deltas, encode(assignment.boxes, anchors), reduction="none").sum(dim=-1)
         return losses.masked_fill(~assignment.matched, 0).sum()

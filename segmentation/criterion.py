@@ -73,7 +73,7 @@ class PixelCriterion(nn.Module):
         ignored = masks == self.ignore_index
         invalid = ~ignored & ((masks < 0) | (masks >= num_classes))
         if masks.device.type == "cpu":
-            self._refuse(masks[invalid], num_classes)
+            self._refuse(masks, invalid, num_classes)
         kept = ~(ignored | invalid)
         masks = masks.masked_fill(invalid, self.ignore_index)
         losses, difficulty = self._per_pixel(outputs, masks)
@@ -87,10 +87,12 @@ class PixelCriterion(nn.Module):
         total = losses.masked_fill(~kept, 0.0).sum()
         return {"loss_pixel": total * torch.where(invalid.any(), math.nan, 1.0)}, count
 
-    def _refuse(self, invalid: Tensor, num_classes: int) -> None:
-        if len(invalid):
+    def _refuse(self, masks: Tensor, invalid: Tensor, num_classes: int) -> None:
+        """Raise a ValueError that names the labels at `invalid`, if there are any. It looks: for the CPU only."""
+        labels = masks[invalid]
+        if len(labels):
             raise ValueError(
-                f"mask labels {invalid.unique().tolist()} are neither among the {num_classes} classes "
+                f"mask labels {labels.unique().tolist()} are neither among the {num_classes} classes "
                 f"nor the ignored {self.ignore_index}: check the label table of the data"
             )
 

@@ -8,6 +8,7 @@ from pocketvision.detection.boxes import (
     cxcywh_to_xyxy,
     decode,
     encode,
+    generalized_iou,
     ioa,
     iou,
     to_original,
@@ -29,6 +30,31 @@ def test_iou_is_torchvisions(counts: tuple[int, int]) -> None:
     boxes, others = random_boxes(counts[0]), random_boxes(counts[1], seed=1)
     torch.testing.assert_close(iou(boxes, others), ops.box_iou(boxes, others), rtol=1e-14, atol=0)
     assert iou(boxes, others).shape == counts
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        random_boxes(40, seed=1),
+        random_boxes(40) + 300,  # apart
+        random_boxes(40),  # the same
+        random_boxes(40)[:, [2, 1, 2, 3]] + torch.tensor([0.0, 0, 10, 0]),  # edge to edge
+        random_boxes(40)[:, [0, 1, 0, 1]],  # a corner, without area
+    ],
+)
+def test_generalized_iou_is_torchvisions_with_its_gradient(others: torch.Tensor) -> None:
+    boxes = random_boxes(40).requires_grad_()
+    ours, theirs = 1 - generalized_iou(boxes, others), ops.generalized_box_iou_loss(boxes, others)
+    assert torch.equal(ours, theirs)
+    gradients = [torch.autograd.grad((loss * torch.arange(40)).sum(), boxes)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_generalized_iou_of_points() -> None:
+    point = torch.tensor([[5.0, 5, 5, 5]], requires_grad=True)
+    found = generalized_iou(point, point.detach())
+    assert found.item() == 0
+    assert torch.autograd.grad(found.sum(), point)[0].isfinite().all()
 
 
 def test_boxes_without_area_overlap_nothing() -> None:
