@@ -13,6 +13,7 @@ from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -54,8 +55,20 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
 
 
 def make(node: Any, **arguments: Any) -> Any:
-    """`instantiate`, with plain lists and dicts."""
-    return instantiate(node, **arguments, _convert_="all")
+    """`instantiate`, with plain lists and dicts.
+
+    `arguments` go past Hydra: it would make an object of every `_target_` and answer every `${...}` in them, and the
+    names of classes come out of checkpoints and data sets.
+
+    Raises:
+        ValueError: the target does not take such arguments.
+    """
+    if not arguments:
+        return instantiate(node, _convert_="all")
+    try:
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+    except TypeError as error:  # a key it does not have
+        raise ValueError(f"{node._target_}: {error}") from error
 
 
 # ---- task ------------------------------------------------------------------------------------------------
@@ -127,8 +140,7 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         raise ValueError(f"split={split}: a data group has the splits train and val")
     node = config.data[split]
     # A json may list fewer categories than the training one: slots come from there, not from counting anew.
-    # As a partial, because `instantiate` turns a dataclass among its arguments into a dict.
-    source = make(node, _partial_=True)(labels=labels) if labels and node._target_ == COCO_TARGET else make(node)
+    source = make(node, labels=labels) if labels and node._target_ == COCO_TARGET else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
             f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
@@ -190,7 +202,9 @@ def build_loader(
 def train_settings(config: DictConfig) -> schema.TrainConfig:
     """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
     values: dict[str, Any] = {
-        field.name: OmegaConf.to_object(config[field.name]) if field.name == "schedule" else config[field.name]
+        field.name: OmegaConf.to_object(config[field.name])
+        if OmegaConf.is_config(config[field.name])
+        else config[field.name]
         for field in fields(schema.TrainConfig)
         if field.name not in OPEN_GROUPS
     }
@@ -220,11 +234,14 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
     def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
         scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
         decay = config.optimizer.get("weight_decay", 0.0)
-        groups = parameter_groups(model, decay, settings.decay_rule)
         if not isinstance(config.optimizer.lr, int | float):
             raise ValueError(f"optimizer.lr={config.optimizer.lr}: expected a number")
+        lr = config.optimizer.lr * scale
+        groups = parameter_groups(model, decay, settings.decay_rule, lr=lr, factors=settings.lr_factors)
+        if not groups:
+            raise ValueError(f"freeze={settings.freeze} leaves nothing that learns")
         try:
-            return make(config.optimizer, lr=config.optimizer.lr * scale)(groups)
+            return make(config.optimizer)(groups, lr=lr)
         except TypeError as error:  # a key it does not have
             raise ValueError(f"optimizer: {error}") from error
 
@@ -259,6 +276,9 @@ ALLOWED_TARGETS = frozenset(
         "datasets.labels.cityscapes_labels",
     )
 )
+GROUPS = ("backbone", "model", "data")
+PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}", re.ASCII)
+MAX_DEPTH = 32  # ours are five levels deep
 
 
 def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
@@ -268,28 +288,66 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
         data: keys of the data group to replace, from the user, such as `root`.
 
     Raises:
-        ValueError: a target is not one of ours, an interpolation calls a resolver, or `data` has an unknown key.
+        ValueError: a target is not one of ours, an interpolation calls a resolver, a group is missing, references do
+            not resolve, or `data` has an unknown key.
     """
-    calls = [text for text in re.findall(r"\$\{[^}]*\}?", repr(config)) if not re.fullmatch(r"\$\{\.*[\w.]+\}", text)]
-    if calls:
-        raise ValueError(f"the checkpoint's configuration holds {calls[0]!r}, which is not a plain reference: refused")
-    whole = OmegaConf.create(dict(config))
-    unknown = sorted(set(data or {}) - set(whole.data))
+    lacking = [key for key in GROUPS if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping)]
+    if lacking:
+        raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}: refused")
+    config = dict(config)
+    for text in _texts(config):
+        _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
+    unknown = sorted(set(data or {}) - set(config["data"]))
     if unknown:
         raise ValueError(
-            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, whole.data))}"
+            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, config['data']))}"
         )
-    whole.data = OmegaConf.merge(whole.data, data or {})
-    resolved = OmegaConf.to_container(whole, resolve=True)
-    assert isinstance(resolved, dict)
-    part = {key: resolved[key] for key in ("backbone", "model", "data")}
+    resolved = _resolve(config, data or {})
+    part = {key: resolved[key] for key in GROUPS}
+    part |= {"seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")}
+    # The result is a configuration again. An interpolation that came about only now, pieced together (`${a}{oc.env:B}`
+    # where a is a dollar sign) or escaped, would be evaluated after all checks.
+    _refuse(text for text in _texts(part) if "${" in text)
     for target in _targets(part):
         identity = _identity(target)
         if identity not in ALLOWED_TARGETS:
             raise ValueError(
                 f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
             )
-    return OmegaConf.create({**part, "seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")})
+    return OmegaConf.create(part)
+
+
+def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
+    """Plain values, `data` merged into the data group. References in circles are a ValueError like other faults."""
+    try:
+        whole = OmegaConf.create(config)
+        whole.data = OmegaConf.merge(whole.data, data)
+        resolved = OmegaConf.to_container(whole, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"the checkpoint's configuration does not resolve: {error}") from error
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _texts(node: Any, depth: int = 0) -> Iterable[str]:
+    """Every text among keys and values. The depth has a limit, because what was pickled may contain itself."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep: refused")
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for pair in node.items():
+            yield from _texts(pair, depth)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _texts(item, depth + 1)
+
+
+def _refuse(texts: Iterable[str]) -> None:
+    for text in texts:
+        raise ValueError(
+            f"the checkpoint's configuration holds {text[:200]!r}, not a plain value or reference: refused"
+        )
 
 
 def _targets(node: Any) -> Iterable[Any]:
