@@ -30,6 +30,21 @@ class DecayRule(Enum):
     all = "all"  # BN and biases too: torchvision's reference scripts
 
 
+class BatchNorm(Enum):
+    """What batch norms normalise with while training."""
+
+    local = "local"  # the statistics of each process's images (the running ones are averaged over processes)
+    sync = "sync"  # those of all processes' images; CUDA only
+    frozen = "frozen"  # the running statistics, which stay as they are
+
+
+class OnNonfinite(Enum):
+    """What to do when a loss or a gradient is not finite. In either case the step changes no weights."""
+
+    stop = "stop"  # name the images, keep the step for mode=replay, end the run
+    skip = "skip"  # leave the step out, count it in the log
+
+
 @dataclass
 class ScheduleConfig:
     name: ScheduleName = ScheduleName.cosine
@@ -56,6 +71,7 @@ class TrainConfig:
     precision: Precision = Precision.fp32
     channels_last: bool = True
     compile: bool = False
+    timeout_minutes: float = 30.0  # how long a process waits for the others before it gives up
     # length and batch
     epochs: int = 100
     overfit: int | None = None  # learn only the first n training images, and evaluate on them
@@ -69,14 +85,25 @@ class TrainConfig:
     decay_rule: DecayRule = DecayRule.weights
     clip_grad_norm: float | None = None
     ema_decay: float | None = None  # exponential moving average of the weights, with warm-up (1+n)/(10+n)
+    batch_norm: BatchNorm = BatchNorm.local
+    freeze: list[str] = field(default_factory=list)  # parts that do not learn, e.g. [backbone.stem,backbone.blocks.0-5]
+    lr_factors: dict[str, float] = field(default_factory=dict)  # part: factor on its learning rate, {backbone: 0.1}
+    on_nonfinite: OnNonfinite = OnNonfinite.stop
+    patience: int | None = None  # stop after so many evaluations without a better one
     # reporting
     log_every: int = 50  # steps
     save_every: int | None = None  # steps between checkpoints; null: once an epoch
+    keep_last: int = 2  # last.pt, last-1.pt, ...
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     eval_batch_size: int = 16
     # start
     weights: str | None = None  # a checkpoint or state dict to start from
     weights_source: str = "pocketvision"  # or torchvision
+    # resume
+    accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
+    # modes (mode=debug, mode=replay)
+    debug: bool = False  # detect anomalies, draw the first batch, write no checkpoint
+    replay: bool = False  # look at the step that ended the run by not being finite
     # groups
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: Any = MISSING
@@ -92,12 +119,14 @@ def check(config: TrainConfig) -> None:
     Raises:
         ValueError: one is out of its range; it is named.
     """
-    for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size"):
+    for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size", "keep_last"):
         _at_least(key, getattr(config, key), 1)
-    for key in ("overfit", "max_steps", "save_every", "lr_batch_size"):
+    for key in ("overfit", "max_steps", "save_every", "lr_batch_size", "patience"):
         _at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
         _at_least(key, getattr(config, key), 0)
+    if config.timeout_minutes <= 0:
+        raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:
         raise ValueError(f"ema_decay={config.ema_decay}: expected a number between 0 and 1, or null for no average")
 

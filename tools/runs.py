@@ -1,9 +1,10 @@
 """Run folders: what identifies a run, what stands in its checkpoints, and how to get a task back out of one."""
 
+import contextlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,19 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ..datasets.labels import LabelMap
+from ..datasets.sample import Source
 from . import build
+from .engine.report import log
 from .engine.state import load_checkpoint
 from .engine.task import Task
 
-# Keys that may differ between the first start of a run and a resume: they do not touch the numbers.
-FREE_KEYS = frozenset(
-    {
-        "device",
-        "threads",
-        "workers",
-        "log_every",
-        "save_every",
-        "eval_every",
-        "eval_batch_size",
-        "max_steps",
-        "run_dir",
-        "compile",
-    }
+# Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
+FREE_KEYS = (
+    *("device", "threads", "workers", "timeout_minutes", "compile", "run_dir", "debug", "replay", "accept_changes"),
+    *("max_steps", "patience", "on_nonfinite", "log_every", "save_every", "keep_last", "eval_every", "eval_batch_size"),
 )
+# Where the data lies; whether it still is the same data is told by its fingerprint.
+PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -56,7 +51,7 @@ def portable(config: DictConfig) -> Any:
     return settle(OmegaConf.to_container(config, enum_to_str=True), plain(config))
 
 
-def run_header(config: DictConfig, labels: LabelMap, kind: str) -> dict[str, Any]:
+def run_header(config: DictConfig, labels: LabelMap, kind: str, sources: Mapping[str, Source]) -> dict[str, Any]:
     """What every checkpoint of a run carries beside the state that moves."""
     versions = {
         name: importlib.metadata.version(name) for name in ("pocketvision", "torch", "torchvision", "albumentations")
@@ -65,6 +60,7 @@ def run_header(config: DictConfig, labels: LabelMap, kind: str) -> dict[str, Any
         "config": portable(config),
         "labels": labels.to_json(),
         "kind": kind,
+        "data": {split: source.fingerprint() for split, source in sources.items()},
         "versions": versions,
     }
 
@@ -73,20 +69,56 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
     """A folder that holds a checkpoint may only be continued with the configuration it was made with.
 
     Raises:
-        ValueError: keys differ; they are named.
+        ValueError: keys differ; they are named. With `accept_changes` the log tells them instead.
     """
     path = folder / "config.yaml"
-    if not (folder / "checkpoints" / "last.pt").exists() or not path.exists():
+    if not any((folder / "checkpoints").glob("last*.pt")) or not path.exists():
         return
     old = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(old, dict)
-    changed = {key for key, _ in _flat(old).items() ^ _flat(plain(config)).items()}
-    keys = sorted(key for key in changed if key.split(".")[0] not in FREE_KEYS)
-    if keys:
-        raise ValueError(
-            f"{folder} holds a run made with another configuration; these keys differ: {', '.join(keys[:8])}"
-            f"{' ...' if len(keys) > 8 else ''}. The same command resumes it; for a fresh start give another name=..."
-        )
+    before, now = _flat(old), _flat(plain(config))
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not _is_free(key))
+    if not keys:
+        return
+    changes = [f"{key} (was {before.get(key, 'not there')}, is {now.get(key, 'not there')})" for key in keys]
+    if config.accept_changes:
+        log.warning("accepted: %s", ", ".join(changes))
+        return
+    raise ValueError(
+        f"{folder} holds a run made with another configuration; these keys differ: {', '.join(changes[:8])}"
+        f"{' ...' if len(keys) > 8 else ''}. The same command resumes it; for a fresh start give another name=..., to "
+        "go on nevertheless accept_changes=true"
+    )
+
+
+def _is_free(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] in FREE_KEYS or (parts[0] == "data" and parts[-1] in PATH_KEYS)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Two processes must not train in one folder; the lock ends with the process, however it ends.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not inherited by loader processes
+        except BlockingIOError:
+            raise ValueError(
+                f"{folder} is being trained by another process: wait for it, or give another name="
+            ) from None
+        except OSError as error:  # a file system without locks
+            log.warning("%s cannot be locked (%s): start no second process there", folder, error)
+        yield
 
 
 def save_config(folder: Path, config: DictConfig) -> None:

@@ -3,50 +3,61 @@
 pocketvision train experiment=ssdlite_coco name=first data.root=/data/coco
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.conf.schema import TrainConfig
-from pocketvision.datasets.sample import log_summary
-from pocketvision.tools import build, runs
+from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
+from pocketvision.datasets.loading import Batch, collate
+from pocketvision.datasets.sample import Source, log_summary
+from pocketvision.tools import build, drawing, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
+from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.report import table
+from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
+from pocketvision.tools.pictures import draw_truth, write_image
 from pocketvision.tools.weights import describe
+from torch.autograd import set_detect_anomaly
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Train as `config` says; returns the last evaluation's results."""
+    """Train as `config` says; returns the last evaluation's results.
+
+    Raises:
+        SystemExit: SIGTERM or Ctrl-C; the run is saved.
+        FloatingPointError: a loss or a gradient was not finite.
+    """
     settings = build.train_settings(config)
-    runs.check_same_run(Path(settings.run_dir), config)
-    ranks = start_ranks(settings.device)
+    folder = Path(settings.run_dir)
+    runs.check_same_run(folder, config)
+    ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
-        return _train(config, settings, ranks)
+        with runs.lock(folder) if ranks.is_main else nullcontext(), set_detect_anomaly(settings.debug):
+            return _train(config, settings, ranks)
     finally:
         stop_ranks()
 
 
 def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
     folder, batch = Path(settings.run_dir), build.micro_batch(settings, ranks)
-    train_source = build.build_source(config, "train")
-    sources = {"train": train_source, "val": train_source}
-    if not settings.overfit:
-        sources["val"] = build.build_source(config, "val", labels=train_source.labels)
+    sources = _sources(config, settings)
     for source in sources.values():
         log_summary(source)
     seed_everything(settings.seed)  # the same initial weights on every rank
-    task = build.build_task(config, labels=train_source.labels)
-    if settings.weights and not (folder / "checkpoints" / "last.pt").exists():
+    task = build.build_task(config, labels=sources["train"].labels)
+    if settings.weights and not any((folder / "checkpoints").glob("last*.pt")):
         report = build.load_weights(task.model, settings.weights, source=settings.weights_source)
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
+    train_data = build.build_dataset(config, sources["train"], training=True)
     train_loader = build.build_loader(
-        build.build_dataset(config, sources["train"], training=True),
-        batch_size=batch, ranks=ranks, workers=settings.workers, training=True, seed=settings.seed,
-    )  # fmt: skip
+        train_data, batch_size=batch, ranks=ranks, workers=settings.workers, training=True, seed=settings.seed
+    )
     val_loader = build.build_loader(
         build.build_dataset(config, sources["val"], training=False),
         batch_size=settings.eval_batch_size, ranks=ranks, workers=settings.workers, training=False,
@@ -54,23 +65,59 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     steps = len(train_loader) // settings.accumulate
     if steps == 0:
         raise ValueError(
-            f"batch_size={settings.batch_size} is more than the {len(train_source)} training images: lower it"
+            f"batch_size={settings.batch_size} is more than the {len(train_data)} training images: lower it"
         )
-    run = loop.make_run(
-        task, settings, ranks, folder=folder, header=runs.run_header(config, task.labels, task.kind),
+    run = make_run(
+        task, settings, ranks, folder=folder, header=runs.run_header(config, task.labels, task.kind, sources),
         make_optimizer=build.optimizer_factory(config, settings), steps_per_epoch=steps,
     )  # fmt: skip
+    if settings.replay:
+        return _replay(run, train_data)
     if ranks.is_main:
         runs.save_config(folder, config)
-    _announce(run, len(train_source), len(sources["val"]), steps)
+    _announce(run, len(train_data), len(sources["val"]), steps)
+    if settings.debug:
+        _draw_batch(run, next(iter(train_loader)), "batch.png")
     results = loop.fit(run, train_loader, val_loader)
     if results:
         log.info("done: %s\n%s", folder, table(results))
-        log.info("next: pocketvision evaluate run=%s", folder)
+        if not settings.debug:
+            log.info("next: pocketvision evaluate run=%s", folder)
     return results
 
 
-def _announce(run: loop.Run, num_train: int, num_val: int, steps: int) -> None:
+def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
+    train_source = build.build_source(config, "train")
+    if settings.overfit:
+        return {"train": train_source, "val": train_source}
+    val_source = build.build_source(config, "val", labels=train_source.labels)
+    if settings.debug:
+        val_source = FirstSamples(val_source, settings.eval_batch_size)
+    return {"train": train_source, "val": val_source}
+
+
+def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:
+    """Tell and draw the step that ended the run."""
+    for number, (batch, lines) in enumerate(replay(run, dataset, collate)):
+        for line in lines:
+            log.info("%s", line)
+        if batch is not None:
+            _draw_batch(run, batch, f"replay-{number}.png")
+    return {}
+
+
+def _draw_batch(run: Run, batch: Batch, name: str) -> None:
+    """What the network sees, with the truth drawn on it."""
+    if run.ranks.is_main:
+        drawn = [
+            draw_truth(image.permute(1, 2, 0).round().byte().contiguous().numpy(), target, run.task.labels)
+            for image, target in zip(batch.to("cpu").images, batch.to("cpu").targets, strict=True)
+        ]
+        write_image(run.folder / name, drawing.grid(drawn, 4))
+        log.info("the batch as the network sees it: %s", run.folder / name)
+
+
+def _announce(run: Run, num_train: int, num_val: int, steps: int) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     log.info(
         "%s: %d training and %d validation images, %d classes; %s parameters; %d epochs of %d steps on %s x %d",

@@ -4,15 +4,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from pocketvision.conf.schema import TrainConfig
-from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, pick_device, start_ranks, stop_ranks
-from pocketvision.tools.engine.report import Report, Window, table
-from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
+from pocketvision.tools.engine.report import table
+from pocketvision.tools.engine.run import Run, make_run
+from pocketvision.tools.engine.step import train_step
 from pocketvision.tools.engine.task import Task
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,7 +22,7 @@ class Batch:
     images: Tensor
     targets: Tensor  # what the loss counts: 0 or 1 for each image
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
         return self
 
 
@@ -42,20 +41,20 @@ def halves(batch: Batch) -> list[Batch]:
     return [Batch(batch.images[i::2], batch.targets[i::2]) for i in range(2)]
 
 
-def make_run(folder: Path, ranks: Ranks) -> loop.Run:
+def make_toy(folder: Path, ranks: Ranks) -> Run:
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     task = Task("toy", model, Criterion(), None, None, None)  # type: ignore[arg-type]
     config = TrainConfig(name="toy", epochs=1, channels_last=False)
     sgd = lambda m: torch.optim.SGD(m.parameters(), lr=0.1)  # noqa: E731
-    return loop.make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, steps_per_epoch=10)
+    return make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, steps_per_epoch=10)
 
 
 def trained(folder: Path, groups: list[list[Batch]], ranks: Ranks | None = None) -> Tensor:
-    run = make_run(folder, ranks or Ranks(0, 1, torch.device("cpu")))
+    run = make_toy(folder, ranks or Ranks(0, 1, torch.device("cpu")))
     network = DistributedDataParallel(run.model) if run.ranks.world > 1 else run.model
     for group in groups:
-        loop.train_step(run, network, group)
+        train_step(run, network, group)
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 
@@ -76,44 +75,6 @@ def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_steps() -> None:
-    window = Window(torch.device("cpu"))
-    window.add({"loss": torch.tensor(float("nan"))}, torch.tensor(1.0), torch.tensor(1.0))
-    with pytest.raises(FloatingPointError, match="steps 7 and 7"):
-        window.read(step=7, epoch=0, batch_size=1, waiting=0.0, lr=0.1)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "truncated", {"model": {}}])
-def test_truncated_and_foreign_checkpoints_are_refused(content: Any, tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    save_checkpoint(path, {"model": {"w": torch.zeros(1000)}})
-    if content == "truncated":
-        path.write_bytes(path.read_bytes()[:-500])
-    elif isinstance(content, dict):
-        torch.save(content, path)
-    else:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.pt is not a"):
-        load_checkpoint(path)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
-        load_checkpoint(tmp_path / "missing.pt")
-
-
-def test_a_failed_save_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    save_checkpoint(path, {"step": 1})
-    with pytest.raises(Exception, match="pickle"):
-        save_checkpoint(path, {"step": lambda: 2})
-    assert load_checkpoint(path)["step"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
-
-
-def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 5}\n{"step": 9}\n{"ste')
-    Report(tmp_path, step=5).close()
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 5}\n'
-
-
 def test_a_table_of_nothing_and_of_classes() -> None:
     assert table({}) == ""
     assert "road" in table({"mIoU": 0.5, "IoU/road": 0.5})
@@ -131,7 +92,7 @@ if __name__ == "__main__":  # one rank of test_two_ranks_take_the_same_step_as_o
     folder = Path(sys.argv[1])
     norm = nn.BatchNorm1d(2)
     norm.running_mean.fill_(ranks.rank)  # type: ignore[union-attr]
-    ranks.average_buffers(norm)
+    ranks.average(list(norm.buffers())[:2])
     assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
     found = trained(folder, [[halves(batch)[ranks.rank]] for batch in make_batches() * 3], ranks)
     torch.save(found, folder / f"{ranks.rank}.pt")

@@ -1,11 +1,12 @@
-"""Schedules, parameter groups and the moving average."""
+"""Schedules, parameter groups, steps of the optimizers, the moving average, and when to stop."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from pocketvision.conf.schema import DecayRule, ScheduleConfig, ScheduleName
-from pocketvision.tools.engine.optim import Ema, parameter_groups, schedule_factor
+from pocketvision.tools.engine.optim import Ema, improves, out_of_patience, parameter_groups, schedule_factor
 from torch import nn
 
 
@@ -28,6 +29,26 @@ def factors(schedule: ScheduleConfig, steps: list[int], *, total: int = 100, epo
             [0, 10, 20, 60, 100],
             [0.33333, (1 + 0.33333) / 2, 1, 0.5, 0],
         ),
+        (
+            ScheduleConfig(name=ScheduleName.cosine, warmup_epochs=2, warmup_factor=0, final_factor=0.2),
+            [5, 20, 40, 100],
+            [0.25, 1, 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 0.2],
+        ),
+        (
+            ScheduleConfig(name=ScheduleName.poly, power=2, warmup_epochs=2, warmup_factor=0.5),
+            [0, 10, 20, 40, 60, 100],
+            [0.5, 0.75, 1, 0.5625, 0.25, 0],
+        ),
+        (ScheduleConfig(name=ScheduleName.poly, power=2, final_factor=0.2), [0, 50, 100], [1, 0.4, 0.2]),
+        # milestones are fractions of what is left after the warm-up: 60 and 80 of 20 ... 100
+        (
+            ScheduleConfig(name=ScheduleName.step, milestones=[0.5, 0.75], gamma=0.5, warmup_epochs=2),
+            [0, 10, 20, 59, 60, 79, 80, 100],
+            [0.001, 0.5005, 1, 1, 0.5, 0.5, 0.25, 0.25],
+        ),
+        (ScheduleConfig(warmup_epochs=0.5, warmup_factor=0), [0, 1, 5], [0, 0.2, 1]),
+        # a warm-up longer than the run is cut off by its end
+        (ScheduleConfig(warmup_epochs=20, warmup_factor=0), [0, 50, 100], [0, 0.25, 0.5]),
     ],
 )
 def test_schedules(schedule: ScheduleConfig, steps: list[int], expected: list[float]) -> None:
@@ -69,6 +90,79 @@ def test_decay_rules(rule: DecayRule, decayed: set[str]) -> None:
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 
+class Pair(nn.Module):
+    """Two linear layers on a scalar: weights of 2, biases of 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(1, 1)
+        self.head = nn.Linear(1, 1)
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, 2.0 if parameter.ndim > 1 else 1.0)
+
+
+GRADIENTS = (0.5, -0.25)  # of every parameter, in two steps: the second shows the momentum
+
+
+def sgd(value: float, *, lr: float, decay: float) -> float:
+    velocity = 0.0
+    for gradient in GRADIENTS:
+        velocity = 0.9 * velocity + gradient + decay * value
+        value -= lr * velocity
+    return value
+
+
+def rmsprop(value: float, *, lr: float, decay: float) -> float:
+    square, velocity = 0.0, 0.0
+    for gradient in GRADIENTS:
+        gradient += decay * value
+        square = 0.75 * square + 0.25 * gradient**2
+        velocity = 0.9 * velocity + gradient / (math.sqrt(square) + 0.5)  # epsilon outside of the root
+        value -= lr * velocity
+    return value
+
+
+def adamw(value: float, *, lr: float, decay: float) -> float:
+    mean, square = 0.0, 0.0
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        value *= 1 - lr * decay  # beside the gradient, not in it
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.75 * square + 0.25 * gradient**2
+        value -= lr * (mean / (1 - 0.9**step)) / (math.sqrt(square / (1 - 0.75**step)) + 0.5)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "by_hand", "head"),
+    [
+        # v = 0.5 + 0.1 * 2 = 0.7, w = 2 - 0.07 = 1.93; v = 0.63 - 0.25 + 0.193 = 0.573, w = 1.93 - 0.0573
+        (torch.optim.SGD, {"momentum": 0.9}, sgd, 1.8727),
+        # v = 0.7 / (sqrt(0.1225) + 0.5), w = 1.917647; g = -0.058235, v = 0.741176 - 0.058235 / (0.304504 + 0.5)
+        (torch.optim.RMSprop, {"alpha": 0.75, "eps": 0.5, "momentum": 0.9}, rmsprop, 1.917647 - 0.0668790),
+        # w = 0.99 * 2 - 0.1 * 0.5 / (0.5 + 0.5) = 1.93; m = 0.02 / 0.19, v = 0.0625 / 0.4375, w = 0.99 * 1.93 - ...
+        (torch.optim.AdamW, {"betas": (0.9, 0.75), "eps": 0.5}, adamw, 1.9107 - 0.1 * 0.105263 / 0.877964),
+    ],
+)
+def test_two_steps_of_each_optimizer_agree_with_those_by_hand(
+    optimizer: Callable[..., torch.optim.Optimizer], arguments: dict, by_hand: Callable[..., float], head: float
+) -> None:
+    model = Pair()
+    groups = parameter_groups(model, 0.1, DecayRule.weights, lr=0.1, factors={"body": 0.1})
+    moving = optimizer(groups, lr=7.0, weight_decay=7.0, **arguments)  # each group has its own rate and decay
+    for gradient in GRADIENTS:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        moving.step()
+    expected = {
+        "body.weight": by_hand(2.0, lr=0.01, decay=0.1),
+        "body.bias": by_hand(1.0, lr=0.01, decay=0.0),
+        "head.weight": by_hand(2.0, lr=0.1, decay=0.1),
+        "head.bias": by_hand(1.0, lr=0.1, decay=0.0),
+    }
+    assert {name: p.item() for name, p in model.named_parameters()} == pytest.approx(expected, rel=1e-6)
+    assert model.head.weight.item() == pytest.approx(head, rel=1e-6)
+
+
 def test_ema_follows_with_warm_up_and_copies_counters() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     ema = Ema(model, 0.999)
@@ -82,3 +176,69 @@ def test_ema_follows_with_warm_up_and_copies_counters() -> None:
     assert ema.module[0].weight.item() == pytest.approx(expected, rel=1e-6)
     assert ema.module[1].num_batches_tracked.item() == 7
     assert not any(p.requires_grad for p in ema.module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("decay", "values", "expected"),
+    [
+        (0.999, [], 0.0),
+        (0.999, [1.0], 0.9),  # 1/10 of the start
+        (0.999, [1.0, 1.0], 1 - 0.1 * 2 / 11),
+        (0.999, [1.0, 1.0, 5.0], (1 - 0.2 / 11) / 4 + 5 * 3 / 4),
+        (0.15, [1.0, 1.0, 5.0], (1 - 0.1 * 0.15) * 0.15 + 5 * 0.85),  # 2/11 and 3/12 are already over the decay
+    ],
+)
+def test_ema_by_hand(decay: float, values: list[float], expected: float) -> None:
+    model = nn.BatchNorm1d(1)  # a parameter and a statistic follow alike
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.running_mean)
+    ema = Ema(model, decay)
+    for step, value in enumerate(values):
+        model.weight.data.fill_(value)
+        model.running_mean.fill_(value)
+        ema.update(step)
+    assert ema.module.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert ema.module.running_mean.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "best", "expected"),
+    [
+        (0.0, None, True),
+        (0.5, 0.4, True),
+        (0.5, 0.5, False),
+        (0.4, 0.5, False),
+        (math.nan, None, False),
+        (math.nan, 0.5, False),
+        (math.nan, math.nan, False),
+        (0.0, math.nan, True),
+    ],
+)
+def test_what_improves(value: float, best: float | None, expected: bool) -> None:
+    assert improves(value, best) is expected
+
+
+@pytest.mark.parametrize(
+    ("figures", "patience", "stop"),
+    [
+        ([], 1, None),
+        ([0.5, 0.4, 0.3, 0.2], None, None),
+        ([0.5, 0.4], 1, 2),
+        ([0.1, 0.2, 0.3], 1, None),
+        ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, 5),  # the same again is no improvement
+        ([0.5, math.nan, math.nan], 2, 3),
+        ([math.nan, math.nan, 0.1], 2, 2),
+        ([math.nan, 0.1, 0.2], 2, None),
+    ],
+)
+def test_patience_ends_at_so_many_evaluations_without_a_better_one(
+    figures: Sequence[float], patience: int | None, stop: int | None
+) -> None:
+    best, best_at, stopped = None, 0, None
+    for now, figure in enumerate(figures, start=1):
+        if improves(figure, best):
+            best, best_at = figure, now
+        if out_of_patience(best_at, now, patience):
+            stopped = now
+            break
+    assert stopped == stop

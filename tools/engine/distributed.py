@@ -1,13 +1,14 @@
 """Ranks: who am I, on which device, and the few collectives the loop needs. One process is simply world 1."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    hosts: Any = None  # a process group for what the hosts tell each other; None: the default one
 
     @property
     def is_main(self) -> bool:
@@ -26,13 +28,23 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def average_buffers(self, module: nn.Module) -> None:
-        """Float buffers (BN statistics, each rank's own during training) become their mean over ranks, in place."""
-        if self.world > 1:
-            for buffer in module.buffers():
-                if buffer.is_floating_point():
-                    dist.all_reduce(buffer)
-                    buffer.div_(self.world)
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor becomes its mean over ranks, in place, in one collective."""
+        if self.world > 1 and tensors:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(flat)
+            parts = (flat / self.world).split([tensor.numel() for tensor in tensors])
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says yes. Between the hosts: the device is not asked, nor waited for."""
+        if self.world == 1:
+            return flag
+        told = torch.tensor([int(flag)])
+        dist.all_reduce(told, group=self.hosts)
+        return bool(told.item())
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, on every rank."""
@@ -64,15 +76,20 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
-    """Join the process group that torchrun announces in the environment, if it does."""
+    """Join the process group that torchrun announces in the environment, if it does.
+
+    A collective that waits longer than `timeout_minutes` for a rank is an error on all others.
+    """
     world, local_rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     chosen = pick_device(device, local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    hosts = None
     if world > 1 and not dist.is_initialized():
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
-    return Ranks(rank=int(os.environ.get("RANK", 0)), world=world, device=chosen)
+        timeout = timedelta(minutes=timeout_minutes)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
+        hosts = dist.new_group(backend="gloo", timeout=timeout) if chosen.type == "cuda" else None
+    return Ranks(rank=int(os.environ.get("RANK", 0)), world=world, device=chosen, hosts=hosts)
 
 
 def stop_ranks() -> None:

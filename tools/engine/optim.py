@@ -1,18 +1,40 @@
-"""Parameter groups, learning-rate schedules and the moving average of weights."""
+"""Parameter groups, learning-rate schedules, the moving average of weights, and when to stop."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...conf.schema import DecayRule, ScheduleConfig, ScheduleName
+from .groups import rate_factors
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, rule: DecayRule) -> list[dict[str, Any]]:
-    """Two groups, with and without weight decay; they are disjoint and cover every trainable parameter."""
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    rule: DecayRule,
+    *,
+    lr: float | None = None,
+    factors: Mapping[str, float] = {},
+) -> list[dict[str, Any]]:
+    """Groups with and without weight decay, for each learning-rate factor; disjoint, and all trainable parameters.
+
+    A resume finds the optimizer's state by position. So the order depends on the factors' values and not on how they
+    are written: 1 first (the rate that is reported is the first group's), then from high to low; decay before none.
+
+    Args:
+        lr: the base rate; each group gets `lr` times its factor. Without it groups have no rate of their own.
+        factors: prefix of parameters' names (see `groups.part`) -> factor, 1 where there is none; the longest decides.
+
+    Raises:
+        ValueError: factors without `lr`, or what `groups.rate_factors` refuses.
+    """
+    if factors and lr is None:
+        raise ValueError("learning-rate factors need a base rate: give lr")
+    own_factor = rate_factors(model, factors)
     depthwise = {
         id(module.weight)
         for module in model.modules()
@@ -26,10 +48,14 @@ def parameter_groups(model: nn.Module, weight_decay: float, rule: DecayRule) -> 
         return is_weight and not (rule is DecayRule.no_depthwise and id(parameter) in depthwise)
 
     trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if decays(p)], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if not decays(p)], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for factor in sorted({1.0, *factors.values()}, key=lambda factor: (factor != 1, -factor)):
+        members = [p for p in trainable if own_factor.get(p, 1.0) == factor]
+        rate = {} if lr is None else {"lr": lr * factor}
+        groups += [
+            {"params": [p for p in members if decays(p)], "weight_decay": weight_decay, **rate},
+            {"params": [p for p in members if not decays(p)], "weight_decay": 0.0, **rate},
+        ]
     return [group for group in groups if group["params"]]
 
 
@@ -86,3 +112,18 @@ class Ema:
 def total_norm(parameters: list[nn.Parameter]) -> Tensor:
     """The 2-norm over all gradients, on the device."""
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def improves(value: float, best: float | None) -> bool:
+    """Whether an evaluation's figure beats the best before it: NaN never does, and any number beats NaN."""
+    if math.isnan(value):
+        return False
+    return best is None or math.isnan(best) or value > best
+
+
+def out_of_patience(best_at: int, now: int, patience: int | None) -> bool:
+    """Whether evaluation `now` is at least `patience` evaluations after `best_at`, the last that improved.
+
+    Evaluations count from 1, and `best_at` is 0 before the first that improved; patience None is endless.
+    """
+    return patience is not None and now - best_at >= patience

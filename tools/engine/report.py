@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
+
+from .state import replace_file
 
 log = logging.getLogger("pocketvision")
 
@@ -18,7 +20,8 @@ log = logging.getLogger("pocketvision")
 class Report:
     """The files of one run folder. Only the main rank writes; the others hold a silent one (`folder=None`)."""
 
-    def __init__(self, folder: Path | None, *, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, *, step: int = 0, evaluated: int = 0) -> None:
+        """Rows after the checkpoint's `step`, and evaluations after `evaluated`, will be written again: they go."""
         self.folder = folder
         self._board: Any = None
         if folder is None:
@@ -26,40 +29,49 @@ class Report:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import: only where it writes
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._cut_back(step)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._cut_back({"train": step, "val": evaluated})
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     @property
     def _metrics(self) -> Path:
         assert self.folder is not None
         return self.folder / "metrics.jsonl"
 
-    def _cut_back(self, step: int) -> None:
-        """Drop rows after the checkpoint's step: the resumed run writes them again."""
+    def _cut_back(self, last: Mapping[str, int]) -> None:
         if not self._metrics.exists():
             return
-        rows = [line for line in self._metrics.read_text().splitlines() if _step_of(line) <= step]
-        self._metrics.write_text("".join(row + "\n" for row in rows))
+        rows = [line for line in self._metrics.read_text().splitlines() if _is_kept(line, last)]
+        replace_file(self._metrics, "".join(row + "\n" for row in rows).encode())
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row to metrics.jsonl and to TensorBoard under `kind/`."""
         if self.folder is None:
             return
-        with open(self._metrics, "a") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        for key, value in values.items():
-            self._board.add_scalar(f"{kind}/{key}", value, step)
+        numbers = {key: value if math.isfinite(value) else None for key, value in values.items()}  # json has no NaN
+        try:
+            with open(self._metrics, "a") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
+            for key, value in values.items():
+                self._board.add_scalar(f"{kind}/{key}", value, step)
+        except OSError as error:
+            log.error("step %d could not be written to %s: %s", step, self._metrics, error)
+
+    def flush(self) -> None:
+        """Everything so far is on disk: what a checkpoint has behind it must not be lost with the process."""
+        if self._board is not None:
+            self._board.flush()
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
 
 
-def _step_of(line: str) -> float:
+def _is_kept(line: str, last: Mapping[str, int]) -> bool:
     try:
-        return json.loads(line)["step"]
+        row = json.loads(line)
+        return row["step"] <= last[row["kind"]]
     except (json.JSONDecodeError, KeyError, TypeError):  # a row that a crash cut
-        return float("inf")
+        return False
 
 
 def progress(items: Iterable[Any], *, total: int | None, title: str, quiet: bool = False, initial: int = 0) -> tqdm:
@@ -96,45 +108,16 @@ class Waiting:
             yield item
 
 
-class Window:
-    """Loss sums and times since the last log row, kept on the device until they are read."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parts: list[dict[str, Tensor]] = []
-        self._norms: list[Tensor] = []
-        self._start = time.perf_counter()
-
-    def add(self, sums: dict[str, Tensor], count: Tensor, norm: Tensor) -> None:
-        count = count.clamp(min=1)
-        self._parts.append({key: value / count for key, value in sums.items()})
-        self._norms.append(norm)
-
-    def read(self, *, step: int, epoch: int, batch_size: int, waiting: float, lr: float) -> dict[str, float]:
-        """Means over the window (a sync with the device), and start a new one.
-
-        Raises:
-            FloatingPointError: a loss of the window is not finite.
-        """
-        n = len(self._parts)
-        losses = {key: torch.stack([part[key] for part in self._parts]).mean().item() for key in self._parts[0]}
-        row = {"loss": sum(losses.values()), **losses, "grad_norm": torch.stack(self._norms).mean().item(), "lr": lr}
-        if not all(torch.isfinite(torch.tensor(v)) for v in losses.values()):
-            raise FloatingPointError(
-                f"a loss is not finite between steps {step - n + 1} and {step}: {losses}; "
-                "lower optimizer.lr, lengthen schedule.warmup_epochs or set clip_grad_norm"
-            )
-        seconds = time.perf_counter() - self._start
-        row |= {
-            "images_per_second": n * batch_size / seconds,
-            "waiting_share": waiting / seconds,
-            "epoch": epoch + 1,
-        }
-        self._reset()
-        return row
+def peak_memory(device: torch.device) -> float:
+    """The most memory so far, in GB: of tensors on a CUDA device, otherwise of this process; 0 where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
 
 
 def table(results: Mapping[str, float], *, columns: int = 4) -> str:

@@ -1,16 +1,21 @@
 """Checkpoints: tensors and plain JSON values only, written whole or not at all."""
 
-import contextlib
+import io
+import logging
 import os
 import random
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 FORMAT = "pocketvision-checkpoint-1"
+log = logging.getLogger("pocketvision")
 
 
 @dataclass
@@ -22,21 +27,97 @@ class Progress:
     batches_done: int = 0
     best: float | None = None
     finished: bool = False
+    evaluated: int = 0  # the step of the last evaluation
+    evaluations: int = 0
+    best_evaluation: int = 0  # which of them was the best
 
 
-def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write beside `path` first and move into place, so that a crash leaves the previous file whole."""
+def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) -> None:
+    """Write `path` whole or not at all; the `keep - 1` files before it stay as NAME-1.pt (the younger), NAME-2.pt ...
+
+    Raises:
+        OSError: the disk is full, or the like. All that was there before is still there.
+    """
+    content = io.BytesIO()  # a full disk is a plain OSError then, and nothing is slower: torch writes a zip's end last
+    torch.save({"format": FORMAT, **checkpoint}, content)
+    replace_file(path, content.getbuffer(), before=lambda: _rotate(path, keep))
+
+
+def replace_file(path: Path, content: bytes | memoryview, before: Callable[[], None] = lambda: None) -> None:
+    """Write beside `path`, call `before`, move into place: a crash or a full disk leaves the previous file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **checkpoint}, file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def _rotate(path: Path, keep: int) -> None:
+    """NAME.pt becomes NAME-1.pt as well, NAME-1.pt becomes NAME-2.pt ...; NAME.pt itself is never missing."""
+    if keep < 2 or not path.exists():
+        return
+    names = [path, *(numbered(path, i) for i in range(1, keep))]
+    for older, younger in zip(names[:1:-1], names[-2:0:-1], strict=True):
+        if younger.exists():
+            os.replace(younger, older)
+    temporary = path.with_name(f".{names[1].name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, temporary)
+    os.replace(temporary, names[1])
+
+
+def numbered(path: Path, number: int) -> Path:
+    """last.pt, last-1.pt, last-2.pt ..."""
+    return path.with_stem(f"{path.stem}-{number}") if number else path
+
+
+def _sync_folder(folder: Path) -> None:
+    """The move itself has to reach the disk, too; Windows cannot open folders and does not need it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What killed processes were writing."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The youngest of last.pt, last-1.pt, ... that can be read; None where there is none of them.
+
+    Raises:
+        ValueError: none can be read; the first complaint is told.
+    """
+    older = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda p: (len(p.name), p.name))
+    problems = []
+    for candidate in [p for p in (path, *older) if p.exists()]:
+        try:
+            checkpoint = load_checkpoint(candidate)
+        except ValueError as error:
+            problems.append(str(error))
+            log.warning("%s", error)
+            continue
+        if problems:
+            log.warning("going on from %s (step %d) instead", candidate, checkpoint["progress"]["step"])
+        return candidate, checkpoint
+    if problems:
+        raise ValueError(f"{problems[0]} No older checkpoint can be read either: start afresh under another name=")
+    return None
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -76,11 +157,8 @@ def random_state() -> dict[str, Any]:
     state: dict[str, Any] = {
         "python": [version, list(numbers), gauss],
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+    return state | generator_state()
 
 
 def set_random_state(state: dict[str, Any]) -> None:
@@ -88,6 +166,16 @@ def set_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    set_generator_state(state)
+
+
+def generator_state() -> dict[str, Tensor]:
+    """State of torch's own generators, which dropout draws from; small, and known to the host."""
+    state = {"torch": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_generator_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,114 @@
+"""Saving a run and bringing it back, bit by bit."""
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from .report import log
+from .run import Run
+from .state import (
+    Progress,
+    load_latest,
+    random_state,
+    remove_leftovers,
+    save_checkpoint,
+    seed_everything,
+    set_random_state,
+)
+
+
+def save(run: Run, name: str = "last.pt") -> None:
+    """Write a checkpoint: the main rank writes, every rank contributes its random state.
+
+    A disk that is full does not stop the run: what was saved stays, and the next save tries again.
+    """
+    random_states = run.ranks.gather(random_state())
+    if not run.ranks.is_main or run.config.debug:
+        return
+    run.report.flush()
+    path = run.folder / "checkpoints" / name
+    try:
+        save_checkpoint(path, _state(run, random_states), keep=run.config.keep_last if name == "last.pt" else 1)
+    except OSError as error:
+        if run.progress.finished and name == "last.pt":
+            raise
+        reason = error.strerror or error
+        log.error("step %d not saved: %s: %s. Earlier checkpoints are whole; the next save tries again",
+                  run.progress.step, path, reason)  # fmt: skip
+
+
+def _state(run: Run, random_states: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        **run.header,
+        "model": run.model.state_dict(),
+        "ema": run.ema.module.state_dict() if run.ema else None,
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "progress": asdict(run.progress),
+        "window": run.window.state(),
+        "random": random_states,
+    }
+
+
+def resume(run: Run) -> None:
+    """Continue from the youngest readable checkpoint of the run folder, where there is one.
+
+    1. weights and their average, 2. optimizer, schedule and scaler, 3. position, 4. random state of each rank.
+
+    Raises:
+        ValueError: none can be read, or the run was made with other data or another number of processes (unless
+            `accept_changes`).
+    """
+    if run.config.debug:
+        return
+    folder = run.folder / "checkpoints"
+    if run.ranks.is_main:
+        remove_leftovers(folder)
+    found = load_latest(folder / "last.pt")
+    if found is None:
+        return
+    path, checkpoint = found
+    changes = [*_changed_data(run, checkpoint), *_changed_ranks(run, checkpoint)]
+    if changes and not run.config.accept_changes:
+        raise ValueError(f"{path}: " + "; ".join(changes) + ". Use another name=, or go on with accept_changes=true")
+    for change in changes:
+        log.warning("accepted: %s", change)
+    run.model.load_state_dict(checkpoint["model"])
+    if run.ema:
+        run.ema.module.load_state_dict(checkpoint["ema"])
+    run.optimizer.load_state_dict(checkpoint["optimizer"])
+    run.schedule.load_state_dict(checkpoint["schedule"])
+    run.scaler.load_state_dict(checkpoint["scaler"])
+    known = {field.name for field in fields(Progress)}
+    run.progress = Progress(**{key: value for key, value in checkpoint["progress"].items() if key in known})
+    if "window" in checkpoint:
+        run.window.load(checkpoint["window"])
+    _restore_random_state(run, checkpoint["random"])
+    if run.ranks.is_main:
+        log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
+
+
+def _changed_data(run: Run, checkpoint: dict[str, Any]) -> list[str]:
+    old, new = checkpoint.get("data", {}), run.header.get("data", {})
+    return [
+        f"data.{split} holds other images or other truth than when this run was made"
+        for split in new
+        if old.get(split, new[split]) != new[split]
+    ]
+
+
+def _changed_ranks(run: Run, checkpoint: dict[str, Any]) -> list[str]:
+    old, new = len(checkpoint["random"]), run.ranks.world
+    if old == new:
+        return []
+    return [
+        f"this run was made with {old} processes, this start has {new} (steps see the same images, but rounding and "
+        "dropout differ)"
+    ]
+
+
+def _restore_random_state(run: Run, states: list[dict[str, Any]]) -> None:
+    if len(states) == run.ranks.world:
+        set_random_state(states[run.ranks.rank])
+    else:  # a new one for each rank, from all that tells them apart
+        seed_everything(run.config.seed + 1_000_003 * run.progress.step + run.ranks.rank)

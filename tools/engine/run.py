@@ -1,0 +1,112 @@
+"""Everything that moves during training, in one object."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...conf.schema import BatchNorm, Precision, TrainConfig
+from .distributed import Ranks
+from .groups import freeze, hold_norms
+from .optim import Ema, schedule_factor
+from .report import Report
+from .state import Progress
+from .task import Task
+from .window import Window
+
+
+@dataclass
+class Run:
+    """A task with what trains it. Its state is all there is to save, and all a resume brings back."""
+
+    task: Task
+    config: TrainConfig
+    ranks: Ranks
+    folder: Path
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    scaler: torch.amp.GradScaler
+    ema: Ema | None
+    held_norms: list[nn.Module]  # batch norms that stay in eval mode
+    header: dict[str, Any]  # configuration, label map, versions, data: travels in every checkpoint
+    window: Window
+    halted: Tensor  # bool: a step was not finite, and nothing may move the weights until that is reported
+    progress: Progress = field(default_factory=Progress)
+    report: Report = field(default_factory=lambda: Report(None))
+
+    @property
+    def model(self) -> nn.Module:
+        return self.task.model
+
+    @property
+    def best_weights(self) -> nn.Module:
+        """The network that is evaluated: the moving average where there is one."""
+        return self.ema.module if self.ema else self.task.model
+
+    @property
+    def out_of_steps(self) -> bool:
+        return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
+
+    def training_mode(self) -> None:
+        """Everything trains but the norms that are held."""
+        self.model.train()
+        for norm in self.held_norms:
+            norm.eval()
+
+
+def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, header: dict[str, Any],
+             make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], steps_per_epoch: int) -> Run:  # fmt: skip
+    """Move the task to its device and make what moves with it."""
+    if config.batch_norm is BatchNorm.sync:
+        _synchronize_norms(task.model, ranks)
+    freeze(task.model, config.freeze)
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    task.model.to(ranks.device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+    if isinstance(task.criterion, nn.Module):
+        task.criterion.to(ranks.device)
+    optimizer = make_optimizer(task.model)
+    start_momentum(optimizer)
+    factor = schedule_factor(
+        config.schedule, total_steps=config.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
+    )
+    return Run(
+        task=task,
+        config=config,
+        ranks=ranks,
+        folder=folder,
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
+        scaler=torch.amp.GradScaler(ranks.device.type, init_scale=1.0, enabled=config.precision is Precision.fp16),
+        ema=Ema(task.model, config.ema_decay) if config.ema_decay else None,
+        held_norms=hold_norms(task.model, all_norms=config.batch_norm is BatchNorm.frozen),
+        header=header,
+        window=Window(ranks.device),
+        halted=torch.zeros((), dtype=torch.bool, device=ranks.device),
+    )
+
+
+def _synchronize_norms(model: nn.Module, ranks: Ranks) -> None:
+    """Batch statistics over the images of all ranks.
+
+    Raises:
+        ValueError: not on CUDA, where alone torch has it.
+    """
+    if ranks.device.type != "cuda":
+        raise ValueError(f"batch_norm=sync needs CUDA devices, this is {ranks.device}: use batch_norm=local or frozen")
+    if ranks.world > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros for the momentum of SGD, which a first step makes the gradient.
+
+    torch's fused SGD leaves it uninitialised where the first step is skipped (measured with torch 2.14).
+    """
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            if group["momentum"] and group["fused"] and not group["dampening"]:
+                for parameter in group["params"]:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

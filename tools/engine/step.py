@@ -1,0 +1,135 @@
+"""One optimizer step: forward, criterion, backward, and an update that a bad step cannot make."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ...conf.schema import OnNonfinite, Precision
+from .optim import total_norm
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step gave, of all ranks together. Everything stays on the device: nobody waits for it."""
+
+    losses: dict[str, Tensor]  # means
+    norm: Tensor  # of the gradient, before clipping
+    finite: Tensor  # bool: losses and gradient were; otherwise the step moved nothing
+
+
+def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
+    """One optimizer step over `accumulate` micro-batches.
+
+    Losses are summed first and divided by the count over all micro-batches and ranks: how a batch is split does not
+    matter.
+    """
+    config, ranks = run.config, run.ranks
+    totals: dict[str, Tensor] = {}
+    count = torch.zeros((), device=ranks.device)
+    statistics = moving_statistics(run.model)
+    restore_statistics_unless = remember(statistics)
+    for i, batch in enumerate(batches):
+        batch = batch.to(ranks.device, non_blocking=True)
+        last = i + 1 == len(batches)
+        with contextlib.nullcontext() if last or ranks.world == 1 else network.no_sync():  # pyright: ignore[reportCallIssue]
+            with autocast(ranks.device, config.precision):
+                outputs = network(batch.images)
+            sums, n = run.task.criterion.sums(outputs, batch.targets)
+            run.scaler.scale(torch.stack(list(sums.values())).sum()).backward()
+        totals = {key: totals.get(key, 0) + value.detach() for key, value in sums.items()}
+        count = count + n
+    # One collective for all that the ranks have to agree on.
+    summed = ranks.sum(torch.stack([value.float() for value in (count, *totals.values())]))
+    count, means = summed[0].clamp(min=1), summed[1:] / summed[0].clamp(min=1)
+    norm, finite, moved = _apply_gradients(run, count, means)
+    restore_statistics_unless(moved)
+    ranks.average(statistics)
+    if run.ema:
+        run.ema.update(run.progress.step)
+    return Step(dict(zip(totals, means, strict=True)), norm, finite)
+
+
+def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Divide the summed gradients by the common count, clip, step.
+
+    Once a step was not finite, and until that is reported, no later one moves the weights either: they are then still
+    those that made it (`on_nonfinite=skip` goes on instead).
+
+    Returns:
+        The norm before clipping, whether losses and gradient were finite, whether the weights moved.
+    """
+    run.scaler.unscale_(run.optimizer)
+    parameters = [p for p in run.model.parameters() if p.grad is not None]
+    # DDP averaged over ranks what should be summed.
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    torch._foreach_mul_(gradients, run.ranks.world / count)  # pyright: ignore
+    norm = total_norm(parameters)
+    if run.config.clip_grad_norm:
+        nn.utils.clip_grads_with_norm_(parameters, run.config.clip_grad_norm, norm)
+    good_loss, good_norm = losses.isfinite().all(), norm.isfinite()
+    # An infinite gradient is how fp16 finds its loss scale: that step is left out, but nothing is wrong.
+    finite = good_loss if run.scaler.is_enabled() else good_loss & good_norm
+    if run.config.on_nonfinite is OnNonfinite.stop:
+        run.halted |= ~finite
+    moved = good_loss & good_norm & ~run.halted
+    step_if(run.optimizer, moved)
+    run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.schedule.step()
+    return norm, finite, moved
+
+
+def step_if(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
+    """`optimizer.step()` where `good` (bool, on the device) is true, without asking the device.
+
+    torch's fused optimizers take such a flag, as GradScaler gives it. Of others parameters and state are put back.
+    """
+    if all(group.get("fused") for group in optimizer.param_groups):
+        optimizer.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+        del optimizer.found_inf  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    before = {id(t): t.detach().clone() for t in (*parameters, *_state(optimizer, good.device))}
+    optimizer.step()
+    with torch.no_grad():
+        for tensor in (*parameters, *_state(optimizer, good.device)):
+            # What the step has made anew starts from zero.
+            old = before[id(tensor)] if id(tensor) in before else torch.zeros_like(tensor)
+            tensor.copy_(torch.where(good, tensor, old))
+
+
+def _state(optimizer: torch.optim.Optimizer, device: torch.device) -> list[Tensor]:
+    """Tensors of the state; not the step counters that torch keeps on the host, where the flag is not known."""
+    values = (value for state in optimizer.state.values() for value in state.values())
+    return [value for value in values if isinstance(value, Tensor) and value.device == device]
+
+
+def moving_statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances that a forward pass in training mode moves."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.training]
+    return [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+
+
+def remember(tensors: Sequence[Tensor]) -> Callable[[Tensor], None]:
+    """A function that, called with false (bool, on the device), makes the tensors what they are now."""
+    before = [tensor.clone() for tensor in tensors]
+
+    @torch.no_grad()
+    def restore_unless(good: Tensor) -> None:
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(torch.where(good, tensor, old))
+
+    return restore_unless
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    if precision is Precision.fp32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision is Precision.bf16 else torch.float16)
