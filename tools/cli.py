@@ -162,10 +162,14 @@ def explain_composition(error: BaseException) -> str:
 
 
 def _is_users(error: BaseException) -> bool:
-    return isinstance(
+    return _is_dead_loader(error) or isinstance(
         error,
         ValueError | OSError | FloatingPointError | InstantiationException | HydraException | OmegaConfBaseException,
     )
+
+
+def _is_dead_loader(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")  # torch has no class for it
 
 
 def explain(error: BaseException) -> str:
@@ -176,6 +180,8 @@ def explain(error: BaseException) -> str:
         cause = error.__cause__ or error
         where = f" (at {key[1]})" if key else ""
         return (explain(cause) if cause is not error else text) + where
+    if _is_dead_loader(error):
+        return f"{text} Often memory ran out: try fewer workers=. The same command resumes from the last checkpoint"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.strerror}: {error.filename}"
     if "Original Traceback" in text:  # raised in a loader worker: the last `Kind: message` of the text

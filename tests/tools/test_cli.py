@@ -48,6 +48,11 @@ def test_a_workers_error_is_reduced_to_its_message() -> None:
     assert explain(error) == "photo.jpg does not decode"
 
 
+def test_a_dead_loader_is_told_with_a_remedy() -> None:
+    error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    assert "try fewer workers=" in explain(error)
+
+
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pocketvision", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

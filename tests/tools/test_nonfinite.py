@@ -159,9 +159,7 @@ def test_a_run_stops_names_the_images_and_is_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        FloatingPointError, match=r"step 2 is not finite.*images: [0-9, ]+\..*mode=replay.*=skip"
-    ):
+    with pytest.raises(FloatingPointError, match=r"step 2 is not finite.*images: [0-9, ]+\..*mode=replay.*=skip"):
         train(compose(*SMALL, ABSURD))
     saved = load_checkpoint("runs/x/checkpoints/replay.pt")
     assert saved["progress"]["step"] == 1

@@ -1,6 +1,7 @@
 """Training: one function that reads from top to bottom, and the small ones it calls."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,27 +32,40 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
         FloatingPointError: a loss or a gradient was not finite; what made it is saved for mode=replay.
     """
     resume(run)
-    state, results = run.progress, {}
+    state = run.progress
     if _is_over(run) and not _evaluation_is_due(run):
         log.info("%s is finished (step %d); a fresh start needs a new name", run.folder, state.step)
-        return results
+        return {}
     run.report = Report(run.folder if run.ranks.is_main else None, step=state.step, evaluated=state.evaluated)
     network = _parallel(run)
-    with StopSignals() as signals:
-        while True:
-            if _evaluation_is_due(run):
-                with signals.at_once():  # all but the evaluation itself is saved
-                    results = _evaluate(run, val_loader)
-                save(run)
-            if _is_over(run):
-                break
-            train_epoch(run, network, train_loader, signals)
-            _checked_save(run)
-            if run.ranks.any(signals.received is not None):
-                _leave(run, signals)
-    run.report.close()
+    try:
+        with StopSignals() as signals:
+            results = _train_and_evaluate(run, network, train_loader, val_loader, signals)
+    except Stopped as stopped:
+        log.warning("stopped by %s at step %d; saved in %s: the same command goes on from there", stopped.name,
+                    state.step, run.folder / "checkpoints" / "last.pt")  # fmt: skip
+        raise
+    finally:
+        run.report.close()
     run.ranks.barrier()
     return results
+
+
+def _train_and_evaluate(
+    run: Run, network: nn.Module, train_loader: Any, val_loader: Any, signals: StopSignals
+) -> dict[str, float]:
+    results = {}
+    while True:
+        if _evaluation_is_due(run):
+            with signals.at_once():  # all but the evaluation itself is saved
+                results = _evaluate(run, val_loader)
+            save(run)
+        if _is_over(run):
+            return results
+        train_epoch(run, network, train_loader, signals)
+        _checked_save(run)
+        if run.ranks.any(signals.received is not None):
+            raise Stopped(signals.received or signal.SIGTERM)
 
 
 def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals) -> None:
@@ -172,16 +186,3 @@ def _evaluate(run: Run, loader: Any) -> dict[str, float]:
         log.info("no better %s in %d evaluations (patience=%d): stopped", run.task.metric.primary,
                  state.evaluations - state.best_evaluation, run.config.patience)  # fmt: skip
     return results
-
-
-def _leave(run: Run, signals: StopSignals) -> None:
-    """After a save: say what happened, and how to go on.
-
-    Raises:
-        Stopped: always.
-    """
-    stopped = Stopped(signals.received) if signals.received is not None else Stopped(15)
-    log.warning("stopped by %s at step %d; saved in %s: the same command goes on from there", stopped.name,
-                run.progress.step, run.folder / "checkpoints" / "last.pt")  # fmt: skip
-    run.report.close()
-    raise stopped
