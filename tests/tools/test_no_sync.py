@@ -86,9 +86,13 @@ def copies_and_waits(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     return target.type != source.type and (target.type == "cpu" or not patient)
 
 
+def is_ours(path: Path) -> bool:
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts  # .venv may lie in the repository
+
+
 def line_of_ours(frame: Any) -> str:
     """The innermost line in this repository; while gradients are computed, the one that calls `backward`."""
-    while frame and not Path(frame.f_code.co_filename).is_relative_to(ROOT):
+    while frame and not is_ours(Path(frame.f_code.co_filename)):
         frame = frame.f_back
     if frame is None:
         return "called from nowhere in this repository"
