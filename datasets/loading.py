@@ -1,6 +1,8 @@
 """From samples to batches: collation, the order of an epoch, the DataLoader."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -149,9 +151,18 @@ def _start_worker(worker: int) -> None:
     """One process, one thread: workers share the cores already.
 
     Ctrl-C and SIGTERM often reach every process of a job. The main process decides what happens: workers have to live
-    until it has finished its step. A second SIGTERM is meant for them.
+    until it has finished its step, and obey no SIGTERM but its own.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows, where a SIGTERM to all ends workers first
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """A thread of a worker: wait for a SIGTERM of the parent, which joins the worker afterwards."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from pocketvision.tools.build import compose
 from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.make_shapes import make_shapes
 
-SMALL = ("data.input_size=[64,64]", "data.num_train=32", "data.num_val=4", "batch_size=4", "epochs=2", "threads=1",
+SMALL = ("data.input_size=[64,64]", "batch_size=4", "epochs=2", "threads=1",
          "eval_batch_size=4", "backbone.width=0.35", "log_every=3", "save_every=2", "accumulate=2", "device=cpu",
          "ema_decay=0.9", "eval_every=1")  # fmt: skip
+SCENES = ("data.num_train=32", "data.num_val=4")
 TIMES = {"images_per_second", "waiting_share", "peak_memory_gb"}
 
 
@@ -43,10 +46,15 @@ def wait_for_a_step(process: subprocess.Popen[str], folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "options"), [("detection", ("workers=2",)), ("segmentation", ("workers=0", "precision=bf16"))]
+    ("kind", "options"),
+    [
+        ("detection", ("workers=2",)),
+        ("segmentation", ("workers=0", "precision=bf16")),
+        ("segmentation", ("workers=0", "model=raspp", "model.network.dropout=0.5")),
+    ],
 )
 def test_killed_runs_end_as_if_nothing_had_happened(kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    options = (f"experiment=demo_{kind}", *options)
+    options = (f"experiment=demo_{kind}", *SCENES, *options)
     assert start(tmp_path, "whole", *options).wait() == 0
     chance = random.Random(0)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
@@ -66,10 +74,24 @@ def test_killed_runs_end_as_if_nothing_had_happened(kind: str, options: tuple[st
 
 
 @pytest.mark.slow
+def test_an_error_in_a_loader_process_ends_the_run(tmp_path: Path) -> None:
+    make_shapes(compose(f"output={tmp_path}/made", "num_train=8", "num_val=4", config_name="make_shapes"))
+    picture = next((tmp_path / "made/train2017").iterdir())
+    picture.write_bytes(picture.read_bytes()[:200])
+    process = start(tmp_path, "x", "experiment=small_detection", "data=coco", "data.root=made", "workers=2",
+                    "accumulate=1")  # fmt: skip
+    try:
+        assert process.wait(timeout=60) == 2
+    finally:
+        process.kill()
+    assert f"{picture.name} does not decode" in (tmp_path / "x.log").read_text().splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_a_second_process_does_not_train_in_the_same_folder(tmp_path: Path) -> None:
-    first = start(tmp_path, "x", "experiment=demo_detection", "workers=0", "epochs=50")
+    first = start(tmp_path, "x", "experiment=demo_detection", *SCENES, "workers=0", "epochs=50")
     wait_for_a_step(first, tmp_path / "runs/x")
-    assert start(tmp_path, "x", "experiment=demo_detection", "workers=0", "epochs=50").wait() == 2
+    assert start(tmp_path, "x", "experiment=demo_detection", *SCENES, "workers=0", "epochs=50").wait() == 2
     assert "is being trained by another process" in (tmp_path / "x.log").read_text()
     first.terminate()
     assert first.wait() == 143
