@@ -5,12 +5,11 @@ pocketvision browse experiment=ssdlite_coco data.root=/data/coco
 
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, drawing
 from pocketvision.tools.cli import command, log
-from pocketvision.tools.pictures import draw_truth, write_image
+from pocketvision.tools.pictures import draw_truth, to_picture, write_image
 
 
 def browse(config: DictConfig) -> None:
@@ -22,8 +21,7 @@ def browse(config: DictConfig) -> None:
     pictures = []
     for i in range(min(config.count, len(source))):
         image, target, _ = dataset[config.epoch, i]
-        picture = np.ascontiguousarray(image.round().byte().permute(1, 2, 0).numpy())
-        pictures.append(draw_truth(picture, target, labels))
+        pictures.append(draw_truth(to_picture(image), target, labels))
     output = Path(config.output)
     write_image(output, drawing.grid(pictures, config.columns))
     log.info("%d samples: %s", len(pictures), output)

@@ -201,13 +201,9 @@ def build_loader(
 
 def train_settings(config: DictConfig) -> schema.TrainConfig:
     """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
-    values: dict[str, Any] = {
-        field.name: OmegaConf.to_object(config[field.name])
-        if OmegaConf.is_config(config[field.name])
-        else config[field.name]
-        for field in fields(schema.TrainConfig)
-        if field.name not in OPEN_GROUPS
-    }
+    names = [field.name for field in fields(schema.TrainConfig) if field.name not in OPEN_GROUPS]
+    values: dict[str, Any] = {name: config[name] for name in names}
+    values |= {name: OmegaConf.to_object(value) for name, value in values.items() if OmegaConf.is_config(value)}
     settings = schema.TrainConfig(**values)
     schema.check(settings)
     return settings

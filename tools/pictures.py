@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from ..datasets.labels import LabelMap
 from . import drawing
@@ -26,6 +27,11 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise ValueError(f"{path}: {path.suffix!r} is no image format that can be written; use .png or .jpg") from error
     assert ok
     data.tofile(path)
+
+
+def to_picture(image: Tensor) -> np.ndarray:
+    """An image as a data set gives it, [3, H, W] in 0..255 (uint8 or float), as uint8 [H, W, 3]."""
+    return np.ascontiguousarray(image.round().byte().permute(1, 2, 0).numpy())
 
 
 def draw_truth(image: np.ndarray, truth: Mapping[str, Any], labels: LabelMap) -> np.ndarray:

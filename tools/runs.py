@@ -65,6 +65,11 @@ def run_header(config: DictConfig, labels: LabelMap, kind: str, sources: Mapping
     }
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a start in this run folder would resume."""
+    return any((folder / "checkpoints").glob("last*.pt"))
+
+
 def check_same_run(folder: Path, config: DictConfig) -> None:
     """A folder that holds a checkpoint may only be continued with the configuration it was made with.
 
@@ -72,7 +77,7 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
         ValueError: keys differ; they are named. With `accept_changes` the log tells them instead.
     """
     path = folder / "config.yaml"
-    if not any((folder / "checkpoints").glob("last*.pt")) or not path.exists():
+    if not has_checkpoint(folder) or not path.exists():
         return
     old = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(old, dict)

@@ -19,7 +19,7 @@ from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.report import table
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
-from pocketvision.tools.pictures import draw_truth, write_image
+from pocketvision.tools.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.weights import describe
 from torch.autograd import set_detect_anomaly
 
@@ -49,7 +49,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
         log_summary(source)
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
-    if settings.weights and not any((folder / "checkpoints").glob("last*.pt")):
+    if settings.weights and not runs.has_checkpoint(folder):
         report = build.load_weights(task.model, settings.weights, source=settings.weights_source)
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
@@ -109,9 +109,10 @@ def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:
 def _draw_batch(run: Run, batch: Batch, name: str) -> None:
     """What the network sees, with the truth drawn on it."""
     if run.ranks.is_main:
+        batch = batch.to("cpu")
         drawn = [
-            draw_truth(image.permute(1, 2, 0).round().byte().contiguous().numpy(), target, run.task.labels)
-            for image, target in zip(batch.to("cpu").images, batch.to("cpu").targets, strict=True)
+            draw_truth(to_picture(image), target, run.task.labels)
+            for image, target in zip(batch.images, batch.targets, strict=True)
         ]
         write_image(run.folder / name, drawing.grid(drawn, 4))
         log.info("the batch as the network sees it: %s", run.folder / name)

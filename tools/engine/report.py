@@ -1,7 +1,6 @@
 """What a run says and writes: console, progress bar, metrics.jsonl, TensorBoard."""
 
 import json
-import logging
 import math
 import sys
 import time
@@ -12,9 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .state import replace_file
-
-log = logging.getLogger("pocketvision")
+from .state import log, replace_file
 
 
 class Report:

@@ -1,6 +1,6 @@
 """Saving a run and bringing it back, bit by bit."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from .report import log
@@ -79,8 +79,7 @@ def resume(run: Run) -> None:
     run.optimizer.load_state_dict(checkpoint["optimizer"])
     run.schedule.load_state_dict(checkpoint["schedule"])
     run.scaler.load_state_dict(checkpoint["scaler"])
-    known = {field.name for field in fields(Progress)}
-    run.progress = Progress(**{key: value for key, value in checkpoint["progress"].items() if key in known})
+    run.progress = Progress(**checkpoint["progress"])
     if "window" in checkpoint:
         run.window.load(checkpoint["window"])
     _restore_random_state(run, checkpoint["random"])

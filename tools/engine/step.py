@@ -96,13 +96,14 @@ def step_if(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
         del optimizer.found_inf  # pyright: ignore[reportAttributeAccessIssue]
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    before = {id(t): t.detach().clone() for t in (*parameters, *_state(optimizer, good.device))}
+    state = _state(optimizer, good.device)
+    restore_unless = remember([*parameters, *state])
     optimizer.step()
-    with torch.no_grad():
-        for tensor in (*parameters, *_state(optimizer, good.device)):
-            # What the step has made anew starts from zero.
-            old = before[id(tensor)] if id(tensor) in before else torch.zeros_like(tensor)
-            tensor.copy_(torch.where(good, tensor, old))
+    restore_unless(good)
+    known = {id(tensor) for tensor in state}
+    for tensor in _state(optimizer, good.device):
+        if id(tensor) not in known:  # made by this step: it starts from zero
+            tensor.copy_(torch.where(good, tensor, 0))
 
 
 def _state(optimizer: torch.optim.Optimizer, device: torch.device) -> list[Tensor]:
@@ -119,7 +120,7 @@ def moving_statistics(model: nn.Module) -> list[Tensor]:
 
 def remember(tensors: Sequence[Tensor]) -> Callable[[Tensor], None]:
     """A function that, called with false (bool, on the device), makes the tensors what they are now."""
-    before = [tensor.clone() for tensor in tensors]
+    before = [tensor.detach().clone() for tensor in tensors]
 
     @torch.no_grad()
     def restore_unless(good: Tensor) -> None:
