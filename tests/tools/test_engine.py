@@ -14,7 +14,6 @@ from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.step import train_step
 from pocketvision.tools.engine.task import Task
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass
@@ -52,9 +51,8 @@ def make_toy(folder: Path, ranks: Ranks) -> Run:
 
 def trained(folder: Path, groups: list[list[Batch]], ranks: Ranks | None = None) -> Tensor:
     run = make_toy(folder, ranks or Ranks(0, 1, torch.device("cpu")))
-    network = DistributedDataParallel(run.model) if run.ranks.world > 1 else run.model
     for group in groups:
-        train_step(run, network, group)
+        train_step(run, run.model, group)
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 

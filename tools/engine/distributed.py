@@ -22,21 +22,25 @@ class Ranks:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """`tensor` summed over ranks, in place."""
-        if self.world > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
     @torch.no_grad()
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor becomes its mean over ranks, in place, in one collective."""
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor (all of one type) becomes its sum over ranks, in place, in one collective.
+
+        Gradients go this way, too, and not through DistributedDataParallel: it lays them out anew after the first step,
+        so that from three ranks on a resumed run adds in another order than one that was not stopped.
+        """
         if self.world > 1 and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             dist.all_reduce(flat)
-            parts = (flat / self.world).split([tensor.numel() for tensor in tensors])
+            parts = flat.split([tensor.numel() for tensor in tensors])
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor becomes its mean over ranks, in place, in one collective."""
+        if self.world > 1 and tensors:
+            self.sum(tensors)
+            torch._foreach_div_(list(tensors), self.world)
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes. Between the hosts: the device is not asked, nor waited for."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ...conf.schema import OnNonfinite
 from .evaluation import evaluate
@@ -37,7 +36,7 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
         log.info("%s is finished (step %d); a fresh start needs a new name", run.folder, state.step)
         return {}
     run.report = Report(run.folder if run.ranks.is_main else None, step=state.step, evaluated=state.evaluated)
-    network = _parallel(run)
+    network: Any = torch.compile(run.model) if run.config.compile else run.model
     try:
         with StopSignals() as signals:
             results = _train_and_evaluate(run, network, train_loader, val_loader, signals)
@@ -144,16 +143,6 @@ def _micro_batches(loader: Any, accumulate: int) -> Iterator[list[Any]]:
     iterator = iter(loader)
     while len(group := list(itertools.islice(iterator, accumulate))) == accumulate:
         yield group
-
-
-def _parallel(run: Run) -> nn.Module:
-    network: nn.Module = run.model
-    if run.config.compile:
-        network = torch.compile(network)  # pyright: ignore[reportAssignmentType]
-    if run.ranks.world > 1:
-        # The statistics of batch norms are averaged after every step instead.
-        network = DistributedDataParallel(network, broadcast_buffers=False)
-    return network
 
 
 def _is_over(run: Run) -> bool:

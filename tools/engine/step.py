@@ -34,18 +34,16 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
     count = torch.zeros((), device=ranks.device)
     statistics = moving_statistics(run.model)
     restore_statistics_unless = remember(statistics)
-    for i, batch in enumerate(batches):
+    for batch in batches:
         batch = batch.to(ranks.device, non_blocking=True)
-        last = i + 1 == len(batches)
-        with contextlib.nullcontext() if last or ranks.world == 1 else network.no_sync():  # pyright: ignore[reportCallIssue]
-            with autocast(ranks.device, config.precision):
-                outputs = network(batch.images)
-            sums, n = run.task.criterion.sums(outputs, batch.targets)
-            run.scaler.scale(torch.stack(list(sums.values())).sum()).backward()
+        with autocast(ranks.device, config.precision):
+            outputs = network(batch.images)
+        sums, n = run.task.criterion.sums(outputs, batch.targets)
+        run.scaler.scale(torch.stack(list(sums.values())).sum()).backward()
         totals = {key: totals.get(key, 0) + value.detach() for key, value in sums.items()}
         count = count + n
-    # One collective for all that the ranks have to agree on.
-    summed = ranks.sum(torch.stack([value.float() for value in (count, *totals.values())]))
+    summed = torch.stack([value.float() for value in (count, *totals.values())])
+    ranks.sum([summed, *_gradients(run.model)])
     count, means = summed[0].clamp(min=1), summed[1:] / summed[0].clamp(min=1)
     norm, finite, moved = _apply_gradients(run, count, means)
     restore_statistics_unless(moved)
@@ -65,10 +63,8 @@ def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, T
         The norm before clipping, whether losses and gradient were finite, whether the weights moved.
     """
     run.scaler.unscale_(run.optimizer)
+    torch._foreach_mul_(_gradients(run.model), 1 / count)  # pyright: ignore
     parameters = [p for p in run.model.parameters() if p.grad is not None]
-    # DDP averaged over ranks what should be summed.
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    torch._foreach_mul_(gradients, run.ranks.world / count)  # pyright: ignore
     norm = total_norm(parameters)
     if run.config.clip_grad_norm:
         nn.utils.clip_grads_with_norm_(parameters, run.config.clip_grad_norm, norm)
@@ -83,6 +79,10 @@ def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, T
     run.optimizer.zero_grad(set_to_none=True)
     run.schedule.step()
     return norm, finite, moved
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    return [p.grad for p in model.parameters() if p.grad is not None]
 
 
 def step_if(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
