@@ -120,18 +120,19 @@ def check(config: TrainConfig) -> None:
         ValueError: one is out of its range; it is named.
     """
     for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size", "keep_last"):
-        _at_least(key, getattr(config, key), 1)
+        at_least(key, getattr(config, key), 1)
     for key in ("overfit", "max_steps", "save_every", "lr_batch_size", "patience"):
-        _at_least(key, getattr(config, key), 1)
+        at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
-        _at_least(key, getattr(config, key), 0)
+        at_least(key, getattr(config, key), 0)
     if config.timeout_minutes <= 0:
         raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:
         raise ValueError(f"ema_decay={config.ema_decay}: expected a number between 0 and 1, or null for no average")
 
 
-def _at_least(key: str, value: int | None, least: int) -> None:
+def at_least(key: str, value: int | None, least: int) -> None:
+    """Raise ValueError where there is a value and it is lower."""
     if value is not None and value < least:
         raise ValueError(f"{key}={value}: expected {least} or more")
 
@@ -187,6 +188,15 @@ class InfoConfig(TrainConfig):
 
     name: str = "info"
     input_size: list[int] | None = None  # h, w; null: the data group's
+
+
+@dataclass
+class CheckResumeConfig(TrainConfig):
+    """Keys of `pocketvision check-resume`: those of train, and how to disturb it."""
+
+    run_dir: str = "runs/check-resume-${name}"
+    kills: int = 10
+    ranks: int = 1  # processes of torchrun
 
 
 @dataclass

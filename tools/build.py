@@ -35,6 +35,7 @@ CONFIGS: dict[str, type] = {
     "predict": schema.PredictConfig,
     "browse": schema.BrowseConfig,
     "info": schema.InfoConfig,
+    "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
 }
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")

@@ -47,10 +47,15 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             if config.get("threads"):
                 torch.set_num_threads(config.threads)
             job(config)
+        except KeyboardInterrupt:
+            print(f"\npocketvision {title}: interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
         except Exception as error:
             if os.environ.get("POCKETVISION_TRACEBACK") or not _is_users(error):
                 raise
-            print(f"pocketvision {title}: error: {explain(error)}", file=sys.stderr)
+            rank = os.environ.get("RANK", "0")
+            where = "" if rank == "0" else f" (rank {rank})"
+            print(f"pocketvision {title}: error{where}: {explain(error)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     def main(argv: Sequence[str] | None = None) -> None:
@@ -91,7 +96,7 @@ def configure_logging() -> None:
             sys.stdout.flush()
 
     log.handlers = [Handler()]
-    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     log.propagate = False
 
 

@@ -16,7 +16,7 @@ from ..datasets.labels import LabelMap
 from ..datasets.sample import Source
 from . import build
 from .engine.report import log
-from .engine.state import load_checkpoint
+from .engine.state import load_checkpoint, load_state
 from .engine.task import Task
 
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
@@ -123,7 +123,17 @@ def lock(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as error:  # a file system without locks
             log.warning("%s cannot be locked (%s): start no second process there", folder, error)
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A start that failed leaves nothing behind."""
+    if [path.name for path in folder.iterdir()] == [".lock"]:
+        (folder / ".lock").unlink()
+        folder.rmdir()
 
 
 def save_config(folder: Path, config: DictConfig) -> None:
@@ -186,9 +196,11 @@ def load_run(
     """
     path = checkpoint_path(run, which)
     checkpoint = load_checkpoint(path)
+    if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
+        raise ValueError(f"{path} is no checkpoint of a run: it has no {lacking[0]!r}")
     config = build.trusted(checkpoint["config"], data=data)
     task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
-    task.model.load_state_dict(checkpoint["ema"] or checkpoint["model"])
+    load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return LoadedRun(task=task, config=config, folder=folder, path=path, step=checkpoint["progress"]["step"])

@@ -36,7 +36,8 @@ def train(config: DictConfig) -> dict[str, float]:
     runs.check_same_run(folder, config)
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
-        with runs.lock(folder) if ranks.is_main else nullcontext(), set_detect_anomaly(settings.debug):
+        lock = runs.lock(folder) if ranks.is_main else nullcontext()
+        with ranks.losses_named(), lock, set_detect_anomaly(settings.debug):
             return _train(config, settings, ranks)
     finally:
         stop_ranks()

@@ -1,97 +1,124 @@
 """Real runs, killed at random instants: what they end with is what an undisturbed run ends with."""
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pocketvision.tools import disturb
 from pocketvision.tools.build import compose
-from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.check_resume import differences
+from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
 from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.train import train
 
-SMALL = ("data.input_size=[64,64]", "batch_size=4", "epochs=2", "threads=1",
-         "eval_batch_size=4", "backbone.width=0.35", "log_every=3", "save_every=2", "accumulate=2", "device=cpu",
-         "ema_decay=0.9", "eval_every=1")  # fmt: skip
+SMALL = ("data.input_size=[64,64]", "batch_size=4", "threads=1", "eval_batch_size=4", "backbone.width=0.35",
+         "log_every=3", "save_every=2", "device=cpu")  # fmt: skip
 SCENES = ("data.num_train=32", "data.num_val=4")
-TIMES = {"images_per_second", "waiting_share", "peak_memory_gb"}
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes under /proc")
 
 
-def start(folder: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pocketvision", "train", *SMALL, *overrides, f"name={name}"]
-    with open(folder / f"{name}.log", "a") as output:
-        return subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, text=True, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-
-
-def wait_for_a_step(process: subprocess.Popen[str], folder: Path) -> None:
-    """Until there is a checkpoint newer than the process, or the process has ended."""
-    begun = time.time()
-    while process.poll() is None and not any(p.stat().st_mtime > begun for p in folder.glob("checkpoints/last.pt")):
-        time.sleep(0.02)
-
-
+@needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("detection", ("workers=2",)),
-        ("segmentation", ("workers=0", "precision=bf16")),
+        ("detection", ("workers=2", "ema_decay=0.9", "accumulate=2")),
+        ("segmentation", ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2", "epochs=1")),
         ("segmentation", ("workers=0", "model=raspp", "model.network.dropout=0.5")),
+        ("detection", ("workers=0", "ema_decay=0.9", "ranks=2")),
+        ("segmentation", ("workers=2", "model=raspp", "model.network.dropout=0.5", "ranks=2", "batch_size=8")),
     ],
 )
 def test_killed_runs_end_as_if_nothing_had_happened(kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    options = (f"experiment=demo_{kind}", *SCENES, *options)
-    assert start(tmp_path, "whole", *options).wait() == 0
-    chance = random.Random(0)
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        process = start(tmp_path, "killed", *options)
-        wait_for_a_step(process, tmp_path / "runs/killed")
-        time.sleep(chance.uniform(0, 0.3))
-        os.killpg(process.pid, number)  # loader processes too, as a job's end does
-        if process.wait() == 143:
-            assert "the same command goes on from there" in (tmp_path / "killed.log").read_text()
-    assert start(tmp_path, "killed", *options).wait() == 0, (tmp_path / "killed.log").read_text()[-2000:]
-
-    whole, killed = (load_checkpoint(tmp_path / "runs" / name / "checkpoints/last.pt") for name in ("whole", "killed"))
-    for part in ("model", "ema"):
-        assert all(torch.equal(whole[part][key], killed[part][key]) for key in whole[part])
-    assert rows(tmp_path / "runs/whole") == rows(tmp_path / "runs/killed")
-    assert not list((tmp_path / "runs/killed/checkpoints").glob(".*"))
+    command = [sys.executable, "-m", "pocketvision", "check-resume", f"experiment=demo_{kind}", *SMALL, *SCENES,
+               "epochs=2", "kills=3", *options]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "bit-identical after" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(compose("experiment=demo_detection", *SMALL, *SCENES, "epochs=1", "workers=0", f"run_dir={folder}"))
+    return folder
+
+
+def one_bit_of_a_weight(checkpoint: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    weight = checkpoint["model"]["backbone.stem.conv.weight"]
+    weight.view(torch.int32)[0, 0, 0, 0] ^= 1
+
+
+def one_bit_of_momentum(checkpoint: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    checkpoint["optimizer"]["state"][3]["exp_avg"].view(torch.int32)[0] ^= 1
+
+
+def one_row_less(checkpoint: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    del rows[-1]
+
+
+def a_loss(checkpoint: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    rows[0]["loss"] += 1e-6
+
+
+def times(checkpoint: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    rows[0]["images_per_second"] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (times, []),
+        (one_bit_of_a_weight, ["model.backbone.stem.conv.weight"]),
+        (one_bit_of_momentum, ["optimizer.state.3.exp_avg"]),
+        (one_row_less, ["4 and 3 rows in metrics.jsonl"]),
+        (a_loss, ["row 1 of metrics.jsonl"]),
+    ],
+)
+def test_every_difference_is_found(change: Callable[..., None], found: list[str], run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(run / "checkpoints/last.pt")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    change(checkpoint, rows)
+    save_checkpoint(tmp_path / "checkpoints/last.pt", checkpoint)
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert differences(run, tmp_path) == found
+
+
+def test_check_resume_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pocketvision", "check-resume", "experiment=demo_detection",
+               f"run_dir={tmp_path}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "exists: remove it, or give another name=" in done.stderr
+
+
+@needs_proc
 @pytest.mark.slow
 def test_an_error_in_a_loader_process_ends_the_run(tmp_path: Path) -> None:
     make_shapes(compose(f"output={tmp_path}/made", "num_train=8", "num_val=4", config_name="make_shapes"))
     picture = next((tmp_path / "made/train2017").iterdir())
     picture.write_bytes(picture.read_bytes()[:200])
-    process = start(tmp_path, "x", "experiment=small_detection", "data=coco", "data.root=made", "workers=2",
-                    "accumulate=1")  # fmt: skip
-    try:
-        assert process.wait(timeout=60) == 2
-    finally:
-        process.kill()
-    assert f"{picture.name} does not decode" in (tmp_path / "x.log").read_text().splitlines()[-1]
+    options = ("experiment=small_detection", "data=coco", f"data.root={tmp_path}/made", *SMALL, "workers=2")
+    with disturb.training(options, tmp_path / "x") as started:
+        assert started.wait(60) == 2
+    assert f"{picture.name} does not decode" in started.complaint()
 
 
+@needs_proc
 @pytest.mark.slow
 def test_a_second_process_does_not_train_in_the_same_folder(tmp_path: Path) -> None:
-    first = start(tmp_path, "x", "experiment=demo_detection", *SCENES, "workers=0", "epochs=50")
-    wait_for_a_step(first, tmp_path / "runs/x")
-    assert start(tmp_path, "x", "experiment=demo_detection", *SCENES, "workers=0", "epochs=50").wait() == 2
-    assert "is being trained by another process" in (tmp_path / "x.log").read_text()
-    first.terminate()
-    assert first.wait() == 143
+    options = ("experiment=demo_detection", *SMALL, *SCENES, "workers=0", "epochs=50", "eval_every=50")
+    with disturb.training(options, tmp_path / "x") as first:
+        while not (tmp_path / "x/checkpoints/last.pt").exists():
+            assert first.wait(0.02) is None
+        with disturb.training(options, tmp_path / "x") as second:
+            assert second.process.wait() == 2
+        first.process.terminate()
+        assert first.process.wait() == 143
+    assert "is being trained by another process" in first.log.read_text()
+    assert "the same command goes on from there" in first.log.read_text()

@@ -1,9 +1,13 @@
 """Ranks: who am I, on which device, and the few collectives the loop needs. One process is simply world 1."""
 
 import os
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +44,7 @@ class Ranks:
         """Each tensor becomes its mean over ranks, in place, in one collective."""
         if self.world > 1 and tensors:
             self.sum(tensors)
-            torch._foreach_div_(list(tensors), self.world)
+            torch._foreach_div_(list(tensors), self.world)  # pyright: ignore[reportPrivateImportUsage]
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes. Between the hosts: the device is not asked, nor waited for."""
@@ -61,6 +65,44 @@ class Ranks:
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
+
+    @contextmanager
+    def losses_named(self) -> Iterator[None]:
+        """While entered, an error because another rank is gone is a ConnectionError of one line that says so."""
+        peers = self.gather((socket.gethostname(), os.getpid()))
+        try:
+            yield
+        except RuntimeError as error:  # torch has no class for gloo's
+            if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
+            raise ConnectionError(self._loss(peers, str(error).splitlines()[0])) from error
+
+    def _loss(self, peers: Sequence[tuple[str, int]], reason: str) -> str:
+        here = peers[self.rank][0]
+        local = {i: pid for i, (host, pid) in enumerate(peers) if host == here}
+        for _ in range(20):  # its connection closes a little before it is gone
+            dead = [f"rank {i} (process {pid})" for i, pid in local.items() if _is_gone(pid)]
+            if dead:
+                what = f"{', '.join(dead)} ended; if it has not said why above it was killed, often for lack of memory"
+                break
+            time.sleep(0.05)
+        else:
+            what = f"another rank does not answer ({reason}); see its own messages"
+        return f"{what}. So rank {self.rank} ends too. The same command goes on from the last checkpoint"
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether the process has ended; where that can be told, also if torchrun has not taken note yet (a zombie)."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+    except ProcessLookupError:
+        return True
+    except OSError:  # no /proc here
+        return False
+    return state.startswith("Z")
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:

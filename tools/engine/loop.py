@@ -79,7 +79,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
     with progress(_micro_batches(waiting, config.accumulate), total=steps, title=title, quiet=not run.ranks.is_main,
                   initial=state.batches_done) as bar:  # fmt: skip
         for batches in bar:
-            lr, random = float(run.schedule.get_last_lr()[0]), generator_state()
+            lr, random = run.learning_rate, generator_state()
             step = train_step(run, network, batches)
             run.window.add(step.losses, step.norm, step.finite, [_names(batch) for batch in batches], random)
             state.step, state.batches_done = state.step + 1, state.batches_done + 1
@@ -164,8 +164,10 @@ def _evaluate(run: Run, loader: Any) -> dict[str, float]:
     state.evaluated, state.evaluations = state.step, state.evaluations + 1
     value = results[run.task.metric.primary]
     if improves(value, state.best):
+        before = state.best, state.best_evaluation
         state.best, state.best_evaluation = value, state.evaluations
-        save(run, "best.pt")
+        if not save(run, "best.pt"):
+            state.best, state.best_evaluation = before
     if run.ranks.is_main:
         log.info("evaluation after epoch %d, step %d:\n%s", state.epoch, state.step,
                  table({k: v for k, v in results.items() if "/" not in k}))  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,8 @@ import torch
 from tqdm import tqdm
 
 from .state import log, replace_file
+
+MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that no two runs share
 
 
 class Report:
@@ -57,6 +60,8 @@ class Report:
         """Everything so far is on disk: what a checkpoint has behind it must not be lost with the process."""
         if self._board is not None:
             self._board.flush()
+            with open(self._metrics, "a") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         if self._board is not None:

@@ -8,6 +8,7 @@ from .run import Run
 from .state import (
     Progress,
     load_latest,
+    load_state,
     random_state,
     remove_leftovers,
     save_checkpoint,
@@ -16,24 +17,32 @@ from .state import (
 )
 
 
-def save(run: Run, name: str = "last.pt") -> None:
+def save(run: Run, name: str = "last.pt") -> bool:
     """Write a checkpoint: the main rank writes, every rank contributes its random state.
 
     A disk that is full does not stop the run: what was saved stays, and the next save tries again.
+
+    Returns:
+        Whether it was written, on every rank.
     """
     random_states = run.ranks.gather(random_state())
-    if not run.ranks.is_main or run.config.debug:
-        return
-    run.report.flush()
+    failed = run.ranks.is_main and not run.config.debug and not _write(run, name, _state(run, random_states))
+    return not run.ranks.any(failed)
+
+
+def _write(run: Run, name: str, state: dict[str, Any]) -> bool:
     path = run.folder / "checkpoints" / name
     try:
-        save_checkpoint(path, _state(run, random_states), keep=run.config.keep_last if name == "last.pt" else 1)
+        run.report.flush()
+        save_checkpoint(path, state, keep=run.config.keep_last if name == "last.pt" else 1)
     except OSError as error:
         if run.progress.finished and name == "last.pt":
             raise
         reason = error.strerror or error
         log.error("step %d not saved: %s: %s. Earlier checkpoints are whole; the next save tries again",
                   run.progress.step, path, reason)  # fmt: skip
+        return False
+    return True
 
 
 def _state(run: Run, random_states: list[dict[str, Any]]) -> dict[str, Any]:
@@ -73,11 +82,10 @@ def resume(run: Run) -> None:
         raise ValueError(f"{path}: " + "; ".join(changes) + ". Use another name=, or go on with accept_changes=true")
     for change in changes:
         log.warning("accepted: %s", change)
-    run.model.load_state_dict(checkpoint["model"])
+    load_state(run.model, checkpoint["model"], path)
     if run.ema:
-        run.ema.module.load_state_dict(checkpoint["ema"])
-    run.optimizer.load_state_dict(checkpoint["optimizer"])
-    run.schedule.load_state_dict(checkpoint["schedule"])
+        load_state(run.ema.module, checkpoint["ema"] or checkpoint["model"], path)
+    _restore_optimizer(run, checkpoint)
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress = Progress(**checkpoint["progress"])
     if "window" in checkpoint:
@@ -85,6 +93,19 @@ def resume(run: Run) -> None:
     _restore_random_state(run, checkpoint["random"])
     if run.ranks.is_main:
         log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
+
+
+def _restore_optimizer(run: Run, checkpoint: dict[str, Any]) -> None:
+    """The optimizer's state and the schedule's position; rates and other settings are those of this start."""
+    groups, saved = run.optimizer.state_dict()["param_groups"], checkpoint["optimizer"]
+    if groups[0].keys() == saved["param_groups"][0].keys():
+        run.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    else:
+        log.warning("accepted: another optimizer, whose state starts from zero")
+    schedule = run.schedule
+    schedule.load_state_dict({**checkpoint["schedule"], "base_lrs": schedule.base_lrs})
+    for group, lr, factor in zip(run.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = lr * factor(schedule.last_epoch)
 
 
 def _changed_data(run: Run, checkpoint: dict[str, Any]) -> list[str]:

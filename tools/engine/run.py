@@ -47,6 +47,11 @@ class Run:
         return self.ema.module if self.ema else self.task.model
 
     @property
+    def learning_rate(self) -> float:
+        """The rate of the next step, without the factors of single parts."""
+        return self.optimizer.defaults["lr"] * self.schedule.lr_lambdas[0](self.schedule.last_epoch)
+
+    @property
     def out_of_steps(self) -> bool:
         return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
 

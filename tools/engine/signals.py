@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -17,10 +18,14 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """While entered, the first SIGTERM or Ctrl-C is only noted in `received`; a second Ctrl-C interrupts at once."""
+    """While entered, the first SIGTERM or Ctrl-C is only noted in `received`; a second Ctrl-C interrupts at once.
+
+    Second is what comes a second later: a single Ctrl-C arrives twice under torchrun, which passes it on.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._time = 0.0
         self._before: dict[int, Any] = {}
         self._at_once = False
 
@@ -35,9 +40,11 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        now = time.monotonic()
+        if number == signal.SIGINT and self.received == signal.SIGINT and now > self._time + 1:
             raise KeyboardInterrupt
-        self.received = number
+        if self.received is None:
+            self.received, self._time = number, now
         if self._at_once:
             raise Stopped(number)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FORMAT = "pocketvision-checkpoint-1"
 log = logging.getLogger("pocketvision")
@@ -148,6 +148,19 @@ def read_tensors(path: Path, *, label: str, what: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
         raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): truncated or foreign?") from error
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """The weights of a checkpoint into its network.
+
+    Raises:
+        ValueError: they are those of another network.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ValueError(f"the weights in {path} are not of this network: {' '.join(lines[:3])}") from error
 
 
 def random_state() -> dict[str, Any]:
