@@ -26,6 +26,8 @@ class Backbone(nn.Module):
     feature_specs: dict[str, FeatureSpec]  # every tap, by name
     tap_points: dict[str, str]  # tap -> the point of `walk` it is a name for (several taps may share one)
     width: float  # the channel multiplier, so that heads can follow it
+    hidden_channels: int = 0  # of the layer that a classifier has between pooling and classes; 0: none
+    hidden_act: str = "relu"  # the activation behind it
 
     def walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield `(point, output)` in the order of computation; what nobody asks for after the last tap is never run."""

@@ -1,26 +1,22 @@
 """MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244), as its TF-slim reference computes it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
-from .features import Backbone, FeatureSpec
+from .blocks import (
+    BlockTrunk,
+    InvertedResidual,
+    Row,
+    check_choice,
+    check_options,
+    reduce_tail,
+    scale_rows,
+    strides_and_rates,
+)
 from .init import initialize
 from .layers import ConvNormAct, SqueezeExcite, make_divisible
-
-
-class Row(NamedTuple):
-    """A bottleneck block: one row of the paper's Table 1 or 2."""
-
-    kernel: int
-    expansion: int
-    out: int
-    se: bool
-    act: str
-    stride: int
-
 
 STEM_CHANNELS = 16
 SE, __ = True, False
@@ -60,18 +56,8 @@ SMALL = (
     Row(5, 576,  96, SE, HS, 1),
 )
 # fmt: on
+NONLINEARITIES = ("paper", "relu", "hswish16", "hswish112")
 VARIANTS = {"large": (LARGE, 960), "small": (SMALL, 576)}  # rows, channels of the last convolution
-
-
-def reduce_tail(rows: Sequence[Row], *, first_expansion: bool) -> tuple[Row, ...]:
-    """Halve the channels of the last three blocks (section 6.3); the first of their expansions is C4 itself."""
-    first, second, third = rows[-3:]
-    return (
-        *rows[:-3],
-        first._replace(out=first.out // 2, expansion=first.expansion // (2 if first_expansion else 1)),
-        second._replace(out=second.out // 2, expansion=second.expansion // 2),
-        third._replace(out=third.out // 2, expansion=third.expansion // 2),
-    )
 
 
 def minimalistic_row(row: Row) -> Row:
@@ -79,85 +65,40 @@ def minimalistic_row(row: Row) -> Row:
     return row._replace(kernel=3, se=False, act=RE)
 
 
-def strides_and_rates(rows: Sequence[Row], *, output_stride: int, atrous: str) -> list[tuple[int, int]]:
-    """Effective stride and atrous rate of every block when strides beyond `output_stride` become rates.
+def hidden_channels(variant: str, *, width: float) -> int:
+    """Channels of the layer after pooling for which the paper's parameter counts (Tables 3 and 9) come out.
 
-    `reference`: the block that loses its stride keeps the rate so far, only later blocks get the doubled one.
-    `torchvision`: that block is dilated too.
+    Below width 1 it stays unscaled in both variants; above, Large's stays too and Small's grows.
     """
-    current, rate, plan = 2, 1, []  # the stem has stride 2
-    for row in rows:
-        if current < output_stride:
-            current *= row.stride
-            plan.append((row.stride, 1))
-        else:
-            after = rate * row.stride
-            plan.append((1, after if atrous == "torchvision" else rate))
-            rate = after
-    return plan
+    return 1280 if variant == "large" else make_divisible(1024 * max(width, 1.0))
 
 
-def scale_rows(rows: Sequence[Row], *, width: float, min_depth: int, scaling: str) -> tuple[Row, ...]:
-    """Apply the width multiplier.
+def with_nonlinearity(rows: Sequence[Row], nonlinearity: str) -> tuple[Row, ...]:
+    """The activations of Table 5, which compares four V3-Large.
 
-    `reference`: expansions are a factor of the (rounded) channels that come in, as in TF-slim. `torchvision`: the
-    table's expansion is scaled like any other channel count. They agree at widths 1 and 2, not between.
+    `paper` is Table 1, `relu` has no h-swish at all. Of "h-swish@N" the caption says that N is "the number of channels
+    in the first layer that has h-swish enabled". We read: 16 is the stem, so everything has h-swish; 112 is block 11,
+    the first that puts out 112 channels, so that block and all behind it have h-swish and the stem, of 16, has not.
     """
-    scaled, table_in = [], STEM_CHANNELS
-    channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth)
-    for row in rows:
-        expansion = row.expansion * width if scaling == "torchvision" else channels * (row.expansion / table_in)
-        table_in, channels = row.out, make_divisible(row.out * width, min_depth=min_depth)
-        scaled.append(row._replace(expansion=make_divisible(expansion), out=channels))
-    return tuple(scaled)
+    if nonlinearity == "relu":
+        return tuple(row._replace(act=RE) for row in rows)
+    if nonlinearity == "hswish16":
+        return tuple(row._replace(act=HS) for row in rows)
+    if nonlinearity == "hswish112":
+        first = [row.out for row in rows].index(112)
+        return tuple(row._replace(act=HS if number >= first else RE) for number, row in enumerate(rows))
+    return tuple(rows)
 
 
-class InvertedResidual(nn.Module):
-    """Expand, filter each channel, gate, project (Figure 4). `row` has scaled channels and the effective stride."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        row: Row,
-        *,
-        dilation: int,
-        residual: bool,
-        gate: str,
-        conv: Callable[..., ConvNormAct],
-    ) -> None:
-        super().__init__()
-        self.residual = residual
-        self.expand = conv(in_channels, row.expansion, act=row.act) if row.expansion != in_channels else None
-        self.depthwise = conv(
-            row.expansion,
-            row.expansion,
-            row.kernel,
-            stride=row.stride,
-            dilation=dilation,
-            groups=row.expansion,
-            act=row.act,
-        )
-        self.se = SqueezeExcite(row.expansion, gate=gate) if row.se else None
-        self.project = conv(row.expansion, row.out, act="none")
-
-    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the outputs of the steps as they are computed, so that a caller can take one and stop."""
-        expanded = x if self.expand is None else self.expand(x)
-        yield "expansion", expanded
-        filtered = self.depthwise(expanded)
-        yield "depthwise", filtered
-        out = self.project(filtered if self.se is None else self.se(filtered))
-        yield "output", x + out if self.residual else out
-
-
-class MobileNetV3(Backbone):
+class MobileNetV3(BlockTrunk):
     """The trunk: `stem`, `blocks` and the `last` convolution before pooling; the taps are described in `Backbone`.
 
     `width` multiplies all channels, by the rule `scaling`. `reduced` halves them between C4 and C5: `detection` all but
     the first expansion, `segmentation` that one too. `output_stride` 16 or 8 keeps the map's size with atrous
     convolution, by the rule of the `reference` or of `torchvision`; the latter also decides by the table's stride
     whether a block is residual, the reference by the effective one. `padding="same"` and `gate="tf"` are what weights
-    trained in TensorFlow need.
+    trained in TensorFlow need. `nonlinearity`: see `with_nonlinearity`; a classifier's hidden layer follows the `last`
+    convolution's.
     """
 
     def __init__(
@@ -166,6 +107,7 @@ class MobileNetV3(Backbone):
         *,
         width: float = 1.0,
         minimalistic: bool = False,
+        nonlinearity: str = "paper",
         reduced: str | None = None,
         output_stride: int = 32,
         atrous: str = "reference",
@@ -179,80 +121,38 @@ class MobileNetV3(Backbone):
     ) -> None:
         super().__init__()
         check_choice("variant", variant, tuple(VARIANTS))
-        check_choice("reduced", reduced, (None, "detection", "segmentation"))
-        check_choice("output_stride", output_stride, (8, 16, 32))
+        check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         check_choice("atrous", atrous, ("reference", "torchvision"))
         check_choice("scaling", scaling, ("reference", "torchvision"))
-        if width <= 0:
-            raise ValueError(f"width must be positive, got {width}")
-        self.width, self.variant, self.minimalistic = width, variant, minimalistic
+        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        if nonlinearity != "paper" and (variant != "large" or minimalistic):
+            raise ValueError(f"nonlinearity {nonlinearity!r} is one of V3-Large, not of {variant}, {minimalistic=}")
 
         table, last_channels = VARIANTS[variant]
+        table = with_nonlinearity(table, nonlinearity)
         if minimalistic:
             table = tuple(minimalistic_row(row) for row in table)
         if reduced is not None:
             table, last_channels = reduce_tail(table, first_expansion=reduced == "segmentation"), last_channels // 2
-        rows = scale_rows(table, width=width, min_depth=min_depth, scaling=scaling)
+        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, scaling=scaling)
         plan = strides_and_rates(table, output_stride=output_stride, atrous=atrous)
 
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
-        act = RE if minimalistic else HS
         channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth)
-        self.stem = conv(3, channels, 3, stride=2, act=act)
+        stem_act = HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE
+        self.stem = conv(3, channels, 3, stride=2, act=stem_act)
         self.blocks = nn.ModuleList()
         for row, (stride, rate) in zip(rows, plan, strict=True):
             unstrided = (row.stride if atrous == "torchvision" else stride) == 1
             residual = unstrided and row.out == channels
             row = row._replace(stride=stride)
-            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, gate=gate, conv=conv))
+            se = SqueezeExcite(row.expansion, gate=gate) if row.se else None
+            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=se))
             channels = row.out
         # torchvision's last convolution follows the rounded block before it.
         scaled_last = 6 * channels if scaling == "torchvision" else last_channels * width
-        self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=act)
-        self._publish_taps(table)
+        self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=table[-1].act)
+        self.width = width
+        self.hidden_channels, self.hidden_act = hidden_channels(variant, width=width), table[-1].act
+        self.publish_taps(table)
         initialize(self, init)
-
-    def _publish_taps(self, table: Sequence[Row]) -> None:
-        """Fill `tap_points` and `feature_specs`; the nominal strides of `table` say where the stages end."""
-        stride = nominal_stride = 2
-        specs = {"stem": FeatureSpec(self.stem.conv.out_channels, stride)}
-        stage_ends = {}  # nominal stride -> number of the last block at it
-        for number, (row, block) in enumerate(zip(table, self.blocks, strict=True), start=1):
-            assert isinstance(block, InvertedResidual)
-            inner = block.depthwise.conv
-            specs[f"block{number}.expansion"] = FeatureSpec(inner.in_channels, stride)
-            stride *= inner.stride[0]
-            specs[f"block{number}.depthwise"] = FeatureSpec(inner.out_channels, stride)
-            specs[f"block{number}.output"] = FeatureSpec(block.project.conv.out_channels, stride)
-            nominal_stride *= row.stride
-            stage_ends[nominal_stride] = number
-        specs["last"] = FeatureSpec(self.last.conv.out_channels, stride)
-
-        self.tap_points = {
-            "stem": "stem",
-            **{f"block{number}": f"block{number}.output" for number in range(1, len(table) + 1)},
-            "c2": f"block{stage_ends[4]}.output",
-            "c3": f"block{stage_ends[8]}.output",
-            "c3_depthwise": f"block{stage_ends[8]}.depthwise",
-            "c4": f"block{stage_ends[16]}.output",
-            "c4_expansion": f"block{stage_ends[16] + 1}.expansion",
-            "c5": "last",
-        }
-        self.feature_specs = {tap: specs[point] for tap, point in self.tap_points.items()}
-
-    def walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the output of the stem, of every step of every block, and of the last convolution."""
-        x = self.stem(images)
-        yield "stem", x
-        for number, block in enumerate(self.blocks, start=1):
-            assert isinstance(block, InvertedResidual)
-            for step, output in block.walk(x):
-                yield f"block{number}.{step}", output
-            x = output
-        yield "last", self.last(x)
-
-
-def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

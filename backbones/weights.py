@@ -180,7 +180,7 @@ _SLIM_PARTS = {"squeeze_excite/Conv": "se.squeeze", "squeeze_excite/Conv_1": "se
 def from_tf_slim(
     variables: Mapping[str, np.ndarray], *, scope: str = "MobilenetV3/", to: str = ""
 ) -> dict[str, Tensor]:
-    """Rename a TF-slim MobileNetV3 trunk, any variant; `to` is put before our names.
+    """Rename a TF-slim MobileNetV3 trunk, any variant, or V2's; `to` is put before our names.
 
     The scope is `FeatureExtractor/MobilenetV3/` in a detector. Whatever else stands in it (extra layers, classifier) is
     no part of the trunk and left out.
@@ -196,8 +196,10 @@ def from_tf_slim(
 
 
 def classifier_from_tf_slim(variables: Mapping[str, np.ndarray], *, scope: str = "MobilenetV3/") -> dict[str, Tensor]:
-    """Rename TF-slim's ImageNet MobileNetV3 to our `Classifier` (1001 classes, 0 is background)."""
-    layers = {f"{scope}Conv_2": "hidden", f"{scope}Logits/Conv2d_1c_1x1": "logits"}
+    """Rename TF-slim's ImageNet MobileNetV3, or V2 (`MobilenetV2/`), to our `Classifier`; class 0 is background."""
+    layers = {f"{scope}Logits/Conv2d_1c_1x1": "logits"}
+    if f"{scope}Conv_2/weights" in variables:  # V2 has no hidden layer
+        layers[f"{scope}Conv_2"] = "hidden"
     head = rename_tf_layers(variables, layers)
     # They are 1x1 convolutions there, linear layers here.
     head = {name: tensor.flatten(1) if tensor.ndim == 4 else tensor for name, tensor in head.items()}

@@ -252,7 +252,10 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
 ALLOWED_TARGETS = frozenset(
     f"pocketvision.{name}"
     for name in (
+        "backbones.mobilenet_v1.MobileNetV1",
+        "backbones.mobilenet_v2.MobileNetV2",
         "backbones.mobilenet_v3.MobileNetV3",
+        "backbones.mnasnet.MnasNet",
         "detection.anchors.AnchorLayout",
         "detection.network.SSDLite",
         "detection.criterion.FocalCriterion",

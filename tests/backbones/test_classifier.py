@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from pocketvision.backbones.classifier import Classifier
+from pocketvision.backbones.mnasnet import MnasNet
+from pocketvision.backbones.mobilenet_v1 import MobileNetV1
+from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import classifier_from_tf_slim, load_strict
 from torch import nn
@@ -13,12 +16,21 @@ from torch import nn
 HALF = (0.5, 0.5, 0.5)  # TF-slim's 2 / 255 * x - 1
 
 
-def reference(variant: str, variables: dict[str, np.ndarray], *, padding: str = "same", gate: str = "tf") -> Classifier:
-    backbone = MobileNetV3(variant, padding=padding, gate=gate)
-    model = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF).eval()
-    report = load_strict(model, classifier_from_tf_slim(variables))
+MODELS = ("v3_large", "v3_small", "v2_100")
+MISTAKES = ({"padding": "symmetric"}, {"gate": "exact"}, {"bn_eps": 1e-5})
+
+
+def reference(model: str, variables: dict[str, np.ndarray], **options: object) -> Classifier:
+    options = {"padding": "same"} | options
+    if model == "v2_100":
+        backbone, scope = MobileNetV2(**options), "MobilenetV2/"  # pyright: ignore[reportArgumentType]
+    else:
+        options = {"variant": model.removeprefix("v3_"), "gate": "tf"} | options
+        backbone, scope = MobileNetV3(**options), "MobilenetV3/"  # pyright: ignore[reportArgumentType]
+    classifier = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF).eval()
+    report = load_strict(classifier, classifier_from_tf_slim(variables, scope=scope))
     assert not report.reinitialized
-    return model
+    return classifier
 
 
 def errors(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
@@ -27,31 +39,34 @@ def errors(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt((difference**2).mean()) / theirs.std()), float(np.abs(difference).max() / theirs.std())
 
 
-@pytest.mark.parametrize("variant", ["large", "small"])
-def test_logits_of_the_official_graph(variant: str, golden: Callable) -> None:
-    run = golden(f"cls_v3_{variant}", "224")
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_of_the_official_graph(model: str, golden: Callable) -> None:
+    run = golden(f"cls_{model}", "224")
     assert run.outputs["logits"].std() > 0.1
     with torch.no_grad():
-        rms, largest = errors(reference(variant, run.variables)(run.image).numpy(), run.outputs["logits"])
+        rms, largest = errors(reference(model, run.variables)(run.image).numpy(), run.outputs["logits"])
         assert rms < 1e-4
         assert largest < 2e-3
-        # The two options that only TensorFlow's weights need are seen by this test.
-        for mistake in ({"gate": "exact"}, {"padding": "symmetric"}):
-            logits = reference(variant, run.variables, **mistake)(run.image).numpy()
+        # The options that only TensorFlow's weights need are seen by this test.
+        for mistake in MISTAKES:
+            if model == "v2_100" and "gate" in mistake:
+                continue
+            logits = reference(model, run.variables, **mistake)(run.image).numpy()
             assert errors(logits, run.outputs["logits"])[0] > 3e-4, mistake
 
 
-@pytest.mark.parametrize("variant", ["large", "small"])
-def test_every_step_of_the_official_graph(variant: str, golden: Callable) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_every_step_of_the_official_graph(name: str, golden: Callable) -> None:
     """The points of `walk` are the graph's endpoints, those before the squeeze-and-excite included."""
-    run = golden(f"cls_v3_{variant}", "224")
-    model = reference(variant, run.variables)
+    run = golden(f"cls_{name}", "224")
+    model = reference(name, run.variables)
     with torch.no_grad():
         outputs = dict(model.backbone.walk(model.normalize(run.image)))
     probes = dict(zip(run.outputs["probe_names"], run.outputs["probe_vals"], strict=True))
+    act, scope = ("Relu6", "MobilenetV2") if name == "v2_100" else ("hard_swish/mul_1", "MobilenetV3")
     compared = 0
     for point, output in outputs.items():
-        probe = probes.get(f"MobilenetV3/{endpoint(point)}")
+        probe = probes.get(f"{scope}/{endpoint(point, act)}")
         if probe is None:  # block 1 has no expansion
             continue
         flat = output.permute(0, 2, 3, 1).flatten().numpy()
@@ -61,10 +76,10 @@ def test_every_step_of_the_official_graph(variant: str, golden: Callable) -> Non
     assert compared == 3 * len(model.backbone.blocks) + 1
 
 
-def endpoint(point: str) -> str:
+def endpoint(point: str, act: str) -> str:
     """TF-slim's name of a point of our walk."""
     if point in ("stem", "last"):
-        return f"{'Conv' if point == 'stem' else 'Conv_1'}/hard_swish/mul_1"
+        return f"{'Conv' if point == 'stem' else 'Conv_1'}/{act}"
     block, step = point.removeprefix("block").split(".")
     scope = "expanded_conv" if block == "1" else f"expanded_conv_{int(block) - 1}"
     return f"{scope}/{step}" if step == "output" else f"{scope}/{step}_output"
@@ -75,6 +90,19 @@ def test_empty_batch_and_dropout() -> None:
     assert model.eval()(torch.zeros(0, 3, 32, 32, dtype=torch.uint8)).shape == (0, 7)
     assert model.dropout.p == 0.2
     assert isinstance(Classifier(MobileNetV3("small", minimalistic=True)).act, nn.ReLU)
+
+
+@pytest.mark.parametrize("trunk", [MobileNetV1, MobileNetV2, MnasNet])
+def test_the_other_trunks_have_no_hidden_layer(trunk: type) -> None:
+    model = Classifier(trunk(width=0.35), num_classes=7).eval()
+    own = [name for name in model.state_dict() if not name.startswith("backbone.")]
+    assert own == ["logits.weight", "logits.bias"]
+    assert model(torch.zeros(2, 3, 33, 50, dtype=torch.uint8)).shape == (2, 7)
+    wider = Classifier(trunk(width=0.35), num_classes=7, hidden=40)
+    assert wider.logits.in_features == 40
+    assert isinstance(wider.act, nn.ReLU)
+    with pytest.raises(ValueError, match="got -1 and 7"):
+        Classifier(trunk(width=0.35), num_classes=7, hidden=-1)
 
 
 def test_a_few_steps_of_training_lower_the_loss() -> None:

@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from pocketvision.backbones.blocks import InvertedResidual
+from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.features import FeatureSpec
-from pocketvision.backbones.mobilenet_v3 import InvertedResidual, MobileNetV3
+from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from torch import nn
 
 VARIANTS = ("large", "small")
@@ -124,6 +126,30 @@ def test_minimalistic_has_no_gates_no_h_swish_no_large_kernels() -> None:
         assert {layer.kernel_size[0] for layer in layers if isinstance(layer, nn.Conv2d)} == {1, 3}
 
 
+@pytest.mark.parametrize(
+    ("nonlinearity", "stem", "last_relu_block", "last"),
+    [
+        ("paper", nn.Hardswish, 6, nn.Hardswish),
+        ("relu", nn.ReLU, 15, nn.ReLU),
+        ("hswish16", nn.Hardswish, 0, nn.Hardswish),
+        ("hswish112", nn.ReLU, 10, nn.Hardswish),
+    ],
+)
+def test_nonlinearities_of_table_5(nonlinearity: str, stem: type, last_relu_block: int, last: type) -> None:
+    model = MobileNetV3(nonlinearity=nonlinearity, width=0.35)
+    assert isinstance(model.stem.act, stem)
+    assert isinstance(model.last.act, last)
+    for number, block in enumerate(model.blocks, start=1):
+        assert isinstance(block, InvertedResidual)
+        expected = nn.ReLU if number <= last_relu_block else nn.Hardswish
+        assert isinstance(block.depthwise.act, expected), number
+        assert block.expand is None or isinstance(block.expand.act, expected)
+        assert isinstance(block.project.act, nn.Identity)
+    head = Classifier(model)
+    assert isinstance(head.act, last)
+    assert head.state_dict().keys() == Classifier(MobileNetV3()).state_dict().keys()
+
+
 def test_forward_returns_exactly_the_taps_asked_for() -> None:
     model = MobileNetV3("small").eval()
     images = torch.randn(2, 3, 64, 64)
@@ -196,6 +222,12 @@ def test_export_with_free_sizes(padding: str) -> None:
         ({"scaling": "tf"}, "scaling"),
         ({"padding": "valid"}, "padding"),
         ({"gate": "hard"}, "gate"),
+        (
+            {"nonlinearity": "swish"},
+            "nonlinearity must be one of 'paper', 'relu', 'hswish16', 'hswish112', got 'swish'",
+        ),
+        ({"variant": "small", "nonlinearity": "relu"}, "one of V3-Large, not of small"),
+        ({"minimalistic": True, "nonlinearity": "hswish16"}, "not of large, minimalistic=True"),
         ({"init": "xavier"}, "initialisation"),
         ({"width": 0.0}, "width must be positive"),
     ],

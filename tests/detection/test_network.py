@@ -1,10 +1,15 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from pocketvision.backbones.features import Backbone
+from pocketvision.backbones.mnasnet import MnasNet
+from pocketvision.backbones.mobilenet_v1 import MobileNetV1
+from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import load_strict
 from pocketvision.detection.anchors import AnchorLayout, make_anchors
@@ -80,6 +85,22 @@ def test_width_reaches_the_extra_layers() -> None:
     assert extra_channels(small(width=1.0)) == [512, 256, 256, 128]
     assert extra_channels(small(width=0.05)) == [25, 16, 16, 16]
     assert small(width=0.05).extras[0][0].conv.out_channels == 16
+
+
+@pytest.mark.parametrize(
+    "trunk", [MobileNetV1, partial(MobileNetV2, last="scaled"), MnasNet, partial(MnasNet, "small", reduced="detection")]
+)
+def test_other_trunks_take_a_training_step(trunk: Callable[..., Backbone]) -> None:
+    torch.manual_seed(0)
+    model = SSDLite(trunk(width=0.5, init="torchvision"), num_classes=3, init="torchvision_detection")
+    outputs = model(images((65, 96)))
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    some = {"boxes": torch.tensor([[10.0, 10.0, 60.0, 60.0]]), "labels": torch.tensor([2])}
+    crowd = {"crowd_boxes": torch.zeros(0, 4), "crowd_labels": torch.zeros(0, dtype=torch.int64)}
+    losses = FocalCriterion()(outputs, [some | crowd, none | crowd])
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.backbone.parameters())
 
 
 def test_other_taps_and_maps() -> None:

@@ -1,0 +1,183 @@
+"""What the trunks share: rows of a paper's table become blocks, and the blocks' outputs become taps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from .features import Backbone, FeatureSpec
+from .layers import ConvNormAct, SqueezeExcite, make_divisible
+
+
+class Row(NamedTuple):
+    """A block: one row of a paper's table."""
+
+    kernel: int
+    expansion: int
+    out: int
+    se: bool
+    act: str
+    stride: int
+
+
+def reduce_tail(rows: Sequence[Row], *, first_expansion: bool) -> tuple[Row, ...]:
+    """Halve the channels of the blocks at stride 32 (MobileNetV3, section 6.3).
+
+    The first of their expansions is C4 itself, in the detector; `first_expansion` halves it too.
+    """
+    first = max(number for number, row in enumerate(rows) if row.stride == 2)
+    reduced = []
+    for number, row in enumerate(rows[first:]):
+        divisor = 2 if number > 0 or first_expansion else 1
+        reduced.append(row._replace(out=row.out // 2, expansion=row.expansion // divisor))
+    return (*rows[:first], *reduced)
+
+
+def strides_and_rates(rows: Sequence[Row], *, output_stride: int, atrous: str = "reference") -> list[tuple[int, int]]:
+    """Effective stride and atrous rate of every block when strides beyond `output_stride` become rates.
+
+    `reference`: the block that loses its stride keeps the rate so far, only later blocks get the doubled one.
+    `torchvision`: that block is dilated too.
+    """
+    current, rate, plan = 2, 1, []  # the stem has stride 2
+    for row in rows:
+        if current < output_stride:
+            current *= row.stride
+            plan.append((row.stride, 1))
+        else:
+            after = rate * row.stride
+            plan.append((1, after if atrous == "torchvision" else rate))
+            rate = after
+    return plan
+
+
+def scale_rows(
+    rows: Sequence[Row], *, stem: int, width: float, min_depth: int, scaling: str = "reference"
+) -> tuple[Row, ...]:
+    """Apply the width multiplier; `stem` is the table's number of channels that come in.
+
+    `reference`: expansions are a factor of the (rounded) channels that come in, as in TF-slim. `torchvision`: the
+    table's expansion is scaled like any other channel count. They agree at widths 1 and 2, not between.
+    """
+    scaled, table_in = [], stem
+    channels = make_divisible(stem * width, min_depth=min_depth)
+    for row in rows:
+        expansion = row.expansion * width if scaling == "torchvision" else channels * (row.expansion / table_in)
+        table_in, channels = row.out, make_divisible(row.out * width, min_depth=min_depth)
+        scaled.append(row._replace(expansion=make_divisible(expansion), out=channels))
+    return tuple(scaled)
+
+
+def last_channels(last: str | None, *, width: float, reduced: bool, min_depth: int) -> int:
+    """Channels of the 1280-channel convolution that MobileNetV2 and MnasNet end with; 0: there is none."""
+    check_choice("last", last, (None, "unscaled", "scaled"))
+    if last is None:
+        return 0
+    channels = 640 if reduced else 1280
+    return make_divisible(channels * (max(width, 1.0) if last == "unscaled" else width), min_depth=min_depth)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, gate, project (MobileNetV3, Figure 4).
+
+    `row` has scaled channels and the effective stride. Where it does not expand and `project_act` is not "none", this
+    is MobileNetV1's depthwise separable convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        row: Row,
+        *,
+        dilation: int,
+        residual: bool,
+        conv: Callable[..., ConvNormAct],
+        se: SqueezeExcite | None = None,
+        project_act: str = "none",
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.expand = conv(in_channels, row.expansion, act=row.act) if row.expansion != in_channels else None
+        self.depthwise = conv(
+            row.expansion,
+            row.expansion,
+            row.kernel,
+            stride=row.stride,
+            dilation=dilation,
+            groups=row.expansion,
+            act=row.act,
+        )
+        self.se = se
+        self.project = conv(row.expansion, row.out, act=project_act)
+
+    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the outputs of the steps as they are computed, so that a caller can take one and stop."""
+        expanded = x if self.expand is None else self.expand(x)
+        yield "expansion", expanded
+        filtered = self.depthwise(expanded)
+        yield "depthwise", filtered
+        out = self.project(filtered if self.se is None else self.se(filtered))
+        yield "output", x + out if self.residual else out
+
+
+class BlockTrunk(Backbone):
+    """A trunk of a `stem`, `blocks` and, in most of them, a `last` convolution before pooling."""
+
+    stem: ConvNormAct
+    blocks: nn.ModuleList
+    last: ConvNormAct | None
+
+    def publish_taps(self, table: Sequence[Row]) -> None:
+        """Fill `tap_points` and `feature_specs`; the nominal strides of `table` say where the stages end."""
+        stride = nominal_stride = 2
+        specs = {"stem": FeatureSpec(self.stem.conv.out_channels, stride)}
+        stage_ends = {}  # nominal stride -> number of the last block at it
+        for number, (row, block) in enumerate(zip(table, self.blocks, strict=True), start=1):
+            assert isinstance(block, InvertedResidual)
+            inner = block.depthwise.conv
+            specs[f"block{number}.expansion"] = FeatureSpec(inner.in_channels, stride)
+            stride *= inner.stride[0]
+            specs[f"block{number}.depthwise"] = FeatureSpec(inner.out_channels, stride)
+            specs[f"block{number}.output"] = FeatureSpec(block.project.conv.out_channels, stride)
+            nominal_stride *= row.stride
+            stage_ends[nominal_stride] = number
+        if self.last is not None:
+            specs["last"] = FeatureSpec(self.last.conv.out_channels, stride)
+
+        self.tap_points = {
+            "stem": "stem",
+            **{f"block{number}": f"block{number}.output" for number in range(1, len(table) + 1)},
+            "c2": f"block{stage_ends[4]}.output",
+            "c3": f"block{stage_ends[8]}.output",
+            "c3_depthwise": f"block{stage_ends[8]}.depthwise",
+            "c4": f"block{stage_ends[16]}.output",
+            "c4_expansion": f"block{stage_ends[16] + 1}.expansion",
+            "c5": f"block{len(table)}.output" if self.last is None else "last",
+        }
+        self.feature_specs = {tap: specs[point] for tap, point in self.tap_points.items()}
+
+    def walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the output of the stem, of every step of every block, and of the last convolution."""
+        x = self.stem(images)
+        yield "stem", x
+        for number, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, InvertedResidual)
+            for step, output in block.walk(x):
+                yield f"block{number}.{step}", output
+            x = output
+        if self.last is not None:
+            yield "last", self.last(x)
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_options(*, width: float, reduced: str | None, output_stride: int) -> None:
+    """Raise ValueError unless these options, which all trunks have, are sound."""
+    check_choice("reduced", reduced, (None, "detection", "segmentation"))
+    check_choice("output_stride", output_stride, (8, 16, 32))
+    if width <= 0:
+        raise ValueError(f"width must be positive, got {width}")

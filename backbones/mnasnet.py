@@ -1,0 +1,117 @@
+"""MnasNet (Tan et al., CVPR 2019, arXiv 1807.11626), as its TensorFlow reference (tensorflow/tpu) computes it."""
+
+from functools import partial
+
+from torch import nn
+
+from .blocks import (
+    BlockTrunk,
+    InvertedResidual,
+    Row,
+    check_choice,
+    check_options,
+    last_channels,
+    reduce_tail,
+    scale_rows,
+    strides_and_rates,
+)
+from .init import initialize
+from .layers import ConvNormAct, SqueezeExcite, make_divisible
+
+SE, __ = True, False
+
+# fmt: off
+# Figure 7: kernel, expansion factor, channels out, squeeze-and-excite, repetitions, stride of the first
+A1 = (
+    (3, 1,  16, __, 1, 1),
+    (3, 6,  24, __, 2, 2),  # C2
+    (5, 3,  40, SE, 3, 2),  # C3
+    (3, 6,  80, __, 4, 2),
+    (3, 6, 112, SE, 2, 1),  # C4
+    (5, 6, 160, SE, 3, 2),
+    (3, 6, 320, __, 1, 1),
+)
+# `mnasnet_small` of the reference's code
+SMALL = (
+    (3, 1,   8, __, 1, 1),
+    (3, 3,  16, __, 1, 2),  # C2
+    (3, 6,  16, __, 2, 2),  # C3
+    (5, 6,  32, SE, 4, 2),
+    (3, 6,  32, SE, 3, 1),  # C4
+    (5, 6,  88, SE, 3, 2),
+    (3, 6, 144, __, 1, 1),
+)
+# fmt: on
+VARIANTS = {"a1": (A1, 32), "small": (SMALL, 8)}  # stages, channels of the stem
+
+
+def stage_rows(variant: str) -> tuple[Row, ...]:
+    """One row for each block."""
+    stages, channels = VARIANTS[variant]
+    rows = []
+    for kernel, factor, out, se, repetitions, first_stride in stages:
+        for stride in (first_stride, *(1,) * (repetitions - 1)):
+            rows.append(Row(kernel, factor * channels, out, se=se, act="relu", stride=stride))
+            channels = out
+    return tuple(rows)
+
+
+def squeezed_channels(in_channels: int, *, divisor: int) -> int:
+    """Channels inside squeeze-and-excite: a quarter of the block's input."""
+    return make_divisible(in_channels / 4, divisor, min_depth=divisor)
+
+
+class MnasNet(BlockTrunk):
+    """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
+
+    Squeeze-and-excite has a quarter of the channels that come into the block (not of the expansion, as MobileNetV3 has
+    it) and a sigmoid gate; the MobileNetV3 paper's Table 6 counts it rounded to multiples of 8: `squeeze_divisor=8`.
+    `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
+    (ImageNet); "scaled" multiplies them too; without it `c5` is the last block. `reduced` is MobileNetV3's.
+    `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is what weights trained in
+    TensorFlow need.
+    """
+
+    def __init__(
+        self,
+        variant: str = "a1",
+        *,
+        width: float = 1.0,
+        reduced: str | None = None,
+        last: str | None = "unscaled",
+        squeeze_divisor: int = 1,
+        output_stride: int = 32,
+        padding: str = "symmetric",
+        bn_eps: float = 1e-3,
+        bn_momentum: float = 0.003,
+        min_depth: int = 8,
+        init: str = "tf_slim",
+    ) -> None:
+        super().__init__()
+        check_choice("variant", variant, tuple(VARIANTS))
+        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        if squeeze_divisor < 1:
+            raise ValueError(f"squeeze_divisor must be at least 1, got {squeeze_divisor}")
+        stem = VARIANTS[variant][1]
+        table = stage_rows(variant)
+        if reduced is not None:
+            table = reduce_tail(table, first_expansion=reduced == "segmentation")
+        rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)
+
+        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        channels = make_divisible(stem * width, min_depth=min_depth)
+        self.stem = conv(3, channels, 3, stride=2, act="relu")
+        squeeze = partial(squeezed_channels, divisor=squeeze_divisor)
+        self.blocks = nn.ModuleList()
+        for row, (stride, rate) in zip(rows, strides_and_rates(table, output_stride=output_stride), strict=True):
+            row = row._replace(stride=stride)
+            # Never the first: A1 says so, and Small's first block is declared for 16 channels, of a stem that has 8.
+            residual = stride == 1 and row.out == channels and len(self.blocks) > 0
+            se = SqueezeExcite(row.expansion, squeeze=squeeze(channels), gate="sigmoid") if row.se else None
+            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=se))
+            channels = row.out
+        out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
+        self.last = conv(channels, out, act="relu") if out else None
+        self.width = width
+        self.publish_taps(table)
+        initialize(self, init)

@@ -1,0 +1,74 @@
+"""MobileNetV1 (Howard et al., 2017, arXiv 1704.04861), as its TF-slim reference computes it."""
+
+from functools import partial
+
+from torch import nn
+
+from .blocks import BlockTrunk, InvertedResidual, Row, check_options, reduce_tail, strides_and_rates
+from .init import initialize
+from .layers import ConvNormAct
+
+STEM_CHANNELS = 32
+# Table 1: channels out and stride of the depthwise separable convolutions (TF-slim's Conv2d_1 to Conv2d_13)
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),  # C2
+    (256, 2),
+    (256, 1),  # C3
+    (512, 2),
+    *(((512, 1),) * 5),  # C4
+    (1024, 2),
+    (1024, 1),  # C5
+)
+
+
+def block_rows() -> tuple[Row, ...]:
+    """One row for each block; "expansion" are the channels that come in."""
+    channels = (STEM_CHANNELS, *(out for out, _ in BLOCKS))
+    return tuple(
+        Row(3, inputs, out, se=False, act="relu6", stride=stride)
+        for inputs, (out, stride) in zip(channels, BLOCKS, strict=False)
+    )
+
+
+class MobileNetV1(BlockTrunk):
+    """The trunk; nothing expands in it, so the tap `c4_expansion` is `c4`, and `c5` is the last block.
+
+    `width` multiplies all channels. `reduced`, by either name, halves those of the last two blocks. `output_stride` 16
+    or 8 keeps the map's size with atrous convolution. `padding="same"` is what weights trained in TensorFlow need.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        reduced: str | None = None,
+        output_stride: int = 32,
+        padding: str = "symmetric",
+        bn_eps: float = 1e-3,
+        bn_momentum: float = 0.003,
+        min_depth: int = 8,
+        init: str = "tf_slim",
+    ) -> None:
+        super().__init__()
+        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        table = block_rows()
+        if reduced is not None:
+            table = reduce_tail(table, first_expansion=False)
+
+        def scale(channels: int) -> int:
+            """Unlike in the later networks: down, and to no multiple of 8."""
+            return max(int(channels * width), min_depth)
+
+        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.stem = conv(3, scale(STEM_CHANNELS), 3, stride=2, act="relu6")
+        self.blocks = nn.ModuleList()
+        for row, (stride, rate) in zip(table, strides_and_rates(table, output_stride=output_stride), strict=True):
+            row = row._replace(expansion=scale(row.expansion), out=scale(row.out), stride=stride)
+            block = InvertedResidual(row.expansion, row, dilation=rate, residual=False, conv=conv, project_act="relu6")
+            self.blocks.append(block)
+        self.last = None
+        self.width = width
+        self.publish_taps(table)
+        initialize(self, init)

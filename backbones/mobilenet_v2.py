@@ -1,0 +1,87 @@
+"""MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), as its TF-slim reference computes it."""
+
+from functools import partial
+
+from torch import nn
+
+from .blocks import (
+    BlockTrunk,
+    InvertedResidual,
+    Row,
+    check_options,
+    last_channels,
+    reduce_tail,
+    scale_rows,
+    strides_and_rates,
+)
+from .init import initialize
+from .layers import ConvNormAct, make_divisible
+
+STEM_CHANNELS = 32
+# Table 2: expansion factor, channels out, repetitions, stride of the first
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),  # C2
+    (6, 32, 3, 2),  # C3
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),  # C4
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def stage_rows() -> tuple[Row, ...]:
+    """One row for each block."""
+    rows, channels = [], STEM_CHANNELS
+    for factor, out, repetitions, first_stride in STAGES:
+        for stride in (first_stride, *(1,) * (repetitions - 1)):
+            rows.append(Row(3, factor * channels, out, se=False, act="relu6", stride=stride))
+            channels = out
+    return tuple(rows)
+
+
+class MobileNetV2(BlockTrunk):
+    """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
+
+    `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
+    (ImageNet); "scaled" multiplies them too (the reference's detector); the segmentation networks have no such layer,
+    and `c5` is the last block. `reduced`, by either name, halves all channels behind the first expansion at stride 32.
+    The MobileNetV3 paper does not define this ("RF2" in its Table 7) for V2, and no code of it was released: this comes
+    closest to its counts. `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is
+    what weights trained in TensorFlow need.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        reduced: str | None = None,
+        last: str | None = "unscaled",
+        output_stride: int = 32,
+        padding: str = "symmetric",
+        bn_eps: float = 1e-3,
+        bn_momentum: float = 0.003,
+        min_depth: int = 8,
+        init: str = "tf_slim",
+    ) -> None:
+        super().__init__()
+        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        table = stage_rows()
+        if reduced is not None:
+            table = reduce_tail(table, first_expansion=False)
+        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth)
+
+        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth)
+        self.stem = conv(3, channels, 3, stride=2, act="relu6")
+        self.blocks = nn.ModuleList()
+        for row, (stride, rate) in zip(rows, strides_and_rates(table, output_stride=output_stride), strict=True):
+            row = row._replace(stride=stride)
+            residual = stride == 1 and row.out == channels
+            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv))
+            channels = row.out
+        out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
+        self.last = conv(channels, out, act="relu6") if out else None
+        self.width = width
+        self.publish_taps(table)
+        initialize(self, init)
