@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .layers import SqueezeExcite
 
-_CONVS = (nn.Conv2d, nn.Linear)
+_CONVS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class LayerRow:
 
 def layer_madds(layer: nn.Module, output_shape: tuple[int, ...]) -> int:
     """Multiply-adds of the layer itself; those of a squeeze-and-excite's convolutions are the convolutions' own."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        assert layer.kernel_size == layer.stride, "each output pixel must see one tap of the kernel"
+        return math.prod(output_shape) * (layer.in_channels // layer.groups)
     if isinstance(layer, _CONVS):
         return math.prod(output_shape) * layer.weight[0].numel()
     return 2 * math.prod(output_shape) if isinstance(layer, SqueezeExcite | nn.Hardswish) else 0
