@@ -114,16 +114,16 @@ def takes_backbone(config: DictConfig) -> bool:
 
 def check_backbone(config: DictConfig) -> None:
     """Raise ValueError if the model needs a backbone and has none, or the other way round."""
-    network, given = config.model.network._target_.rpartition(".")[2], config.backbone.get("_target_")
-    if takes_backbone(config) and given is None:
-        raise ValueError(
-            f"backbone=none, but the model {network} is a head on a backbone: choose one with backbone=NAME"
-        )
-    if not takes_backbone(config) and given is not None:
-        raise ValueError(
-            f"the model {network} has no backbone to exchange, but the backbone group says "
-            f"{given.rpartition('.')[2]}: give backbone=none, or another model="
-        )
+    network, backbone = config.model.network._target_, config.backbone.get("_target_")
+    if takes_backbone(config) == (backbone is not None):
+        return
+    network = network.rpartition(".")[2]
+    if backbone is None:
+        raise ValueError(f"backbone=none does not go with this model ({network}, a head): choose backbone=NAME")
+    raise ValueError(
+        f"backbone ({backbone.rpartition('.')[2]}) does not go with this model ({network}, which has no exchangeable "
+        "trunk): set backbone=none, or choose another model="
+    )
 
 
 def declared_labels(config: DictConfig) -> LabelMap:
