@@ -49,7 +49,7 @@ class PyramidUnit(nn.Module):
         inner = out_channels // len(branches)
         first = out_channels - (len(branches) - 1) * inner
         if inner < 1:
-            raise ValueError(f"{len(branches)} branches need as many channels, got {out_channels}: too few classes")
+            raise ValueError(f"num_classes must be at least {len(branches)}, one for each branch; got {out_channels}")
         assert not residual or (stride == 1 and in_channels == out_channels)
         self.cumulative = cumulative
         self.residual = residual

@@ -53,7 +53,7 @@ def error(model, golden, case, tf_rule):
         logits = full_size_logits(model.double().eval()(picture), SIZE, align_corners=True)[0, :, 5::16, 3::16]
     expected = torch.from_numpy(golden[f"{case}_logits"]).double()
     assert expected.std() > 0.1
-    assert len(expected.argmax(0).unique()) > 5
+    assert expected.std((1, 2)).mean() > 0.1
     return ((logits - expected).abs().max() / expected.std()).item()
 
 

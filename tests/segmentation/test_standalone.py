@@ -1,6 +1,6 @@
 """ESPNet, ESPNetv2 and C3Net: published counts, sizes, and that every parameter learns.
 
-Counts: measured on the released code with 20 classes at 512x1024, by torch's FlopCounterMode; what ours leave out of the
+Counts: measured on the released code with 20 classes at 512x1024, by FlopCounterMode; what ours leave out of the
 released networks (a PReLU nobody calls, a convolution computed twice) stands beside them.
 """
 
@@ -96,7 +96,7 @@ def test_padding_is_zero_after_normalisation():
 def test_small_blue_green_red_inputs(network):
     """The released ESPNet and C3Net take (x - mean) / std / 255 with the channels of cv2.imread."""
     seen = []
-    model = network(num_classes=3, p=1, q=1).double().eval()
+    model = network(num_classes=5, p=1, q=1).double().eval()
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = random_images(8, 8)
     model(images)
@@ -122,7 +122,7 @@ def test_a_step_moves_every_parameter(family, num_classes):
 @families
 def test_overfits_one_random_mask(family):
     torch.manual_seed(0)
-    model = FAMILIES[family](num_classes=4)
+    model = FAMILIES[family](num_classes=5)
     blocks = torch.randint(0, 4, (2, 4, 4))
     mask = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
     images = (mask[:, None] * 60 + torch.randint(0, 60, (2, 3, 64, 64))).to(torch.uint8)
@@ -155,7 +155,7 @@ def test_bfloat16_autocast_trains(family):
         (lambda: ESPNet(num_classes=20, skip="image"), 'skip must be "stem" or "joined"'),
         (lambda: ESPNet(num_classes=20, channel_order="gbr"), 'channel_order must be "rgb" or "bgr"'),
         (lambda: ESPNet(num_classes=20, q=0), "p and q are numbers of units, 1 or more; got p=2, q=0"),
-        (lambda: ESPNet(num_classes=4 - 1), "5 branches need as many channels, got 3: too few classes"),
+        (lambda: ESPNet(num_classes=4), "num_classes must be at least 5, one for each branch; got 4"),
         (lambda: ESPNetv2(num_classes=20, width=0.75), r"width=0\.75: expected one of 0\.5, 1\.0"),
         (lambda: C3Net(num_classes=20, dilations=(1, 2)), "dilations must be 2 or more"),
     ],
