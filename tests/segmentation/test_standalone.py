@@ -106,9 +106,9 @@ def test_small_blue_green_red_inputs(network):
 
 
 @families
-@pytest.mark.parametrize("num_classes", [11, 20])
-def test_a_step_moves_every_parameter(family, num_classes):
+def test_a_step_moves_every_parameter(family):
     torch.manual_seed(0)
+    num_classes = 11
     model = FAMILIES[family](num_classes=num_classes)
     targets = [{"mask": torch.randint(0, num_classes, (40, 56), dtype=torch.uint8)} for _ in range(2)]
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -119,7 +119,7 @@ def test_a_step_moves_every_parameter(family, num_classes):
     assert still == []
 
 
-@families
+@pytest.mark.parametrize("family", ["espnet", "espnetv2", "c3net"])
 def test_overfits_one_random_mask(family):
     torch.manual_seed(0)
     model = FAMILIES[family](num_classes=5)
@@ -128,7 +128,7 @@ def test_overfits_one_random_mask(family):
     images = (mask[:, None] * 60 + torch.randint(0, 60, (2, 3, 64, 64))).to(torch.uint8)
     targets = [{"mask": one.to(torch.uint8)} for one in mask]
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for _ in range(30):
+    for _ in range(20):
         optimizer.zero_grad()
         PixelCriterion()(model(images), targets)["loss_pixel"].backward()
         optimizer.step()
