@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .layers import SqueezeExcite
 
-_CONVS = (nn.Conv2d, nn.Linear)
+_CONVS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,28 @@ class LayerRow:
 
 def layer_madds(layer: nn.Module, output_shape: tuple[int, ...]) -> int:
     """Multiply-adds of the layer itself; those of a squeeze-and-excite's convolutions are the convolutions' own."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return output_shape[0] * _input_pixels(layer, output_shape) * layer.weight.numel()
     if isinstance(layer, _CONVS):
         return math.prod(output_shape) * layer.weight[0].numel()
     return 2 * math.prod(output_shape) if isinstance(layer, SqueezeExcite | nn.Hardswish) else 0
+
+
+def _input_pixels(layer: nn.ConvTranspose2d, output_shape: tuple[int, ...]) -> int:
+    """Pixels of the map that came in; at each of them a transposed convolution lays down its whole kernel."""
+    geometry = zip(
+        output_shape[2:],
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.output_padding,
+        layer.dilation,
+        strict=True,
+    )
+    return math.prod(
+        (side + 2 * int(padding) - extra - dilation * (kernel - 1) - 1) // stride + 1
+        for side, kernel, stride, padding, extra, dilation in geometry
+    )
 
 
 def count(model: nn.Module, images: Tensor) -> Counts:

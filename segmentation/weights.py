@@ -1,9 +1,10 @@
-"""Weights of torchvision's LR-ASPP and of the official DeepLab graphs under the names of `LRASPP`.
+"""Others' weights under our names: LR-ASPP of torchvision and of DeepLab, the released ESPNet, ESPNetv2 and C3Net.
 
 Pure functions from dictionary to dictionary; a layer they don't know is a ValueError. `backbones.weights.load_strict`
 then checks names and shapes against the model.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -50,3 +51,112 @@ def lraspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor
         if not name.startswith(known):
             raise ValueError(f"{name} is no variable of DeepLab's LR-ASPP; its head has {', '.join(_DEEPLAB)}")
     return from_tf_slim(variables, to="backbone.") | rename_tf_layers(variables, _DEEPLAB)
+
+
+# ---- ESPNet, ESPNetv2 and C3Net: regular expression of a layer's released name -> its name here ----
+
+_RELEASED_NORM = {"conv": "conv", "bn": "norm", "act": "act"}
+_PYRAMID_FRAME = {
+    r"encoder\.classifier\.conv": "decoder.classify3",
+    r"br": "decoder.norm3",
+    r"up_l3\.0": "decoder.up3",
+    r"level3_C\.conv": "decoder.classify2",
+    r"up_l2\.0": "decoder.up2",
+    r"classifier": "decoder.logits",
+    **{rf"encoder\.level1\.{theirs}": f"encoder.stem.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"encoder\.b(\d)\.{theirs}": rf"encoder.join\1.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"combine_l2_l3\.0\.{theirs}": f"decoder.join2.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"up_l2\.1\.{theirs}": f"decoder.norm2.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"conv\.{theirs}": f"decoder.refine.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+}
+_PYRAMID_UNITS = {
+    r"encoder\.level(\d)_0": r"encoder.down\1",
+    r"encoder\.level(\d)\.(\d+)": r"encoder.stage\1.\2",
+    r"combine_l2_l3\.1": "decoder.merge",
+}
+_PYRAMID_PARTS = {
+    r"c1\.conv": "reduce",
+    r"(?:bn\.)?bn": "join.norm",  # the units that halve the resolution hold it directly
+    r"(?:bn\.)?act": "join.act",
+}
+_ESP_PARTS = {rf"d{2**index}\.conv": f"branches.{index}" for index in range(5)}
+_C3_LAYERS = ("column", "column_norm", "act", "row", "row_norm", "dilated", "project")
+_C3_PARTS = {
+    rf"d{branch}\.conv\.{index}": f"branches.{branch - 1}.{layer}"
+    for branch in range(1, 5)
+    for index, layer in enumerate(_C3_LAYERS)
+}
+_EESP_UNITS = {
+    r"base_net\.level(\d)_0\.eesp": r"encoder.down\1.eesp",
+    r"base_net\.level(\d)\.(\d+)": r"encoder.stage\1.\2",
+}
+_EESP_PARTS = {
+    **{rf"proj_1x1\.{theirs}": f"reduce.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"spp_dw\.{index}\.conv": f"branches.{index}" for index in range(4)},
+    **{rf"br_after_cat\.{theirs}": f"join.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+    **{rf"conv_1x1_exp\.{theirs}": f"expand.{ours}" for theirs, ours in _RELEASED_NORM.items()},
+}
+
+
+def _joined(units: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    return {rf"{unit}\.{part}": f"{units[unit]}.{parts[part]}" for unit in units for part in parts}
+
+
+_ESPNET = _PYRAMID_FRAME | _joined(_PYRAMID_UNITS, _PYRAMID_PARTS | _ESP_PARTS)
+_C3NET = _PYRAMID_FRAME | _joined(_PYRAMID_UNITS, _PYRAMID_PARTS | _C3_PARTS)
+
+
+def _espnetv2_rules() -> dict[str, str | None]:
+    rules: dict[str, str | None] = dict(_joined(_EESP_UNITS, _EESP_PARTS))
+    rules[r"base_net\.level\d_0\.eesp\.module_act"] = None  # the released `forward` never calls it
+    rules[r"base_net\.level(\d)\.(\d+)\.module_act"] = r"encoder.stage\1.\2.act"
+    rules[r"base_net\.level(\d)_0\.act"] = r"encoder.down\1.act"
+    for theirs, ours in _RELEASED_NORM.items():
+        rules[rf"base_net\.level1\.{theirs}"] = f"encoder.stem.{ours}"
+        rules[rf"base_net\.level(\d)_0\.inp_reinf\.(\d)\.{theirs}"] = rf"encoder.down\1.image.\2.{ours}"
+    for index in range(4):
+        pool, after = rf"bu_dec_l{index + 1}\.", rf"l{index + 2}"
+        rules[rf"{pool}stages\.(\d)"] = rf"decoder.pools.{index}.scales.\1"
+        rules[rf"{pool}merge_layer\.3"] = f"decoder.projects.{index}.conv" if index < 3 else "decoder.logits"
+        for number, ours in enumerate(_RELEASED_NORM.values()):
+            rules[rf"{pool}projection_layer\.cbr\.{number}"] = f"decoder.pools.{index}.reduce.{ours}"
+            rules[rf"{pool}merge_layer\.2\.cbr\.{number}"] = f"decoder.pools.{index}.mix.{ours}"
+            rules[rf"merge_enc_dec_{after}\.expansion_layer\.cbr\.{number}"] = f"decoder.skips.{index}.expand.{ours}"
+        for number, ours in enumerate(("norm", "act")):
+            rules[rf"{pool}merge_layer\.0\.br\.{number}"] = f"decoder.pools.{index}.join.{ours}"
+            rules[rf"{pool}br\.br\.{number}"] = f"decoder.projects.{index}.{ours}"
+            rules[rf"bu_br_{after}\.{number}"] = f"decoder.norms.{index}.{ours}"
+        rules[rf"merge_enc_dec_{after}\.wt_layer\.1"] = f"decoder.skips.{index}.gate"
+    return rules
+
+
+_ESPNETV2 = _espnetv2_rules()
+
+
+def espnet_from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of sacmehta/ESPNet's ESPNet (pretrained/decoder/espnet_p_2_q_*.pth: 20 classes)."""
+    return _renamed(state, _ESPNET, network="ESPNet")
+
+
+def espnetv2_from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of sacmehta/EdgeNets' ESPNetv2 for segmentation (espnetv2_s_*_city_*.pth: 20 classes)."""
+    return _renamed(state, _ESPNETV2, network="ESPNetv2")
+
+
+def c3net_from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of clovaai/c3_sinet's C3Net (C3Net_setting2.pth: 20 classes)."""
+    return _renamed(state, _C3NET, network="C3Net")
+
+
+def _renamed(state: Mapping[str, Tensor], rules: Mapping[str, str | None], *, network: str) -> dict[str, Tensor]:
+    """Rename by the first rule that fits the whole name of a layer; layers whose rule is None are left out."""
+    renamed = {}
+    for name, tensor in state.items():
+        layer, _, leaf = name.rpartition(".")
+        found = next(((match, ours) for theirs, ours in rules.items() if (match := re.fullmatch(theirs, layer))), None)
+        if found is None:
+            raise ValueError(f"{name} is no tensor of the released {network}; the first here is {next(iter(state))}")
+        match, ours = found
+        if ours is not None:
+            renamed[f"{match.expand(ours)}.{leaf}"] = tensor
+    return renamed

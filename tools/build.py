@@ -1,6 +1,7 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
 import importlib
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -83,23 +84,46 @@ def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
             `data.num_classes` says another number.
 
     Raises:
-        ValueError: model and data are of different tasks, or nothing tells the number of classes.
+        ValueError: model and data are of different tasks, model and backbone do not go together, or nothing tells the
+            number of classes.
     """
     kind = config.model.task
     if kind != config.data.task:
         raise ValueError(f"model is for {kind} but data for {config.data.task}: choose another model= or data=")
+    check_backbone(config)
     labels = labels or declared_labels(config)
-    backbone = make(config.backbone)
+    parts: dict[str, Any] = {"num_classes": labels.num_classes}
+    if takes_backbone(config):
+        parts["backbone"] = make(config.backbone)
     names: dict[str, Any] = {"names": labels.names}
     if kind == "segmentation":
         names["categories"] = categories(labels)
     return Task(
         kind=kind,
-        model=make(config.model.network, backbone=backbone, num_classes=labels.num_classes),
+        model=make(config.model.network, **parts),
         criterion=make(config.model.criterion),
         postprocess=make(config.model.postprocess),
         metric=make(config.model.metric, **names),
         labels=labels,
+    )
+
+
+def takes_backbone(config: DictConfig) -> bool:
+    """Whether the model is a head on an exchangeable backbone, and no network of its own."""
+    return "backbone" in inspect.signature(get_class(config.model.network._target_)).parameters
+
+
+def check_backbone(config: DictConfig) -> None:
+    """Raise ValueError if the model needs a backbone and has none, or the other way round."""
+    network, backbone = config.model.network._target_, config.backbone.get("_target_")
+    if takes_backbone(config) == (backbone is not None):
+        return
+    network = network.rpartition(".")[2]
+    if backbone is None:
+        raise ValueError(f"backbone=none does not go with this model ({network}, a head): choose backbone=NAME")
+    raise ValueError(
+        f"backbone ({backbone.rpartition('.')[2]}) does not go with this model ({network}, which has no exchangeable "
+        "trunk): set backbone=none, or choose another model="
     )
 
 
@@ -264,6 +288,9 @@ ALLOWED_TARGETS = frozenset(
         "detection.metric.CocoMetric",
         "segmentation.network.LRASPP",
         "segmentation.network.RASPP",
+        "segmentation.espnet.ESPNet",
+        "segmentation.espnetv2.ESPNetv2",
+        "segmentation.c3net.C3Net",
         "segmentation.criterion.PixelCriterion",
         "segmentation.postprocess.LabelMaps",
         "segmentation.metric.MeanIoU",

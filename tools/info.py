@@ -31,10 +31,9 @@ def info(config: DictConfig) -> None:
         log.info("%-*s  %-18s %-22s %12s %14s", width, row.name, row.type, shape, f"{row.params:,}", f"{row.madds:,}")
     counts = count(model, images)
     log.info("")
-    log.info(
-        "taps of the backbone: %s",
-        ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in model.backbone.feature_specs.items()),
-    )
+    if build.takes_backbone(config):
+        taps = model.backbone.feature_specs.items()
+        log.info("taps of the backbone: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))
     log.info("input %dx%d (h x w), %d classes", *size, task.labels.num_classes)
     log.info("parameters            %14s", f"{counts.params:,}")
     log.info("  without batch norm  %14s   (as the paper's Table 6 counts)", f"{counts.conv_params:,}")

@@ -32,6 +32,7 @@ def train(config: DictConfig) -> dict[str, float]:
         FloatingPointError: a loss or a gradient was not finite.
     """
     settings = build.train_settings(config)
+    build.check_backbone(config)
     folder = Path(settings.run_dir)
     runs.check_same_run(folder, config)
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)

@@ -1,6 +1,6 @@
-"""Starting from weights: ours or torchvision's, a whole network or its backbone alone."""
+"""Starting from weights: ours or others', a whole network or its backbone alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,28 @@ from torch import Tensor, nn
 from ..backbones.weights import LoadReport, from_torchvision, load_strict
 from ..detection.network import SSDLite
 from ..detection.weights import ssdlite_from_torchvision
+from ..segmentation.c3net import C3Net
+from ..segmentation.espnet import ESPNet
+from ..segmentation.espnetv2 import ESPNetv2
 from ..segmentation.network import LRASPP, RASPP
-from ..segmentation.weights import lraspp_from_torchvision
+from ..segmentation.standalone import StandaloneNetwork
+from ..segmentation.weights import (
+    c3net_from_released,
+    espnet_from_released,
+    espnetv2_from_released,
+    lraspp_from_torchvision,
+)
 from .engine.state import FORMAT, read_tensors
 
-SOURCES = ("pocketvision", "torchvision")
+Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+# The networks that others published with weights: source -> network, how its state dict is renamed.
+RELEASED: dict[str, tuple[type[StandaloneNetwork], Renaming]] = {
+    "espnet": (ESPNet, espnet_from_released),
+    "espnetv2": (ESPNetv2, espnetv2_from_released),
+    "c3net": (C3Net, c3net_from_released),
+}
+SOURCES = ("pocketvision", "torchvision", *RELEASED)
 
 
 def load_weights(
@@ -26,7 +43,8 @@ def load_weights(
 
     Args:
         weights: a file, or a state dict (also a checkpoint of ours as a dict).
-        source: whose names they have, `pocketvision` or `torchvision`.
+        source: whose names they have, one of `SOURCES`. What others released of a whole network (`RELEASED`) has to
+            fit without exception.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -35,6 +53,8 @@ def load_weights(
     if source not in SOURCES:
         raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}")
     state = _state(weights if isinstance(weights, Mapping) else _read(Path(weights)))
+    if source in RELEASED:
+        return load_strict(model, _rename_released(model, state, source))
     if source == "torchvision":
         state = _rename_torchvision(model, state)
     own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
@@ -84,6 +104,20 @@ def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str,
     raise ValueError(f"torchvision has no {type(model).__name__}: only weights of its classifiers fit the backbone")
 
 
+def _rename_released(model: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    network, rename = RELEASED[source]
+    if not isinstance(model, network):
+        raise ValueError(f"weights_source={source}: its weights are for model={source}, not for {type(model).__name__}")
+    renamed = rename(state)
+    logits = renamed.get("decoder.logits.weight")
+    if logits is not None and len(logits) != model.num_classes:
+        raise ValueError(
+            f"weights_source={source}: these weights have {len(logits)} outputs (Cityscapes' 19 classes and void are "
+            f"20), the network {model.num_classes}, and its decoder depends on it: set data.num_classes={len(logits)}"
+        )
+    return renamed
+
+
 def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> list[str]:
     """What may keep its initialisation: everything but the backbone, or predictors of another number of classes."""
     own = model.state_dict()
@@ -95,6 +129,9 @@ def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_on
         predictors = ["high_logits.", "low_logits."]
     elif isinstance(model, RASPP):
         predictors = ["logits."]
+    elif isinstance(model, StandaloneNetwork):
+        logits = state.get("decoder.logits.weight")
+        return ["decoder."] if logits is not None and len(logits) != model.num_classes else []
     else:
         predictors = []
     return [p for p in predictors if f"{p}bias" in state and state[f"{p}bias"].shape != own[f"{p}bias"].shape]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -114,6 +115,23 @@ def test_conv_madds_are_half_of_torchs_flops() -> None:
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         model(IMAGE)
     assert count(model, IMAGE).conv_madds * 2 == flops.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 2, "stride": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
+        {"kernel_size": (4, 3), "stride": (3, 1), "padding": (0, 2), "dilation": (1, 2), "bias": False},
+    ],
+    ids=str,
+)
+def test_transposed_convolutions(options: dict[str, Any]) -> None:
+    model, images = nn.ConvTranspose2d(4, 6, **options), torch.zeros(2, 4, 5, 7)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        model(images)
+    assert count(model, images).conv_madds * 2 == flops.get_total_flops()
+    assert count(model, images).conv_madds == 2 * 5 * 7 * model.weight.numel()
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

@@ -1,0 +1,149 @@
+"""The same function as the released ESPNet, ESPNetv2 and C3Net from the same weights, and an importer that is strict.
+
+Names, shapes and outputs of the released code are in ../assets/released/golden.npz; rule.py beside it is the rule by
+which a name becomes a weight, and tells how the outputs were made.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pocketvision.segmentation.c3net import C3Net
+from pocketvision.segmentation.espnet import ESPNet
+from pocketvision.segmentation.espnetv2 import ESPNetv2
+from pocketvision.segmentation.network import LRASPP
+from pocketvision.segmentation.upsample import full_size_logits
+from pocketvision.tools.weights import load_weights
+
+ASSETS = Path(__file__).parents[1] / "assets" / "released"
+SIZE = (96, 160)
+NETWORKS = {
+    "espnet": lambda **options: ESPNet(**({"num_classes": 20, "q": 3} | options)),
+    "espnetv2": lambda **options: ESPNetv2(**({"num_classes": 20, "width": 0.5} | options)),
+    "c3net": lambda **options: C3Net(**({"num_classes": 20, "q": 2} | options)),
+}
+UNUSED = {"espnetv2": 3}  # tensors the released forward never reads
+cases = pytest.mark.parametrize("case", NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(ASSETS / "golden.npz")
+
+
+@pytest.fixture(scope="module")
+def states(golden):
+    """The released networks' state dicts."""
+    spec = importlib.util.spec_from_file_location("released_rule", ASSETS / "rule.py")
+    rule = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rule)
+    specs = {case: json.loads(str(golden[f"{case}_names"])) for case in NETWORKS}
+    return {
+        case: {name: torch.from_numpy(value) for name, value in rule.weights(specs[case]).items()} for case in NETWORKS
+    }
+
+
+def error(model, golden, case, tf_rule):
+    """Largest difference over the standard deviation of the released logits."""
+    picture = torch.from_numpy(tf_rule.image_u8("released", (*SIZE, 3))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        logits = full_size_logits(model.double().eval()(picture), SIZE, align_corners=True)[0, :, 5::16, 3::16]
+    expected = torch.from_numpy(golden[f"{case}_logits"]).double()
+    assert expected.std() > 0.1
+    assert expected.std((1, 2)).mean() > 0.1
+    return ((logits - expected).abs().max() / expected.std()).item()
+
+
+@cases
+def test_equals_the_released_code(case, golden, states, tf_rule):
+    model = NETWORKS[case]()
+    report = load_weights(model, states[case], source=case)
+    assert len(report.loaded) + UNUSED.get(case, 0) == len(states[case])
+    assert report.reinitialized == ()
+    assert error(model, golden, case, tf_rule) < 1e-6  # the outputs are stored as float32
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("espnet", {"channel_order": "rgb"}),
+        ("espnet", {"std": (0.176, 0.181, 0.178)}),  # 255 times the input
+        ("espnetv2", {"channel_order": "bgr"}),
+        ("c3net", {"channel_order": "rgb"}),
+    ],
+)
+def test_another_preprocessing_is_noticed(case, change, golden, states, tf_rule):
+    model = NETWORKS[case](**change)
+    load_weights(model, states[case], source=case)
+    assert error(model, golden, case, tf_rule) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("case", "layer"),
+    [
+        ("espnet", "encoder.stage3.2.branches.4"),
+        ("espnet", "decoder.norm2.act"),
+        ("espnetv2", "encoder.down4.image.0.norm"),
+        ("espnetv2", "decoder.pools.0.scales.4"),
+        ("espnetv2", "decoder.skips.0.gate"),
+        ("c3net", "encoder.stage3.0.branches.3.row"),
+        ("c3net", "decoder.merge.branches.0.act"),
+    ],
+)
+def test_a_perturbed_layer_is_noticed(case, layer, golden, states, tf_rule):
+    model = NETWORKS[case]()
+    load_weights(model, states[case], source=case)
+    with torch.no_grad():
+        model.get_submodule(layer).weight.mul_(1.01)
+    assert error(model, golden, case, tf_rule) > 1e-5
+
+
+@pytest.mark.parametrize("case", ["espnet", "c3net"])
+def test_a_wrong_epsilon_is_noticed(case, golden, states, tf_rule):
+    model = NETWORKS[case]()
+    load_weights(model, states[case], source=case)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 1e-5 if module.eps == 1e-3 else 1e-3
+    assert error(model, golden, case, tf_rule) > 1e-4
+
+
+@cases
+def test_every_key_is_accounted_for(case, states):
+    state, model = states[case], NETWORKS[case]()
+    needed = [name for name in state if not name.endswith(("num_batches_tracked", "eesp.module_act.weight"))]
+    for name in needed[:: len(needed) // 5]:
+        with pytest.raises(ValueError, match="missing in the weights"):
+            load_weights(model, {key: value for key, value in state.items() if key != name}, source=case)
+    for name in ("fc.weight", f"{needed[5]}_2", "encoder.level5.0.act.weight", "module." + needed[0]):
+        with pytest.raises(ValueError, match=r"is no tensor of the released|not in the model"):
+            load_weights(model, state | {name: torch.zeros(1)}, source=case)
+
+
+@cases
+def test_another_number_of_classes_is_refused(case, states):
+    with pytest.raises(ValueError, match=rf"weights_source={case}: .* 20 outputs.*data\.num_classes=20"):
+        load_weights(NETWORKS[case](num_classes=19), states[case], source=case)
+
+
+def test_another_network_is_refused(states, tf_rule):
+    from pocketvision.backbones.mobilenet_v3 import MobileNetV3
+
+    for model in (NETWORKS["espnetv2"](), LRASPP(MobileNetV3("small"), num_classes=20)):
+        with pytest.raises(ValueError, match=f"weights_source=espnet: .* model=espnet, not for {type(model).__name__}"):
+            load_weights(model, states["espnet"], source="espnet")
+    with pytest.raises(ValueError, match="missing in the weights"):  # q=3 into q=8
+        load_weights(NETWORKS["espnet"](q=8), states["espnet"], source="espnet")
+
+
+@cases
+def test_our_own_weights_with_other_classes_keep_the_encoder(case):
+    source, model = NETWORKS[case](), NETWORKS[case](num_classes=11)
+    report = load_weights(model, source.state_dict())
+    assert all(name.startswith("decoder.") for name in report.reinitialized)
+    assert "decoder.logits.weight" in report.reinitialized
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, source.encoder.state_dict()[name])

@@ -1,0 +1,82 @@
+"""Models that are a network of their own: chosen by their file alone, and loud where a backbone contradicts."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from pocketvision.tools.build import build_task, compose, optimizer_factory, train_settings, trusted
+from pocketvision.tools.info import info
+from pocketvision.tools.train import train
+
+MODELS = ["espnet", "espnetv2", "c3net"]
+models = pytest.mark.parametrize("model", MODELS)
+
+
+@models
+def test_the_model_alone_suffices(model: str) -> None:
+    config = compose("data=cityscapes", f"model={model}")
+    task = build_task(config)
+    assert not hasattr(task.model, "backbone")
+    assert task.model.num_classes == 19
+
+
+@models
+@pytest.mark.parametrize("choice", ["backbone=mobilenet_v3_small", "experiment=lraspp_cityscapes"])
+def test_a_backbone_contradicts(model: str, choice: str, tmp_path: Path) -> None:
+    """Before the data, which is not there, is looked for."""
+    config = compose(
+        choice, "data=cityscapes", "data.root=/nowhere", f"model={model}", "name=x", f"run_dir={tmp_path}/x"
+    )
+    for act in (build_task, train):
+        with pytest.raises(ValueError, match=r"backbone \(MobileNetV3\) does not go with .*: set backbone=none"):
+            act(config)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("choice", ["experiment=lraspp_cityscapes", "experiment=ssdlite_coco"])
+def test_a_head_needs_a_backbone(choice: str, tmp_path: Path) -> None:
+    config = compose(choice, "backbone=none", "data.root=/nowhere", f"run_dir={tmp_path}/x")
+    for act in (build_task, train):
+        with pytest.raises(ValueError, match=r"backbone=none does not go with this model .*: choose backbone=NAME"):
+            act(config)
+
+
+@models
+def test_a_checkpoints_configuration_is_trusted(model: str) -> None:
+    stored = OmegaConf.to_container(
+        compose("data=cityscapes", "data.root=x", "name=x", f"model={model}"), enum_to_str=True
+    )
+    config = trusted(stored)  # type: ignore[arg-type]
+    assert build_task(config).labels.num_classes == 19
+    stored["backbone"] = None  # type: ignore[index, call-overload]
+    with pytest.raises(ValueError, match="no group 'backbone'"):
+        trusted(stored)  # type: ignore[arg-type]
+
+
+@models
+def test_an_experiment_of_another_model_lends_its_recipe(model: str) -> None:
+    config = compose("experiment=small_segmentation", f"model={model}", "backbone=none", "data.num_classes=7")
+    network = build_task(config).model
+    assert network.num_classes == 7
+
+
+def test_parts_learn_at_rates_of_their_own() -> None:
+    config = compose("experiment=paper/table8/espnetv2", "freeze=[encoder.stem]")
+    network = build_task(config).model
+    groups = optimizer_factory(config, train_settings(config))(network).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.005, 0.05])
+
+
+def test_info_counts_without_a_backbone(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        info(compose("experiment=paper/table8/espnetv2", "data.num_classes=20", config_name="info"))
+    assert "788,762" in caplog.text
+    assert "2,697,742,960" in caplog.text
+    assert "taps of the backbone" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["espnetv1", "espnetv2", "ccc2"])
+def test_experiments_take_half_resolution_and_a_weight_for_each_class(name: str) -> None:
+    config = compose(f"experiment=paper/table8/{name}")
+    assert list(config.data.input_size) == list(config.data.eval_size) == [512, 1024]
+    assert len(config.model.criterion.class_weights) == config.data.num_classes == 19
