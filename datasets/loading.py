@@ -141,13 +141,13 @@ def make_loader(
         collate_fn=partial(collate, fill=tuple(fill)),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, parent=os.getpid()),
         # Creating an iterator draws a number; from the global generator it would shift dropout after a resume.
         generator=torch.Generator(),
     )
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, *, parent: int) -> None:
     """One process, one thread: workers share the cores already.
 
     Ctrl-C and SIGTERM often reach every process of a job. The main process decides what happens: workers have to live
@@ -156,13 +156,18 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows, where a SIGTERM to all ends workers first
+    if hasattr(signal, "sigtimedwait"):  # not on macOS and Windows, where a SIGTERM to all ends workers first
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_when_told, daemon=True).start()
+        threading.Thread(target=_live_with, args=(parent,), daemon=True).start()
 
 
-def _end_when_told() -> None:
-    """A thread of a worker: wait for a SIGTERM of the parent, which joins the worker afterwards."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
+def _live_with(parent: int) -> None:
+    """A thread of a worker, which ends it when the parent says so by SIGTERM, and joins it, or when the parent is gone.
+
+    torch's own watch overlooks a parent that was killed before the worker had started.
+    """
+    while os.getppid() == parent:
+        told = signal.sigtimedwait([signal.SIGTERM], 1)
+        if told is not None and told.si_pid == parent:
+            break
     os._exit(0)

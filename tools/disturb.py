@@ -63,9 +63,16 @@ def training(overrides: Sequence[str], folder: Path, *, ranks: int = 1) -> Itera
 
 
 def end(started: Started, way: str, chance: random.Random) -> None:
-    """End it in one of WAYS, and wait until the last of its processes is gone."""
+    """End it in one of WAYS, and wait until the last of its processes is gone.
+
+    Raises:
+        TimeoutError: one is still there after two minutes.
+    """
     WAYS[way](started, chance)
+    deadline = time.monotonic() + 120
     while started.wait(0.05) is None or started.pids():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {way} processes {started.pids()} still run, see {started.log}")
         time.sleep(0.05)
 
 

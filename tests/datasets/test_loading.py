@@ -1,6 +1,10 @@
 """Batches, the order of epochs, and that workers change nothing."""
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import albumentations as A
 import cv2
@@ -270,5 +274,27 @@ def test_workers_use_one_thread(monkeypatch):
     calls = []
     monkeypatch.setattr(cv2, "setNumThreads", lambda n: calls.append(("cv2", n)))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: calls.append(("torch", n)))
-    loading._start_worker(0)
+    monkeypatch.delattr(signal, "sigtimedwait", raising=False)  # or this process would end with its parent
+    loading._start_worker(0, parent=os.getppid())
     assert calls == [("cv2", 0), ("torch", 1)]
+
+
+ORPHAN = """
+import os, signal, sys, time
+from pocketvision.datasets import loading
+parent = os.getpid()
+if os.fork() == 0:
+    while sys.argv[1] == "late" and os.getppid() == parent:
+        time.sleep(0.01)
+    loading._start_worker(0, parent=parent)
+    time.sleep(60)
+time.sleep(0.2)
+os.kill(parent, signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="not on this system")
+@pytest.mark.parametrize("started", ["early", "late"])
+def test_a_loader_process_does_not_outlive_a_killed_run(started):
+    command = [sys.executable, "-c", ORPHAN, started]
+    subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)  # until the last one closes its output
