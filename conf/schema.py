@@ -210,3 +210,16 @@ class MakeShapesConfig:
     size: list[int] = field(default_factory=lambda: [128, 128])  # h, w
     preset: str = "standard"  # standard (three shapes) or hard (six, from 8 %)
     seed: int = 0
+
+
+@dataclass
+class PaperConfig:
+    """Keys of `pocketvision paper`."""
+
+    table: int | None = None  # 3, 6, 7 or 8; null: all four
+    format: str = "text"  # or markdown
+    output: str | None = None  # a file to write the tables to, beside printing them
+    latency: bool = False  # time every network here, one image at a time
+    threads: int = 1  # the paper's phones use one core
+    repeats: int = 5  # of which the median is told
+    results: list[str] = field(default_factory=list)  # results.json of runs named as their experiments: our accuracies

@@ -12,6 +12,7 @@ import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -38,6 +39,7 @@ CONFIGS: dict[str, type] = {
     "info": schema.InfoConfig,
     "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
+    "paper": schema.PaperConfig,
 }
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 COCO_TARGET = "pocketvision.datasets.coco.CocoDetection"
@@ -52,8 +54,13 @@ def register_schemas() -> None:
 def compose(*overrides: str, config_name: str = "train") -> DictConfig:
     """The configuration a command would run with, e.g. `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
     register_schemas()
-    with initialize_config_module("pocketvision.conf", version_base="1.3"):
-        return hydra_compose(config_name, overrides=list(overrides))
+    instance = GlobalHydra.instance()
+    outer, instance.hydra = instance.hydra, None  # a command that composes is itself running in one
+    try:
+        with initialize_config_module("pocketvision.conf", version_base="1.3"):
+            return hydra_compose(config_name, overrides=list(overrides))
+    finally:
+        instance.hydra = outer
 
 
 def make(node: Any, **arguments: Any) -> Any:

@@ -1,6 +1,5 @@
 """Every configuration composes, builds, and takes a training step; mistakes are loud."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from pocketvision.tools.build import (
 )
 from pocketvision.tools.engine.distributed import Ranks
 from pocketvision.tools.engine.task import Task
+from pocketvision.tools.printed import prints
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for p in CONF.glob("experiment/**/*.yaml"))
@@ -59,12 +59,6 @@ def test_every_experiment_composes_builds_and_takes_a_training_step(name: str) -
     assert all(torch.isfinite(value) for value in losses.values())
     assert all(torch.isfinite(p).all() for p in task.model.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, task.model.parameters(), strict=True))
-
-
-def prints(value: float, printed: str) -> bool:
-    """Whether a table may print `value` so, rounded or cut off: the paper does both."""
-    digits = len(printed.partition(".")[2])
-    return printed in (f"{value:.{digits}f}", f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}")
 
 
 def counted(*overrides: str, size: tuple[int, int]) -> Counts:

@@ -1,0 +1,210 @@
+"""Tables 3, 6, 7 and 8 of the MobileNetV3 paper beside what this toolkit's networks count, and take, here.
+
+pocketvision paper table=6
+pocketvision paper table=7 latency=true
+pocketvision paper format=markdown output=tables.md
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pocketvision.backbones.counting import Counts, count
+from pocketvision.tools import build
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.report import progress
+from pocketvision.tools.printed import TABLES, Row, Table, prints
+
+SCALES = {"M": 1e6, "B": 1e9}
+LEGEND = (
+    "= is the printed number, rounded or cut off (the paper does both); ~ is within 1 % of it (Small: 4 %); ! is not. "
+    "MAdds: convolutions with 2 for every element of a squeeze-and-excite and of an h-swish / convolutions alone; the "
+    "nearer one is compared."
+)
+
+
+@dataclass
+class Ours:
+    """What one row's network gives here, by the name of the size."""
+
+    counts: dict[str, Counts]
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+def paper(config: DictConfig) -> None:
+    """Print the tables asked for, and write them to `output` where there is one."""
+    if config.table not in (None, *TABLES):
+        raise ValueError(f"table={config.table}: there are {', '.join(map(str, TABLES))}, and null for all of them")
+    if config.format not in ("text", "markdown"):
+        raise ValueError(f"format={config.format}: expected text or markdown")
+    if config.repeats < 1:
+        raise ValueError(f"repeats={config.repeats}: expected 1 or more")
+    accuracies = read_results(config.results)
+    tables = [TABLES[config.table]] if config.table else list(TABLES.values())
+    texts = []
+    for table in tables:
+        rows = [row for row in table.rows if row.experiment]
+        measured = {
+            row.name: measure(row, table, repeats=config.repeats if config.latency else 0)
+            for row in progress(rows, total=len(rows), title=f"table {table.number}")
+        }
+        texts.append(as_text(table, measured, accuracies, markdown=config.format == "markdown"))
+    text = "\n\n".join([*texts, LEGEND])
+    log.info("%s", text)
+    if config.output:
+        Path(config.output).write_text(text + "\n")
+
+
+def measure(row: Row, table: Table, *, repeats: int) -> Ours:
+    """Counts by shapes alone, and with `repeats` the median time of one image."""
+    config = build.compose(f"experiment=paper/{row.experiment}", *row.overrides)
+    if config.data.num_classes is None and config.data.get("labels") is None:
+        config.data.num_classes = 1000  # ImageNet's: otherwise the data tells
+    with torch.device("meta"):
+        model = build.build_task(config).model
+    sizes = _sizes(row, table)
+    ours = Ours({name: count(model, torch.empty(1, 3, *size, dtype=torch.uint8, device="meta"))
+                 for name, size in sizes.items()})  # fmt: skip
+    if repeats:
+        model = build.build_task(config).model.eval().to(memory_format=torch.channels_last)
+        ours.milliseconds = {name: milliseconds(model, size, repeats) for name, size in sizes.items()}
+    return ours
+
+
+def _sizes(row: Row, table: Table) -> dict[str, tuple[int, int]]:
+    """The sizes at which the paper tells anything of this row."""
+    return {name: size for name, size in table.sizes.items() if not isinstance(row.madds, Mapping) or name in row.madds}
+
+
+@torch.inference_mode()
+def milliseconds(model: torch.nn.Module, size: tuple[int, int], repeats: int) -> float:
+    """Median time of the network for one image, after one that does not count."""
+    images = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        model(images)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])
+
+
+def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Results of runs by the name of their experiment, from `results.json` files in run folders."""
+    found = {}
+    for path in map(Path, paths):
+        config = path.parent / "config.yaml"
+        if not config.is_file():
+            raise ValueError(f"{config} does not exist: results={path} has to lie in the folder of its run")
+        name, results = OmegaConf.load(config).name, json.loads(path.read_text())
+        known = {_run_name(row) for table in TABLES.values() for row in table.rows}
+        if name not in known:
+            raise ValueError(f"{config} has name={name}, which is no row's: give the run the name of its experiment")
+        found[name] = results
+    return found
+
+
+def _run_name(row: Row) -> str:
+    return (row.experiment or "").replace("/", "_")
+
+
+METRICS = {"top-1": ("top1", 100), "mAP": ("AP", 100), "mIoU": ("mIoU", 100)}  # key and factor in results.json
+
+
+def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str, Mapping[str, float]], *,
+            markdown: bool) -> str:  # fmt: skip
+    """One table with its footnotes."""
+    timed = any(ours.milliseconds for ours in measured.values())
+    scored = any(_run_name(row) in accuracies for row in table.rows)
+    with_params = any(row.params for row in table.rows)
+    heads = ["", table.metric, *(["ours"] if scored else [])]
+    heads += ["params M", "ours"] if with_params else []
+    for name in table.sizes:
+        heads += [f"MAdds {table.unit} {name}".strip(), "ours"]
+    heads += [*table.phones, *(f"here ms {name}".strip() for name in table.sizes)] if timed else []
+    lines, notes = [[*heads, "matches"]], []
+    for row in table.rows:
+        ours = measured.get(row.name)
+        cells, marks = _cells(row, table, ours, with_params=with_params)
+        matches = "-" if ours is None else "no" if "!" in marks else "yes"
+        if row.note and (ours is None or set(marks) != {"="}):
+            if row.note not in notes:
+                notes.append(row.note)
+            matches += f" ({notes.index(row.note) + 1})"
+        score = [_score(accuracies.get(_run_name(row)), table)] if scored else []
+        times = _times(row, table, ours) if timed else []
+        lines.append([row.name, row.accuracy, *score, *cells, *times, matches])
+    size = ", ".join(f"{name} {h}x{w}".strip() for name, (h, w) in table.sizes.items())
+    counted = "all parameters" if table.batch_norm else "weights and biases without batch norm"
+    title = f"Table {table.number}: {table.title} ({size}; {counted})" if with_params else (
+        f"Table {table.number}: {table.title} ({size})")  # fmt: skip
+    body = _markdown(lines) if markdown else _aligned(lines)
+    return "\n".join([title, "", *body, "", *(f"({i}) {note}." for i, note in enumerate(notes, start=1))]).rstrip()
+
+
+def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> tuple[list[str], str]:
+    """Printed and counted, in turns, and how each pair agrees."""
+    cells, marks = [], ""
+    tolerance = 0.04 if "mall" in row.name else 0.01
+    if with_params:
+        first = next(iter(ours.counts.values())) if ours else None
+        value = None if first is None else (first.params if table.batch_norm else first.conv_params) / 1e6
+        mark = compare([value], row.params, tolerance)
+        marks += mark
+        cells += [row.params or "", "" if value is None else f"{value:.3f} {mark}".strip()]
+    for name in table.sizes:
+        printed = row.madds.get(name) if isinstance(row.madds, Mapping) else row.madds
+        counts = ours.counts.get(name) if ours else None
+        values = [] if counts is None else [n / SCALES[table.unit] for n in (counts.madds, counts.conv_madds)]
+        mark = compare(values, printed, tolerance)
+        marks += mark
+        cells += [printed or "", f"{' / '.join(_number(value) for value in values)} {mark}".strip()]
+    return cells, marks
+
+
+def compare(values: Sequence[float | None], printed: str | None, tolerance: float) -> str:
+    """`=`, `~` or `!` for the nearest of `values` (see LEGEND); nothing where there is nothing to compare."""
+    known = [value for value in values if value is not None]
+    if not known or not printed:
+        return ""
+    if any(prints(value, printed) for value in known):
+        return "="
+    return "~" if min(abs(value / float(printed) - 1) for value in known) <= tolerance else "!"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 100 else f"{value:.3f}"
+
+
+def _times(row: Row, table: Table, ours: Ours | None) -> list[str]:
+    printed = [*row.times, *[""] * (len(table.phones) - len(row.times))]
+    here = [f"{ours.milliseconds[name]:.1f}" if ours and name in ours.milliseconds else "" for name in table.sizes]
+    return [*printed, *here]
+
+
+def _score(results: Mapping[str, float] | None, table: Table) -> str:
+    key, factor = METRICS[table.metric]
+    return "" if results is None else f"{results[key] * factor:.2f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    head, *rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return [head, "|" + "---|" * len(lines[0]), *rows]
+
+
+main = command("paper", paper)
+
+if __name__ == "__main__":
+    main()
