@@ -119,6 +119,5 @@ TABLES = {
 
 def prints(value: float, printed: str) -> bool:
     """Whether a table may print `value` so, rounded or cut off: the paper does both."""
-    exact, step = Decimal(str(value)), Decimal(printed).as_tuple().exponent
-    ways = (ROUND_HALF_UP, ROUND_DOWN)
-    return any(exact.quantize(Decimal((0, (1,), step)), way) == Decimal(printed) for way in ways)
+    last_digit = Decimal(1).scaleb(-len(printed.partition(".")[2]))
+    return any(Decimal(str(value)).quantize(last_digit, way) == Decimal(printed) for way in (ROUND_HALF_UP, ROUND_DOWN))
