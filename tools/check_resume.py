@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import at_least
 from pocketvision.tools import build, disturb
 from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import MEASURED
 from pocketvision.tools.engine.state import load_checkpoint
 
@@ -32,6 +33,8 @@ def check_resume(config: DictConfig) -> None:
     build.train_settings(config)
     for key in ("kills", "ranks"):
         at_least(key, config[key], 1)
+    if pick_device(config.device).type == "cuda":
+        raise ValueError("kernels of GPUs add in changing order, so that no two runs end alike: give device=cpu")
     if not Path("/proc/self/cmdline").exists():
         raise ValueError("check-resume finds the processes it kills under /proc, as Linux has it; there is none here")
     folder = Path(config.run_dir).absolute()

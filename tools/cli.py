@@ -54,8 +54,8 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             if os.environ.get("POCKETVISION_TRACEBACK") or not _is_users(error):
                 raise
             rank = os.environ.get("RANK", "0")
-            where = "" if rank == "0" else f" (rank {rank})"
-            print(f"pocketvision {title}: error{where}: {explain(error)}", file=sys.stderr)
+            where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
+            tqdm.write(f"{start}pocketvision {title}: error{where}: {explain(error)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     def main(argv: Sequence[str] | None = None) -> None:

@@ -30,7 +30,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds p
         ("detection", ("workers=2", "ema_decay=0.9", "accumulate=2")),
         ("segmentation", ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2", "epochs=1")),
         ("segmentation", ("workers=0", "model=raspp", "model.network.dropout=0.5")),
-        ("detection", ("workers=0", "ema_decay=0.9", "ranks=2")),
+        ("detection", ("workers=0", "ema_decay=0.9", "ranks=3", "batch_size=6")),
         ("segmentation", ("workers=2", "model=raspp", "model.network.dropout=0.5", "ranks=2", "batch_size=8")),
     ],
 )
