@@ -143,7 +143,15 @@ def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str,
     title = f"Table {table.number}: {table.title} ({size}; {counted})" if with_params else (
         f"Table {table.number}: {table.title} ({size})")  # fmt: skip
     body = _markdown(lines) if markdown else _aligned(lines)
-    return "\n".join([title, "", *body, "", *(f"({i}) {note}." for i, note in enumerate(notes, start=1))]).rstrip()
+    return "\n".join(
+        [
+            f"## {title}" if markdown else title,
+            "",
+            *body,
+            "",
+            *(f"({i}) {note}." for i, note in enumerate(notes, start=1)),
+        ]
+    ).rstrip()
 
 
 def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> tuple[list[str], str]:
