@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 
 from ..conf import schema
 from ..datasets.augmented import AugmentedDataset, FirstSamples
-from ..datasets.labels import Label, LabelMap
+from ..datasets.labels import LabelMap, nameless_labels
 from ..datasets.loading import Batch, EpochSampler, make_loader
-from ..datasets.transforms import Transform
+from ..datasets.transforms import CROP_FRACTION, Transform
 from .engine.distributed import Ranks
 from .engine.optim import parameter_groups
 from .engine.task import Task
@@ -39,7 +39,8 @@ CONFIGS: dict[str, type] = {
     "make_shapes": schema.MakeShapesConfig,
 }
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
-COCO_TARGET = "pocketvision.datasets.coco.CocoDetection"
+# They take the classes they have to have: what is in their files may be only some of them.
+GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
 
 
 def register_schemas() -> None:
@@ -111,9 +112,7 @@ def declared_labels(config: DictConfig) -> LabelMap:
         return labels
     if num_classes is None:
         raise ValueError("data.num_classes is null and only the data can tell it: give data.num_classes=N, or labels=")
-    first = 1 if config.data.task == "detection" else 0
-    numbers = range(first, first + num_classes)
-    return LabelMap(tuple(Label(slot=i, name=f"class {i}", source_id=i) for i in numbers), num_classes)
+    return nameless_labels(num_classes, first=1 if config.data.task == "detection" else 0)
 
 
 def categories(labels: LabelMap) -> dict[str, list[int]] | None:
@@ -140,8 +139,8 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
     if split not in ("train", "val"):
         raise ValueError(f"split={split}: a data group has the splits train and val")
     node = config.data[split]
-    # A json may list fewer categories than the training one: slots come from there, not from counting anew.
-    source = make(node, labels=labels) if labels and node._target_ == COCO_TARGET else make(node)
+    # A validation split may have fewer classes than the training one: slots come from there, not from counting anew.
+    source = make(node, labels=labels) if labels and node._target_ in GIVEN_LABELS else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
             f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
@@ -153,7 +152,7 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
             "use data with the same class list in the same order"
         )
     limit = config.get("overfit")
-    return FirstSamples(source, limit) if limit else source
+    return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
 
 
 def _some(labels: LabelMap) -> str:
@@ -166,7 +165,10 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
-    if config.data.resize == "none":
+    resize = config.data.resize
+    if policy and resize == "center_crop":
+        resize = "stretch"  # the policy's crop takes its place
+    if resize == "none":
         if config.data.eval_size is not None:
             raise ValueError(
                 f"data.eval_size={list(config.data.eval_size)} with data.resize=none: whole images are evaluated as "
@@ -174,8 +176,15 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
             )
         size = None  # a crop of the policy makes the size
     size = None if size is None else tuple(size)
-    transform = Transform(policy, input_size=size, resize=config.data.resize, exact=not training)
+    transform = Transform(
+        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training
+    )
     return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
+
+
+def crop_fraction(config: DictConfig) -> float:
+    """The share that resize=center_crop looks at; data groups that are never cut have no such key."""
+    return config.data.get("crop_fraction", CROP_FRACTION)
 
 
 def build_loader(
@@ -252,6 +261,10 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
 ALLOWED_TARGETS = frozenset(
     f"pocketvision.{name}"
     for name in (
+        "backbones.classifier.Classifier",
+        "backbones.criterion.LabelCriterion",
+        "backbones.metric.TopAccuracy",
+        "backbones.postprocess.Rankings",
         "backbones.mobilenet_v1.MobileNetV1",
         "backbones.mobilenet_v2.MobileNetV2",
         "backbones.mobilenet_v3.MobileNetV3",
@@ -269,11 +282,13 @@ ALLOWED_TARGETS = frozenset(
         "segmentation.metric.MeanIoU",
         "datasets.coco.CocoDetection",
         "datasets.cityscapes.Cityscapes",
+        "datasets.image_folder.ImageFolder",
         "datasets.mask_folder.MaskFolder",
         "datasets.shapes.ShapesDetection",
         "datasets.shapes.ShapesSegmentation",
         "datasets.labels.coco_labels",
         "datasets.labels.cityscapes_labels",
+        "datasets.labels.nameless_labels",
     )
 )
 GROUPS = ("backbone", "model", "data")

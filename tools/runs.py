@@ -18,6 +18,7 @@ from . import build
 from .engine.report import log
 from .engine.state import load_checkpoint, load_state
 from .engine.task import Task
+from .weights import checkpoint_path
 
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
 FREE_KEYS = (
@@ -165,25 +166,6 @@ class LoadedRun:
     folder: Path
     path: Path  # the checkpoint
     step: int
-
-
-def checkpoint_path(run: str | Path, which: str = "best") -> Path:
-    """The checkpoint of a run folder (`best`, or `last` where there is no best), or the file itself.
-
-    Raises:
-        FileNotFoundError: neither.
-    """
-    if which not in ("best", "last"):
-        raise ValueError(f"checkpoint={which}: expected best or last")
-    run = Path(run)
-    if run.is_file():
-        return run
-    for name in dict.fromkeys([which, "last"]):
-        path = run / "checkpoints" / f"{name}.pt"
-        if path.is_file():
-            return path
-    what = "has no checkpoints/best.pt or last.pt (not trained yet?)" if run.is_dir() else "does not exist"
-    raise FileNotFoundError(f"{run} {what}: give run=FOLDER of a training run, or a checkpoint file")
 
 
 def load_run(

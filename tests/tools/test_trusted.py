@@ -25,7 +25,8 @@ def stored(**changes: Any) -> dict[str, Any]:
 
 
 def test_our_own_configurations_are_trusted() -> None:
-    for name in ("demo_detection", "demo_segmentation", "ssdlite_coco", "lraspp_cityscapes", "small_segmentation"):
+    for name in ("demo_detection", "demo_segmentation", "ssdlite_coco", "lraspp_cityscapes", "small_segmentation",
+                 "imagenet_v3_large", "small_classification"):  # fmt: skip
         paths = ("data.root=x",) if "demo" not in name else ()
         classes = ("data.classes=[a,b]",) if name == "small_segmentation" else ()
         config = OmegaConf.to_container(compose(f"experiment={name}", *paths, *classes), enum_to_str=True)
