@@ -1,4 +1,4 @@
-"""Train a detector or a segmenter. The same command again resumes; a fresh start needs a new name.
+"""Train a detector, a segmenter or a classifier. The same command again resumes; a fresh start needs a new name.
 
 pocketvision train experiment=ssdlite_coco name=first data.root=/data/coco
 """
@@ -52,7 +52,8 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):
-        report = build.load_weights(task.model, settings.weights, source=settings.weights_source)
+        backbone = runs.plain(config)["backbone"]
+        report = build.load_weights(task.model, settings.weights, source=settings.weights_source, backbone=backbone)
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
@@ -94,7 +95,7 @@ def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
         return {"train": train_source, "val": train_source}
     val_source = build.build_source(config, "val", labels=train_source.labels)
     if settings.debug:
-        val_source = FirstSamples(val_source, settings.eval_batch_size)
+        val_source = FirstSamples(val_source, settings.eval_batch_size, spread=config.data.task == "classification")
     return {"train": train_source, "val": val_source}
 
 
