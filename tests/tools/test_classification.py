@@ -41,8 +41,8 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "colors"
     results = train(
         compose(
-            "experiment=small_classification", f"data.root={photos}", *SMALL, "epochs=6", "optimizer.lr=0.01",
-            "ema_decay=0.5", f"run_dir={folder}", "augment=flip",
+            "experiment=small_classification", f"data.root={photos}", *SMALL, "epochs=10", "optimizer.lr=0.01",
+            "backbone.bn_momentum=0.5", "ema_decay=0.5", f"run_dir={folder}", "augment=flip",
         )
     )  # fmt: skip
     assert results["top1"] > 0.6  # chance is a third
@@ -59,7 +59,7 @@ def test_evaluation_repeats_the_training_runs_and_draws_a_grid(run: Path) -> Non
     for key in ("top1", "top5", "loss", "top1/red"):
         assert results[key] == pytest.approx(last[key], abs=1e-6)
     grid = cv2.imread(str(run / "pictures" / "classes.png"))
-    assert grid.shape[0] > 2 * 400  # five pictures in rows of four
+    assert grid.shape[0] > 2 * 370  # five pictures in rows of four
     assert grid.shape[1] > 4 * 400
 
 
@@ -86,7 +86,7 @@ def test_prediction_sees_what_evaluation_sees(run: Path, photos: Path) -> None:
     path = photos / "val" / "red" / "1.png"
     image = model.read(path)
     painted = image.copy()
-    painted[0] = painted[-1] = painted[:, 0] = painted[:, -1] = 255 - painted[0]
+    painted[[0, -1]] = painted[:, [0, -1]] = 0
     assert not np.array_equal(image, painted)
     assert np.array_equal(model(image).scores, model(painted).scores)
     center = image.copy()
