@@ -99,7 +99,7 @@ class TrainConfig:
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     eval_batch_size: int = 16
     # start
-    weights: str | None = None  # a checkpoint or state dict to start from
+    weights: str | None = None  # a run folder, checkpoint or state dict to start from
     weights_source: str = "pocketvision"  # or torchvision, espnet, espnetv2, c3net: whose names they have
     # resume
     accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
