@@ -169,7 +169,7 @@ def draw_caption(image: Array, lines: Sequence[str], color: Color = INK) -> Arra
     canvas = _enlarge(image)
     bars, size = [canvas], 1.5 * _text_scale(canvas)
     for text in lines:
-        scale = _fitting(text, size, canvas.shape[1] - 8)  # cv2 draws a little wider than it says
+        scale = _fitting(text, _fitting(text, size, canvas.shape[1] - 4), canvas.shape[1] - 4)  # widths aren't linear
         bar = _paper(round(1.3 * _text_size("", size)[1]), canvas.shape[1])
         _put_text(bar, text, (2, 0), scale, color)
         bars.append(bar)
