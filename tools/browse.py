@@ -19,7 +19,12 @@ def browse(config: DictConfig) -> None:
     dataset = build.build_dataset(config, source, training=config.split == "train")
     labels = source.labels
     pictures = []
-    for i in range(min(config.count, len(source))):
+    count = min(config.count, len(source))
+    if config.data.task == "classification":  # its images lie class by class
+        indices = [i * len(source) // count for i in range(count)]
+    else:
+        indices = list(range(count))
+    for i in indices:
         image, target, _ = dataset[config.epoch, i]
         pictures.append(draw_truth(to_picture(image), target, labels))
     output = Path(config.output)

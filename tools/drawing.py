@@ -167,10 +167,10 @@ def draw_mask(
 def draw_caption(image: Array, lines: Sequence[str], color: Color = INK) -> Array:
     """The image with lines of text below it."""
     canvas = _enlarge(image)
-    bars = [canvas]
+    bars, size = [canvas], 1.5 * _text_scale(canvas)
     for text in lines:
-        scale = _fitting(text, _text_scale(canvas), canvas.shape[1])
-        bar = _paper(round(1.5 * _text_size("", _text_scale(canvas))[1]), canvas.shape[1])
+        scale = _fitting(text, _fitting(text, size, canvas.shape[1] - 4), canvas.shape[1] - 4)  # widths aren't linear
+        bar = _paper(round(1.3 * _text_size("", size)[1]), canvas.shape[1])
         _put_text(bar, text, (2, 0), scale, color)
         bars.append(bar)
     return np.concatenate(bars)

@@ -259,3 +259,17 @@ def test_opencv_text_never_leaves_its_plate() -> None:
         assert y >= 19
         assert x + w <= 21 + width
         assert y + h <= 21 + height
+
+
+def test_a_caption_stands_below_the_whole_image() -> None:
+    image = np.full((500, 300, 3), 77, np.uint8)
+    assert np.array_equal(drawing.draw_caption(image, []), image)
+    one, two = drawing.draw_caption(image, ["a cat"]), drawing.draw_caption(image, ["a cat", "a longer name " * 4])
+    assert np.array_equal(one[:500], image)
+    assert one.shape[1] == two.shape[1] == 300
+    assert two.shape[0] - one.shape[0] == one.shape[0] - 500 > 10
+    assert (one[500:] < 100).any()
+    assert (two[one.shape[0] :, 200:] < 250).any()  # it fits, to the end
+    assert (two[:, -2:][500:] == 255).all()
+    red = drawing.draw_caption(image, ["a cat"], (200, 30, 30))
+    assert not np.array_equal(red, one)
