@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..backbones.torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
 from ..backbones.weights import LoadReport, from_torchvision, load_strict
 from ..detection.network import SSDLite
 from ..detection.weights import ssdlite_from_torchvision
@@ -21,6 +22,7 @@ from ..segmentation.weights import (
     lraspp_from_torchvision,
 )
 from .engine.state import FORMAT, read_tensors
+from .tf_weights import load_tf
 
 Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -30,7 +32,7 @@ RELEASED: dict[str, tuple[type[StandaloneNetwork], Renaming]] = {
     "espnetv2": (ESPNetv2, espnetv2_from_released),
     "c3net": (C3Net, c3net_from_released),
 }
-SOURCES = ("pocketvision", "torchvision", *RELEASED)
+SOURCES = ("pocketvision", "torchvision", "tf", *RELEASED)
 
 
 def load_weights(
@@ -42,7 +44,7 @@ def load_weights(
     another head, fill the backbone alone.
 
     Args:
-        weights: a file, or a state dict (also a checkpoint of ours as a dict).
+        weights: a file, or a state dict (also a checkpoint of ours as a dict); of `tf` what `load_tf` takes.
         source: whose names they have, one of `SOURCES`. What others released of a whole network (`RELEASED`) has to
             fit without exception.
 
@@ -52,7 +54,10 @@ def load_weights(
     """
     if source not in SOURCES:
         raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}")
-    state = _state(weights if isinstance(weights, Mapping) else _read(Path(weights)))
+    if source == "tf":
+        state = load_tf(model, weights)
+    else:
+        state = _state(weights if isinstance(weights, Mapping) else _read(Path(weights)))
     if source in RELEASED:
         return load_strict(model, _rename_released(model, state, source))
     if source == "torchvision":
@@ -75,6 +80,9 @@ def describe(report: LoadReport) -> str:
     if fresh:
         shown = ", ".join(fresh[:6]) + (", ..." if len(fresh) > 6 else "")
         text += f"; {len(report.reinitialized)} stay freshly initialised ({shown})"
+    if report.unexpected:
+        left_out = sorted({name.rpartition(".")[0] for name in report.unexpected})
+        text += f"; {len(report.unexpected)} of the weights have no place here ({', '.join(left_out[:6])})"
     return text
 
 
@@ -96,7 +104,8 @@ def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(name.startswith("features.") for name in state):  # an ImageNet classifier
-        return from_torchvision(state, to="backbone.")
+        rename = from_torch_mobilenet_v2 if is_torch_mobilenet_v2(state) else from_torchvision
+        return rename(state, to="backbone.")
     if isinstance(model, SSDLite):
         return ssdlite_from_torchvision(state)
     if isinstance(model, LRASPP):
@@ -122,7 +131,9 @@ def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_on
     """What may keep its initialisation: everything but the backbone, or predictors of another number of classes."""
     own = model.state_dict()
     if backbone_only:
-        return sorted({f"{name.split('.')[0]}." for name in own if not name.startswith("backbone.")})
+        heads = {f"{name.split('.')[0]}." for name in own if not name.startswith("backbone.")}
+        last = "backbone.last."  # the convolution before pooling, which some heads do without
+        return sorted(heads | {last} if f"{last}conv.weight" in state.keys() - own.keys() else heads)
     if isinstance(model, SSDLite):
         predictors = [f"class_towers.{i}.1." for i in range(len(model.class_towers))]
     elif isinstance(model, LRASPP):
