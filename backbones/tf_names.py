@@ -102,7 +102,7 @@ def trunk_layers(variables: Mapping[str, np.ndarray]) -> tuple[str, dict[str, st
     """The trunk's scope with its slash (in a detector `FeatureExtractor/MobilenetV3/`), and its layers' names here.
 
     Raises:
-        ValueError: there is no MobileNetV1, V2, V3 or MnasNet, or more than one.
+        ValueError: there is no MobileNetV1, V2, V3 or MnasNet, or more than one, or its batch norms are folded.
     """
     scopes = sorted({match[1] for name in variables if (match := _TRUNK.match(name))})
     if len(scopes) != 1:
@@ -111,6 +111,11 @@ def trunk_layers(variables: Mapping[str, np.ndarray]) -> tuple[str, dict[str, st
             f"found {scopes or 'none'}; the first variable is {next(iter(variables), None)!r}"
         )
     scope, layers = scopes[0], {}
+    if not any(name.endswith("/BatchNorm/moving_mean") for name in variables):
+        raise ValueError(
+            f"{scope} has no batch norms: they are folded into the convolutions of graphs optimised for inference; "
+            "take the graph as it was frozen, or the checkpoint"
+        )
     for layer in dict.fromkeys(map(layer_of, variables)):
         if not layer.startswith(scope):
             continue

@@ -63,7 +63,7 @@ def is_tf_detector(variables: Mapping[str, np.ndarray]) -> bool:
 
 
 def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -> dict[str, Tensor]:
-    """Rename the variables of a TF Object Detection graph, SSDLite on MobileNetV1, V2 or V3 or MnasNet.
+    """Rename the variables of a TF Object Detection graph, SSDLite on MobileNetV1, V2 or V3.
 
     Box channels come as y, x, h, w there. Made for `padding="same"` in backbone and head, `gate="tf"` and
     `AnchorLayout.reference()`. `num_taps`: the maps that come from the backbone; TensorFlow counts the extra ones from

@@ -133,6 +133,8 @@ def test_scopes_of_a_detector(golden: Callable) -> None:
         from_tf_slim(detector | variables)
     with pytest.raises(ValueError, match="found none; the first variable is 'resnet/conv1/weights'"):
         from_tf_slim({"resnet/conv1/weights": np.zeros(1, np.float32)})
+    with pytest.raises(ValueError, match="MobilenetV3/ has no batch norms: they are folded"):
+        from_tf_slim({name: array for name, array in variables.items() if "BatchNorm" not in name})
     with pytest.raises(ValueError, match="found none; the first variable is None"):
         from_tf_slim({})
 
