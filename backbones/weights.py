@@ -3,12 +3,9 @@
 Renaming is a pure function from dictionary to dictionary; shapes are checked where the weights are loaded.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 _SHOWN = 12  # names in a message
@@ -131,76 +128,3 @@ def classifier_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor
                 raise ValueError(f"{name} is no tensor of a torchvision MobileNetV3 classifier")
             renamed[heads[theirs] + name.removeprefix(theirs)] = tensor
     return renamed
-
-
-_SLIM_LEAVES = {
-    "weights": "weight",
-    "depthwise_weights": "weight",
-    "biases": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-
-
-def rename_tf_layers(variables: Mapping[str, np.ndarray], layers: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the variables of the TF-slim scopes that are keys of `layers` to our modules, and turn the kernels.
-
-    A scope with batch norm is a `ConvNormAct` of ours, one without a convolution. Kernels: HWIO -> OIHW, depthwise HWC1
-    -> C1HW. Other scopes, optimizer slots and averages (`.../weights/Momentum`) are left out.
-    """
-    renamed, empty = {}, dict(layers)
-    for name, array in variables.items():
-        scope, _, leaf = name.rpartition("/")
-        layer = scope.removesuffix("/BatchNorm")
-        if layer not in layers:
-            continue
-        if leaf not in _SLIM_LEAVES:
-            raise ValueError(f"{name}: expected one of {', '.join(_SLIM_LEAVES)} after the last slash")
-        empty.pop(layer, None)
-        if array.ndim == 4:
-            array = array.transpose((2, 3, 0, 1) if leaf == "depthwise_weights" else (3, 2, 0, 1))
-        normed = f"{layer}/BatchNorm/moving_mean" in variables
-        part = ".norm" if scope != layer else ".conv" if normed else ""
-        renamed[f"{layers[layer]}{part}.{_SLIM_LEAVES[leaf]}"] = torch.from_numpy(np.array(array, order="C"))
-    if empty:
-        raise ValueError(
-            f"no variables in the scopes {list(empty)}; the first variable is {next(iter(variables), None)!r}"
-        )
-    return renamed
-
-
-_SLIM_BLOCK = re.compile(
-    r"expanded_conv(?:_(\d+))?/(expand|depthwise|project|squeeze_excite/Conv|squeeze_excite/Conv_1)"
-)
-_SLIM_PARTS = {"squeeze_excite/Conv": "se.squeeze", "squeeze_excite/Conv_1": "se.excite"}
-
-
-def from_tf_slim(
-    variables: Mapping[str, np.ndarray], *, scope: str = "MobilenetV3/", to: str = ""
-) -> dict[str, Tensor]:
-    """Rename a TF-slim MobileNetV3 trunk, any variant, or V2's; `to` is put before our names.
-
-    The scope is `FeatureExtractor/MobilenetV3/` in a detector. Whatever else stands in it (extra layers, classifier) is
-    no part of the trunk and left out.
-    """
-    layers = {f"{scope}Conv": f"{to}stem", f"{scope}Conv_1": f"{to}last"}
-    for name in variables:
-        layer = name.rpartition("/")[0].removesuffix("/BatchNorm")
-        block = _SLIM_BLOCK.fullmatch(layer.removeprefix(scope)) if layer.startswith(scope) else None
-        if block is not None:
-            number, part = block.groups(default="0")
-            layers[layer] = f"{to}blocks.{number}.{_SLIM_PARTS.get(part, part)}"
-    return rename_tf_layers(variables, layers)
-
-
-def classifier_from_tf_slim(variables: Mapping[str, np.ndarray], *, scope: str = "MobilenetV3/") -> dict[str, Tensor]:
-    """Rename TF-slim's ImageNet MobileNetV3, or V2 (`MobilenetV2/`), to our `Classifier`; class 0 is background."""
-    layers = {f"{scope}Logits/Conv2d_1c_1x1": "logits"}
-    if f"{scope}Conv_2/weights" in variables:  # V2 has no hidden layer
-        layers[f"{scope}Conv_2"] = "hidden"
-    head = rename_tf_layers(variables, layers)
-    # They are 1x1 convolutions there, linear layers here.
-    head = {name: tensor.flatten(1) if tensor.ndim == 4 else tensor for name, tensor in head.items()}
-    return from_tf_slim(variables, scope=scope, to="backbone.") | head

@@ -100,7 +100,7 @@ class TrainConfig:
     eval_batch_size: int = 16
     # start
     weights: str | None = None  # a run folder, checkpoint or state dict to start from
-    weights_source: str = "pocketvision"  # or torchvision, espnet, espnetv2, c3net: whose names they have
+    weights_source: str = "pocketvision"  # or torchvision, tf, espnet, espnetv2, c3net: whose names they have
     # resume
     accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
     # modes (mode=debug, mode=replay)

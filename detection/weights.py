@@ -2,11 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 from torch import Tensor
 
-from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
+from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
+from ..backbones.tf_settings import BN_EPS, has_eps, is_same_padded, normalize_settings, trunk_settings
+from ..backbones.weights import from_torchvision
+from .anchors import AnchorLayout
+from .network import SSDLite
 
 
 def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,26 +53,54 @@ def _torchvision_head(name: str) -> str:
     raise ValueError(f"{name} is no tensor of torchvision's SSDLite")
 
 
-_TF_EXTRA = re.compile(r"FeatureExtractor/MobilenetV3/layer_\d+_[12]_Conv2d_(\d+)_(1x1|3x3_s2)_\d+(_depthwise)?")
+_TF_EXTRA = re.compile(r"FeatureExtractor/\w+/\w+_[12]_Conv2d_(\d+)_(1x1|3x3_s2)_\d+(_depthwise)?")
 _TF_PREDICTOR = re.compile(r"BoxPredictor_(\d+)/(Class|BoxEncoding)Predictor(_depthwise)?")
 
 
-def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -> dict[str, Tensor]:
-    """Rename the variables of a TF Object Detection graph, `ssd_mobilenet_v3_*`; box channels come as y, x, h, w there.
+def is_tf_detector(variables: Mapping[str, np.ndarray]) -> bool:
+    """Whether there are the box predictors of an SSD."""
+    return any(name.startswith("BoxPredictor_") for name in variables)
 
-    Made for `padding="same"` in backbone and head, `gate="tf"` and `AnchorLayout.reference()`. `num_taps`: the maps
-    that come from the backbone; TensorFlow counts the extra ones from there.
+
+def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -> dict[str, Tensor]:
+    """Rename the variables of a TF Object Detection graph, SSDLite on MobileNetV1, V2 or V3.
+
+    Box channels come as y, x, h, w there. Made for `padding="same"` in backbone and head, `gate="tf"` and
+    `AnchorLayout.reference()`. `num_taps`: the maps that come from the backbone; TensorFlow counts the extra ones from
+    there.
+
+    Raises:
+        ValueError: variables are missing or not of such a graph; they are listed.
     """
+    variables = as_slim(variables)
+    _, trunk = trunk_layers(variables)
     layers: dict[str, str] = {}
-    for scope in {name.rpartition("/")[0].removesuffix("/BatchNorm") for name in variables}:
+    for scope in dict.fromkeys(map(layer_of, variables)):
         if extra := _TF_EXTRA.fullmatch(scope):
             step = 0 if extra[2] == "1x1" else 1 if extra[3] else 2
             layers[scope] = f"extras.{int(extra[1]) - num_taps}.{step}"
         elif predictor := _TF_PREDICTOR.fullmatch(scope):
             towers = "class_towers" if predictor[2] == "Class" else "box_towers"
             layers[scope] = f"{towers}.{predictor[1]}.{0 if predictor[3] else 1}"
+    refuse_unknown(variables, layers.keys() | trunk.keys(), what="an SSDLite")
     head = rename_tf_layers(variables, layers)
     for name, tensor in head.items():
         if re.fullmatch(r"box_towers\.\d+\.1\.\w+", name):
             head[name] = tensor.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
-    return from_tf_slim(variables, scope="FeatureExtractor/MobilenetV3/", to="backbone.") | head
+    return rename_tf_layers(variables, {layer: f"backbone.{ours}" for layer, ours in trunk.items()}) | head
+
+
+def tf_detector_settings(model: SSDLite) -> list[str]:
+    """The keys to set, as `key=value`, before the weights of a TF Object Detection graph give its numbers."""
+    keys = [*trunk_settings(model.backbone), *normalize_settings(model.backbone, model.normalize)]
+    if "backbone.padding=same" not in keys and not is_same_padded(model.extras):
+        keys.append("model.network.padding=same")
+    head = (model.extras, model.class_towers, model.box_towers)
+    if f"backbone.bn_eps={BN_EPS}" not in keys and not all(has_eps(part, BN_EPS) for part in head):
+        keys.append(f"model.network.bn_eps={BN_EPS}")
+    reference = AnchorLayout.reference(num_maps=model.anchor_layout.num_maps)
+    return keys + [
+        f"model.network.anchors.{field.name}={getattr(reference, field.name)}"
+        for field in fields(AnchorLayout)
+        if getattr(reference, field.name) != getattr(model.anchor_layout, field.name)
+    ]

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
+from ..backbones.layers import TFHardSigmoid
+from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
+from ..backbones.tf_settings import has_eps, normalize_settings, trunk_settings
+from ..backbones.weights import from_torchvision
+from .network import LRASPP, RASPP
+from .pooling import WindowPool
 
 _TORCHVISION = {
     "classifier.cbr.0": "aspp.conv",
@@ -24,6 +29,13 @@ _DEEPLAB = {
     "image_pooling": "gate",
     "decoder/decoder_conv0": "high_logits",
     "decoder/feature_projection0": "low_logits",
+}
+_DEEPLAB_EPS = 1e-5
+_DEEPLAB_RASPP = {
+    "aspp0": "aspp",
+    "image_pooling": "image_level",
+    "concat_projection": "project",
+    "logits/semantic": "logits",
 }
 
 
@@ -41,16 +53,63 @@ def lraspp_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def lraspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Rename the variables of DeepLab's `mobilenet_v3_{large,small}_seg` graphs (TF layout, names without `:0`).
+def deeplab_head(variables: Mapping[str, np.ndarray]) -> str | None:
+    """Which of DeepLab's heads that are here there is: "lraspp", "raspp" or None."""
+    layers = set(map(layer_of, variables))
+    if layers >= _DEEPLAB.keys():
+        return "lraspp"
+    return "raspp" if layers >= _DEEPLAB_RASPP.keys() and "aspp1" not in layers else None
 
-    A checkpoint's step counter and optimizer slots are left out.
+
+def lraspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Rename the variables of DeepLab's Lite R-ASPP, `mobilenet_v3_{large,small}_seg` or on MobileNetV2.
+
+    Raises:
+        ValueError: variables are missing or not of such a graph; they are listed.
     """
-    known = ("MobilenetV3/", *(f"{scope}/" for scope in _DEEPLAB), "global_step")
-    for name in variables:
-        if not name.startswith(known):
-            raise ValueError(f"{name} is no variable of DeepLab's LR-ASPP; its head has {', '.join(_DEEPLAB)}")
-    return from_tf_slim(variables, to="backbone.") | rename_tf_layers(variables, _DEEPLAB)
+    return _from_deeplab(variables, _DEEPLAB, what="DeepLab's LR-ASPP")
+
+
+def raspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Rename the variables of DeepLab's R-ASPP: `aspp0`, image level features and a projection, without a decoder.
+
+    Raises:
+        ValueError: variables are missing or not of such a graph; they are listed.
+    """
+    return _from_deeplab(variables, _DEEPLAB_RASPP, what="DeepLab's R-ASPP")
+
+
+def _from_deeplab(variables: Mapping[str, np.ndarray], head: Mapping[str, str], *, what: str) -> dict[str, Tensor]:
+    variables = as_slim(variables)
+    _, trunk = trunk_layers(variables)
+    layers = {layer: f"backbone.{ours}" for layer, ours in trunk.items()} | dict(head)
+    refuse_unknown(variables, layers.keys(), what=f"{what}, whose head has {', '.join(head)}")
+    return rename_tf_layers(variables, layers)
+
+
+def deeplab_settings(model: LRASPP | RASPP) -> list[str]:
+    """The keys to set, as `key=value`, before the weights of a DeepLab graph give its numbers."""
+    keys = [
+        *trunk_settings(model.backbone, padded_to_corners=model.pad_input),
+        *normalize_settings(model.backbone, model.normalize),
+    ]
+    if not model.align_corners:
+        keys.append("model.network.align_corners=true")
+    if not all(has_eps(part, _DEEPLAB_EPS) for name, part in model.named_children() if name != "backbone"):
+        keys.append(f"model.network.bn_eps={_DEEPLAB_EPS}")
+    return keys
+
+
+def deeplab_doubts(model: LRASPP | RASPP) -> list[str]:
+    """Keys that the released networks have set, as `key=value`, and this one has not; others may not need them."""
+    if not isinstance(model, LRASPP):
+        return []
+    keys = []
+    if not isinstance(model.gate_act, TFHardSigmoid):
+        keys.append("model.network.gate=qsigmoid")
+    if not isinstance(model.pool, WindowPool):
+        keys.append("model.network.pool=reference")
+    return keys
 
 
 # ---- ESPNet, ESPNetv2 and C3Net: regular expression of a layer's released name -> its name here ----

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..backbones.classifier import Classifier
+from ..backbones.torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
 from ..backbones.weights import LoadReport, classifier_from_torchvision, from_torchvision, load_strict
 from ..detection.network import SSDLite
 from ..detection.weights import ssdlite_from_torchvision
@@ -23,6 +24,7 @@ from ..segmentation.weights import (
     lraspp_from_torchvision,
 )
 from .engine.state import FORMAT, read_tensors
+from .tf_weights import load_tf
 
 Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -32,7 +34,7 @@ RELEASED: dict[str, tuple[type[StandaloneNetwork], Renaming]] = {
     "espnetv2": (ESPNetv2, espnetv2_from_released),
     "c3net": (C3Net, c3net_from_released),
 }
-SOURCES = ("pocketvision", "torchvision", *RELEASED)
+SOURCES = ("pocketvision", "torchvision", "tf", *RELEASED)
 
 
 # Keys of the backbone group that decide what its weights mean, or which of them there are.
@@ -53,7 +55,7 @@ def load_weights(
 
     Args:
         weights: a file, the folder of a run, or a state dict (also a checkpoint of ours as a dict). Of a run the moving
-            average is taken where there is one.
+            average is taken where there is one. Of `tf` what `load_tf` takes.
         source: whose names they have, one of `SOURCES`. What others released of a whole network (`RELEASED`) has to
             fit without exception.
         backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
@@ -65,11 +67,15 @@ def load_weights(
     """
     if source not in SOURCES:
         raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}")
-    content = weights if isinstance(weights, Mapping) else _read(Path(weights))
-    differences = _differences(content, backbone)
-    if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
-        raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
-    state = _state(content)
+    differences: dict[str, tuple[Any, Any]] = {}
+    if source == "tf":
+        state = load_tf(model, weights)
+    else:
+        content = weights if isinstance(weights, Mapping) else _read(Path(weights))
+        differences = _differences(content, backbone)
+        if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
+            raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
+        state = _state(content)
     if source in RELEASED:
         return load_strict(model, _rename_released(model, state, source))
     if source == "torchvision":
@@ -165,7 +171,8 @@ def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str,
     if isinstance(model, Classifier):
         return classifier_from_torchvision(state)
     if any(name.startswith("features.") for name in state):  # an ImageNet classifier
-        return from_torchvision(state, to="backbone.")
+        rename = from_torch_mobilenet_v2 if is_torch_mobilenet_v2(state) else from_torchvision
+        return rename(state, to="backbone.")
     if isinstance(model, SSDLite):
         return ssdlite_from_torchvision(state)
     if isinstance(model, LRASPP):

@@ -10,7 +10,8 @@ from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v1 import MobileNetV1
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
-from pocketvision.backbones.weights import classifier_from_tf_slim, load_strict
+from pocketvision.backbones.tf_names import classifier_from_tf_slim
+from pocketvision.backbones.weights import load_strict
 from torch import nn
 
 HALF = (0.5, 0.5, 0.5)  # TF-slim's 2 / 255 * x - 1
@@ -23,12 +24,12 @@ MISTAKES = ({"padding": "symmetric"}, {"gate": "exact"}, {"bn_eps": 1e-5})
 def reference(model: str, variables: dict[str, np.ndarray], **options: object) -> Classifier:
     options = {"padding": "same"} | options
     if model == "v2_100":
-        backbone, scope = MobileNetV2(**options), "MobilenetV2/"  # pyright: ignore[reportArgumentType]
+        backbone = MobileNetV2(**options)  # pyright: ignore[reportArgumentType]
     else:
         options = {"variant": model.removeprefix("v3_"), "gate": "tf"} | options
-        backbone, scope = MobileNetV3(**options), "MobilenetV3/"  # pyright: ignore[reportArgumentType]
+        backbone = MobileNetV3(**options)  # pyright: ignore[reportArgumentType]
     classifier = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF).eval()
-    report = load_strict(classifier, classifier_from_tf_slim(variables, scope=scope))
+    report = load_strict(classifier, classifier_from_tf_slim(variables))
     assert not report.reinitialized
     return classifier
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import (
-    classifier_from_tf_slim,
     classifier_from_torchvision,
-    from_tf_slim,
     from_torchvision,
     load_strict,
 )
@@ -169,24 +166,6 @@ def test_renaming_refuses_what_is_not_a_mobilenet_v3() -> None:
         from_torchvision({"backbone.strange": torch.zeros(1)}, prefix="backbone.")
     with pytest.raises(ValueError, match=r"fc.bias is no tensor"):
         classifier_from_torchvision(state | {"fc.bias": torch.zeros(1)})
-
-
-def test_tf_slim_scopes(golden: Callable) -> None:
-    """A detector's scope is longer; extra layers and optimizer slots in it are left out; a missing one is an error."""
-    variables = golden("cls_v3_small", "224").variables
-    detector = {f"FeatureExtractor/{name}": array for name, array in variables.items()}
-    detector["FeatureExtractor/MobilenetV3/layer_13_1_Conv2d_2_1x1_256/weights"] = np.zeros(
-        (1, 1, 576, 256), np.float32
-    )
-    detector["FeatureExtractor/MobilenetV3/Conv/weights/Momentum"] = np.zeros((3, 3, 3, 16), np.float32)
-    trunk = from_tf_slim(detector, scope="FeatureExtractor/MobilenetV3/", to="backbone.")
-    expected = classifier_from_tf_slim(variables)
-    assert trunk.keys() == {name for name in expected if name.startswith("backbone.")}
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in trunk.items())
-    with pytest.raises(ValueError, match=r"no variables in the scopes \['MobilenetV3/Conv', 'MobilenetV3/Conv_1'\]"):
-        from_tf_slim(detector)
-    with pytest.raises(ValueError, match="MobilenetV3/Conv/kernel: expected one of weights"):
-        from_tf_slim(variables | {"MobilenetV3/Conv/kernel": np.zeros(1, np.float32)})
 
 
 def small_model() -> nn.Sequential:

@@ -245,3 +245,23 @@ def test_tf_weights_are_loaded_strictly(tf_assets: Path, tf_rule: ModuleType, tf
     del variables["BoxPredictor_3/ClassPredictor/biases"]
     with pytest.raises(ValueError, match=r"missing in the weights: class_towers\.3\.1\.bias"):
         load_strict(tf_model, ssdlite_from_tf(variables))
+
+
+def test_tf_names_of_every_trunk() -> None:
+    """The extra layers are named after the last tap: `Conv2d_13_pointwise` in V1, `layer_19` in V2, and so on."""
+    depths = {2: (256, 512), 3: (128, 256), 4: (128, 256), 5: (64, 128)}
+    for trunk, last in (
+        ("MobilenetV1", "Conv2d_13_pointwise"),
+        ("MobilenetV2", "layer_19"),
+        ("MobilenetV3", "layer_13"),
+    ):
+        scope = f"FeatureExtractor/{trunk}/"
+        layers = {f"{scope}{'Conv2d_0' if trunk == 'MobilenetV1' else 'Conv'}": "backbone.stem"}
+        for index, (inner, outer) in depths.items():
+            ours = f"extras.{index - 2}"
+            layers[f"{scope}{last}_1_Conv2d_{index}_1x1_{inner}"] = f"{ours}.0"
+            layers[f"{scope}{last}_2_Conv2d_{index}_3x3_s2_{outer}_depthwise"] = f"{ours}.1"
+            layers[f"{scope}{last}_2_Conv2d_{index}_3x3_s2_{outer}"] = f"{ours}.2"
+        mean = np.zeros(1, np.float32)
+        renamed = ssdlite_from_tf({f"{layer}/BatchNorm/moving_mean": mean for layer in layers})
+        assert list(renamed) == [f"{ours}.norm.running_mean" for ours in layers.values()]

@@ -1,0 +1,58 @@
+"""Whether a trunk computes what TensorFlow's weights were trained in: they fit others too, and mislead them."""
+
+from torch import nn
+
+from .blocks import BlockTrunk, InvertedResidual
+from .classifier import IMAGENET_MEAN, IMAGENET_STD
+from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
+from .mnasnet import MnasNet
+
+BN_EPS = 1e-3
+
+
+def trunk_settings(trunk: nn.Module, *, padded_to_corners: bool = False) -> list[str]:
+    """The keys to set, as `key=value`, before the weights give TensorFlow's numbers; none if it is set up so.
+
+    Args:
+        padded_to_corners: its inputs measure a multiple of the output stride plus one: both paddings are the same then.
+    """
+    keys = []
+    if not padded_to_corners and not is_same_padded(trunk):
+        keys.append("backbone.padding=same")
+    gates = [layer.gate for layer in trunk.modules() if isinstance(layer, SqueezeExcite)]
+    if not isinstance(trunk, MnasNet) and not all(isinstance(gate, TFHardSigmoid) for gate in gates):
+        keys.append("backbone.gate=tf")
+    if not has_eps(trunk, BN_EPS):
+        keys.append(f"backbone.bn_eps={BN_EPS}")
+    if isinstance(trunk, BlockTrunk) and _dilates_too_early(trunk):
+        keys.append("backbone.atrous=reference")
+    return keys
+
+
+def normalize_settings(trunk: nn.Module, normalize: Normalize) -> list[str]:
+    """The keys for the picture's mean and standard deviation: from -1 to 1, but MnasNet's are ImageNet's."""
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if isinstance(trunk, MnasNet) else ((0.5,) * 3, (0.5,) * 3)
+    wanted = {"mean": mean, "std": std}
+    return [
+        f"model.network.{name}=[{','.join(map(str, values))}]"
+        for name, values in wanted.items()
+        if normalize.constants[name] != tuple(values)
+    ]
+
+
+def is_same_padded(module: nn.Module) -> bool:
+    """Whether every convolution with a stride and a neighbourhood pads as TensorFlow does."""
+    convs = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    return all(isinstance(conv, SamePaddedConv2d) for conv in convs if conv.stride[0] > 1 and conv.kernel_size[0] > 1)
+
+
+def has_eps(module: nn.Module, eps: float) -> bool:
+    return all(norm.eps == eps for norm in module.modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+def _dilates_too_early(trunk: BlockTrunk) -> bool:
+    """Whether the block that loses its stride has the doubled rate already, which is torchvision's rule."""
+    number = int(trunk.tap_points["c4_expansion"].removeprefix("block").partition(".")[0])
+    block = trunk.blocks[number - 1]
+    assert isinstance(block, InvertedResidual)
+    return block.depthwise.conv.dilation[0] > max(1, 16 // trunk.feature_specs["c5"].stride)
