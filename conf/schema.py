@@ -97,8 +97,9 @@ class TrainConfig:
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     eval_batch_size: int = 16
     # start
-    weights: str | None = None  # a checkpoint or state dict to start from
-    weights_source: str = "pocketvision"  # or torchvision, espnet, espnetv2, c3net: whose names they have
+    weights: str | None = None  # a checkpoint or state dict to start from, or torchvision, or timm/NAME
+    weights_source: str = "pocketvision"  # or torchvision, timm, espnet, espnetv2, c3net: whose names they have
+    weights_reduce: str | None = None  # importance or first: choose channels from weights that have more
     # resume
     accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
     # modes (mode=debug, mode=replay)
@@ -125,6 +126,8 @@ def check(config: TrainConfig) -> None:
         at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
         at_least(key, getattr(config, key), 0)
+    if config.weights_reduce not in (None, "importance", "first"):
+        raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
     if config.timeout_minutes <= 0:
         raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:

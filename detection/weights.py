@@ -4,9 +4,14 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..backbones.blocks import BlockTrunk
+from ..backbones.layers import ConvNormAct, SamePaddedConv2d
+from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
+from .anchors import AnchorLayout
+from .network import SSDLite
 
 
 def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -27,6 +32,18 @@ def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             renamed[_torchvision_head(name)] = tensor
     return from_torchvision(trunk, prefix="", to="backbone.") | renamed
+
+
+def torchvision_settings(model: SSDLite) -> list[str]:
+    """What to set, so that the network computes what torchvision's does; its weights fit others too."""
+    parts = (model.extras, model.class_towers, model.box_towers)
+    norms = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
+    right = {
+        "model=ssdlite_torchvision (its anchors)": model.anchor_layout == AnchorLayout.torchvision(),
+        "model.network.bn_eps=0.001": all(norm.eps == 1e-3 for norm in norms),
+        "model.network.padding=symmetric": not any(isinstance(m, SamePaddedConv2d) for m in model.extras.modules()),
+    }
+    return [key for key, holds in right.items() if not holds]
 
 
 def _unsplit(name: str, *, c4_block: int) -> str:
@@ -71,3 +88,30 @@ def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -
         if re.fullmatch(r"box_towers\.\d+\.1\.\w+", name):
             head[name] = tensor.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
     return from_tf_slim(variables, scope="FeatureExtractor/MobilenetV3/", to="backbone.") | head
+
+
+def reduce_ssdlite(reduction: Reduction, model: SSDLite) -> None:
+    """Cut a whole SSDLite's weights (names of ours) to the channels of `model`, whose trunk has blocks.
+
+    Raises:
+        ValueError: the weights are narrower somewhere, or of another kind of network.
+    """
+    trunk = model.backbone
+    assert isinstance(trunk, BlockTrunk)
+    reduce_trunk(reduction, trunk, prefix="backbone.")
+    kept = [kept_of_tap(reduction, trunk, tap) for tap in model.taps]
+    for number, extra in enumerate(model.extras):
+        inner = _reduced_layer(reduction, extra.get_submodule("0"), f"extras.{number}.0", inputs=kept[-1])
+        reduction.cut_norm(f"extras.{number}.1", out=inner)
+        kept.append(_reduced_layer(reduction, extra.get_submodule("2"), f"extras.{number}.2", inputs=inner))
+    for number, channels in enumerate(kept):
+        for towers in ("class_towers", "box_towers"):
+            reduction.cut_norm(f"{towers}.{number}.0", out=channels)
+            reduction.cut(f"{towers}.{number}.1", inputs=channels)
+
+
+def _reduced_layer(reduction: Reduction, layer: nn.Module, name: str, *, inputs: Tensor) -> Tensor:
+    assert isinstance(layer, ConvNormAct)
+    out = reduction.choose(reduction.scale(name), layer.conv.out_channels, name=name)
+    reduction.cut_norm(name, out=out, inputs=inputs)
+    return out

@@ -8,9 +8,14 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from ..backbones.blocks import BlockTrunk, InvertedResidual
+from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.weights import from_tf_slim, from_torchvision, rename_tf_layers
+from .network import LRASPP, RASPP
+from .pooling import GlobalPool
 
 _TORCHVISION = {
     "classifier.cbr.0": "aspp.conv",
@@ -41,6 +46,24 @@ def lraspp_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def torchvision_settings(model: LRASPP) -> list[str]:
+    """What to set, as `key=value`, so that the network computes what torchvision's does; its weights fit others too."""
+    trunk, norm = model.backbone, model.aspp.norm
+    assert isinstance(trunk, BlockTrunk)
+    first = trunk.blocks[-3]  # of stride 32
+    assert isinstance(first, InvertedResidual)
+    right = {
+        "backbone.output_stride=16": model.output_stride == 16,
+        "backbone.atrous=torchvision": first.depthwise.conv.dilation[0] == 2,
+        "model.network.pool=global": isinstance(model.pool, GlobalPool),
+        "model.network.gate=sigmoid": isinstance(model.gate_act, nn.Sigmoid),
+        "model.network.align_corners=false": not model.align_corners,
+        "model.network.pad_input=false": not model.pad_input,
+        "model.network.bn_eps=1e-5": norm.eps == 1e-5,
+    }
+    return [key for key, holds in right.items() if not holds]
+
+
 def lraspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Rename the variables of DeepLab's `mobilenet_v3_{large,small}_seg` graphs (TF layout, names without `:0`).
 
@@ -51,6 +74,31 @@ def lraspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor
         if not name.startswith(known):
             raise ValueError(f"{name} is no variable of DeepLab's LR-ASPP; its head has {', '.join(_DEEPLAB)}")
     return from_tf_slim(variables, to="backbone.") | rename_tf_layers(variables, _DEEPLAB)
+
+
+def reduce_raspp(reduction: Reduction, model: LRASPP | RASPP) -> None:
+    """Cut the weights of a whole (Lite) R-ASPP (names of ours) to the channels of `model`, whose trunk has blocks.
+
+    Raises:
+        ValueError: the weights are narrower somewhere, or of another kind of network.
+    """
+    trunk = model.backbone
+    assert isinstance(trunk, BlockTrunk)
+    reduce_trunk(reduction, trunk, prefix="backbone.")
+    high = kept_of_tap(reduction, trunk, model.taps[-1])
+    out = reduction.choose(reduction.scale("aspp"), model.aspp.conv.out_channels, name="aspp")
+    reduction.cut_norm("aspp", out=out, inputs=high)
+    if isinstance(model, LRASPP):  # the gate multiplies the filters one by one
+        reduction.cut("gate", out=out, inputs=high)
+        reduction.cut("high_logits", inputs=out)
+        reduction.cut("low_logits", inputs=kept_of_tap(reduction, trunk, model.taps[0]))
+        return
+    whole = reduction.choose(reduction.scale("image_level"), model.image_level.conv.out_channels, name="image_level")
+    reduction.cut_norm("image_level", out=whole, inputs=high)
+    both = torch.cat((out, whole + len(reduction.tensor("project.norm.weight"))))
+    joined = reduction.choose(reduction.scale("project"), model.project.conv.out_channels, name="project")
+    reduction.cut_norm("project", out=joined, inputs=both)
+    reduction.cut("logits", inputs=joined)
 
 
 # ---- ESPNet, ESPNetv2 and C3Net: regular expression of a layer's released name -> its name here ----

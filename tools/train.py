@@ -52,7 +52,9 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):
-        report = build.load_weights(task.model, settings.weights, source=settings.weights_source)
+        report = build.load_weights(
+            task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce
+        )
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
