@@ -44,10 +44,10 @@ class Classifier(nn.Module):
             if layer is not None:
                 initialize(layer, init)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map uint8 images [B, 3, H, W] to logits [B, classes]."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Map uint8 images [B, 3, H, W] to `{"logits": [B, classes]}`."""
         features = self.backbone(self.normalize(images), ("c5",))["c5"]
         pooled = features.mean((2, 3))
         if self.hidden is not None:
             pooled = self.act(self.hidden(pooled))
-        return self.logits(self.dropout(pooled))
+        return {"logits": self.logits(self.dropout(pooled))}

@@ -20,6 +20,7 @@ class ScheduleName(Enum):
     cosine = "cosine"
     poly = "poly"
     step = "step"
+    exponential = "exponential"
 
 
 class DecayRule(Enum):
@@ -53,7 +54,8 @@ class ScheduleConfig:
     final_factor: float = 0.0  # and ends at this one (cosine, poly)
     power: float = 0.9  # poly
     milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.9]
-    gamma: float = 0.1  # step: factor at each milestone
+    gamma: float = 0.1  # step: factor at each milestone; exponential: every `every_epochs`
+    every_epochs: float = 1.0  # exponential: epochs between two factors
 
 
 @dataclass
@@ -97,7 +99,7 @@ class TrainConfig:
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     eval_batch_size: int = 16
     # start
-    weights: str | None = None  # a checkpoint or state dict to start from, or torchvision, or timm/NAME
+    weights: str | None = None  # a run folder, checkpoint or state dict to start from; torchvision; timm/NAME
     weights_source: str = "pocketvision"  # or torchvision, timm, espnet, espnetv2, c3net: whose names they have
     weights_reduce: str | None = None  # importance or first: choose channels from weights that have more
     # resume
@@ -128,6 +130,11 @@ def check(config: TrainConfig) -> None:
         at_least(key, getattr(config, key), 0)
     if config.weights_reduce not in (None, "importance", "first"):
         raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
+    schedule = config.schedule
+    if schedule.name in (ScheduleName.step, ScheduleName.exponential) and not 0 < schedule.gamma <= 1:
+        raise ValueError(f"schedule.gamma={schedule.gamma}: expected a factor above 0, at most 1")
+    if schedule.every_epochs <= 0:
+        raise ValueError(f"schedule.every_epochs={schedule.every_epochs}: expected more than 0 epochs")
     if config.timeout_minutes <= 0:
         raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:

@@ -17,9 +17,9 @@ Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
 class AugmentedDataset(Dataset[Item]):
     """Gives (image uint8 or float32 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone.
 
-    target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`. meta: `image_id`,
-    `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the source's own truth in
-    original pixels.
+    target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`, or `label`. meta:
+    `image_id`, `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the source's own
+    truth in original pixels.
     """
 
     def __init__(self, source: Source, *, transform: Transform, seed: int = 0, ground_truth: bool = False) -> None:
@@ -60,16 +60,17 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 def _target(sample: Sample) -> dict[str, Tensor]:
     keys = ("boxes", "labels", "crowd_boxes", "crowd_labels", "mask")
     arrays = {key: getattr(sample, key) for key in keys}
-    return {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items() if a is not None}
+    target = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items() if a is not None}
+    return target if sample.label is None else target | {"label": torch.tensor(sample.label)}
 
 
 class FirstSamples:
-    """The first `count` samples of a source."""
+    """The first `count` samples of a source; with `spread` as many from all over it, as it may lie class by class."""
 
-    def __init__(self, source: Source, count: int) -> None:
+    def __init__(self, source: Source, count: int, *, spread: bool = False) -> None:
         if count < 1:
             raise ValueError(f"overfit={count}: give the number of images to learn, at least 1")
-        self.source, self.count = source, min(count, len(source))
+        self.source, self.count, self.spread = source, min(count, len(source)), spread
 
     @property
     def labels(self) -> LabelMap:
@@ -77,14 +78,15 @@ class FirstSamples:
 
     @property
     def notes(self) -> list[str]:
-        return [*self.source.notes, f"only the first {self.count} images"]
+        which = "from all over them" if self.spread else "the first ones"
+        return [*self.source.notes, f"only {self.count} images, {which}"]
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, index: int) -> Sample:
-        return self.source.read(index)
+        return self.source.read(index * len(self.source) // self.count if self.spread else index)
 
     def fingerprint(self) -> str:
-        """Over the whole source's fingerprint and the count."""
-        return digest(self.source.fingerprint(), str(self.count))
+        """Over the whole source's fingerprint, the count, and whether they are spread."""
+        return digest(self.source.fingerprint(), str(self.count), *["spread"] * self.spread)

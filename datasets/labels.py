@@ -27,7 +27,7 @@ class LabelMap:
     """The classes of a dataset.
 
     Detection counts foreground only: slot 0 is background, `num_classes` is the highest slot (K = num_classes + 1).
-    Segmentation counts every class, from slot 0. There may be holes: COCO's ids leave out ten numbers.
+    Segmentation and classification count every class, from slot 0. There may be holes: COCO's ids leave out ten.
     """
 
     labels: tuple[Label, ...]
@@ -108,6 +108,11 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
     if not labels:
         raise ValueError(f"no classes are left of {classes!r} without ignore_ids {sorted(set(ignore_ids))}")
     return LabelMap(labels, len(labels))
+
+
+def nameless_labels(num_classes: int, *, first: int = 0) -> LabelMap:
+    """Classes of which only the number is known; `first` is their lowest slot, 1 in detection."""
+    return LabelMap(tuple(Label(i, f"class {i}", i) for i in range(first, first + num_classes)), num_classes)
 
 
 def read_class_file(path: str | Path) -> list[dict[str, Any]]:

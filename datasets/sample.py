@@ -15,7 +15,7 @@ Array = np.ndarray
 
 @dataclass
 class Sample:
-    """One image and its truth. Detection has boxes (xyxy pixels), segmentation a mask; the other half stays None."""
+    """One image and its truth: boxes (xyxy pixels) for detection, a mask, or a label; what it has not stays None."""
 
     image: Array  # uint8 [H, W, 3] RGB
     image_id: int | str
@@ -24,6 +24,7 @@ class Sample:
     crowd_boxes: Array | None = None  # float32 [M, 4], regions where unmatched predictions are no mistakes
     crowd_labels: Array | None = None  # int64 [M]
     mask: Array | None = None  # uint8 [H, W], slots from 0, 255 ignored
+    label: int | None = None  # the class of the whole image, a slot from 0
     ground_truth: dict[str, Any] | None = None  # what evaluation compares with: the files' own numbers, original pixels
     path: str = ""
 

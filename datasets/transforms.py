@@ -13,7 +13,8 @@ from .labels import IGNORE
 from .sample import Sample
 
 FILL = (128, 128, 128)  # what padding looks like: the mean, which normalisation turns into (nearly) zero
-RESIZES = ("stretch", "letterbox", "none")
+RESIZES = ("stretch", "letterbox", "center_crop", "none")
+CROP_FRACTION = 0.875
 
 
 def resize_bilinear(image: np.ndarray, size: tuple[int, int], *, exact: bool = False) -> np.ndarray:
@@ -38,16 +39,29 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def center_crop(image: np.ndarray, fraction: float) -> np.ndarray:
+    """The middle `fraction` of both sides, with tf.image.central_crop's rounding: margins rounded down."""
+    top, left = (int((side - side * fraction) / 2) for side in image.shape[:2])
+    return image[top : image.shape[0] - top, left : image.shape[1] - left]
+
+
 def prepare(
-    image: np.ndarray, input_size: tuple[int, int] | None, resize: str = "stretch", *, exact: bool = True
+    image: np.ndarray,
+    input_size: tuple[int, int] | None,
+    resize: str = "stretch",
+    *,
+    crop_fraction: float = CROP_FRACTION,
+    exact: bool = True,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """An RGB image as the model takes it, and its meta: original_size, input_size, pad (left, top, right, bottom).
 
-    With an `input_size`, `exact` gives float32 in 0..255, not rounded after the resize; otherwise uint8.
+    With an `input_size`, `exact` gives float32 in 0..255, not rounded after the resize; otherwise uint8. "center_crop"
+    stretches the middle `crop_fraction` of both sides, TF-slim's evaluation on ImageNet.
     """
     _check_resize(input_size, resize)
     inner, pad = _fit(image.shape[:2], input_size, resize)
-    resized = pad_image(resize_bilinear(image, inner, exact=exact and input_size is not None), pad, FILL)
+    seen = center_crop(image, crop_fraction) if resize == "center_crop" else image
+    resized = pad_image(resize_bilinear(seen, inner, exact=exact and input_size is not None), pad, FILL)
     return resized, {"original_size": image.shape[:2], "input_size": resized.shape[:2], "pad": pad}
 
 
@@ -62,8 +76,9 @@ def pad_image(image: np.ndarray, pad: tuple[int, int, int, int], fill: int | tup
 class Transform:
     """An albumentations policy, then the resize. The policy [] with `exact` is the evaluation path.
 
-    `resize`: "stretch" to `input_size` (h, w), "letterbox" (keeps the aspect, pads right and bottom), or "none" with
-    input_size null. Boxes smaller than `min_box_size` pixels on a side in the result are no training targets.
+    `resize`: "stretch" to `input_size` (h, w), "letterbox" (keeps the aspect, pads right and bottom), "center_crop"
+    (see `prepare`; for images with a label only), or "none" with input_size null. Boxes smaller than `min_box_size`
+    pixels on a side in the result are no training targets.
     `exact`: see `prepare`.
     """
 
@@ -73,12 +88,16 @@ class Transform:
         *,
         input_size: tuple[int, int] | None,
         resize: str,
+        crop_fraction: float = CROP_FRACTION,
         min_box_size: float = 1.0,
         exact: bool = False,
     ) -> None:
         _check_resize(input_size, resize)
+        if not 0 < crop_fraction <= 1:
+            raise ValueError(f"crop_fraction={crop_fraction}: expected a share of the image above 0, at most 1")
         self.input_size = (int(input_size[0]), int(input_size[1])) if input_size is not None else None
-        self.resize, self.min_box_size, self.exact = resize, min_box_size, exact
+        self.resize, self.crop_fraction = resize, crop_fraction
+        self.min_box_size, self.exact = min_box_size, exact
         check_arguments(policy)
         self._pipelines = {boxes: _compose(policy, boxes=boxes) for boxes in (True, False)} if len(policy) else {}
 
@@ -88,7 +107,11 @@ class Transform:
         if self._pipelines:
             sample = self._augment(sample, seed)
         size = sample.image.shape[:2]
-        image, meta = prepare(sample.image, self.input_size, self.resize, exact=self.exact)
+        if self.resize == "center_crop" and (sample.boxes is not None or sample.mask is not None):
+            raise ValueError("resize='center_crop' would cut boxes and masks off: use stretch or letterbox")
+        image, meta = prepare(
+            sample.image, self.input_size, self.resize, crop_fraction=self.crop_fraction, exact=self.exact
+        )
         meta["original_size"] = original_size
         (height, width), pad = meta["input_size"], meta["pad"]
         inner = height - pad[3], width - pad[2]
@@ -161,8 +184,8 @@ def _check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
         raise ValueError(f"unknown resize {resize!r}: expected one of {', '.join(RESIZES)}")
     if (input_size is None) != (resize == "none"):
         raise ValueError(
-            f"resize={resize!r} with input_size={input_size}: stretch and letterbox need an input_size (h, w), "
-            "none takes images as they are (input_size null)"
+            f"resize={resize!r} with input_size={input_size}: stretch, letterbox and center_crop need an "
+            "input_size (h, w), none takes images as they are (input_size null)"
         )
 
 
@@ -173,7 +196,7 @@ def _fit(
     if input_size is None:
         return size, (0, 0, 0, 0)
     height, width = int(input_size[0]), int(input_size[1])
-    if resize == "stretch":
+    if resize in ("stretch", "center_crop"):
         return (height, width), (0, 0, 0, 0)
     scale = min(height / size[0], width / size[1])
     inner = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -1,10 +1,8 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
-import importlib
 import inspect
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -15,15 +13,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..conf import schema
 from ..datasets.augmented import AugmentedDataset, FirstSamples
-from ..datasets.labels import Label, LabelMap
+from ..datasets.labels import LabelMap, nameless_labels
 from ..datasets.loading import Batch, EpochSampler, make_loader
-from ..datasets.transforms import Transform
+from ..datasets.transforms import CROP_FRACTION, Transform
 from .engine.distributed import Ranks
 from .engine.optim import parameter_groups
 from .engine.task import Task
@@ -42,7 +39,8 @@ CONFIGS: dict[str, type] = {
     "paper": schema.PaperConfig,
 }
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
-COCO_TARGET = "pocketvision.datasets.coco.CocoDetection"
+# They take the classes they have to have: what is in their files may be only some of them.
+GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
 
 
 def register_schemas() -> None:
@@ -142,9 +140,7 @@ def declared_labels(config: DictConfig) -> LabelMap:
         return labels
     if num_classes is None:
         raise ValueError("data.num_classes is null and only the data can tell it: give data.num_classes=N, or labels=")
-    first = 1 if config.data.task == "detection" else 0
-    numbers = range(first, first + num_classes)
-    return LabelMap(tuple(Label(slot=i, name=f"class {i}", source_id=i) for i in numbers), num_classes)
+    return nameless_labels(num_classes, first=1 if config.data.task == "detection" else 0)
 
 
 def categories(labels: LabelMap) -> dict[str, list[int]] | None:
@@ -171,8 +167,8 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
     if split not in ("train", "val"):
         raise ValueError(f"split={split}: a data group has the splits train and val")
     node = config.data[split]
-    # A json may list fewer categories than the training one: slots come from there, not from counting anew.
-    source = make(node, labels=labels) if labels and node._target_ == COCO_TARGET else make(node)
+    # A validation split may have fewer classes than the training one: slots come from there, not from counting anew.
+    source = make(node, labels=labels) if labels and node._target_ in GIVEN_LABELS else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
             f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
@@ -184,7 +180,7 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
             "use data with the same class list in the same order"
         )
     limit = config.get("overfit")
-    return FirstSamples(source, limit) if limit else source
+    return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
 
 
 def _some(labels: LabelMap) -> str:
@@ -197,7 +193,10 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
-    if config.data.resize == "none":
+    resize = config.data.resize
+    if policy and resize == "center_crop":
+        resize = "stretch"  # the policy's crop takes its place
+    if resize == "none":
         if config.data.eval_size is not None:
             raise ValueError(
                 f"data.eval_size={list(config.data.eval_size)} with data.resize=none: whole images are evaluated as "
@@ -205,8 +204,15 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
             )
         size = None  # a crop of the policy makes the size
     size = None if size is None else tuple(size)
-    transform = Transform(policy, input_size=size, resize=config.data.resize, exact=not training)
+    transform = Transform(
+        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training
+    )
     return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
+
+
+def crop_fraction(config: DictConfig) -> float:
+    """The share that resize=center_crop looks at; data groups that are never cut have no such key."""
+    return config.data.get("crop_fraction", CROP_FRACTION)
 
 
 def build_loader(
@@ -274,136 +280,3 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
             raise ValueError(f"optimizer: {error}") from error
 
     return make_optimizer
-
-
-# ---- configurations out of a checkpoint ------------------------------------------------------------------
-
-# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified
-# name: a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
-ALLOWED_TARGETS = frozenset(
-    f"pocketvision.{name}"
-    for name in (
-        "backbones.mobilenet_v1.MobileNetV1",
-        "backbones.mobilenet_v2.MobileNetV2",
-        "backbones.mobilenet_v3.MobileNetV3",
-        "backbones.mnasnet.MnasNet",
-        "detection.anchors.AnchorLayout",
-        "detection.network.SSDLite",
-        "detection.criterion.FocalCriterion",
-        "detection.criterion.HardNegativeCriterion",
-        "detection.postprocess.Postprocess",
-        "detection.metric.CocoMetric",
-        "segmentation.network.LRASPP",
-        "segmentation.network.RASPP",
-        "segmentation.espnet.ESPNet",
-        "segmentation.espnetv2.ESPNetv2",
-        "segmentation.c3net.C3Net",
-        "segmentation.criterion.PixelCriterion",
-        "segmentation.postprocess.LabelMaps",
-        "segmentation.metric.MeanIoU",
-        "datasets.coco.CocoDetection",
-        "datasets.cityscapes.Cityscapes",
-        "datasets.mask_folder.MaskFolder",
-        "datasets.shapes.ShapesDetection",
-        "datasets.shapes.ShapesSegmentation",
-        "datasets.labels.coco_labels",
-        "datasets.labels.cityscapes_labels",
-    )
-)
-GROUPS = ("backbone", "model", "data")
-PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}", re.ASCII)
-MAX_DEPTH = 32  # ours are five levels deep
-
-
-def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
-    """Backbone, model and data of a checkpoint's configuration, resolved and every target in them checked.
-
-    Args:
-        data: keys of the data group to replace, from the user, such as `root`.
-
-    Raises:
-        ValueError: a target is not one of ours, an interpolation calls a resolver, a group is missing, references do
-            not resolve, or `data` has an unknown key.
-    """
-    lacking = [key for key in GROUPS if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping)]
-    if lacking:
-        raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}: refused")
-    config = dict(config)
-    for text in _texts(config):
-        _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
-    unknown = sorted(set(data or {}) - set(config["data"]))
-    if unknown:
-        raise ValueError(
-            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, config['data']))}"
-        )
-    resolved = _resolve(config, data or {})
-    part = {key: resolved[key] for key in GROUPS}
-    part |= {"seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")}
-    # The result is a configuration again. An interpolation that came about only now, pieced together (`${a}{oc.env:B}`
-    # where a is a dollar sign) or escaped, would be evaluated after all checks.
-    _refuse(text for text in _texts(part) if "${" in text)
-    for target in _targets(part):
-        identity = _identity(target)
-        if identity not in ALLOWED_TARGETS:
-            raise ValueError(
-                f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
-            )
-    return OmegaConf.create(part)
-
-
-def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
-    """Plain values, `data` merged into the data group. References in circles are a ValueError like other faults."""
-    try:
-        whole = OmegaConf.create(config)
-        whole.data = OmegaConf.merge(whole.data, data)
-        resolved = OmegaConf.to_container(whole, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        raise ValueError(f"the checkpoint's configuration does not resolve: {error}") from error
-    assert isinstance(resolved, dict)
-    return resolved
-
-
-def _texts(node: Any, depth: int = 0) -> Iterable[str]:
-    """Every text among keys and values. The depth has a limit, because what was pickled may contain itself."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep: refused")
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for pair in node.items():
-            yield from _texts(pair, depth)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _texts(item, depth + 1)
-
-
-def _refuse(texts: Iterable[str]) -> None:
-    for text in texts:
-        raise ValueError(
-            f"the checkpoint's configuration holds {text[:200]!r}, not a plain value or reference: refused"
-        )
-
-
-def _targets(node: Any) -> Iterable[Any]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node["_target_"]
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _targets(value)
-
-
-def _identity(target: Any) -> str:
-    """Module and qualified name of the object behind a dotted name; only modules of ours are imported to find out."""
-    parts = str(target).split(".")
-    if parts[0] != "pocketvision" or any(part.startswith("_") for part in parts):
-        return "not of pocketvision"
-    module_name, _, name = str(target).rpartition(".")
-    if module_name not in {allowed.rpartition(".")[0] for allowed in ALLOWED_TARGETS} | {
-        ".".join(allowed.split(".")[:-2]) for allowed in ALLOWED_TARGETS
-    }:
-        return "not a module with targets"
-    found = getattr(importlib.import_module(module_name), name, None)
-    return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"

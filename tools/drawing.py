@@ -164,6 +164,18 @@ def draw_mask(
     return _with_legend(picture, entries + [("ignored", None)] * bool(pixels[IGNORE]))
 
 
+def draw_caption(image: Array, lines: Sequence[str], color: Color = INK) -> Array:
+    """The image with lines of text below it."""
+    canvas = _enlarge(image)
+    bars = [canvas]
+    for text in lines:
+        scale = _fitting(text, _text_scale(canvas), canvas.shape[1])
+        bar = _paper(round(1.5 * _text_size("", _text_scale(canvas))[1]), canvas.shape[1])
+        _put_text(bar, text, (2, 0), scale, color)
+        bars.append(bar)
+    return np.concatenate(bars)
+
+
 def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
     """Pictures in a row, top-aligned, each under its title; small ones are enlarged."""
     if len(images) != len(titles):

@@ -1,4 +1,4 @@
-"""Evaluate a run: mAP or mIoU on its validation split, written to results.json in the run folder.
+"""Evaluate a run: mAP, mIoU or top-1 and top-5 on its validation split, written to results.json in the run folder.
 
 pocketvision evaluate run=runs/first
 """

@@ -1,4 +1,4 @@
-"""A trained run as a callable: photographs in, boxes or label maps in their own pixels out."""
+"""A trained run as a callable: photographs in; boxes or label maps in their own pixels, or classes, out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,53 +13,65 @@ from ..datasets.labels import LabelMap
 from ..datasets.loading import collate
 from ..datasets.transforms import prepare
 from . import drawing
+from .build import crop_fraction
 from .runs import LoadedRun, load_run
 
 Image = str | Path | np.ndarray
+NUM_TOP = 5  # classes that a classifier's result shows
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a model says about one image, in that image's pixels. A detector fills boxes, a segmenter the mask."""
+    """What a model says about one image, in that image's pixels. A detector fills boxes, a segmenter the mask.
+
+    A classifier fills `labels` and `scores`, all classes and their probabilities.
+    """
 
     image: np.ndarray  # uint8 [H, W, 3] RGB
     label_map: LabelMap
     path: str | None = None
     boxes: np.ndarray | None = None  # float32 [N, 4] xyxy, best first
-    scores: np.ndarray | None = None  # float32 [N]
+    scores: np.ndarray | None = None  # float32 [N], best first
     labels: np.ndarray | None = None  # int64 [N], slots
     mask: np.ndarray | None = None  # uint8 [H, W], slots
 
     @property
     def names(self) -> list[str]:
-        """Class name of each box, or of each class that the mask shows."""
+        """Class name of each box, of each class that the mask shows, or of all classes, the most probable first."""
         slots = np.unique(self.mask) if self.mask is not None else self.labels
         assert slots is not None
         return [self.label_map.names.get(int(slot), f"slot {slot}") for slot in slots]
 
     def draw(self, *, score_threshold: float = 0.5) -> np.ndarray:
-        """The image with the boxes above the threshold, or the mask, drawn on it; uint8 RGB."""
+        """The image with boxes above the threshold, the mask, or a caption of the best classes; uint8 RGB."""
         colors = drawing.class_colors(self.label_map)
         if self.mask is not None:
             return drawing.draw_mask(self.image, self.mask, colors, names=self.label_map.names)
-        assert self.boxes is not None
         assert self.scores is not None
         assert self.labels is not None
+        if self.boxes is None:
+            return drawing.draw_caption(self.image, [f"{name} {p:.2f}" for name, p in self.top()])
         shown = self.scores >= score_threshold
         return drawing.draw_detections(
             self.image, self.boxes[shown], self.labels[shown], self.scores[shown], self.label_map.names, colors=colors
         )
 
+    def top(self, count: int = NUM_TOP) -> list[tuple[str, float]]:
+        """The most probable classes of a classifier, with their probabilities."""
+        assert self.scores is not None
+        return [(name, float(p)) for name, p in zip(self.names, self.scores, strict=True)][:count]
+
     def to_json(self, *, score_threshold: float = 0.0) -> dict[str, Any]:
-        """Plain numbers: COCO-like boxes (xywh, the data's category ids), or the share of pixels of each class."""
+        """Plain numbers: COCO-like boxes (xywh, the data's category ids), shares of pixels, or the top 5 classes."""
         height, width = self.image.shape[:2]
         entry: dict[str, Any] = {"file": self.path, "height": height, "width": width}
         if self.mask is not None:
             shares = np.unique(self.mask, return_counts=True)[1] / self.mask.size
             return entry | {"classes": {n: round(float(s), 6) for n, s in zip(self.names, shares, strict=True)}}
-        assert self.boxes is not None
         assert self.scores is not None
         assert self.labels is not None
+        if self.boxes is None:
+            return entry | {"top": [{"class": name, "probability": round(p, 5)} for name, p in self.top()]}
         rows = []
         for box, score, slot, name in zip(self.boxes, self.scores, self.labels, self.names, strict=True):
             if score >= score_threshold:
@@ -80,7 +92,7 @@ class Predictor:
         self.labels = run.task.labels
         size = run.config.data.eval_size
         self._size = None if size is None else (int(size[0]), int(size[1]))
-        self._resize = run.config.data.resize
+        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +136,8 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
-        prepared = [prepare(image, self._size, self._resize) for image, _ in items]
+        fraction = self._crop_fraction
+        prepared = [prepare(image, self._size, self._resize, crop_fraction=fraction) for image, _ in items]
         tensors = [
             (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in prepared
         ]
@@ -135,6 +148,9 @@ class Predictor:
     def _result(self, image: np.ndarray, path: str | None, found: Any) -> Result:
         if self.task.kind == "segmentation":
             return Result(image, self.labels, path, mask=found.cpu().numpy())
+        if self.task.kind == "classification":
+            scores, labels = found.scores.cpu().numpy(), found.labels.cpu().numpy()
+            return Result(image, self.labels, path, scores=scores, labels=labels)
         return Result(
             image, self.labels, path,
             boxes=found.boxes.cpu().numpy(), scores=found.scores.cpu().numpy(), labels=found.labels.cpu().numpy(),

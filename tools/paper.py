@@ -54,7 +54,7 @@ def paper(config: DictConfig) -> None:
             for row in progress(rows, total=len(rows), title=f"table {table.number}")
         }
         texts.append(as_text(table, measured, accuracies, markdown=config.format == "markdown"))
-    text = "\n\n".join([*texts, LEGEND])
+    text = "\n\n".join([LEGEND, *texts])
     log.info("%s", text)
     if config.output:
         Path(config.output).write_text(text + "\n")
@@ -140,10 +140,11 @@ def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str,
         lines.append([row.name, row.accuracy, *score, *cells, *times, matches])
     size = ", ".join(f"{name} {h}x{w}".strip() for name, (h, w) in table.sizes.items())
     counted = "all parameters" if table.batch_norm else "weights and biases without batch norm"
-    title = f"Table {table.number}: {table.title} ({size}; {counted})" if with_params else (
-        f"Table {table.number}: {table.title} ({size})")  # fmt: skip
+    about = f"{size}; {counted}" if with_params else size
+    title = f"{'## ' if markdown else ''}Table {table.number}: {table.title} ({about})"
     body = _markdown(lines) if markdown else _aligned(lines)
-    return "\n".join([title, "", *body, "", *(f"({i}) {note}." for i, note in enumerate(notes, start=1))]).rstrip()
+    footnotes = [f"({i}) {note}." for i, note in enumerate(notes, start=1)]
+    return "\n".join([title, "", *body, "", *footnotes]).rstrip()
 
 
 def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> tuple[list[str], str]:

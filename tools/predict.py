@@ -1,4 +1,4 @@
-"""Boxes or masks for photographs and folders of them: drawn pictures and predictions.json.
+"""Boxes, masks or classes for photographs and folders of them: drawn pictures and predictions.json.
 
 pocketvision predict run=runs/first photo.jpg holiday/
 """

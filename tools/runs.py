@@ -18,6 +18,8 @@ from . import build
 from .engine.report import log
 from .engine.state import load_checkpoint, load_state
 from .engine.task import Task
+from .trusted import trusted
+from .weight_files import checkpoint_path
 
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
 FREE_KEYS = (
@@ -167,25 +169,6 @@ class LoadedRun:
     step: int
 
 
-def checkpoint_path(run: str | Path, which: str = "best") -> Path:
-    """The checkpoint of a run folder (`best`, or `last` where there is no best), or the file itself.
-
-    Raises:
-        FileNotFoundError: neither.
-    """
-    if which not in ("best", "last"):
-        raise ValueError(f"checkpoint={which}: expected best or last")
-    run = Path(run)
-    if run.is_file():
-        return run
-    for name in dict.fromkeys([which, "last"]):
-        path = run / "checkpoints" / f"{name}.pt"
-        if path.is_file():
-            return path
-    what = "has no checkpoints/best.pt or last.pt (not trained yet?)" if run.is_dir() else "does not exist"
-    raise FileNotFoundError(f"{run} {what}: give run=FOLDER of a training run, or a checkpoint file")
-
-
 def load_run(
     run: str | Path, *, which: str = "best", device: torch.device | str = "cpu", data: Mapping[str, Any] | None = None
 ) -> LoadedRun:
@@ -198,7 +181,7 @@ def load_run(
     checkpoint = load_checkpoint(path)
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is no checkpoint of a run: it has no {lacking[0]!r}")
-    config = build.trusted(checkpoint["config"], data=data)
+    config = trusted(checkpoint["config"], data=data)
     task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
     load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]

@@ -1,4 +1,4 @@
-"""Train a detector or a segmenter. The same command again resumes; a fresh start needs a new name.
+"""Train a detector, a segmenter or a classifier. The same command again resumes; a fresh start needs a new name.
 
 pocketvision train experiment=ssdlite_coco name=first data.root=/data/coco
 """
@@ -38,7 +38,7 @@ def train(config: DictConfig) -> dict[str, float]:
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
         lock = runs.lock(folder) if ranks.is_main else nullcontext()
-        with ranks.losses_named(), lock, set_detect_anomaly(settings.debug):
+        with ranks.peer_failures_named(), lock, set_detect_anomaly(settings.debug):
             return _train(config, settings, ranks)
     finally:
         stop_ranks()
@@ -53,8 +53,9 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):
         report = build.load_weights(
-            task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce
-        )
+            task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
+            backbone=runs.plain(config)["backbone"],
+        )  # fmt: skip
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
@@ -96,7 +97,7 @@ def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
         return {"train": train_source, "val": train_source}
     val_source = build.build_source(config, "val", labels=train_source.labels)
     if settings.debug:
-        val_source = FirstSamples(val_source, settings.eval_batch_size)
+        val_source = FirstSamples(val_source, settings.eval_batch_size, spread=config.data.task == "classification")
     return {"train": train_source, "val": val_source}
 
 

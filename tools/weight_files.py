@@ -22,14 +22,15 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of ours (its moving average, where it has one), of what `torch.save` wrote, or of a
-    safetensors file.
+def read_content(path: Path) -> Mapping[str, Any]:
+    """What a run folder's checkpoint, a file of `torch.save` or a safetensors file holds.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or holds no state dict.
     """
+    if path.is_dir():
+        path = checkpoint_path(path)
     label = f"weights={path}"
     if not path.is_file():
         raise FileNotFoundError(f"{label}: no such file")
@@ -37,7 +38,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     content = read_safetensors(path) if safe else read_tensors(path, label=label, what="state dict")
     if not isinstance(content, Mapping):
         raise ValueError(f"{label} holds a {type(content).__name__}, not a state dict")
-    return state_of(content)
+    return content
 
 
 def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -46,6 +47,25 @@ def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
         content = content["ema"] or content["model"]
     inner = content.get("model")
     return {k: v for k, v in (inner if isinstance(inner, Mapping) else content).items() if isinstance(v, Tensor)}
+
+
+def checkpoint_path(run: str | Path, which: str = "best") -> Path:
+    """The checkpoint of a run folder (`best`, or `last` where there is no best), or the file itself.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"checkpoint={which}: expected best or last")
+    run = Path(run)
+    if run.is_file():
+        return run
+    for name in dict.fromkeys([which, "last"]):
+        path = run / "checkpoints" / f"{name}.pt"
+        if path.is_file():
+            return path
+    what = "has no checkpoints/best.pt or last.pt (not trained yet?)" if run.is_dir() else "does not exist"
+    raise FileNotFoundError(f"{run} {what}: give the folder of a training run, or a checkpoint file")
 
 
 def check_hash(path: Path) -> None:

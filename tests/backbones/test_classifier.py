@@ -44,14 +44,14 @@ def test_logits_of_the_official_graph(model: str, golden: Callable) -> None:
     run = golden(f"cls_{model}", "224")
     assert run.outputs["logits"].std() > 0.1
     with torch.no_grad():
-        rms, largest = errors(reference(model, run.variables)(run.image).numpy(), run.outputs["logits"])
+        rms, largest = errors(reference(model, run.variables)(run.image)["logits"].numpy(), run.outputs["logits"])
         assert rms < 1e-4
         assert largest < 2e-3
         # The options that only TensorFlow's weights need are seen by this test.
         for mistake in MISTAKES:
             if model == "v2_100" and "gate" in mistake:
                 continue
-            logits = reference(model, run.variables, **mistake)(run.image).numpy()
+            logits = reference(model, run.variables, **mistake)(run.image)["logits"].numpy()
             assert errors(logits, run.outputs["logits"])[0] > 3e-4, mistake
 
 
@@ -87,7 +87,7 @@ def endpoint(point: str, act: str) -> str:
 
 def test_empty_batch_and_dropout() -> None:
     model = Classifier(MobileNetV3("small"), num_classes=7)
-    assert model.eval()(torch.zeros(0, 3, 32, 32, dtype=torch.uint8)).shape == (0, 7)
+    assert model.eval()(torch.zeros(0, 3, 32, 32, dtype=torch.uint8))["logits"].shape == (0, 7)
     assert model.dropout.p == 0.2
     assert isinstance(Classifier(MobileNetV3("small", minimalistic=True)).act, nn.ReLU)
 
@@ -97,7 +97,7 @@ def test_the_other_trunks_have_no_hidden_layer(trunk: type) -> None:
     model = Classifier(trunk(width=0.35), num_classes=7).eval()
     own = [name for name in model.state_dict() if not name.startswith("backbone.")]
     assert own == ["logits.weight", "logits.bias"]
-    assert model(torch.zeros(2, 3, 33, 50, dtype=torch.uint8)).shape == (2, 7)
+    assert model(torch.zeros(2, 3, 33, 50, dtype=torch.uint8))["logits"].shape == (2, 7)
     wider = Classifier(trunk(width=0.35), num_classes=7, hidden=40)
     assert wider.logits.in_features == 40
     assert isinstance(wider.act, nn.ReLU)
@@ -115,7 +115,7 @@ def test_a_few_steps_of_training_lower_the_loss() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
     for _ in range(5):
-        loss = nn.functional.cross_entropy(model(images), labels)
+        loss = nn.functional.cross_entropy(model(images)["logits"], labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

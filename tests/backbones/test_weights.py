@@ -137,7 +137,7 @@ def test_classifier_is_torchvisions(variant: str, width: float, reduced_tail: bo
     )
     with torch.no_grad():
         expected = theirs((images.double() / 255 - mean) / std)
-        assert relative_difference({"logits": ours(images)}, {"logits": expected}) < LIMIT
+        assert relative_difference(ours(images), {"logits": expected}) < LIMIT
 
 
 def test_torchvisions_own_builders_load() -> None:

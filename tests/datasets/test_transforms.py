@@ -1,6 +1,7 @@
 """The resize, the policy's seeding, and that boxes and masks move with the pixels."""
 
 import warnings
+from pathlib import Path
 
 import albumentations as A
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from pocketvision.datasets.crops import IoUCrop, RandomScaleCrop, SSDRandomCrop, ZoomOut
 from pocketvision.datasets.sample import Sample
-from pocketvision.datasets.transforms import Transform, prepare, resize_bilinear, resize_mask
+from pocketvision.datasets.transforms import Transform, center_crop, prepare, resize_bilinear, resize_mask
 
 BOX = np.array([[60, 30, 150, 110]], np.float32)
 
@@ -198,7 +199,7 @@ def test_a_mistyped_argument_is_an_error():
     [
         (None, "stretch", "need an input_size"),
         ((3, 4), "none", "input_size null"),
-        ((3, 4), "crop", "unknown resize 'crop': expected one of stretch, letterbox, none"),
+        ((3, 4), "crop", "unknown resize 'crop': expected one of stretch, letterbox, center_crop, none"),
     ],
 )
 def test_contradictions(size, resize, message):
@@ -206,3 +207,60 @@ def test_contradictions(size, resize, message):
         Transform([], input_size=size, resize=resize)
     with pytest.raises(ValueError, match=message):
         prepare(np.zeros((5, 5, 3), np.uint8), size, resize)
+
+
+# ---- central crop ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "fraction", "expected"),
+    [
+        ((1, 1), 0.875, (0, 0, 1, 1)),
+        ((8, 16), 1.0, (0, 0, 8, 16)),
+        ((8, 16), 0.875, (0, 1, 8, 14)),
+        ((300, 400), 0.875, (18, 25, 264, 350)),
+        ((7, 9), 0.5, (1, 2, 5, 5)),
+    ],
+)
+def test_the_middle_of_an_image(size, fraction, expected):
+    image = np.arange(size[0] * size[1] * 3).reshape(*size, 3)
+    top, left, height, width = expected
+    assert np.array_equal(center_crop(image, fraction), image[top : top + height, left : left + width])
+
+
+def test_central_crop_then_stretch():
+    image = np.random.default_rng(0).integers(0, 256, (80, 160, 3), np.uint8)
+    found, meta = prepare(image, (32, 48), "center_crop", crop_fraction=0.5)
+    assert np.array_equal(found, resize_bilinear(image[20:60, 40:120], (32, 48), exact=True))
+    assert meta == {"original_size": (80, 160), "input_size": (32, 48), "pad": (0, 0, 0, 0)}
+
+
+def test_the_official_evaluation_sees_our_crop(tf_rule):
+    """TF-slim's central crop, on TensorFlow 1's grid without half-pixel centres: ours moves pixels by half of one."""
+    golden = np.load(Path(__file__).parents[1] / "assets" / "tf" / "cls_v3_large__evalpre.npz")
+    image = tf_rule.image_u8(str(golden["image_key"]), tuple(golden["image_shape"]))
+    expected = (golden["pre_sub"][0] + 1) * 127.5  # [::5, ::5] of 224x224
+    crop = center_crop(image, 0.875).astype(np.float64)
+    scale = np.array(crop.shape[:2]) / 224
+    y, x = (np.arange(0, 224, 5) * factor for factor in scale)
+
+    def sampled(y, x):
+        low_y, low_x = np.floor(y).astype(int), np.floor(x).astype(int)
+        wy, wx = (y - low_y)[:, None, None], (x - low_x)[None, :, None]
+        high_y, high_x = np.minimum(low_y + 1, crop.shape[0] - 1), np.minimum(low_x + 1, crop.shape[1] - 1)
+        above = crop[low_y][:, low_x] * (1 - wx) + crop[low_y][:, high_x] * wx
+        below = crop[high_y][:, low_x] * (1 - wx) + crop[high_y][:, high_x] * wx
+        return above * (1 - wy) + below * wy
+
+    assert np.abs(sampled(y, x) - expected).max() < 5e-3  # the float32 of its grid
+    half = (scale - 1) / 2
+    ours = prepare(image, (224, 224), "center_crop")[0][::5, ::5]
+    assert np.abs(sampled(y + half[0], x + half[1]) - ours).max() < 1e-2
+    assert np.abs(ours - expected).mean() > 1
+
+
+def test_a_central_crop_of_boxes_is_refused():
+    with pytest.raises(ValueError, match="would cut boxes and masks off"):
+        Transform([], input_size=(8, 8), resize="center_crop")(_sample([[0, 0, 9, 9]]), 0)
+    with pytest.raises(ValueError, match=r"crop_fraction=0: expected"):
+        Transform([], input_size=(8, 8), resize="center_crop", crop_fraction=0)

@@ -47,6 +47,17 @@ def factors(schedule: ScheduleConfig, steps: list[int], *, total: int = 100, epo
             [0.001, 0.5005, 1, 1, 0.5, 0.5, 0.25, 0.25],
         ),
         (ScheduleConfig(warmup_epochs=0.5, warmup_factor=0), [0, 1, 5], [0, 0.2, 1]),
+        # steps down every 3 epochs of 10 steps, counted from the end of the warm-up
+        (
+            ScheduleConfig(name=ScheduleName.exponential, gamma=0.5, every_epochs=3),
+            [0, 29, 30, 59, 60, 100],
+            [1, 1, 0.5, 0.5, 0.25, 0.125],
+        ),
+        (
+            ScheduleConfig(name=ScheduleName.exponential, gamma=0.5, every_epochs=2.4, warmup_epochs=1),
+            [10, 33, 34, 57, 58],
+            [1, 1, 0.5, 0.5, 0.25],
+        ),
         # a warm-up longer than the run is cut off by its end
         (ScheduleConfig(warmup_epochs=20, warmup_factor=0), [0, 50, 100], [0, 0.25, 0.5]),
     ],

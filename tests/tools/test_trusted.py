@@ -9,8 +9,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pocketvision.datasets.labels import Label, LabelMap
-from pocketvision.tools.build import ALLOWED_TARGETS, build_task, compose, make, trusted
+from pocketvision.tools.build import build_task, compose, make
 from pocketvision.tools.runs import portable
+from pocketvision.tools.trusted import ALLOWED_TARGETS, trusted
 
 
 @cache
@@ -25,7 +26,8 @@ def stored(**changes: Any) -> dict[str, Any]:
 
 
 def test_our_own_configurations_are_trusted() -> None:
-    for name in ("demo_detection", "demo_segmentation", "ssdlite_coco", "lraspp_cityscapes", "small_segmentation"):
+    for name in ("demo_detection", "demo_segmentation", "ssdlite_coco", "lraspp_cityscapes", "small_segmentation",
+                 "imagenet_v3_large", "small_classification"):  # fmt: skip
         paths = ("data.root=x",) if "demo" not in name else ()
         classes = ("data.classes=[a,b]",) if name == "small_segmentation" else ()
         config = OmegaConf.to_container(compose(f"experiment={name}", *paths, *classes), enum_to_str=True)

@@ -67,7 +67,7 @@ class Ranks:
             dist.barrier()
 
     @contextmanager
-    def losses_named(self) -> Iterator[None]:
+    def peer_failures_named(self) -> Iterator[None]:
         """While entered, an error because another rank is gone is a ConnectionError of one line that says so."""
         peers = self.gather((socket.gethostname(), os.getpid()))
         try:
@@ -75,9 +75,9 @@ class Ranks:
         except RuntimeError as error:  # torch has no class for gloo's
             if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise ConnectionError(self._loss(peers, str(error).splitlines()[0])) from error
+            raise ConnectionError(self._failure(peers, str(error).splitlines()[0])) from error
 
-    def _loss(self, peers: Sequence[tuple[str, int]], reason: str) -> str:
+    def _failure(self, peers: Sequence[tuple[str, int]], reason: str) -> str:
         here = peers[self.rank][0]
         local = {i: pid for i, (host, pid) in enumerate(peers) if host == here}
         for _ in range(20):  # its connection closes a little before it is gone

@@ -76,6 +76,9 @@ def schedule_factor(schedule: ScheduleConfig, *, total_steps: int, steps_per_epo
                 return 1.0
             case ScheduleName.step:
                 return schedule.gamma ** sum(done >= milestone for milestone in schedule.milestones)
+            case ScheduleName.exponential:
+                period = schedule.every_epochs * steps_per_epoch
+                return schedule.gamma ** math.floor((step - warmup) / period + 1e-9)
             case ScheduleName.cosine:
                 shape = 0.5 * (1 + math.cos(math.pi * done))
             case ScheduleName.poly:

@@ -36,7 +36,7 @@ class Postprocess(Protocol):
 class Task:
     """A network, its loss, its decoding and its metric. They meet only in documented dicts."""
 
-    kind: str  # detection or segmentation
+    kind: str  # detection, segmentation or classification
     model: nn.Module
     criterion: Criterion
     postprocess: Postprocess

@@ -1,0 +1,38 @@
+"""Cross entropy of image labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LabelCriterion(nn.Module):
+    """Softmax cross entropy averaged over the images; `label_smoothing` is the share spread over all classes."""
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share of at least 0 and below 1; got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """`{"loss_class"}`, float32 or wider; 0 with a gradient where there are no images."""
+        sums, count = self.sums(outputs, targets)
+        return {name: value / count.clamp(min=1) for name, value in sums.items()}
+
+    def sums(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+        """Un-normalised `{"loss_class"}` and the number of images, scalars; no device sync.
+
+        `logits` [B, K]; each target's `label` is an int64 scalar in 0..K-1.
+        """
+        logits = outputs["logits"]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if len(targets) != len(logits):
+            raise ValueError(f"{len(targets)} targets for the logits of {len(logits)} images: give one for each")
+        if not len(targets):
+            return {"loss_class": logits.sum()}, logits.new_zeros(())
+        labels = torch.stack([target["label"] for target in targets])
+        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
+        return {"loss_class": loss}, logits.new_tensor(len(targets))

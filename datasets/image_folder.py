@@ -1,0 +1,96 @@
+"""Classification data: a folder of photographs for each class, as ImageNet is usually laid out."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .decode import decode_image
+from .labels import Label, LabelMap
+from .mask_folder import IMAGE_ENDINGS
+from .sample import Sample, check_limit, digest
+
+
+class ImageFolder:
+    """`ROOT/SPLIT/CLASS/*.jpg`, sub-folders of a class included; classes and images in torchvision's order.
+
+    The classes are the folders' names, sorted. Files and folders that begin with a dot are left out. With `labels` (the
+    training split's) the slots come from there: another class is an error, a class without a folder is not.
+
+    Raises:
+        FileNotFoundError: there is no such folder, no class in it, or a class without images.
+        ValueError: a class that `labels` does not have.
+    """
+
+    def __init__(
+        self, root: str | Path, *, split: str = "train", labels: LabelMap | None = None, limit: int | None = None
+    ) -> None:
+        self._folder = Path(root, split)
+        classes = _classes(self._folder)
+        self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
+        slots = {name: slot for slot, name in self.labels.names.items()}
+        if other := [name for name in classes if name not in slots]:
+            raise ValueError(
+                f"{self._folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
+                f"({', '.join(list(slots)[:5])}, ... {len(slots)} in all): remove or rename the folder"
+            )
+        found = [(path, size, slots[name]) for name in classes for path, size in _images(self._folder / name)]
+        if limit is not None:  # from all classes: the files lie class by class
+            count = min(check_limit(limit) or 0, len(found))
+            found = [found[i * len(found) // count] for i in range(count)]
+        # numpy arrays, not lists: forked workers share them
+        self._paths = np.array([os.path.relpath(path, self._folder) for path, _, _ in found])
+        self._sizes = np.array([size for _, size, _ in found], np.int64)
+        self._slots = np.array([slot for _, _, slot in found], np.int64)
+        absent = len(slots) - len(classes)
+        self.notes = [f"{len(found)} images of {len(classes)} classes in {self._folder}"]
+        self.notes += [f"{absent} of {len(slots)} classes have no folder there"] if absent else []
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int) -> Sample:
+        """Decode an image; its id is the path below the split's folder."""
+        name = str(self._paths[index])
+        path = str(self._folder / name)
+        return Sample(decode_image(path), Path(name).as_posix(), label=int(self._slots[index]), path=path)
+
+    def fingerprint(self) -> str:
+        """Over the images' names below the folder, their sizes in bytes, and the classes."""
+        names = [Path(path).as_posix() for path in self._paths.tolist()]
+        return digest(json.dumps([names, sorted(self.labels.names.items())]), self._sizes, self._slots)
+
+
+def _classes(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder not found: {folder}, expected one folder for each class in it")
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise FileNotFoundError(f"{folder} has no folders: expected one for each class, with its images")
+    return classes
+
+
+def _images(folder: Path) -> list[tuple[str, int]]:
+    """(path, bytes) of the images below a class's folder: folder by folder, by name in each."""
+    found = [image for _, images in sorted(_walk(str(folder))) for image in images]
+    if not found:
+        raise FileNotFoundError(
+            f"class folder {folder} has no images (endings {', '.join(sorted(IMAGE_ENDINGS))}): add some, or remove it"
+        )
+    return found
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Each folder at and below `folder` with its images. Entries know their size: ImageNet has 1.3 million of them."""
+    images = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_ENDINGS:
+                images.append((entry.path, entry.stat().st_size))
+    yield folder, sorted(images)

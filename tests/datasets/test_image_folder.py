@@ -1,0 +1,109 @@
+"""Folders of classes: the order is torchvision's, the slots are the training split's, faults are named."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
+from pocketvision.datasets.image_folder import ImageFolder
+from pocketvision.datasets.loading import collate
+from pocketvision.datasets.transforms import Transform
+from torchvision.datasets import ImageFolder as TorchvisionImageFolder
+
+
+def write(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((4, 6, 3), value, np.uint8))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Names that sort differently by case, by number and by folder."""
+    for number, name in enumerate(
+        ("b/2.png", "b/10.png", "b/sub/1.png", "b/sub-a/1.png", "a/z.JPG", "a/A.jpeg", "Zoo/é.bmp", "a b/1.png")
+    ):
+        write(tmp_path / "train" / name, 20 * number)
+    write(tmp_path / "val" / "b" / "1.png")
+    write(tmp_path / "val" / "Zoo" / "1.png")
+    (tmp_path / "train" / "b" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_classes_and_images_in_torchvisions_order(root: Path) -> None:
+    ours, theirs = ImageFolder(root), TorchvisionImageFolder(str(root / "train"))
+    assert ours.labels.names == dict(enumerate(theirs.classes))
+    assert list(ours.labels.names.values()) == ["Zoo", "a", "a b", "b"]
+    samples = [ours.read(i) for i in range(len(ours))]
+    assert [(sample.path, sample.label) for sample in samples] == theirs.samples
+    assert samples[0].image_id == "Zoo/é.bmp"
+    assert samples[0].image.shape == (4, 6, 3)
+
+
+def test_hidden_files_and_folders_are_left_out(root: Path) -> None:
+    before = ImageFolder(root).fingerprint()
+    write(root / "train" / "b" / ".hidden.png")
+    write(root / "train" / ".cache" / "1.png")
+    write(root / "train" / "b" / ".thumbs" / "1.png")
+    assert ImageFolder(root).fingerprint() == before
+
+
+def test_slots_of_the_validation_split_are_those_of_training(root: Path) -> None:
+    labels = ImageFolder(root).labels
+    val = ImageFolder(root, split="val", labels=labels)
+    assert [val.read(i).label for i in range(len(val))] == [0, 3]
+    assert val.labels is labels
+    assert "2 of 4 classes have no folder there" in val.notes
+    write(root / "val" / "cat" / "1.png")
+    with pytest.raises(ValueError, match="has the class cat, which the training data or the model has not"):
+        ImageFolder(root, split="val", labels=labels)
+
+
+def test_faults_are_named(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*test"):
+        ImageFolder(root, split="test")
+    (root / "empty").mkdir()
+    write(root / "empty" / "1.png")
+    with pytest.raises(FileNotFoundError, match="empty has no folders"):
+        ImageFolder(root, split="empty")
+    (root / "train" / "new").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(endings \.bmp"):
+        ImageFolder(root)
+    with pytest.raises(ValueError, match="limit=0"):
+        ImageFolder(root, split="val", limit=0)
+
+
+def test_a_few_images_are_of_all_classes(root: Path) -> None:
+    whole = ImageFolder(root)
+    assert [whole.read(i).label for i in range(8)] == [0, 1, 1, 2, 3, 3, 3, 3]
+    few = ImageFolder(root, limit=4)
+    assert [few.read(i).label for i in range(len(few))] == [0, 1, 3, 3]
+    spread = FirstSamples(whole, 4, spread=True)
+    assert [spread.read(i).label for i in range(len(spread))] == [0, 1, 3, 3]
+    first = FirstSamples(whole, 4)
+    assert [first.read(i).label for i in range(len(first))] == [0, 1, 1, 2]
+    assert len({source.fingerprint() for source in (whole, few, spread, first)}) == 4
+
+
+def test_moved_data_is_the_same_and_other_data_is_not(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    moved = tmp_path_factory.mktemp("elsewhere") / "data"
+    shutil.copytree(root, moved)
+    before = ImageFolder(root).fingerprint()
+    assert ImageFolder(moved).fingerprint() == before
+    (moved / "train" / "b" / "2.png").rename(moved / "train" / "a" / "2.png")
+    assert ImageFolder(moved).fingerprint() != before
+    with open(root / "train" / "b" / "2.png", "ab") as file:
+        file.write(b"\0")
+    assert ImageFolder(root).fingerprint() != before
+    (root / "train" / "b").rename(root / "train" / "c")
+    assert ImageFolder(root).labels.names[3] == "c"
+
+
+def test_a_batch_has_a_label_for_each_image(root: Path) -> None:
+    dataset = AugmentedDataset(ImageFolder(root), transform=Transform(input_size=(8, 8), resize="center_crop"))
+    batch = collate([dataset[i] for i in (0, 4)])
+    assert batch.images.shape == (2, 3, 8, 8)
+    assert [target["label"].item() for target in batch.targets] == [0, 3]
+    assert batch.targets[0]["label"].shape == ()

@@ -1,0 +1,227 @@
+"""A classifier through every command, and its checkpoint as the start of a detector and a segmenter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pocketvision.tools.browse import browse
+from pocketvision.tools.build import build_task, compose, load_weights
+from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.evaluate import evaluate
+from pocketvision.tools.inference import load
+from pocketvision.tools.predict import predict
+from pocketvision.tools.train import train
+from pocketvision.tools.weights import describe
+from torch import nn
+
+SMALL = ("backbone.width=0.35", "data.input_size=[32,32]", "batch_size=8", "workers=0", "eval_every=1", "device=cpu")
+COLORS = {"blue": (255, 40, 40), "green": (40, 255, 40), "red": (40, 40, 255)}  # BGR
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise in three colours."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for name, color in COLORS.items():
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                picture = np.clip(rng.normal(0, 40, (40, 52, 3)) + color, 0, 255).astype(np.uint8)
+                cv2.imwrite(str(root / split / name / f"{i}.png"), picture)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "colors"
+    results = train(
+        compose(
+            "experiment=small_classification", f"data.root={photos}", *SMALL, "epochs=10", "optimizer.lr=0.01",
+            "backbone.bn_momentum=0.5", "ema_decay=0.5", f"run_dir={folder}", "augment=flip",
+        )
+    )  # fmt: skip
+    assert results["top1"] > 0.6  # chance is a third
+    assert results["top5"] == 1
+    assert {"top1/red", "top1/green", "top1/blue", "loss_class"} <= results.keys()
+    return folder
+
+
+def test_evaluation_repeats_the_training_runs_and_draws_a_grid(run: Path) -> None:
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in logged if row["kind"] == "val"][-1]
+    results = evaluate(compose(f"run={run}", "checkpoint=last", "workers=0", "pictures=5", config_name="evaluate"))
+    assert json.loads((run / "results.json").read_text()) == results
+    for key in ("top1", "top5", "loss", "top1/red"):
+        assert results[key] == pytest.approx(last[key], abs=1e-6)
+    grid = cv2.imread(str(run / "pictures" / "classes.png"))
+    assert grid.shape[0] > 2 * 370  # five pictures in rows of four
+    assert grid.shape[1] > 4 * 400
+
+
+def test_prediction_names_the_best_classes(run: Path, photos: Path, tmp_path: Path) -> None:
+    config = compose(f"run={run}", "checkpoint=last", f"output={tmp_path}", config_name="predict")
+    config.inputs = [str(photos / "val" / name / "0.png") for name in COLORS]
+    assert predict(config) == 0
+    entries = json.loads((tmp_path / "predictions.json").read_text())
+    model = load(run, checkpoint="last")
+    for entry in entries:
+        assert [set(row) for row in entry["top"]] == [{"class", "probability"}] * 3
+        assert sum(row["probability"] for row in entry["top"]) == pytest.approx(1, abs=1e-3)
+        result = model(entry["file"])
+        assert result.names[0] == entry["top"][0]["class"]
+        assert result.top(1)[0][1] == pytest.approx(entry["top"][0]["probability"], abs=1e-3)
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    captioned = cv2.imread(str(tmp_path / "0.png"))
+    assert captioned.shape[0] > captioned.shape[1] * 40 / 52 + 30
+
+
+def test_prediction_sees_what_evaluation_sees(run: Path, photos: Path) -> None:
+    """Each image's logits from the two paths; the border that the central crop cuts off changes nothing."""
+    model = load(run, checkpoint="last")
+    path = photos / "val" / "red" / "1.png"
+    image = model.read(path)
+    painted = image.copy()
+    painted[[0, -1]] = painted[:, [0, -1]] = 0
+    assert not np.array_equal(image, painted)
+    assert np.array_equal(model(image).scores, model(painted).scores)
+    center = image.copy()
+    center[20] = 255 - center[20]
+    assert not np.array_equal(model(image).scores, model(center).scores)
+
+
+def test_browsing_writes_labels_under_images(photos: Path, tmp_path: Path) -> None:
+    config = compose("experiment=imagenet_v3_large", f"data.root={photos}", f"output={tmp_path / 'b.png'}", "count=4",
+                     config_name="browse")  # fmt: skip
+    browse(config)
+    assert cv2.imread(str(tmp_path / "b.png")) is not None
+
+
+@pytest.mark.parametrize("mode", ["overfit", "debug"])
+def test_modes(mode: str, photos: Path, tmp_path: Path) -> None:
+    """Overfitting takes its images from all classes."""
+    config = compose("experiment=small_classification", f"data.root={photos}", *SMALL, f"mode={mode}",
+                     f"run_dir={tmp_path / 'run'}", "max_steps=2", "epochs=1")  # fmt: skip
+    results = train(config)
+    if mode == "overfit":
+        assert {"top1/red", "top1/green", "top1/blue"} <= results.keys()
+    else:
+        assert (tmp_path / "run" / "batch.png").is_file()
+
+
+# ---- weights=RUN -----------------------------------------------------------------------------------------
+
+
+def checkpoint(tmp_path: Path, name: str, *overrides: str) -> Path:
+    """A checkpoint of a classifier whose weights nobody has trained, as a run would save it."""
+    from omegaconf import OmegaConf
+    from pocketvision.tools.engine.state import FORMAT
+
+    config = compose("experiment=small_classification", "data.num_classes=3", *overrides)
+    torch.manual_seed(1)
+    model = build_task(config).model
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) + 0.5)
+    ema = {key: value + 1 if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    path = tmp_path / f"{name}.pt"
+    stored = {"config": {"backbone": OmegaConf.to_container(config.backbone, resolve=True)}}
+    torch.save({"format": FORMAT, "model": model.state_dict(), "ema": ema, **stored}, path)
+    return path
+
+
+def backbone_of(*overrides: str) -> tuple[nn.Module, dict[str, Any]]:
+    from omegaconf import OmegaConf
+
+    config = compose(*overrides, "data.num_classes=3")
+    return build_task(config).model, OmegaConf.to_container(config.backbone, resolve=True)  # type: ignore[return-value]
+
+
+V3, V2 = "backbone=mobilenet_v3_small", "backbone=mobilenet_v2"
+DETECTOR, SEGMENTER = "experiment=small_detection", "experiment=small_segmentation"
+WIDTH = "backbone.width=0.35"
+
+
+@pytest.mark.parametrize(
+    ("trunk", "options", "left_out"),
+    [
+        (V3, (DETECTOR, V3, WIDTH, "backbone.reduced=null"), {"hidden", "logits"}),
+        (V3, (SEGMENTER, V3, WIDTH, "backbone.reduced=null", "data.classes=[a,b,c]"), {"hidden", "logits"}),
+        (
+            V3,
+            (SEGMENTER, V3, WIDTH, "backbone.reduced=null", "data.classes=[a,b,c]", "model=raspp"),
+            {"hidden", "logits"},
+        ),
+        (V2, (DETECTOR, V2, WIDTH, "backbone.reduced=null"), {"logits"}),
+        (
+            V2,
+            (SEGMENTER, V2, WIDTH, "backbone.reduced=null", "backbone.last=null", "data.classes=[a,b,c]"),
+            {"logits", "backbone.last"},
+        ),
+    ],
+)
+def test_a_classifier_starts_the_backbone(
+    trunk: str, options: tuple[str, ...], left_out: set[str], tmp_path: Path
+) -> None:
+    path = checkpoint(tmp_path, "classifier", trunk, WIDTH)
+    model, group = backbone_of(*options)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = load_weights(model, path, backbone=group)
+    averaged = load_checkpoint(path)["ema"]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, averaged[name] if name.startswith("backbone.") else fresh[name]), name
+    dropped = {name.rpartition(".")[0] for name in report.unexpected}
+    assert {"backbone.last" if name.startswith("backbone.last") else name for name in dropped} == left_out
+    text = describe(report)
+    assert f"loaded {len(report.loaded)} tensors" in text
+    assert "stay freshly initialised" in text
+    assert f"{len(report.unexpected)} have no place here (" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((DETECTOR, V3, WIDTH), r"backbone\.reduced is null there, detection here: build both alike"),
+        ((DETECTOR, V3, "backbone.reduced=null"), r"backbone\.width is 0\.35 there, 1\.0 here"),
+        ((DETECTOR, V2, WIDTH, "backbone.reduced=null"), r"backbone\._target_ is .*MobileNetV3 there, .*MobileNetV2"),
+        (
+            (DETECTOR, "backbone=mobilenet_v3_large", WIDTH, "backbone.reduced=null"),
+            r"backbone\.variant is small there",
+        ),
+    ],
+)
+def test_another_backbone_is_refused_by_key(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    model, group = backbone_of(*options)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_weights(model, checkpoint(tmp_path, "classifier", V3, WIDTH), backbone=group)
+    assert all(torch.equal(tensor, fresh[name]) for name, tensor in model.state_dict().items())
+
+
+def test_other_nonlinearities_have_the_same_shapes_and_are_refused(tmp_path: Path) -> None:
+    large = "backbone=mobilenet_v3_large"
+    path = checkpoint(tmp_path, "relu", large, WIDTH, "backbone.nonlinearity=relu")
+    model, group = backbone_of(DETECTOR, large, WIDTH, "backbone.reduced=null")
+    with pytest.raises(ValueError, match=r"backbone\.nonlinearity is relu there, paper here"):
+        load_weights(model, path, backbone=group)
+
+
+def test_a_classifier_of_other_classes_keeps_all_but_the_last_layer(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, "three", V3, WIDTH)
+    model = build_task(compose("experiment=small_classification", "data.num_classes=5", V3, WIDTH)).model
+    report = load_weights(model, path)
+    assert set(report.reinitialized) == {"logits.weight", "logits.bias"}
+    assert torch.equal(model.state_dict()["hidden.weight"], load_checkpoint(path)["ema"]["hidden.weight"])
+
+
+def test_weights_may_be_a_run_folder(run: Path, tmp_path: Path) -> None:
+    model, group = backbone_of(DETECTOR, V3, WIDTH, "backbone.reduced=null")
+    load_weights(model, run, backbone=group)
+    best = load_checkpoint(run / "checkpoints" / "best.pt")["ema"]
+    assert torch.equal(model.state_dict()["backbone.last.conv.weight"], best["backbone.last.conv.weight"])
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best\.pt or last\.pt"):
+        load_weights(model, tmp_path)

@@ -1,0 +1,145 @@
+"""Configurations out of a checkpoint, which are not to be trusted, and which of their targets may be called."""
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified
+# name: a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
+ALLOWED_TARGETS = frozenset(
+    f"pocketvision.{name}"
+    for name in (
+        "backbones.classifier.Classifier",
+        "backbones.criterion.LabelCriterion",
+        "backbones.metric.TopAccuracy",
+        "backbones.postprocess.Rankings",
+        "backbones.mobilenet_v1.MobileNetV1",
+        "backbones.mobilenet_v2.MobileNetV2",
+        "backbones.mobilenet_v3.MobileNetV3",
+        "backbones.mnasnet.MnasNet",
+        "detection.anchors.AnchorLayout",
+        "detection.network.SSDLite",
+        "detection.criterion.FocalCriterion",
+        "detection.criterion.HardNegativeCriterion",
+        "detection.postprocess.Postprocess",
+        "detection.metric.CocoMetric",
+        "segmentation.network.LRASPP",
+        "segmentation.network.RASPP",
+        "segmentation.espnet.ESPNet",
+        "segmentation.espnetv2.ESPNetv2",
+        "segmentation.c3net.C3Net",
+        "segmentation.criterion.PixelCriterion",
+        "segmentation.postprocess.LabelMaps",
+        "segmentation.metric.MeanIoU",
+        "datasets.coco.CocoDetection",
+        "datasets.cityscapes.Cityscapes",
+        "datasets.image_folder.ImageFolder",
+        "datasets.mask_folder.MaskFolder",
+        "datasets.shapes.ShapesDetection",
+        "datasets.shapes.ShapesSegmentation",
+        "datasets.labels.coco_labels",
+        "datasets.labels.cityscapes_labels",
+        "datasets.labels.nameless_labels",
+    )
+)
+GROUPS = ("backbone", "model", "data")
+PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}", re.ASCII)
+MAX_DEPTH = 32  # ours are five levels deep
+
+
+def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
+    """Backbone, model and data of a checkpoint's configuration, resolved and every target in them checked.
+
+    Args:
+        data: keys of the data group to replace, from the user, such as `root`.
+
+    Raises:
+        ValueError: a target is not one of ours, an interpolation calls a resolver, a group is missing, references do
+            not resolve, or `data` has an unknown key.
+    """
+    lacking = [key for key in GROUPS if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping)]
+    if lacking:
+        raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}: refused")
+    config = dict(config)
+    for text in _texts(config):
+        _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
+    unknown = sorted(set(data or {}) - set(config["data"]))
+    if unknown:
+        raise ValueError(
+            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, config['data']))}"
+        )
+    resolved = _resolve(config, data or {})
+    part = {key: resolved[key] for key in GROUPS}
+    part |= {"seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")}
+    # The result is a configuration again. An interpolation that came about only now, pieced together (`${a}{oc.env:B}`
+    # where a is a dollar sign) or escaped, would be evaluated after all checks.
+    _refuse(text for text in _texts(part) if "${" in text)
+    for target in _targets(part):
+        identity = _identity(target)
+        if identity not in ALLOWED_TARGETS:
+            raise ValueError(
+                f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
+            )
+    return OmegaConf.create(part)
+
+
+def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
+    """Plain values, `data` merged into the data group. References in circles are a ValueError like other faults."""
+    try:
+        whole = OmegaConf.create(config)
+        whole.data = OmegaConf.merge(whole.data, data)
+        resolved = OmegaConf.to_container(whole, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"the checkpoint's configuration does not resolve: {error}") from error
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _texts(node: Any, depth: int = 0) -> Iterable[str]:
+    """Every text among keys and values. The depth has a limit, because what was pickled may contain itself."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep: refused")
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for pair in node.items():
+            yield from _texts(pair, depth)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _texts(item, depth + 1)
+
+
+def _refuse(texts: Iterable[str]) -> None:
+    for text in texts:
+        raise ValueError(
+            f"the checkpoint's configuration holds {text[:200]!r}, not a plain value or reference: refused"
+        )
+
+
+def _targets(node: Any) -> Iterable[Any]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _targets(value)
+
+
+def _identity(target: Any) -> str:
+    """Module and qualified name of the object behind a dotted name; only modules of ours are imported to find out."""
+    parts = str(target).split(".")
+    if parts[0] != "pocketvision" or any(part.startswith("_") for part in parts):
+        return "not of pocketvision"
+    module_name, _, name = str(target).rpartition(".")
+    if module_name not in {allowed.rpartition(".")[0] for allowed in ALLOWED_TARGETS} | {
+        ".".join(allowed.split(".")[:-2]) for allowed in ALLOWED_TARGETS
+    }:
+        return "not a module with targets"
+    found = getattr(importlib.import_module(module_name), name, None)
+    return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
