@@ -174,6 +174,13 @@ class EvaluateConfig(RunConfig):
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 
+    run: str | None = None  # a run folder or a checkpoint file; or
+    weights: str | None = None  # others' weights of `model`: a file, torchvision
+    weights_source: str = "pocketvision"
+    weights_reduce: str | None = None
+    backbone: Any = None
+    model: Any = None
+    data: Any = None
     inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
     output: str = "predictions"
     score_threshold: float = 0.5
@@ -198,6 +205,15 @@ class InfoConfig(TrainConfig):
 
     name: str = "info"
     input_size: list[int] | None = None  # h, w; null: the data group's
+
+
+@dataclass
+class ImportWeightsConfig(TrainConfig):
+    """Keys of `pocketvision import-weights`: those of train, and where the run folder is to be."""
+
+    name: str = "imported"
+    output: str = MISSING
+    partial: bool = False  # true: what the weights do not have stays freshly initialised
 
 
 @dataclass
