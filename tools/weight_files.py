@@ -104,9 +104,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         if position != len(content) - 8 - length:
             raise ValueError(f"{len(content) - 8 - length} bytes of numbers instead of {position}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
-        raise ValueError(
-            f"weights={path} is not a readable safetensors file ({error}): truncated or foreign?"
-        ) from error
+        raise ValueError(f"weights={path} is no readable safetensors file ({error}): truncated or foreign?") from error
     start = 8 + length
     return {
         name: torch.frombuffer(content, dtype=dtype, count=math.prod(shape), offset=start + begin).clone().view(shape)
