@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .blocks import BlockTrunk, InvertedResidual
+from .classifier import IMAGENET_MEAN, IMAGENET_STD
 from .mnasnet import MnasNet
 from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
@@ -67,6 +68,15 @@ OTHERS = {
 def conventions(name: str) -> dict[str, Any]:
     """Batch norm's epsilon and the padding that timm's network of this name has."""
     return CONVENTIONS["tf_" if name.startswith("tf_") else ""]
+
+
+def mean_std(file: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of the pictures that timm's weights in a file of this name (NAME, NAME.TAG, NAME-HASH) were trained on."""
+    if "miil_" in file:
+        return (0.0,) * 3, (1.0,) * 3
+    if file.startswith(("tf_", "mobilenetv1_")) or "ra4_e3600" in file:
+        return (0.5,) * 3, (0.5,) * 3
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def make_trunk(name: str, **options: Any) -> BlockTrunk:

@@ -62,7 +62,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
     def main(argv: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
         arguments = quote_arguments(arguments, positional)
-        arguments = with_published_experiment(arguments, config_name)
+        arguments = with_published(arguments, config_name)
         if open_group:
             arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
         sys.argv = [f"pocketvision {title}", *arguments]
@@ -78,17 +78,17 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
     return main
 
 
-def with_published_experiment(arguments: Sequence[str], config_name: str) -> list[str]:
-    """`model=ssdlite_torchvision` alone means the network as published where weights are looked for.
+def with_published(arguments: Sequence[str], config_name: str) -> list[str]:
+    """`model=ssdlite_torchvision` alone means the network as it was published, where weights are looked for.
 
-    Its backbone, classes and input size stand in `conf/experiment/public/`.
+    Its backbone, classes and input size stand in `conf/public/`.
     """
-    given: dict[str, str] = dict(argument.partition("=")[::2] for argument in arguments)  # pyright: ignore
-    name = given.get("model", "")
-    published = Path(conf.__file__).parent / "experiment" / "public" / f"{name}.yaml"
-    if config_name not in ("predict", "import_weights") or "experiment" in given or not published.is_file():
+    given = {argument.partition("=")[0] for argument in arguments}
+    name = next((argument[6:] for argument in arguments if argument.startswith("model=")), "")
+    published = Path(conf.__file__).parent / "public" / f"{name}.yaml"
+    if config_name not in ("predict", "import_weights") or given & {"experiment", "public"} or not published.is_file():
         return list(arguments)
-    return [f"experiment=public/{name}", *arguments]
+    return [f"public={name}", *arguments]
 
 
 def missing_keys(node: Any, prefix: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..backbones import timm_names
 from ..backbones.blocks import BlockTrunk
-from ..backbones.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from ..backbones.classifier import Classifier
 from ..backbones.features import Backbone
 from ..backbones.mobilenet_v2 import MobileNetV2
 from ..backbones.weights import classifier_from_torchvision, from_torchvision, trunk_settings
@@ -92,14 +92,8 @@ def tell_settings(model: nn.Module, source: str, file: str, *, backbone_only: bo
         eps = 1e-5 if isinstance(trunk, MobileNetV2) else 1e-3
         keys = trunk_settings(trunk, [{"bn_eps": eps, "padding": "symmetric"}])
     normalize = getattr(model, "normalize", None)
-    half = name.startswith(("tf_", "mobilenetv1")) or (isinstance(model, SSDLite) and not backbone_only)
     if normalize is not None and (name in timm_names.NETWORKS or source == "torchvision"):
-        wanted = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if half else {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-        keys += [
-            f"model.network.{key}=[{','.join(map(str, value))}]"
-            for key, value in wanted.items()
-            if normalize.constants[key] != value
-        ]
+        keys += _normalize_settings(model, file if source == "timm" else "", backbone_only=backbone_only)
     if not backbone_only and isinstance(model, SSDLite):
         keys += detection_weights.torchvision_settings(model)
     elif not backbone_only and isinstance(model, LRASPP):
@@ -111,3 +105,16 @@ def tell_settings(model: nn.Module, source: str, file: str, *, backbone_only: bo
             f"weights_source={source}: the weights would fit, but this network computes something else with them; set "
             + " ".join(keys)
         )
+
+
+def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> list[str]:
+    """The keys for mean and standard deviation of the pictures; torchvision's SSDLite has a half, unlike its others."""
+    half = isinstance(model, SSDLite) and not backbone_only
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if half else timm_names.mean_std(file)
+    constants = model.get_submodule("normalize").constants
+    assert isinstance(constants, dict)
+    return [
+        f"model.network.{key}=[{','.join(map(str, value))}]"
+        for key, value in {"mean": mean, "std": std}.items()
+        if constants[key] != value
+    ]

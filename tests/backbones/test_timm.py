@@ -11,7 +11,15 @@ from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
-from pocketvision.backbones.timm_names import NETWORKS, OTHERS, classifier_from_timm, from_timm, make_trunk, settings
+from pocketvision.backbones.timm_names import (
+    NETWORKS,
+    OTHERS,
+    classifier_from_timm,
+    from_timm,
+    make_trunk,
+    mean_std,
+    settings,
+)
 from pocketvision.backbones.weights import load_strict
 from torch import Tensor
 
@@ -74,6 +82,20 @@ def test_what_is_not_timms_is_refused() -> None:
 )
 def test_settings_the_names_do_not_tell(trunk: MobileNetV2, name: str | None, keys: list[str]) -> None:
     assert settings(trunk, name=name) == keys
+
+
+@pytest.mark.parametrize(
+    ("file", "mean", "std"),
+    [
+        ("mobilenetv3_large_100.ra_in1k.safetensors", 0.485, 0.229),
+        ("mobilenetv3_large_100.miil_in21k_ft_in1k.safetensors", 0.0, 1.0),
+        ("mobilenetv3_large_100.ra4_e3600_r224_in1k.safetensors", 0.5, 0.5),
+        ("tf_mobilenetv3_small_100-37f49e2b.pth", 0.5, 0.5),
+        ("mobilenetv1_100", 0.5, 0.5),
+    ],
+)
+def test_the_pictures_statistics(file: str, mean: float, std: float) -> None:
+    assert [values[0] for values in mean_std(file)] == [mean, std]
 
 
 def both(name: str, enliven: Callable, **mistake: object) -> tuple[Tensor, Tensor]:

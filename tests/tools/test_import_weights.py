@@ -8,7 +8,7 @@ import pocketvision
 import pytest
 import torch
 from pocketvision.tools.build import build_task, compose
-from pocketvision.tools.cli import with_published_experiment
+from pocketvision.tools.cli import with_published
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.pictures import write_image
 from pocketvision.tools.predict import predict
@@ -44,18 +44,18 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_model_alone_means_the_published_network() -> None:
-    assert with_published_experiment([], "predict") == []
+    assert with_published([], "predict") == []
     line = ["model=ssdlite_torchvision", "x.jpg"]
-    assert with_published_experiment(line, "predict") == ["experiment=public/ssdlite_torchvision", *line]
-    assert with_published_experiment(line, "train") == line
+    assert with_published(line, "predict") == ["public=ssdlite_torchvision", *line]
+    assert with_published(line, "train") == line
     for other in (["model=ssdlite"], ["model=../x"], ["experiment=demo_detection", "model=ssdlite_torchvision"]):
-        assert with_published_experiment(other, "import_weights") == other
+        assert with_published(other, "import_weights") == other
 
 
 @pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
 def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: Path, tmp_path: Path) -> None:
     """Imported and then predicted, or predicted at once: the same, with the classes' names."""
-    public, weights = f"experiment=public/{model}", f"weights={files[model]}"
+    public, weights = f"public={model}", f"weights={files[model]}"
     path = import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
     assert path == tmp_path / "run" / "checkpoints" / "best.pt"
     assert names in load_run(tmp_path / "run").task.labels.names.values()
@@ -73,13 +73,13 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
     model_again = pocketvision.load(tmp_path / "run")
     assert model_again(photo).image.shape == (60, 80, 3)
     # and training starts from it
-    assert not load_weights(build_task(compose(public)).model, tmp_path / "run").reinitialized
+    assert not load_weights(build_task(load_run(tmp_path / "run").config).model, tmp_path / "run").reinitialized
     with pytest.raises(ValueError, match="holds a run already"):
         import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
 
 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
-    line = ["experiment=public/ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
+    line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
     with pytest.raises(ValueError, match=r"are not all of this network .*12 stay freshly initialised"):
         import_weights(compose(*line, config_name="import_weights"))
@@ -92,9 +92,9 @@ def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) ->
     [
         ((), "give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision"),
         (("run=x", "weights=torchvision"), "run= brings its model and weights along"),
-        (("run=x", "experiment=public/ssdlite_torchvision"), "run= brings its model and weights along"),
+        (("run=x", "public=ssdlite_torchvision"), "run= brings its model and weights along"),
         (("weights=x.pth",), "weights=x.pth needs a published network: model=ssdlite_torchvision"),
-        (("weights=x.pth", "experiment=public/ssdlite_torchvision"), "weights=x.pth: no such file"),
+        (("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
     ],
 )
 def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Path) -> None:
@@ -105,6 +105,6 @@ def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Pat
 
 
 def test_import_without_weights(tmp_path: Path) -> None:
-    config = compose("experiment=public/ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
+    config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
     with pytest.raises(ValueError, match="give weights=FILE"):
         import_weights(config)
