@@ -9,6 +9,7 @@ from ..backbones import timm_names
 from ..backbones.blocks import BlockTrunk
 from ..backbones.classifier import Classifier
 from ..backbones.features import Backbone
+from ..backbones.layers import Normalize
 from ..backbones.mobilenet_v2 import MobileNetV2
 from ..backbones.weights import classifier_from_torchvision, from_torchvision, trunk_settings
 from ..detection import weights as detection_weights
@@ -91,8 +92,7 @@ def tell_settings(model: nn.Module, source: str, file: str, *, backbone_only: bo
     else:
         eps = 1e-5 if isinstance(trunk, MobileNetV2) else 1e-3
         keys = trunk_settings(trunk, [{"bn_eps": eps, "padding": "symmetric"}])
-    normalize = getattr(model, "normalize", None)
-    if normalize is not None and (name in timm_names.NETWORKS or source == "torchvision"):
+    if hasattr(model, "normalize") and (name in timm_names.NETWORKS or source == "torchvision"):
         keys += _normalize_settings(model, file if source == "timm" else "", backbone_only=backbone_only)
     if not backbone_only and isinstance(model, SSDLite):
         keys += detection_weights.torchvision_settings(model)
@@ -111,10 +111,10 @@ def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> 
     """The keys for mean and standard deviation of the pictures; torchvision's SSDLite has a half, unlike its others."""
     half = isinstance(model, SSDLite) and not backbone_only
     mean, std = ((0.5,) * 3, (0.5,) * 3) if half else timm_names.mean_std(file)
-    constants = model.get_submodule("normalize").constants
-    assert isinstance(constants, dict)
+    normalize = model.get_submodule("normalize")
+    assert isinstance(normalize, Normalize)
     return [
         f"model.network.{key}=[{','.join(map(str, value))}]"
         for key, value in {"mean": mean, "std": std}.items()
-        if constants[key] != value
+        if normalize.constants[key] != value
     ]
