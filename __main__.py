@@ -9,6 +9,7 @@ COMMANDS = {
     "predict": "boxes or masks for photographs and folders: pictures and json",
     "browse": "a grid of augmented training samples with their truth drawn",
     "info": "a model's layers, shapes, parameters and MAdds",
+    "import-weights": "a run folder of torchvision's, timm's or others' weights",
     "paper": "the paper's tables beside what these networks count and take here",
     "check-resume": "kill training at random instants; it must end bit-identical",
     "make-shapes": "write generated scenes to disk as COCO json or Cityscapes layout",
@@ -16,7 +17,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<14} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: pocketvision COMMAND [key=value ...]",

@@ -52,15 +52,21 @@ def strides_and_rates(rows: Sequence[Row], *, output_stride: int, atrous: str = 
 
 
 def scale_rows(
-    rows: Sequence[Row], *, stem: int, width: float, min_depth: int, scaling: str = "reference"
+    rows: Sequence[Row],
+    *,
+    stem: int,
+    stem_out: int | None = None,
+    width: float,
+    min_depth: int,
+    scaling: str = "reference",
 ) -> tuple[Row, ...]:
-    """Apply the width multiplier; `stem` is the table's number of channels that come in.
+    """Apply the width multiplier; `stem` is the table's number of channels that come in, `stem_out` the network's.
 
     `reference`: expansions are a factor of the (rounded) channels that come in, as in TF-slim. `torchvision`: the
     table's expansion is scaled like any other channel count. They agree at widths 1 and 2, not between.
     """
     scaled, table_in = [], stem
-    channels = make_divisible(stem * width, min_depth=min_depth)
+    channels = stem_out or make_divisible(stem * width, min_depth=min_depth)
     for row in rows:
         expansion = row.expansion * width if scaling == "torchvision" else channels * (row.expansion / table_in)
         table_in, channels = row.out, make_divisible(row.out * width, min_depth=min_depth)

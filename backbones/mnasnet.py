@@ -69,7 +69,8 @@ class MnasNet(BlockTrunk):
     `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
     (ImageNet); "scaled" multiplies them too; without it `c5` is the last block. `reduced` is MobileNetV3's.
     `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is what weights trained in
-    TensorFlow need.
+    TensorFlow need. `first_residual` adds the input of the first block too where it has as many channels, as timm's
+    `mnasnet_small` does.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class MnasNet(BlockTrunk):
         reduced: str | None = None,
         last: str | None = "unscaled",
         squeeze_divisor: int = 1,
+        first_residual: bool = False,
         output_stride: int = 32,
         padding: str = "symmetric",
         bn_eps: float = 1e-3,
@@ -105,8 +107,8 @@ class MnasNet(BlockTrunk):
         self.blocks = nn.ModuleList()
         for row, (stride, rate) in zip(rows, strides_and_rates(table, output_stride=output_stride), strict=True):
             row = row._replace(stride=stride)
-            # Never the first: A1 says so, and Small's first block is declared for 16 channels, of a stem that has 8.
-            residual = stride == 1 and row.out == channels and len(self.blocks) > 0
+            # Not the first: A1 says so, and Small's first block is declared for 16 channels, of a stem that has 8.
+            residual = stride == 1 and row.out == channels and (first_residual or len(self.blocks) > 0)
             se = SqueezeExcite(row.expansion, squeeze=squeeze(channels), gate="sigmoid") if row.se else None
             self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=se))
             channels = row.out

@@ -97,8 +97,8 @@ class MobileNetV3(BlockTrunk):
     the first expansion, `segmentation` that one too. `output_stride` 16 or 8 keeps the map's size with atrous
     convolution, by the rule of the `reference` or of `torchvision`; the latter also decides by the table's stride
     whether a block is residual, the reference by the effective one. `padding="same"` and `gate="tf"` are what weights
-    trained in TensorFlow need. `nonlinearity`: see `with_nonlinearity`; a classifier's hidden layer follows the `last`
-    convolution's.
+    trained in TensorFlow need; `stem="unscaled"` (16 channels at any width) one of timm's. `nonlinearity`: see
+    `with_nonlinearity`; a classifier's hidden layer follows the `last` convolution's.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class MobileNetV3(BlockTrunk):
         output_stride: int = 32,
         atrous: str = "reference",
         scaling: str = "reference",
+        stem: str = "scaled",
         padding: str = "symmetric",
         gate: str = "exact",
         bn_eps: float = 1e-3,
@@ -124,6 +125,7 @@ class MobileNetV3(BlockTrunk):
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         check_choice("atrous", atrous, ("reference", "torchvision"))
         check_choice("scaling", scaling, ("reference", "torchvision"))
+        check_choice("stem", stem, ("scaled", "unscaled"))
         check_options(width=width, reduced=reduced, output_stride=output_stride)
         if nonlinearity != "paper" and (variant != "large" or minimalistic):
             raise ValueError(f"nonlinearity {nonlinearity!r} is one of V3-Large, not of {variant}, {minimalistic=}")
@@ -134,11 +136,13 @@ class MobileNetV3(BlockTrunk):
             table = tuple(minimalistic_row(row) for row in table)
         if reduced is not None:
             table, last_channels = reduce_tail(table, first_expansion=reduced == "segmentation"), last_channels // 2
-        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, scaling=scaling)
+        channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth) if stem == "scaled" else STEM_CHANNELS
+        rows = scale_rows(
+            table, stem=STEM_CHANNELS, stem_out=channels, width=width, min_depth=min_depth, scaling=scaling
+        )
         plan = strides_and_rates(table, output_stride=output_stride, atrous=atrous)
 
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
-        channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth)
         stem_act = HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE
         self.stem = conv(3, channels, 3, stride=2, act=stem_act)
         self.blocks = nn.ModuleList()

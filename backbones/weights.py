@@ -5,8 +5,13 @@ Renaming is a pure function from dictionary to dictionary; shapes are checked wh
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+
+from .blocks import BlockTrunk
+from .layers import SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
+from .torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
 
 _SHOWN = 12  # names in a message
 
@@ -21,6 +26,7 @@ class LoadReport:
     missing: tuple[str, ...]  # in the model, not in the source
     unexpected: tuple[str, ...]  # in the source, not in the model
     mismatched: dict[str, Shapes]  # name -> shapes in the source and in the model
+    notes: tuple[str, ...] = ()  # what was changed on the way, such as channels left out
 
     @property
     def reinitialized(self) -> tuple[str, ...]:
@@ -81,11 +87,15 @@ def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> Non
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", to: str = "") -> dict[str, Tensor]:
-    """Rename a torchvision MobileNetV3 trunk, any variant; names without `prefix` are not the trunk's and left out.
+    """Rename a torchvision MobileNetV3 trunk, any variant, or V2's; names without `prefix` are not the trunk's.
 
     The prefix is `features.` in a classifier and `backbone.` in torchvision's LR-ASPP; `to` is put before our names.
     """
     trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if is_torch_mobilenet_v2(state):
+        return from_torch_mobilenet_v2(state, to=to)
+    if "layers.0.weight" in state:
+        raise ValueError("torchvision's MnasNet is B1, which no trunk here is; of A1 and Small, timm has weights")
     if not trunk:
         raise ValueError(f"no name starts with {prefix!r}; the first is {next(iter(state), None)!r}")
     parts = _torchvision_parts(trunk)
@@ -93,7 +103,7 @@ def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", 
     for name, tensor in trunk.items():
         head, _, leaf = name.rpartition(".")
         if head not in parts:
-            raise ValueError(f"{prefix}{name} is no tensor of a torchvision MobileNetV3 trunk")
+            raise ValueError(f"{prefix}{name} is no tensor of a torchvision MobileNetV2 or V3 trunk")
         renamed[f"{to}{parts[head]}.{leaf}"] = tensor
     return renamed
 
@@ -118,13 +128,30 @@ def _torchvision_parts(trunk: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def classifier_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the state dict of a torchvision `mobilenet_v3_large` or `_small` to that of our `Classifier`."""
-    heads = {"classifier.0.": "hidden.", "classifier.3.": "logits."}
+    """Rename the state dict of a torchvision `mobilenet_v2` or `mobilenet_v3_*` to that of our `Classifier`."""
+    heads = {"classifier.0.": "hidden.", "classifier.1.": "logits.", "classifier.3.": "logits."}
     renamed = from_torchvision(state, to="backbone.")
     for name, tensor in state.items():
         if not name.startswith("features."):
             theirs = next((theirs for theirs in heads if name.startswith(theirs)), None)
             if theirs is None:
-                raise ValueError(f"{name} is no tensor of a torchvision MobileNetV3 classifier")
+                raise ValueError(f"{name} is no tensor of a torchvision MobileNetV2 or V3 classifier")
             renamed[heads[theirs] + name.removeprefix(theirs)] = tensor
     return renamed
+
+
+def trunk_settings(trunk: BlockTrunk, accepted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to set, as `key=value`, before the trunk computes what the weights were trained in; they fit others too.
+
+    Args:
+        accepted: pairs of `bn_eps` and `padding` that are right; the first is advised.
+    """
+    padding = "same" if isinstance(trunk.stem.conv, SamePaddedConv2d) else "symmetric"
+    found = {"bn_eps": trunk.stem.norm.eps, "padding": padding}
+    keys = []
+    if found not in accepted:
+        keys = [f"backbone.{key}={value}" for key, value in accepted[0].items() if value != found[key]]
+    gates = [layer.gate for layer in trunk.modules() if isinstance(layer, SqueezeExcite)]
+    if any(isinstance(gate, TFHardSigmoid) for gate in gates):
+        keys.append("backbone.gate=exact")
+    return keys

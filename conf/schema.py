@@ -99,8 +99,9 @@ class TrainConfig:
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     eval_batch_size: int = 16
     # start
-    weights: str | None = None  # a run folder, checkpoint or state dict to start from
-    weights_source: str = "pocketvision"  # or torchvision, tf, espnet, espnetv2, c3net: whose names they have
+    weights: str | None = None  # a run folder, checkpoint or state dict to start from; torchvision; timm/NAME
+    weights_source: str = "pocketvision"  # or torchvision, timm, tf, espnet, espnetv2, c3net: whose names they have
+    weights_reduce: str | None = None  # importance or first: choose channels from weights that have more
     # resume
     accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
     # modes (mode=debug, mode=replay)
@@ -127,6 +128,8 @@ def check(config: TrainConfig) -> None:
         at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
         at_least(key, getattr(config, key), 0)
+    if config.weights_reduce not in (None, "importance", "first"):
+        raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
     schedule = config.schedule
     if schedule.name in (ScheduleName.step, ScheduleName.exponential) and not 0 < schedule.gamma <= 1:
         raise ValueError(f"schedule.gamma={schedule.gamma}: expected a factor above 0, at most 1")
@@ -171,6 +174,13 @@ class EvaluateConfig(RunConfig):
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 
+    run: str | None = None  # a run folder or a checkpoint file; or
+    weights: str | None = None  # others' weights of `model`: a file, torchvision
+    weights_source: str = "pocketvision"
+    weights_reduce: str | None = None
+    backbone: Any = None
+    model: Any = None
+    data: Any = None
     inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
     output: str = "predictions"
     score_threshold: float = 0.5
@@ -195,6 +205,15 @@ class InfoConfig(TrainConfig):
 
     name: str = "info"
     input_size: list[int] | None = None  # h, w; null: the data group's
+
+
+@dataclass
+class ImportWeightsConfig(TrainConfig):
+    """Keys of `pocketvision import-weights`: those of train, and where the run folder is to be."""
+
+    name: str = "imported"
+    output: str = MISSING
+    partial: bool = False  # true: what the weights do not have stays freshly initialised
 
 
 @dataclass

@@ -110,6 +110,20 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
     return LabelMap(labels, len(labels))
 
 
+def voc_labels() -> LabelMap:
+    """PASCAL VOC's 20 classes and background, in the order and colours of its masks."""
+    labels = [Label(slot, name, slot, color=_voc_color(slot)) for slot, name in enumerate(VOC_CLASSES)]
+    return LabelMap(tuple(labels), len(labels))
+
+
+def _voc_color(slot: int) -> tuple[int, int, int]:
+    """VOC's rule: three bits of the number a round, from the highest bit of red, green and blue down."""
+    red, green, blue = (
+        sum((slot >> (3 * round_ + channel) & 1) << (7 - round_) for round_ in range(3)) for channel in range(3)
+    )
+    return red, green, blue
+
+
 def nameless_labels(num_classes: int, *, first: int = 0) -> LabelMap:
     """Classes of which only the number is known; `first` is their lowest slot, 1 in detection."""
     return LabelMap(tuple(Label(i, f"class {i}", i) for i in range(first, first + num_classes)), num_classes)
@@ -162,6 +176,12 @@ def _class_row(row: Any) -> dict[str, Any]:
     return result | ({"id": int(row["id"])} if row.get("id") not in (None, "") else {})
 
 
+# fmt: off
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
 COCO_LAST_ID = 90  # COCO's ids go to 90 and leave out ten numbers
 COCO_TABLE: dict[str, dict[int, str]] = {
     "person": {1: "person"},

@@ -13,7 +13,7 @@ from .labels import IGNORE
 from .sample import Sample
 
 FILL = (128, 128, 128)  # what padding looks like: the mean, which normalisation turns into (nearly) zero
-RESIZES = ("stretch", "letterbox", "center_crop", "none")
+RESIZES = ("stretch", "letterbox", "shorter", "center_crop", "none")
 CROP_FRACTION = 0.875
 
 
@@ -76,8 +76,9 @@ def pad_image(image: np.ndarray, pad: tuple[int, int, int, int], fill: int | tup
 class Transform:
     """An albumentations policy, then the resize. The policy [] with `exact` is the evaluation path.
 
-    `resize`: "stretch" to `input_size` (h, w), "letterbox" (keeps the aspect, pads right and bottom), "center_crop"
-    (see `prepare`; for images with a label only), or "none" with input_size null. Boxes smaller than `min_box_size`
+    `resize`: "stretch" to `input_size` (h, w), "letterbox" (keeps the aspect, pads right and bottom), "shorter" (keeps
+    the aspect, `input_size` is the least; such images differ in size), "center_crop" (see `prepare`; for images with a
+    label only), or "none" with input_size null. Boxes smaller than `min_box_size`
     pixels on a side in the result are no training targets.
     `exact`: see `prepare`.
     """
@@ -184,8 +185,8 @@ def _check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
         raise ValueError(f"unknown resize {resize!r}: expected one of {', '.join(RESIZES)}")
     if (input_size is None) != (resize == "none"):
         raise ValueError(
-            f"resize={resize!r} with input_size={input_size}: stretch, letterbox and center_crop need an "
-            "input_size (h, w), none takes images as they are (input_size null)"
+            f"resize={resize!r} with input_size={input_size}: stretch, letterbox, shorter and center_crop need "
+            "an input_size (h, w), none takes images as they are (input_size null)"
         )
 
 
@@ -198,8 +199,10 @@ def _fit(
     height, width = int(input_size[0]), int(input_size[1])
     if resize in ("stretch", "center_crop"):
         return (height, width), (0, 0, 0, 0)
-    scale = min(height / size[0], width / size[1])
+    scale = (max if resize == "shorter" else min)(height / size[0], width / size[1])
     inner = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    if resize == "shorter":
+        return inner, (0, 0, 0, 0)
     return inner, (0, 0, width - inner[1], height - inner[0])
 
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..backbones.blocks import BlockTrunk
+from ..backbones.layers import ConvNormAct, SamePaddedConv2d
+from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
 from ..backbones.tf_settings import BN_EPS, has_eps, is_same_padded, normalize_settings, trunk_settings
 from ..backbones.weights import from_torchvision
@@ -32,6 +35,18 @@ def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             renamed[_torchvision_head(name)] = tensor
     return from_torchvision(trunk, prefix="", to="backbone.") | renamed
+
+
+def torchvision_settings(model: SSDLite) -> list[str]:
+    """What to set, so that the network computes what torchvision's does; its weights fit others too."""
+    parts = (model.extras, model.class_towers, model.box_towers)
+    norms = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
+    right = {
+        "model=ssdlite_torchvision (its anchors)": model.anchor_layout == AnchorLayout.torchvision(),
+        "model.network.bn_eps=0.001": all(norm.eps == 1e-3 for norm in norms),
+        "model.network.padding=symmetric": not any(isinstance(m, SamePaddedConv2d) for m in model.extras.modules()),
+    }
+    return [key for key, holds in right.items() if not holds]
 
 
 def _unsplit(name: str, *, c4_block: int) -> str:
@@ -104,3 +119,30 @@ def tf_detector_settings(model: SSDLite) -> list[str]:
         for field in fields(AnchorLayout)
         if getattr(reference, field.name) != getattr(model.anchor_layout, field.name)
     ]
+
+
+def reduce_ssdlite(reduction: Reduction, model: SSDLite) -> None:
+    """Cut a whole SSDLite's weights (names of ours) to the channels of `model`, whose trunk has blocks.
+
+    Raises:
+        ValueError: the weights are narrower somewhere, or of another kind of network.
+    """
+    trunk = model.backbone
+    assert isinstance(trunk, BlockTrunk)
+    reduce_trunk(reduction, trunk, prefix="backbone.")
+    kept = [kept_of_tap(reduction, trunk, tap) for tap in model.taps]
+    for number, extra in enumerate(model.extras):
+        inner = _reduced_layer(reduction, extra.get_submodule("0"), f"extras.{number}.0", inputs=kept[-1])
+        reduction.cut_norm(f"extras.{number}.1", out=inner)
+        kept.append(_reduced_layer(reduction, extra.get_submodule("2"), f"extras.{number}.2", inputs=inner))
+    for number, channels in enumerate(kept):
+        for towers in ("class_towers", "box_towers"):
+            reduction.cut_norm(f"{towers}.{number}.0", out=channels)
+            reduction.cut(f"{towers}.{number}.1", inputs=channels)
+
+
+def _reduced_layer(reduction: Reduction, layer: nn.Module, name: str, *, inputs: Tensor) -> Tensor:
+    assert isinstance(layer, ConvNormAct)
+    out = reduction.choose(reduction.scale(name), layer.conv.out_channels, name=name)
+    reduction.cut_norm(name, out=out, inputs=inputs)
+    return out

@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from ..backbones.blocks import BlockTrunk, InvertedResidual
 from ..backbones.layers import TFHardSigmoid
+from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
 from ..backbones.tf_settings import has_eps, normalize_settings, trunk_settings
 from ..backbones.weights import from_torchvision
 from .network import LRASPP, RASPP
-from .pooling import WindowPool
+from .pooling import GlobalPool, WindowPool
 
 _TORCHVISION = {
     "classifier.cbr.0": "aspp.conv",
@@ -51,6 +54,24 @@ def lraspp_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 )
             renamed[f"{_TORCHVISION[layer]}.{leaf}"] = tensor
     return renamed
+
+
+def torchvision_settings(model: LRASPP) -> list[str]:
+    """What to set, as `key=value`, so that the network computes what torchvision's does; its weights fit others too."""
+    trunk, norm = model.backbone, model.aspp.norm
+    assert isinstance(trunk, BlockTrunk)
+    first = trunk.blocks[-3]  # of stride 32
+    assert isinstance(first, InvertedResidual)
+    right = {
+        "backbone.output_stride=16": model.output_stride == 16,
+        "backbone.atrous=torchvision": first.depthwise.conv.dilation[0] == 2,
+        "model.network.pool=global": isinstance(model.pool, GlobalPool),
+        "model.network.gate=sigmoid": isinstance(model.gate_act, nn.Sigmoid),
+        "model.network.align_corners=false": not model.align_corners,
+        "model.network.pad_input=false": not model.pad_input,
+        "model.network.bn_eps=1e-5": norm.eps == 1e-5,
+    }
+    return [key for key, holds in right.items() if not holds]
 
 
 def deeplab_head(variables: Mapping[str, np.ndarray]) -> str | None:
@@ -110,6 +131,31 @@ def deeplab_doubts(model: LRASPP | RASPP) -> list[str]:
     if not isinstance(model.pool, WindowPool):
         keys.append("model.network.pool=reference")
     return keys
+
+
+def reduce_raspp(reduction: Reduction, model: LRASPP | RASPP) -> None:
+    """Cut the weights of a whole (Lite) R-ASPP (names of ours) to the channels of `model`, whose trunk has blocks.
+
+    Raises:
+        ValueError: the weights are narrower somewhere, or of another kind of network.
+    """
+    trunk = model.backbone
+    assert isinstance(trunk, BlockTrunk)
+    reduce_trunk(reduction, trunk, prefix="backbone.")
+    high = kept_of_tap(reduction, trunk, model.taps[-1])
+    out = reduction.choose(reduction.scale("aspp"), model.aspp.conv.out_channels, name="aspp")
+    reduction.cut_norm("aspp", out=out, inputs=high)
+    if isinstance(model, LRASPP):  # the gate multiplies the filters one by one
+        reduction.cut("gate", out=out, inputs=high)
+        reduction.cut("high_logits", inputs=out)
+        reduction.cut("low_logits", inputs=kept_of_tap(reduction, trunk, model.taps[0]))
+        return
+    whole = reduction.choose(reduction.scale("image_level"), model.image_level.conv.out_channels, name="image_level")
+    reduction.cut_norm("image_level", out=whole, inputs=high)
+    both = torch.cat((out, whole + len(reduction.tensor("project.norm.weight"))))
+    joined = reduction.choose(reduction.scale("project"), model.project.conv.out_channels, name="project")
+    reduction.cut_norm("project", out=joined, inputs=both)
+    reduction.cut("logits", inputs=joined)
 
 
 # ---- ESPNet, ESPNetv2 and C3Net: regular expression of a layer's released name -> its name here ----

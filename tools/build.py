@@ -34,6 +34,7 @@ CONFIGS: dict[str, type] = {
     "predict": schema.PredictConfig,
     "browse": schema.BrowseConfig,
     "info": schema.InfoConfig,
+    "import_weights": schema.ImportWeightsConfig,
     "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
     "paper": schema.PaperConfig,
@@ -219,7 +220,7 @@ def build_loader(
     dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
 ) -> DataLoader[Batch]:
     """Batches of this rank: in training shuffled by (seed, epoch) and full, otherwise in order and complete."""
-    if not training and dataset.transform.input_size is None:
+    if not training and (dataset.transform.input_size is None or dataset.transform.resize == "shorter"):
         batch_size = 1  # whole images differ in size, and what pads one to another would reach its pooled features
     sampler = EpochSampler(
         len(dataset),

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from .. import conf
 from ..conf.schema import TrainConfig
 from .build import register_schemas
 
@@ -61,6 +62,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
     def main(argv: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
         arguments = quote_arguments(arguments, positional)
+        arguments = with_published(arguments, config_name)
         if open_group:
             arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
         sys.argv = [f"pocketvision {title}", *arguments]
@@ -74,6 +76,19 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             raise SystemExit(2) from None
 
     return main
+
+
+def with_published(arguments: Sequence[str], config_name: str) -> list[str]:
+    """`model=ssdlite_torchvision` alone means the network as it was published, where weights are looked for.
+
+    Its backbone, classes and input size stand in `conf/public/`.
+    """
+    given = {argument.partition("=")[0] for argument in arguments}
+    name = next((argument[6:] for argument in arguments if argument.startswith("model=")), "")
+    published = Path(conf.__file__).parent / "public" / f"{name}.yaml"
+    if config_name not in ("predict", "import_weights") or given & {"experiment", "public"} or not published.is_file():
+        return list(arguments)
+    return [f"public={name}", *arguments]
 
 
 def missing_keys(node: Any, prefix: str = "") -> list[str]:

@@ -124,7 +124,7 @@ class Predictor:
 
     def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
         """Neighbours that have one input size."""
-        if self._size is not None:
+        if self._size is not None and self._resize != "shorter":
             return [images] if images else []
         groups: list[list[tuple[np.ndarray, str | None]]] = []
         for item in images:

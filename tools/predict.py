@@ -14,6 +14,7 @@ from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import progress
 from pocketvision.tools.inference import Predictor, load
 from pocketvision.tools.pictures import write_image
+from pocketvision.tools.runs import load_published
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -44,7 +45,7 @@ def predict(config: DictConfig) -> int:
     files = find_images(list(config.inputs))
     if config.batch_size < 1:
         raise ValueError(f"batch_size={config.batch_size}: expected 1 or more")
-    model = load(config.run, checkpoint=config.checkpoint, device=str(pick_device(config.device)))
+    model = _model(config)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     names = picture_names(files)
@@ -64,6 +65,22 @@ def predict(config: DictConfig) -> int:
     if failed:
         raise SystemExit(1)
     return failed
+
+
+def _model(config: DictConfig) -> Predictor:
+    """A run's, or others' weights in a published network.
+
+    Raises:
+        ValueError: neither or both are given.
+    """
+    device = str(pick_device(config.device))
+    if config.run and (config.weights or config.model):
+        raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
+    if config.run:
+        return load(config.run, checkpoint=config.checkpoint, device=device)
+    if not config.weights:
+        raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
+    return Predictor(load_published(config, device=device))
 
 
 def _write(model: Predictor, images: list, names: dict[Path, str], output: Path, config: DictConfig) -> list[dict]:
@@ -90,7 +107,7 @@ def picture_names(files: list[Path]) -> dict[Path, str]:
     return names
 
 
-main = command("predict", predict, positional="inputs")
+main = command("predict", predict, positional="inputs", needs_data=False)
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,8 @@ from .engine.report import log
 from .engine.state import load_checkpoint, load_state
 from .engine.task import Task
 from .trusted import trusted
-from .weights import checkpoint_path
+from .weight_files import checkpoint_path
+from .weights import describe
 
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
 FREE_KEYS = (
@@ -158,6 +159,31 @@ def write_results(path: Path, results: Mapping[str, float]) -> None:
     path.write_text(json.dumps(dict(results), indent=1) + "\n")
 
 
+def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False) -> tuple[Task, str]:
+    """A configuration's task with the weights of `weights=`, and what matched.
+
+    Args:
+        settings: has `weights`, `weights_source` and `weights_reduce`.
+        partial: parts that the weights do not have may stay freshly initialised.
+
+    Raises:
+        ValueError: the weights do not fit, or not all of the network is in them.
+    """
+    if not settings.weights:
+        raise ValueError("give weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
+    task = build.build_task(config)
+    report = build.load_weights(
+        task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
+        backbone=plain(config)["backbone"],
+    )  # fmt: skip
+    if report.reinitialized and not partial:
+        raise ValueError(
+            f"weights={settings.weights} are not all of this network ({describe(report)}): choose the model and the "
+            "number of classes they were made for"
+        )
+    return task, describe(report)
+
+
 @dataclass(frozen=True)
 class LoadedRun:
     """A task with the weights of a run, ready to use."""
@@ -187,3 +213,19 @@ def load_run(
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return LoadedRun(task=task, config=config, folder=folder, path=path, step=checkpoint["progress"]["step"])
+
+
+def load_published(config: DictConfig, *, device: torch.device | str = "cpu") -> LoadedRun:
+    """The task of a configuration's model, with the weights that others published for it.
+
+    Raises:
+        ValueError: the configuration names no model with data, or the weights are not all of it.
+    """
+    if not config.get("model") or not config.get("data"):
+        raise ValueError(
+            f"weights={config.weights} needs a published network: model=ssdlite_torchvision or lraspp_torchvision"
+        )
+    task, report = task_of_weights(config, config)
+    log.info("weights=%s: %s", config.weights, report)
+    task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    return LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.weights), step=0)

@@ -52,8 +52,10 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):
-        backbone = runs.plain(config)["backbone"]
-        report = build.load_weights(task.model, settings.weights, source=settings.weights_source, backbone=backbone)
+        report = build.load_weights(
+            task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
+            backbone=runs.plain(config)["backbone"],
+        )  # fmt: skip
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 

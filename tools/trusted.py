@@ -43,6 +43,7 @@ ALLOWED_TARGETS = frozenset(
         "datasets.shapes.ShapesSegmentation",
         "datasets.labels.coco_labels",
         "datasets.labels.cityscapes_labels",
+        "datasets.labels.voc_labels",
         "datasets.labels.nameless_labels",
     )
 )

@@ -1,44 +1,32 @@
 """Starting from weights: ours or others', a whole network or its backbone alone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..backbones.blocks import BlockTrunk
 from ..backbones.classifier import Classifier
-from ..backbones.torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
-from ..backbones.weights import LoadReport, classifier_from_torchvision, from_torchvision, load_strict
+from ..backbones.reduction import Reduction, reduce_classifier, reduce_trunk
+from ..backbones.weights import LoadReport, load_strict
 from ..detection.network import SSDLite
-from ..detection.weights import ssdlite_from_torchvision
-from ..segmentation.c3net import C3Net
-from ..segmentation.espnet import ESPNet
-from ..segmentation.espnetv2 import ESPNetv2
+from ..detection.weights import reduce_ssdlite
 from ..segmentation.network import LRASPP, RASPP
 from ..segmentation.standalone import StandaloneNetwork
-from ..segmentation.weights import (
-    c3net_from_released,
-    espnet_from_released,
-    espnetv2_from_released,
-    lraspp_from_torchvision,
-)
-from .engine.state import FORMAT, read_tensors
+from ..segmentation.weights import reduce_raspp
+from .downloads import download, find_published, is_published
+from .engine.state import FORMAT
 from .tf_weights import load_tf
-
-Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-
-# The networks that others published with weights: source -> network, how its state dict is renamed.
-RELEASED: dict[str, tuple[type[StandaloneNetwork], Renaming]] = {
-    "espnet": (ESPNet, espnet_from_released),
-    "espnetv2": (ESPNetv2, espnetv2_from_released),
-    "c3net": (C3Net, c3net_from_released),
-}
-SOURCES = ("pocketvision", "torchvision", "tf", *RELEASED)
-
+from .weight_files import check_hash, read_content, state_of
+from .weight_sources import RELEASED, SOURCES, tell_settings
 
 # Keys of the backbone group that decide what its weights mean, or which of them there are.
 SHAPING_KEYS = ("variant", "width", "min_depth", "scaling", "minimalistic", "nonlinearity", "reduced", "last")
+
+
+Differences = Mapping[str, tuple[Any, Any]]  # key -> value there, value here
 
 
 def load_weights(
@@ -46,6 +34,7 @@ def load_weights(
     weights: str | Path | Mapping[str, Any],
     *,
     source: str = "pocketvision",
+    reduce: str | None = None,
     backbone: Mapping[str, Any] | None = None,
 ) -> LoadReport:
     """Load weights into a network; every name has to fit, with exceptions that the report tells.
@@ -54,32 +43,44 @@ def load_weights(
     another head, fill the backbone alone; a last convolution that this backbone does not have is left out.
 
     Args:
-        weights: a file, the folder of a run, or a state dict (also a checkpoint of ours as a dict). Of a run the moving
-            average is taken where there is one. Of `tf` what `load_tf` takes.
-        source: whose names they have, one of `SOURCES`. What others released of a whole network (`RELEASED`) has to
-            fit without exception.
+        weights: a file, the folder of a run, a state dict (also a checkpoint of ours as a dict), or the name of
+            published weights (`downloads.find_published`). Of a run the moving average is taken where there is one.
+        source: whose names they have, a key of `SOURCES`, or `tf` (see `load_tf`). What others released of a whole
+            network (`RELEASED`) has to fit without exception.
+        reduce: `importance` or `first` chooses channels from a network that has more (`backbones.reduction`).
         backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
             otherwise.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no state dict, or names and shapes do not fit; they are listed.
+        ValueError: the file is no state dict, names and shapes do not fit (they are listed), published weights cannot
+            be downloaded, or a whole network is set up to compute something else with them.
     """
-    if source not in SOURCES:
-        raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}")
-    differences: dict[str, tuple[Any, Any]] = {}
-    if source == "tf":
-        state = load_tf(model, weights)
-    else:
-        content = weights if isinstance(weights, Mapping) else _read(Path(weights))
-        differences = _differences(content, backbone)
-        if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
-            raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
-        state = _state(content)
+    if source not in (*SOURCES, "tf"):
+        raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}, tf")
+    if isinstance(weights, str) and is_published(weights):
+        published = find_published(model, weights)
+        if source not in ("pocketvision", published.source):
+            raise ValueError(f"weights={weights} with weights_source={source}: leave weights_source out")
+        weights, source = download(published), published.source
+    if source == "tf":  # variables, not a state dict
+        return _load(model, load_tf(model, weights), source=source, file="", reduce=reduce, differences={})
+    file = "" if isinstance(weights, Mapping) else Path(weights).name
+    if file and source in ("torchvision", "timm"):
+        check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
+    content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
+    differences = _differences(content, backbone)
+    if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
+        raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
+    state = SOURCES[source](model, state_of(content))
     if source in RELEASED:
-        return load_strict(model, _rename_released(model, state, source))
-    if source == "torchvision":
-        state = _rename_torchvision(model, state)
+        return load_strict(model, state)
+    return _load(model, state, source=source, file=file, reduce=reduce, differences=differences)
+
+
+def _load(
+    model: nn.Module, state: dict[str, Tensor], *, source: str, file: str, reduce: str | None, differences: Differences
+) -> LoadReport:
     own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
     heads = {name for name in state if not name.startswith("backbone.")}
     other_kind = isinstance(model, Classifier) != all(name.startswith(("hidden.", "logits.")) for name in heads)
@@ -90,11 +91,16 @@ def load_weights(
             raise ValueError(
                 "these weights have neither a head of this network nor a `backbone.`: of another architecture?"
             )
+    tell_settings(model, source, file, backbone_only=backbone_only)
+    notes: tuple[str, ...] = ()
+    if reduce is not None:
+        state, notes = _reduced(model, state, reduce, backbone_only=backbone_only)
     try:
         report = load_strict(model, state, reinitialize=_free_prefixes(model, state, backbone_only=backbone_only))
     except ValueError as error:
         raise ValueError(f"{error}\n{_told(differences)}" if differences else str(error)) from error
-    return replace(report, unexpected=(*report.unexpected, *sorted(heads if backbone_only else ())))
+    unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))
+    return replace(report, unexpected=unexpected, notes=notes)
 
 
 def describe(report: LoadReport) -> str:
@@ -104,7 +110,7 @@ def describe(report: LoadReport) -> str:
         text += f"; {len(report.reinitialized)} stay freshly initialised ({_layers(report.reinitialized)})"
     if report.unexpected:
         text += f"; {len(report.unexpected)} have no place here ({_layers(report.unexpected)})"
-    return text
+    return "; ".join((text, *report.notes))
 
 
 def _layers(names: Iterable[str]) -> str:
@@ -112,7 +118,7 @@ def _layers(names: Iterable[str]) -> str:
     return ", ".join(layers[:6]) + (", ..." if len(layers) > 6 else "")
 
 
-def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> Differences:
     """Key -> its values in the weights' configuration and in `backbone`, where both have it and they differ."""
     config = content.get("config") if content.get("format") == FORMAT else None
     theirs = config.get("backbone") if isinstance(config, Mapping) else None
@@ -122,76 +128,38 @@ def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None)
     return {key: (theirs[key], backbone[key]) for key in keys if theirs[key] != backbone[key]}
 
 
-def _told(differences: Mapping[str, tuple[Any, Any]]) -> str:
+def _told(differences: Differences) -> str:
     def text(value: Any) -> str:
         return "null" if value is None else str(value)
 
     rows = [f"backbone.{key} is {text(theirs)} there, {text(ours)} here" for key, (theirs, ours) in differences.items()]
-    return f"{'; '.join(rows)}: build both alike"
+    wider = " (weights_reduce=importance chooses channels from weights that have more)"
+    return f"{'; '.join(rows)}: build both alike{wider if {'width', 'reduced'} & differences.keys() else ''}"
 
 
-def checkpoint_path(run: str | Path, which: str = "best") -> Path:
-    """The checkpoint of a run folder (`best`, or `last` where there is no best), or the file itself.
-
-    Raises:
-        FileNotFoundError: neither.
-    """
-    if which not in ("best", "last"):
-        raise ValueError(f"checkpoint={which}: expected best or last")
-    run = Path(run)
-    if run.is_file():
-        return run
-    for name in dict.fromkeys([which, "last"]):
-        path = run / "checkpoints" / f"{name}.pt"
-        if path.is_file():
-            return path
-    what = "has no checkpoints/best.pt or last.pt (not trained yet?)" if run.is_dir() else "does not exist"
-    raise FileNotFoundError(f"{run} {what}: give the folder of a training run, or a checkpoint file")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if path.is_dir():
-        path = checkpoint_path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights={path}: no such file")
-    content = read_tensors(path, label=f"weights={path}", what="state dict")
-    if not isinstance(content, Mapping):
-        raise ValueError(f"weights={path} holds a {type(content).__name__}, not a state dict")
-    return content
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    if content.get("format") == FORMAT:
-        content = content["ema"] or content["model"]
-    inner = content.get("model")  # how torchvision's reference scripts save
-    return {k: v for k, v in (inner if isinstance(inner, Mapping) else content).items() if isinstance(v, Tensor)}
-
-
-def _rename_torchvision(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if isinstance(model, Classifier):
-        return classifier_from_torchvision(state)
-    if any(name.startswith("features.") for name in state):  # an ImageNet classifier
-        rename = from_torch_mobilenet_v2 if is_torch_mobilenet_v2(state) else from_torchvision
-        return rename(state, to="backbone.")
-    if isinstance(model, SSDLite):
-        return ssdlite_from_torchvision(state)
-    if isinstance(model, LRASPP):
-        return lraspp_from_torchvision(state)
-    raise ValueError(f"torchvision has no {type(model).__name__}: only weights of its classifiers fit the backbone")
-
-
-def _rename_released(model: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    network, rename = RELEASED[source]
-    if not isinstance(model, network):
-        raise ValueError(f"weights_source={source}: its weights are for model={source}, not for {type(model).__name__}")
-    renamed = rename(state)
-    logits = renamed.get("decoder.logits.weight")
-    if logits is not None and len(logits) != model.num_classes:
+def _reduced(
+    model: nn.Module, state: Mapping[str, Tensor], rule: str, *, backbone_only: bool
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state with the channels that the model has, and what was left out."""
+    trunk = getattr(model, "backbone", model)
+    if not isinstance(trunk, BlockTrunk):
         raise ValueError(
-            f"weights_source={source}: these weights have {len(logits)} outputs (Cityscapes' 19 classes and void are "
-            f"20), the network {model.num_classes}, and its decoder depends on it: set data.num_classes={len(logits)}"
+            f"weights_reduce={rule}: {type(model).__name__} has no backbone whose channels could be chosen"
         )
-    return renamed
+    reduction = Reduction(dict(state), rule)
+    if trunk is model:
+        reduce_trunk(reduction, trunk)
+    elif backbone_only:
+        reduce_trunk(reduction, trunk, prefix="backbone.")
+    elif isinstance(model, SSDLite):
+        reduce_ssdlite(reduction, model)
+    elif isinstance(model, LRASPP | RASPP):
+        reduce_raspp(reduction, model)
+    elif isinstance(model, Classifier):
+        reduce_classifier(reduction, model)
+    if not reduction.notes:
+        return reduction.state, ()
+    return reduction.state, (f"channels chosen by {rule}: {'; '.join(reduction.notes)}",)
 
 
 def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> list[str]:

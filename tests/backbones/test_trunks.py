@@ -10,6 +10,7 @@ from pocketvision.backbones.features import FeatureSpec
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v1 import MobileNetV1
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
+from pocketvision.backbones.weights import from_torchvision, load_strict
 from torch import nn
 from torchvision.models import mobilenet_v2
 
@@ -163,13 +164,12 @@ def both(width: float, enliven: Callable) -> tuple[MobileNetV2, nn.Module]:
     """Our network and torchvision's with the same lively weights, in float64."""
     theirs = enliven(mobilenet_v2(width_mult=width), IMAGES)
     ours = MobileNetV2(width=width, bn_eps=1e-5).double().eval()
-    # Both list their layers in the order of computation.
-    weights = [tensor for name, tensor in theirs.state_dict().items() if name.startswith("features.")]
-    ours.load_state_dict(dict(zip(ours.state_dict(), weights, strict=True)))
+    report = load_strict(ours, from_torchvision(theirs.state_dict()))
+    assert set(report.loaded) == set(ours.state_dict())
     return ours, theirs
 
 
-@pytest.mark.parametrize("width", [1.0, 0.5, 0.35])
+@pytest.mark.parametrize("width", [1.4, 1.0, 0.75, 0.5, 0.35, 0.25])
 def test_mobilenet_v2_is_torchvisions(width: float, enliven: Callable) -> None:
     assert max(relative_differences(*both(width, enliven))) < 1e-8
 

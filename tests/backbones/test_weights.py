@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from pocketvision.backbones.classifier import Classifier
+from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import (
     classifier_from_torchvision,
@@ -12,7 +13,7 @@ from pocketvision.backbones.weights import (
     load_strict,
 )
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
+from torchvision.models import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from torchvision.models.mobilenetv3 import MobileNetV3 as TorchvisionMobileNetV3
 from torchvision.models.mobilenetv3 import _mobilenet_v3_conf
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
@@ -135,6 +136,21 @@ def test_classifier_is_torchvisions(variant: str, width: float, reduced_tail: bo
     with torch.no_grad():
         expected = theirs((images.double() / 255 - mean) / std)
         assert relative_difference(ours(images), {"logits": expected}) < LIMIT
+
+
+def test_mobilenet_v2_classifier_is_torchvisions(enliven: Callable) -> None:
+    theirs = enliven(mobilenet_v2(width_mult=0.5, num_classes=7), IMAGES)
+    ours = Classifier(MobileNetV2(width=0.5, bn_eps=1e-5), num_classes=7).double().eval()
+    load_strict(ours, classifier_from_torchvision(theirs.state_dict()))
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = theirs(ours.normalize(images))
+        assert relative_difference(ours(images), {"logits": expected}) < LIMIT
+
+
+def test_torchvisions_mnasnet_is_another_one() -> None:
+    with pytest.raises(ValueError, match="torchvision's MnasNet is B1, which no trunk here is"):
+        from_torchvision({"layers.0.weight": torch.zeros(1)})
 
 
 def test_torchvisions_own_builders_load() -> None:

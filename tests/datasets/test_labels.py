@@ -11,6 +11,7 @@ from pocketvision.datasets.labels import (
     coco_labels,
     detection_labels,
     segmentation_labels,
+    voc_labels,
 )
 
 
@@ -107,3 +108,11 @@ def test_other_errors(tmp_path):
         detection_labels([(0, "a", None), (91, "b", None)], slots="coco91")
     with pytest.raises(ValueError, match="does not fit into 1 classes"):
         LabelMap((Label(2, "a", 2),), 1)
+
+
+def test_voc_has_its_palette() -> None:
+    labels = voc_labels()
+    assert labels.num_classes == len(labels.labels) == 21
+    colors = {label.name: label.color for label in labels.labels}
+    wanted = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "person": (192, 128, 128), "tvmonitor": (0, 64, 128)}
+    assert wanted.items() <= colors.items()

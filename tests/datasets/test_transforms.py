@@ -69,6 +69,7 @@ def test_mask_stays_on_the_image():
         ((80, 80), "letterbox", {"input_size": (80, 80), "pad": (0, 0, 0, 40)}),
         ((200, 80), "letterbox", {"input_size": (200, 80), "pad": (0, 0, 0, 160)}),
         ((50, 300), "letterbox", {"input_size": (50, 300), "pad": (0, 0, 200, 0)}),
+        ((60, 60), "shorter", {"input_size": (60, 120), "pad": (0, 0, 0, 0)}),
     ],
 )
 def test_prepare(size, resize, expected):
@@ -199,7 +200,7 @@ def test_a_mistyped_argument_is_an_error():
     [
         (None, "stretch", "need an input_size"),
         ((3, 4), "none", "input_size null"),
-        ((3, 4), "crop", "unknown resize 'crop': expected one of stretch, letterbox, center_crop, none"),
+        ((3, 4), "crop", "unknown resize 'crop': expected one of stretch, letterbox, shorter, center_crop"),
     ],
 )
 def test_contradictions(size, resize, message):

@@ -1,0 +1,110 @@
+"""`import-weights` and `predict model=`: published networks without a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pocketvision
+import pytest
+import torch
+from pocketvision.tools.build import build_task, compose
+from pocketvision.tools.cli import with_published
+from pocketvision.tools.import_weights import import_weights
+from pocketvision.tools.pictures import write_image
+from pocketvision.tools.predict import predict
+from pocketvision.tools.runs import load_run
+from pocketvision.tools.weights import load_weights
+from torch import nn
+from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+MODELS = {"ssdlite_torchvision": ssdlite320_mobilenet_v3_large, "lraspp_torchvision": lraspp_mobilenet_v3_large}
+SOURCE = "weights_source=torchvision"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A state dict of torchvision's own builders, by model; the detector's scores are spread out."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    for name, build in MODELS.items():
+        network = build(weights=None, weights_backbone=None)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.normal_(module.bias, std=3.0)
+        torch.save(network.state_dict(), folder / f"{name}.pth")
+    return {name: folder / f"{name}.pth" for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    return path
+
+
+def test_the_model_alone_means_the_published_network() -> None:
+    assert with_published([], "predict") == []
+    line = ["model=ssdlite_torchvision", "x.jpg"]
+    assert with_published(line, "predict") == ["public=ssdlite_torchvision", *line]
+    assert with_published(line, "train") == line
+    for other in (["model=ssdlite"], ["model=../x"], ["experiment=demo_detection", "model=ssdlite_torchvision"]):
+        assert with_published(other, "import_weights") == other
+
+
+@pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
+def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: Path, tmp_path: Path) -> None:
+    """Imported and then predicted, or predicted at once: the same, with the classes' names."""
+    public, weights = f"public={model}", f"weights={files[model]}"
+    path = import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+    assert path == tmp_path / "run" / "checkpoints" / "best.pt"
+    assert names in load_run(tmp_path / "run").task.labels.names.values()
+    entries = []
+    for number, source in enumerate(([public, weights, SOURCE], [f"run={tmp_path / 'run'}"])):
+        output = tmp_path / str(number)
+        config = compose(*source, f"output={output}", "score_threshold=0.01", config_name="predict")
+        config.inputs = [str(photo)]
+        assert predict(config) == 0
+        entries += json.loads((output / "predictions.json").read_text())
+    assert entries[0] == entries[1]
+    found = entries[0].get("detections") or entries[0]["classes"]
+    assert found
+    assert "class " not in json.dumps(found)
+    model_again = pocketvision.load(tmp_path / "run")
+    assert model_again(photo).image.shape == (60, 80, 3)
+    # and training starts from it
+    assert not load_weights(build_task(load_run(tmp_path / "run").config).model, tmp_path / "run").reinitialized
+    with pytest.raises(ValueError, match="holds a run already"):
+        import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+
+
+def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
+    line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
+    line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
+    with pytest.raises(ValueError, match=r"are not all of this network .*12 stay freshly initialised"):
+        import_weights(compose(*line, config_name="import_weights"))
+    assert not (tmp_path / "run").exists()
+    assert import_weights(compose(*line, "partial=true", config_name="import_weights")).is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ((), "give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision"),
+        (("run=x", "weights=torchvision"), "run= brings its model and weights along"),
+        (("run=x", "public=ssdlite_torchvision"), "run= brings its model and weights along"),
+        (("weights=x.pth",), "weights=x.pth needs a published network: model=ssdlite_torchvision"),
+        (("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
+    ],
+)
+def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Path) -> None:
+    config = compose(*line, config_name="predict")
+    config.inputs = [str(photo)]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        predict(config)
+
+
+def test_import_without_weights(tmp_path: Path) -> None:
+    config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
+    with pytest.raises(ValueError, match="give weights=FILE"):
+        import_weights(config)

@@ -1,0 +1,41 @@
+"""Make a run folder of others' weights.
+
+pocketvision import-weights model=ssdlite_torchvision weights=torchvision output=runs/ssdlite
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pocketvision.tools import build, runs
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.state import Progress, save_checkpoint
+
+
+def import_weights(config: DictConfig) -> Path:
+    """Write `checkpoints/best.pt` and `config.yaml`; returns the checkpoint's path.
+
+    Raises:
+        ValueError: the folder holds a run, or the weights do not fit.
+    """
+    settings = build.train_settings(config)
+    folder = Path(config.output)
+    if (folder / "checkpoints").exists():
+        raise ValueError(f"output={folder} holds a run already: give another folder")
+    task, report = runs.task_of_weights(config, settings, partial=config.partial)
+    path = folder / "checkpoints" / "best.pt"
+    save_checkpoint(path, {
+        **runs.run_header(config, task.labels, task.kind, {}),
+        "model": task.model.state_dict(),
+        "ema": None,
+        "progress": asdict(Progress(finished=True)),
+    })  # fmt: skip
+    runs.save_config(folder, config)
+    log.info("written: %s (%s)", path, report)
+    return path
+
+
+main = command("import_weights", import_weights)
+
+if __name__ == "__main__":
+    main()
