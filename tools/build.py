@@ -79,6 +79,17 @@ def make(node: Any, **arguments: Any) -> Any:
         raise ValueError(f"{node._target_}: {error}") from error
 
 
+def missing_keys(node: Any, prefix: str = "") -> list[str]:
+    """Keys whose value is still `???`, in the order of the configuration."""
+    if isinstance(node, dict):
+        return [
+            found
+            for key, value in node.items()
+            for found in missing_keys(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [prefix] if node == "???" else []
+
+
 # ---- task ------------------------------------------------------------------------------------------------
 
 

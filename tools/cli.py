@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .. import conf
 from ..conf.schema import TrainConfig
-from .build import register_schemas
+from .build import missing_keys, register_schemas
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
@@ -89,17 +89,6 @@ def with_published(arguments: Sequence[str], config_name: str) -> list[str]:
     if config_name not in ("predict", "import_weights") or given & {"experiment", "public"} or not published.is_file():
         return list(arguments)
     return [f"public={name}", *arguments]
-
-
-def missing_keys(node: Any, prefix: str = "") -> list[str]:
-    """Keys whose value is still `???`, in the order of the configuration."""
-    if isinstance(node, dict):
-        return [
-            found
-            for key, value in node.items()
-            for found in missing_keys(value, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [prefix] if node == "???" else []
 
 
 def configure_logging() -> None:

@@ -35,7 +35,7 @@ def import_weights(config: DictConfig) -> Path:
     return path
 
 
-main = command("import_weights", import_weights)
+main = command("import_weights", import_weights, needs_data=False)
 
 if __name__ == "__main__":
     main()

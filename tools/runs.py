@@ -162,6 +162,8 @@ def write_results(path: Path, results: Mapping[str, float]) -> None:
 def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False) -> tuple[Task, str]:
     """A configuration's task with the weights of `weights=`, and what matched.
 
+    Classes that the configuration leaves to the data are read from its validation split.
+
     Args:
         settings: has `weights`, `weights_source` and `weights_reduce`.
         partial: parts that the weights do not have may stay freshly initialised.
@@ -171,7 +173,11 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     """
     if not settings.weights:
         raise ValueError("give weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
-    task = build.build_task(config)
+    told_by_data = config.data.num_classes is None and config.data.get("labels") is None
+    missing = build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data") if told_by_data else []
+    if missing:
+        raise ValueError(f"the data tells the classes: give {', '.join(f'{key}=...' for key in missing)}")
+    task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
         task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
         backbone=plain(config)["backbone"],

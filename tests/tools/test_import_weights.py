@@ -10,6 +10,7 @@ import torch
 from pocketvision.tools.build import build_task, compose
 from pocketvision.tools.cli import with_published
 from pocketvision.tools.import_weights import import_weights
+from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.pictures import write_image
 from pocketvision.tools.predict import predict
 from pocketvision.tools.runs import load_run
@@ -108,3 +109,16 @@ def test_import_without_weights(tmp_path: Path) -> None:
     config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
     with pytest.raises(ValueError, match="give weights=FILE"):
         import_weights(config)
+
+
+def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_shapes(compose("output=made", "num_train=2", "num_val=2", config_name="make_shapes"))
+    data = ("data.train_json=made/annotations/instances_train2017.json", "data.images=made/val2017",
+            "data.val_json=made/annotations/instances_val2017.json")  # fmt: skip
+    network = ("experiment=small_detection", "backbone.width=0.35")
+    torch.save(build_task(compose(*network, "data.num_classes=3")).model.state_dict(), "weights.pth")
+    import_weights(compose(*network, *data, "weights=weights.pth", "output=new", config_name="import_weights"))
+    assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
+    with pytest.raises(ValueError, match=r"give data\.train_json=\.\.\., data\.val_json"):
+        import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
