@@ -38,7 +38,7 @@ def train(config: DictConfig) -> dict[str, float]:
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
         lock = runs.lock(folder) if ranks.is_main else nullcontext()
-        with ranks.peer_failures_named(), lock, set_detect_anomaly(settings.debug):
+        with ranks.peer_failures_told(), lock, set_detect_anomaly(settings.debug):
             return _train(config, settings, ranks)
     finally:
         stop_ranks()

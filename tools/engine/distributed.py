@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .state import log
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -21,6 +23,7 @@ class Ranks:
     world: int
     device: torch.device
     hosts: Any = None  # a process group for what the hosts tell each other; None: the default one
+    peers: tuple[tuple[str, int], ...] = ()  # host and process of every rank
 
     @property
     def is_main(self) -> bool:
@@ -67,28 +70,35 @@ class Ranks:
             dist.barrier()
 
     @contextmanager
-    def peer_failures_named(self) -> Iterator[None]:
-        """While entered, an error because another rank is gone is a ConnectionError of one line that says so."""
-        peers = self.gather((socket.gethostname(), os.getpid()))
+    def peer_failures_told(self) -> Iterator[None]:
+        """While entered, an error because another rank is gone becomes a line in the log, and then PeerLost."""
         try:
             yield
         except RuntimeError as error:  # torch has no class for gloo's
             if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise ConnectionError(self._failure(peers, str(error).splitlines()[0])) from error
+            log.error("%s", self._failure(str(error).splitlines()[0]))
+            raise PeerLost from error
 
-    def _failure(self, peers: Sequence[tuple[str, int]], reason: str) -> str:
-        here = peers[self.rank][0]
-        local = {i: pid for i, (host, pid) in enumerate(peers) if host == here}
-        for _ in range(20):  # its connection closes a little before it is gone
-            dead = [f"rank {i} (process {pid})" for i, pid in local.items() if _is_gone(pid)]
-            if dead:
-                what = f"{', '.join(dead)} ended; if it has not said why above it was killed, often for lack of memory"
+    def _failure(self, reason: str) -> str:
+        here = self.peers[self.rank][0]
+        local = {i: pid for i, (host, pid) in enumerate(self.peers) if host == here}
+        deadline = time.monotonic() + (0 if "imed out" in reason else 10)  # a connection closes before its process ends
+        while not (dead := [f"rank {i} (process {pid})" for i, pid in local.items() if _is_gone(pid)]):
+            if time.monotonic() > deadline:
+                what = f"another rank does not answer ({reason}); see its own messages"
                 break
             time.sleep(0.05)
         else:
-            what = f"another rank does not answer ({reason}); see its own messages"
+            what = f"{', '.join(dead)} ended; if it has not said why above it was killed, often for lack of memory"
         return f"{what}. So rank {self.rank} ends too. The same command goes on from the last checkpoint"
+
+
+class PeerLost(SystemExit):
+    """Another rank is gone; the log says which."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
 
 
 def _is_gone(pid: int) -> bool:
@@ -131,11 +141,14 @@ def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     hosts = None
+    peers: list[Any] = [None] * world
     if world > 1 and not dist.is_initialized():
         timeout = timedelta(minutes=timeout_minutes)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
         hosts = dist.new_group(backend="gloo", timeout=timeout) if chosen.type == "cuda" else None
-    return Ranks(rank=int(os.environ.get("RANK", 0)), world=world, device=chosen, hosts=hosts)
+        dist.all_gather_object(peers, (socket.gethostname(), os.getpid()))
+    rank = int(os.environ.get("RANK", 0))
+    return Ranks(rank=rank, world=world, device=chosen, hosts=hosts, peers=tuple(peers))
 
 
 def stop_ranks() -> None:

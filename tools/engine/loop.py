@@ -38,7 +38,8 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
     run.report = Report(run.folder if run.ranks.is_main else None, step=state.step, evaluated=state.evaluated)
     network: Any = torch.compile(run.model) if run.config.compile else run.model
     try:
-        with StopSignals() as signals:
+        # Within the signals: torchrun sends the ranks that are left a SIGTERM, which must not cut the message short.
+        with StopSignals() as signals, run.ranks.peer_failures_told():
             results = _train_and_evaluate(run, network, train_loader, val_loader, signals)
     except Stopped as stopped:
         log.warning("stopped by %s at step %d; saved in %s: the same command goes on from there", stopped.name,
