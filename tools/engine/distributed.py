@@ -146,6 +146,7 @@ def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
         timeout = timedelta(minutes=timeout_minutes)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
         hosts = dist.new_group(backend="gloo", timeout=timeout) if chosen.type == "cuda" else None
+    if world > 1:
         dist.all_gather_object(peers, (socket.gethostname(), os.getpid()))
     rank = int(os.environ.get("RANK", 0))
     return Ranks(rank=rank, world=world, device=chosen, hosts=hosts, peers=tuple(peers))
