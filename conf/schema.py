@@ -101,6 +101,7 @@ class TrainConfig:
     # start
     weights: str | None = None  # a run folder, checkpoint or state dict to start from; torchvision; timm/NAME
     weights_source: str = "pocketvision"  # or torchvision, timm, tf, espnet, espnetv2, c3net: whose names they have
+    weights_new_predictors: bool = False  # weights of another number of classes: all but the predictors
     weights_reduce: str | None = None  # importance or first: choose channels from weights that have more
     # resume
     accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
@@ -177,6 +178,7 @@ class PredictConfig(RunConfig):
     run: str | None = None  # a run folder or a checkpoint file; or
     weights: str | None = None  # others' weights of `model`: a file, torchvision
     weights_source: str = "pocketvision"
+    weights_new_predictors: bool = False  # weights of another number of classes: all but the predictors
     weights_reduce: str | None = None
     backbone: Any = None
     model: Any = None

@@ -180,7 +180,7 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
         task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
-        backbone=plain(config)["backbone"],
+        backbone=plain(config)["backbone"], new_predictors=True,  # told below
     )  # fmt: skip
     if report.reinitialized and not partial:
         raise ValueError(

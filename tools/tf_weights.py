@@ -81,6 +81,6 @@ def _tell_other_slots(model: SSDLite, state: Mapping[str, Tensor]) -> None:
     if slots != model.num_slots:
         remedy = "data.slots=coco91 data.num_classes=90" if slots == SLOTS_OF_COCO91 else f"{slots - 1} classes"
         log.warning(
-            "these weights have %d class slots, the network %d: its class predictors start afresh (%s keeps theirs)",
+            "these weights have %d class slots, the network %d: its class predictors do not fit (%s keeps theirs)",
             slots, model.num_slots, remedy,
         )  # fmt: skip

@@ -54,7 +54,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     if settings.weights and not runs.has_checkpoint(folder):
         report = build.load_weights(
             task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
-            backbone=runs.plain(config)["backbone"],
+            backbone=runs.plain(config)["backbone"], new_predictors=settings.weights_new_predictors,
         )  # fmt: skip
         log.info("weights=%s: %s", settings.weights, describe(report))
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks

@@ -36,11 +36,12 @@ def load_weights(
     source: str = "pocketvision",
     reduce: str | None = None,
     backbone: Mapping[str, Any] | None = None,
+    new_predictors: bool = False,
 ) -> LoadReport:
     """Load weights into a network; every name has to fit, with exceptions that the report tells.
 
-    Predictors made for another number of classes keep their fresh initialisation. Weights of a classifier, or of
-    another head, fill the backbone alone; a last convolution that this backbone does not have is left out.
+    Weights of a classifier, or of another head, fill the backbone alone; a last convolution that this backbone does not
+    have is left out.
 
     Args:
         weights: a file, the folder of a run, a state dict (also a checkpoint of ours as a dict), or the name of
@@ -50,6 +51,7 @@ def load_weights(
         reduce: `importance` or `first` chooses channels from a network that has more (`backbones.reduction`).
         backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
             otherwise.
+        new_predictors: predictors made for another number of classes keep their fresh initialisation.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -64,7 +66,15 @@ def load_weights(
             raise ValueError(f"weights={weights} with weights_source={source}: leave weights_source out")
         weights, source = download(published), published.source
     if source == "tf":  # variables, not a state dict
-        return _load(model, load_tf(model, weights), source=source, file="", reduce=reduce, differences={})
+        return _load(
+            model,
+            load_tf(model, weights),
+            source=source,
+            file="",
+            reduce=reduce,
+            differences={},
+            new_predictors=new_predictors,
+        )
     file = "" if isinstance(weights, Mapping) else Path(weights).name
     if file and source in ("torchvision", "timm"):
         check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
@@ -75,11 +85,20 @@ def load_weights(
     state = SOURCES[source](model, state_of(content))
     if source in RELEASED:
         return load_strict(model, state)
-    return _load(model, state, source=source, file=file, reduce=reduce, differences=differences)
+    return _load(
+        model, state, source=source, file=file, reduce=reduce, differences=differences, new_predictors=new_predictors
+    )
 
 
 def _load(
-    model: nn.Module, state: dict[str, Tensor], *, source: str, file: str, reduce: str | None, differences: Differences
+    model: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    source: str,
+    file: str,
+    reduce: str | None,
+    differences: Differences,
+    new_predictors: bool,
 ) -> LoadReport:
     own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
     heads = {name for name in state if not name.startswith("backbone.")}
@@ -95,8 +114,14 @@ def _load(
     notes: tuple[str, ...] = ()
     if reduce is not None:
         state, notes = _reduced(model, state, reduce, backbone_only=backbone_only)
+    fresh = _free_prefixes(model, state, backbone_only=backbone_only)
+    if fresh and not backbone_only and not new_predictors:
+        raise ValueError(
+            f"these weights predict another number of classes than this network ({', '.join(fresh)}*): set "
+            "data.num_classes to theirs, or weights_new_predictors=true, which starts the predictors afresh"
+        )
     try:
-        report = load_strict(model, state, reinitialize=_free_prefixes(model, state, backbone_only=backbone_only))
+        report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:
         raise ValueError(f"{error}\n{_told(differences)}" if differences else str(error)) from error
     unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))

@@ -142,7 +142,9 @@ def test_another_network_is_refused(states, tf_rule):
 @cases
 def test_our_own_weights_with_other_classes_keep_the_encoder(case):
     source, model = NETWORKS[case](), NETWORKS[case](num_classes=11)
-    report = load_weights(model, source.state_dict())
+    with pytest.raises(ValueError, match=r"another number of classes .*weights_new_predictors=true"):
+        load_weights(model, source.state_dict())
+    report = load_weights(model, source.state_dict(), new_predictors=True)
     assert all(name.startswith("decoder.") for name in report.reinitialized)
     assert "decoder.logits.weight" in report.reinitialized
     for name, value in model.encoder.state_dict().items():

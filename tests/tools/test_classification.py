@@ -213,7 +213,7 @@ def test_other_nonlinearities_have_the_same_shapes_and_are_refused(tmp_path: Pat
 def test_a_classifier_of_other_classes_keeps_all_but_the_last_layer(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, "three", V3, WIDTH)
     model = build_task(compose("experiment=small_classification", "data.num_classes=5", V3, WIDTH)).model
-    report = load_weights(model, path)
+    report = load_weights(model, path, new_predictors=True)
     assert set(report.reinitialized) == {"logits.weight", "logits.bias"}
     assert torch.equal(model.state_dict()["hidden.weight"], load_checkpoint(path)["ema"]["hidden.weight"])
 

@@ -187,7 +187,9 @@ def test_a_trunk_without_its_last_convolution(variables: Callable) -> None:
 def test_other_classes_start_afresh_and_say_so(variables: Callable, caplog: pytest.LogCaptureFixture) -> None:
     network = detector(num_classes=80)
     with caplog.at_level(logging.WARNING, "pocketvision"):
-        report = load_weights(network, variables("ssd_v3_large"), source="tf")
+        with pytest.raises(ValueError, match="weights_new_predictors=true"):
+            load_weights(network, variables("ssd_v3_large"), source="tf")
+        report = load_weights(network, variables("ssd_v3_large"), source="tf", new_predictors=True)
     assert "91 class slots, the network 81" in caplog.text
     assert "data.slots=coco91 data.num_classes=90" in caplog.text
     assert sorted(report.reinitialized) == sorted(

@@ -220,7 +220,12 @@ def test_overfit_learns_a_few_scenes_by_heart() -> None:
 
 def test_weights_of_another_run_start_a_new_one() -> None:
     run("epochs=1", name="first")
-    run("epochs=1", "data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
+    with pytest.raises(
+        ValueError, match=r"class_towers.*set data\.num_classes to theirs, or weights_new_predictors=true"
+    ):
+        run("data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
+    assert not Path("runs/second").exists()
+    run("epochs=1", "data.preset=hard", "weights=runs/first", "weights_new_predictors=true", name="second")
     with pytest.raises(ValueError, match="do not fit"):
         run("weights=runs/first/checkpoints/last.pt", "backbone.width=0.5", name="third")
 
