@@ -133,6 +133,33 @@ class BlockTrunk(Backbone):
     blocks: nn.ModuleList
     last: ConvNormAct | None
 
+    def add_blocks(
+        self,
+        rows: Sequence[Row],
+        plan: Sequence[tuple[int, int]],
+        *,
+        conv: Callable[..., ConvNormAct],
+        se: Callable[[int, Row], SqueezeExcite] | None = None,
+        residual_by_table: bool = False,
+        first_residual: bool = True,
+    ) -> int:
+        """Fill `blocks` behind the stem and return the channels that come out of the last one.
+
+        `rows` are scaled and have the table's strides, `plan` has the effective ones and the rates, `se` makes a
+        squeeze-and-excite from the channels that come into the block and its row. A block of stride 1 that keeps the
+        number of channels is residual: by its effective stride, or by the table's; the first one only if it may.
+        """
+        self.blocks = nn.ModuleList()
+        channels = self.stem.conv.out_channels
+        for number, (row, (stride, rate)) in enumerate(zip(rows, plan, strict=True)):
+            unstrided = (row.stride if residual_by_table else stride) == 1
+            residual = unstrided and row.out == channels and (first_residual or number > 0)
+            gate = se(channels, row) if se is not None and row.se else None
+            row = row._replace(stride=stride)
+            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=gate))
+            channels = row.out
+        return channels
+
     def publish_taps(self, table: Sequence[Row]) -> None:
         """Fill `tap_points` and `feature_specs`; the nominal strides of `table` say where the stages end."""
         stride = nominal_stride = 2

@@ -2,11 +2,8 @@
 
 from functools import partial
 
-from torch import nn
-
 from .blocks import (
     BlockTrunk,
-    InvertedResidual,
     Row,
     check_choice,
     check_options,
@@ -101,17 +98,15 @@ class MnasNet(BlockTrunk):
         rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)
 
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
-        channels = make_divisible(stem * width, min_depth=min_depth)
-        self.stem = conv(3, channels, 3, stride=2, act="relu")
-        squeeze = partial(squeezed_channels, divisor=squeeze_divisor)
-        self.blocks = nn.ModuleList()
-        for row, (stride, rate) in zip(rows, strides_and_rates(table, output_stride=output_stride), strict=True):
-            row = row._replace(stride=stride)
-            # Not the first: A1 says so, and Small's first block is declared for 16 channels, of a stem that has 8.
-            residual = stride == 1 and row.out == channels and (first_residual or len(self.blocks) > 0)
-            se = SqueezeExcite(row.expansion, squeeze=squeeze(channels), gate="sigmoid") if row.se else None
-            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=se))
-            channels = row.out
+        self.stem = conv(3, make_divisible(stem * width, min_depth=min_depth), 3, stride=2, act="relu")
+
+        def se(in_channels: int, row: Row) -> SqueezeExcite:
+            squeeze = squeezed_channels(in_channels, divisor=squeeze_divisor)
+            return SqueezeExcite(row.expansion, squeeze=squeeze, gate="sigmoid")
+
+        plan = strides_and_rates(table, output_stride=output_stride)
+        # The first is not residual: A1 says so, and Small's is declared for 16 channels, of a stem that has 8.
+        channels = self.add_blocks(rows, plan, conv=conv, se=se, first_residual=first_residual)
         out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
         self.last = conv(channels, out, act="relu") if out else None
         self.width = width

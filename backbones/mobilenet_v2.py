@@ -2,11 +2,8 @@
 
 from functools import partial
 
-from torch import nn
-
 from .blocks import (
     BlockTrunk,
-    InvertedResidual,
     Row,
     check_options,
     last_channels,
@@ -72,14 +69,8 @@ class MobileNetV2(BlockTrunk):
         rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth)
 
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
-        channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth)
-        self.stem = conv(3, channels, 3, stride=2, act="relu6")
-        self.blocks = nn.ModuleList()
-        for row, (stride, rate) in zip(rows, strides_and_rates(table, output_stride=output_stride), strict=True):
-            row = row._replace(stride=stride)
-            residual = stride == 1 and row.out == channels
-            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv))
-            channels = row.out
+        self.stem = conv(3, make_divisible(STEM_CHANNELS * width, min_depth=min_depth), 3, stride=2, act="relu6")
+        channels = self.add_blocks(rows, strides_and_rates(table, output_stride=output_stride), conv=conv)
         out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
         self.last = conv(channels, out, act="relu6") if out else None
         self.width = width

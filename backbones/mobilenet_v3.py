@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from torch import nn
-
 from .blocks import (
     BlockTrunk,
-    InvertedResidual,
     Row,
     check_choice,
     check_options,
@@ -145,14 +142,13 @@ class MobileNetV3(BlockTrunk):
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
         stem_act = HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE
         self.stem = conv(3, channels, 3, stride=2, act=stem_act)
-        self.blocks = nn.ModuleList()
-        for row, (stride, rate) in zip(rows, plan, strict=True):
-            unstrided = (row.stride if atrous == "torchvision" else stride) == 1
-            residual = unstrided and row.out == channels
-            row = row._replace(stride=stride)
-            se = SqueezeExcite(row.expansion, gate=gate) if row.se else None
-            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=se))
-            channels = row.out
+        channels = self.add_blocks(
+            rows,
+            plan,
+            conv=conv,
+            se=lambda _, row: SqueezeExcite(row.expansion, gate=gate),
+            residual_by_table=atrous == "torchvision",
+        )
         # torchvision's last convolution follows the rounded block before it.
         scaled_last = 6 * channels if scaling == "torchvision" else last_channels * width
         self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=table[-1].act)

@@ -6,6 +6,7 @@ from .blocks import BlockTrunk, InvertedResidual
 from .classifier import IMAGENET_MEAN, IMAGENET_STD
 from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
 from .mnasnet import MnasNet
+from .weights import picture_settings
 
 BN_EPS = 1e-3
 
@@ -32,12 +33,7 @@ def trunk_settings(trunk: nn.Module, *, padded_to_corners: bool = False) -> list
 def normalize_settings(trunk: nn.Module, normalize: Normalize) -> list[str]:
     """The keys for the picture's mean and standard deviation: from -1 to 1, but MnasNet's are ImageNet's."""
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if isinstance(trunk, MnasNet) else ((0.5,) * 3, (0.5,) * 3)
-    wanted = {"mean": mean, "std": std}
-    return [
-        f"model.network.{name}=[{','.join(map(str, values))}]"
-        for name, values in wanted.items()
-        if normalize.constants[name] != tuple(values)
-    ]
+    return picture_settings(normalize, mean=mean, std=std)
 
 
 def is_same_padded(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import BlockTrunk
-from .layers import SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
+from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
 from .torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
 
 _SHOWN = 12  # names in a message
@@ -138,6 +138,15 @@ def classifier_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor
                 raise ValueError(f"{name} is no tensor of a torchvision MobileNetV2 or V3 classifier")
             renamed[heads[theirs] + name.removeprefix(theirs)] = tensor
     return renamed
+
+
+def picture_settings(normalize: Normalize, *, mean: Sequence[float], std: Sequence[float]) -> list[str]:
+    """What to set, as `key=value`, before the pictures are normalised by this mean and standard deviation."""
+    return [
+        f"model.network.{key}=[{','.join(map(str, values))}]"
+        for key, values in {"mean": mean, "std": std}.items()
+        if normalize.constants[key] != tuple(values)
+    ]
 
 
 def trunk_settings(trunk: BlockTrunk, accepted: Sequence[Mapping[str, Any]]) -> list[str]:

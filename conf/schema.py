@@ -178,7 +178,6 @@ class PredictConfig(RunConfig):
     run: str | None = None  # a run folder or a checkpoint file; or
     weights: str | None = None  # others' weights of `model`: a file, torchvision
     weights_source: str = "pocketvision"
-    weights_new_predictors: bool = False  # weights of another number of classes: all but the predictors
     weights_reduce: str | None = None
     backbone: Any = None
     model: Any = None

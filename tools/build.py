@@ -144,6 +144,11 @@ def check_backbone(config: DictConfig) -> None:
     )
 
 
+def data_tells_classes(config: DictConfig) -> bool:
+    """Whether the configuration leaves the classes to the data's files."""
+    return config.data.num_classes is None and config.data.get("labels") is None
+
+
 def declared_labels(config: DictConfig) -> LabelMap:
     """The label map that the configuration tells by itself."""
     num_classes = config.data.num_classes

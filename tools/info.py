@@ -13,7 +13,7 @@ from pocketvision.tools.cli import command, log
 def info(config: DictConfig) -> None:
     """Print the layer table and the counts at one input size."""
     labels = None
-    if config.data.num_classes is None and config.data.get("labels") is None:
+    if build.data_tells_classes(config):
         if "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group takes its classes from files: give data.num_classes=N")
         labels = build.build_source(config, "train").labels

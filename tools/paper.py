@@ -63,8 +63,6 @@ def paper(config: DictConfig) -> None:
 def measure(row: Row, table: Table, *, repeats: int) -> Ours:
     """Counts by shapes alone, and with `repeats` the median time of one image."""
     config = build.compose(f"experiment=paper/{row.experiment}", *row.overrides)
-    if config.data.num_classes is None and config.data.get("labels") is None:
-        config.data.num_classes = 1000  # ImageNet's: otherwise the data tells
     with torch.device("meta"):
         model = build.build_task(config).model
     sizes = _sizes(row, table)

@@ -173,7 +173,7 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     """
     if not settings.weights:
         raise ValueError("give weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
-    told_by_data = config.data.num_classes is None and config.data.get("labels") is None
+    told_by_data = build.data_tells_classes(config)
     missing = build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data") if told_by_data else []
     if missing:
         raise ValueError(f"the data tells the classes: give {', '.join(f'{key}=...' for key in missing)}")

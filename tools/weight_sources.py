@@ -11,7 +11,7 @@ from ..backbones.classifier import Classifier
 from ..backbones.features import Backbone
 from ..backbones.layers import Normalize
 from ..backbones.mobilenet_v2 import MobileNetV2
-from ..backbones.weights import classifier_from_torchvision, from_torchvision, trunk_settings
+from ..backbones.weights import classifier_from_torchvision, from_torchvision, picture_settings, trunk_settings
 from ..detection import weights as detection_weights
 from ..detection.network import SSDLite
 from ..segmentation import weights as segmentation_weights
@@ -113,8 +113,4 @@ def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> 
     mean, std = ((0.5,) * 3, (0.5,) * 3) if half else timm_names.mean_std(file)
     normalize = model.get_submodule("normalize")
     assert isinstance(normalize, Normalize)
-    return [
-        f"model.network.{key}=[{','.join(map(str, value))}]"
-        for key, value in {"mean": mean, "std": std}.items()
-        if normalize.constants[key] != value
-    ]
+    return picture_settings(normalize, mean=mean, std=std)

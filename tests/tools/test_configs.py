@@ -14,6 +14,7 @@ from pocketvision.tools.build import (
     build_source,
     build_task,
     compose,
+    data_tells_classes,
     micro_batch,
     optimizer_factory,
     train_settings,
@@ -50,7 +51,7 @@ def test_experiments_are_found() -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_builds_and_takes_a_training_step(name: str) -> None:
     config = compose(f"experiment={name}")
-    if config.data.num_classes is None and config.data.get("labels") is None:
+    if data_tells_classes(config):
         config.data.num_classes = 3  # otherwise told by the data
     settings = train_settings(config)
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from pocketvision.conf.schema import TrainConfig
 from pocketvision.datasets.loading import Batch
 from pocketvision.detection.criterion import FocalCriterion
 from pocketvision.segmentation.criterion import PixelCriterion
-from pocketvision.tools.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.tools.build import build_task, compose, data_tells_classes, optimizer_factory, train_settings
 from pocketvision.tools.engine.distributed import Ranks
 from pocketvision.tools.engine.run import make_run
 from pocketvision.tools.engine.step import train_step
@@ -122,7 +122,7 @@ def make_config(experiment: str, *overrides: str) -> Any:
         f"experiment={experiment}", "backbone.width=0.35", "precision=bf16", "clip_grad_norm=1.0", "ema_decay=0.99",
         "++optimizer.fused=true", "accumulate=2", *overrides,
     )  # fmt: skip
-    if config.data.num_classes is None and config.data.get("labels") is None:
+    if data_tells_classes(config):
         config.data.num_classes = 3  # otherwise told by the data
     return config
 
