@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_tensorboard_shows_every_step_once(tmp_path: Path) -> None:
         for step in range(first, last + 1):
             report.row("train", step, {"loss": float(10 * kept + step)})
         report.close()
+        time.sleep(1.1)  # torch names its files by the second, and within one in no order
         events = EventAccumulator(str(tmp_path / "tensorboard"))
         events.Reload()
         assert [event.step for event in events.Scalars("train/loss")] == list(range(1, last + 1))
