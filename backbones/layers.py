@@ -136,29 +136,36 @@ class SqueezeExcite(nn.Module):
 class Normalize(nn.Module):
     """Images [B, 3, H, W] in 0..255, uint8 or float, to `(x / 255 - mean) / std`, in the model's dtype.
 
-    Exact after `model.double()` too.
+    As one multiplication and addition; exact after `model.double()` too. `out_dtype` is for a model whose other parts
+    compute in half precision: 0..255 is not rounded to that before the mean is off.
     """
 
-    mean: Tensor
-    std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"mean and std are three numbers each, std positive; got mean {mean} and std {std}")
         self.constants = {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+        self.out_dtype: torch.dtype | None = None
         # Not persistent: they belong to the architecture, and a state dict of another library has no such keys.
-        for name, values in self.constants.items():
+        for name, values in self._factors().items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
+    def _factors(self) -> dict[str, list[float]]:
+        pairs = list(zip(self.constants["mean"], self.constants["std"], strict=True))
+        return {"scale": [1 / (255 * std) for _, std in pairs], "shift": [-mean / std for mean, std in pairs]}
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalize":
-        """Move or convert, then write the constants again: 0.485 rounded to float32 is not 0.485 in float64."""
+        """Move or convert, then write the constants again: rounded to float32 they are not those of float64."""
         super()._apply(fn, recurse)
-        for name, values in self.constants.items():
+        for name, values in self._factors().items():
             buffer = getattr(self, name)
             setattr(self, name, torch.tensor(values, dtype=buffer.dtype, device=buffer.device).view(1, 3, 1, 1))
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [B, 3, H, W] to the same shape in the buffers' dtype."""
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        """Map [B, 3, H, W] to the same shape."""
+        normalized = torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+        return normalized if self.out_dtype is None else normalized.to(self.out_dtype)

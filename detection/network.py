@@ -110,7 +110,7 @@ class SSDLite(nn.Module):
         return torch.cat([p.reshape(p.shape[0], -1, length) for p in predictions], dim=1)
 
     def _anchors_for(self, sizes: tuple[tuple[int, int], ...], image: tuple[int, int], device: torch.device) -> Tensor:
-        dtype = torch.promote_types(self.normalize.mean.dtype, torch.float32)
+        dtype = torch.promote_types(self.normalize.scale.dtype, torch.float32)
         make = partial(make_anchors, self.anchor_layout, sizes, image, dtype=dtype, device=device)
         if torch.compiler.is_compiling():  # or exporting: they become part of the graph
             return make()

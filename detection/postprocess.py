@@ -20,9 +20,9 @@ class Postprocess:
     """Scores, per-class non-maximum suppression (NMS), and the best `max_detections` of each image.
 
     The defaults are the reference's: suppression above an IoU of 0.6 among unclipped boxes, at most 100 per class, then
-    clipping to the image, where boxes without area fall out, then at most 100 in all. NMS looks only at the candidates
-    it needs: those with the highest scores, more of them until `max_detections` are found. A candidate is suppressed
-    by better ones only, so that is exact; `max_candidates` makes it a bound.
+    clipping to the image, where boxes without area fall out, then at most 100 in all. Only those candidates are decoded
+    and suppressed that are needed: the ones with the highest scores, more of them until `max_detections` are found. A
+    candidate is suppressed by better ones only, so that is exact; `max_candidates` makes it a bound.
     """
 
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
@@ -66,45 +66,66 @@ class Postprocess:
     def __call__(self, outputs: Mapping[str, Tensor], metas: Sequence[Mapping[str, Any]]) -> list[Detections]:
         """Detections of each image, best first; `metas` give `original_size`, `input_size` and maybe `pad`."""
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
-        scores = logits.softmax(dim=-1) if self.activation == "softmax" else logits.sigmoid()
-        scores = scores[..., 1:].transpose(1, 2).flatten(1)  # [B, (K - 1) * A]
-        boxes = decode(deltas, outputs["anchors"].to(deltas.dtype), max_log_size=self.max_log_size)
-        boxes = to_original(boxes, metas)
-        limits = original_limits(metas, like=boxes)
-
-        num_anchors, total = boxes.shape[1], scores.shape[1]
+        anchors = outputs["anchors"].to(deltas.dtype)
+        ranking = logits.softmax(dim=-1) if self.activation == "softmax" else logits  # a sigmoid keeps the order
+        total = ranking.shape[1] * (ranking.shape[2] - 1)
         bound = total if self.max_candidates is None else min(total, self.max_candidates)
-        size = min(bound, 8 * self.max_detections)
+        size = min(bound, 2 * self.max_detections)
         results: dict[int, Detections] = {}
         while len(results) < len(metas):
             pending = [i for i in range(len(metas)) if i not in results]
-            best, candidates = scores[pending].topk(size, dim=1)  # sorted
-            for i, image_scores, index in zip(pending, best, candidates, strict=True):
-                passing = image_scores > self.min_score  # NaN, which sorts first, does not pass
-                exhausted = size == bound or not bool(passing[-1])
-                image_scores, index = image_scores[passing], index[passing]
-                labels = torch.div(index, num_anchors, rounding_mode="floor") + 1
-                found = self._select(boxes[i, index % num_anchors], image_scores, labels, limits[i])
-                if exhausted or len(found) >= self.max_detections:
+            rows = slice(None) if len(pending) == len(metas) else pending  # without a copy, most of the time
+            best, index, labels = best_candidates(ranking[rows], size)
+            scores = best if self.activation == "softmax" else best.sigmoid()
+            chosen = deltas[rows].gather(1, index[..., None].expand(-1, -1, 4))
+            some_metas = [metas[i] for i in pending]
+            boxes = to_original(decode(chosen, anchors[index], max_log_size=self.max_log_size), some_metas)
+            limits = original_limits(some_metas, like=boxes)
+            for i, *candidates in zip(pending, boxes, scores, labels, limits, strict=True):
+                found, exhausted = self._select(*candidates)
+                if exhausted or size == bound or len(found) >= self.max_detections:
                     results[i] = found
             size = min(bound, 4 * size)
         return [results[i] for i in range(len(metas))]
 
-    def _select(self, boxes: Tensor, scores: Tensor, labels: Tensor, limits: Tensor) -> Detections:
-        """NMS of candidates in descending order; what it says about the first ones does not depend on the others."""
+    def _select(self, boxes: Tensor, scores: Tensor, labels: Tensor, limits: Tensor) -> tuple[Detections, bool]:
+        """NMS of one image's candidates in descending order, and whether all that follow are below `min_score`.
+
+        What NMS says about the first ones does not depend on the others, and it costs their number squared: on the CPU
+        it goes on in pieces until there are enough. For the same reason it sees one image at a time.
+        """
+        passing = scores > self.min_score  # NaN, which sorts first, does not pass
+        exhausted = not bool(passing[-1:].all())
         if self.top_k is not None:
-            allowed = rank_in_class(labels) < self.top_k
-            boxes, scores, labels = boxes[allowed], scores[allowed], labels[allowed]
-        if self.clip == "before":
-            boxes = clip_to_images(boxes, limits)
-        kept = class_nms(boxes, scores, labels, max_iou=self.max_iou)
-        if self.max_per_class is not None:
-            kept = kept[rank_in_class(labels[kept]) < self.max_per_class]
-        if self.clip == "after":
-            boxes = clip_to_images(boxes, limits)
-            kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(dim=1)]
-        kept = kept[: self.max_detections]
-        return Detections(boxes[kept], scores[kept], labels[kept])
+            passing &= rank_in_class(labels) < self.top_k
+        boxes, scores, labels = boxes[passing], scores[passing], labels[passing]
+        clipped = clip_to_images(boxes, limits)
+        compared = clipped if self.clip == "before" else boxes
+        has_area = (clipped[:, 2:] > clipped[:, :2]).all(dim=1) | (self.clip == "before")
+        step = 2 * self.max_detections if boxes.device.type == "cpu" else max(1, len(boxes))
+        kept = labels.new_empty(0)
+        for start in range(0, len(boxes), step):
+            index = torch.cat((kept, torch.arange(start, min(start + step, len(boxes)), device=kept.device)))
+            kept = index[class_nms(compared[index], scores[index], labels[index], max_iou=self.max_iou)]
+            if self.max_per_class is not None:  # all that those suppress comes too late, too
+                kept = kept[rank_in_class(labels[kept]) < self.max_per_class]
+            if len(kept) >= self.max_detections and int(has_area[kept].sum()) >= self.max_detections:
+                break
+        kept = kept[has_area[kept]][: self.max_detections]
+        return Detections(clipped[kept], scores[kept], labels[kept]), exhausted
+
+
+def best_candidates(ranking: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `count` highest of `ranking` [B, A, K] but for slot 0: values, anchors and slots, each [B, count], in order.
+
+    They are all of the `count` anchors whose best slot ranks highest, so most anchors are looked at once only.
+    """
+    foreground = ranking[..., 1:]
+    num_classes = foreground.shape[2]
+    anchors = foreground.amax(dim=2).topk(min(count, foreground.shape[1]), dim=1, sorted=False).indices
+    rows = foreground.gather(1, anchors[..., None].expand(-1, -1, num_classes))
+    values, index = rows.flatten(1).topk(count, dim=1)  # sorted
+    return values, anchors.gather(1, torch.div(index, num_classes, rounding_mode="floor")), index % num_classes + 1
 
 
 def rank_in_class(labels: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .upsample import full_size_logits, resize_logits
+from .labelling import axis_cells, label_map
+from .upsample import check_logits_size
 
 
 class LabelMaps:
@@ -28,17 +29,23 @@ class LabelMaps:
             raise ValueError(
                 f"label maps are uint8 with 255 for ignored pixels: at most 255 classes, not {num_classes}"
             )
-        # One image at a time: 19 x 1025 x 2049 logits are 160 MB.
         return [
-            self._label_map({**outputs, "logits": outputs["logits"][index : index + 1]}, meta)
-            for index, meta in enumerate(metas)
+            self._label_map(logits, outputs["logits_size"], meta)
+            for logits, meta in zip(outputs["logits"], metas, strict=True)
         ]
 
-    def _label_map(self, outputs: dict[str, Any], meta: dict[str, Any]) -> Tensor:
-        logits = full_size_logits(outputs, meta["input_size"], align_corners=self.align_corners)
-        logits = resize_logits(without_padding(logits, meta), meta["original_size"], align_corners=False)
-        # `argmax(1)` over NCHW takes several times as long.
-        return logits.max(1).indices[0].to(torch.uint8)
+    def _label_map(self, logits: Tensor, padded: tuple[int, int], meta: dict[str, Any]) -> Tensor:
+        check_logits_size(padded, meta["input_size"])
+        left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
+        logits = logits if logits.element_size() >= 4 else logits.float()
+        sides = zip(
+            logits.shape[1:], padded, meta["input_size"], (top, left), (bottom, right), meta["original_size"],
+            strict=True,
+        )  # fmt: skip
+        rows, columns = (
+            axis_cells(*map(int, side), self.align_corners, logits.dtype, logits.device) for side in sides
+        )
+        return label_map(logits, rows, columns)
 
 
 def without_padding(image: Tensor, meta: dict[str, Any]) -> Tensor:

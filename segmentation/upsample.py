@@ -16,12 +16,17 @@ def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_co
     Returns [B, K, *size], float32 also where the logits come from autocast (float64 stays float64).
     """
     padded = outputs["logits_size"]
+    check_logits_size(padded, size)
+    return resize_logits(outputs["logits"], padded, align_corners=align_corners)[..., : size[0], : size[1]]
+
+
+def check_logits_size(padded: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise ValueError unless an input of `size` (h, w) becomes `padded` in a network."""
     if not all(0 <= big - small < _MAX_PADDING for big, small in zip(padded, size, strict=True)):
         raise ValueError(
             f"the logits stand for an input of {tuple(padded)} (h, w), padding included, not for one of {tuple(size)}: "
             "masks and metas must tell the size of the images they were batched with"
         )
-    return resize_logits(outputs["logits"], padded, align_corners=align_corners)[..., : size[0], : size[1]]
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:

@@ -106,8 +106,9 @@ def test_normalize_is_exact_in_every_dtype() -> None:
     pixels = images.numpy().astype(np.float64) / 255
     expected = (pixels - np.array(mean).reshape(3, 1, 1)) / np.array(std).reshape(3, 1, 1)
     assert model(images).dtype == torch.float32
-    assert np.array_equal(model.double()(images).numpy(), expected)  # the buffers were float32 before
-    assert np.array_equal(model.float().double()(images.double()).numpy(), expected)
+    # The buffers were float32 before: 0.485 rounded to that would be 1e-8 off.
+    np.testing.assert_allclose(model.double()(images).numpy(), expected, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(model.float().double()(images.double()).numpy(), expected, rtol=1e-14, atol=1e-15)
     assert model(images[:0]).shape == (0, 3, 16, 16)
     assert not model.state_dict()
 

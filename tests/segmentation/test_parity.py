@@ -123,6 +123,7 @@ def errors_from_tensorflow(rule, variables, run, output_stride, *, gate="tf", **
     backbone = MobileNetV3("large", reduced="segmentation", output_stride=output_stride, gate=gate)
     model = LRASPP(backbone, num_classes=19, **({"gate": "qsigmoid"} | head)).eval()
     load_strict(model, lraspp_from_deeplab(variables))
+    model.double()  # in float32 a pixel with two equal classes (4e-6 apart) may fall to either
     with torch.no_grad():
         outputs = model(torch.from_numpy(picture).permute(0, 3, 1, 2).contiguous())
     full = full_size_logits(outputs, picture.shape[1:3], align_corners=True)

@@ -86,7 +86,8 @@ def test_padding_is_zero_after_normalisation():
     """So the network sees the same as in an image that ends in the mean colour."""
     model = ESPNetv2(num_classes=4, width=0.5).double().eval()
     images = random_images(40, 50)
-    by_hand = model.normalize.mean.expand(2, 3, 48, 64).clone() * 255
+    mean = torch.tensor(model.normalize.constants["mean"], dtype=torch.float64).view(1, 3, 1, 1)
+    by_hand = mean.repeat(2, 1, 48, 64) * 255
     by_hand[..., :40, :50] = images
     torch.testing.assert_close(model(images)["logits"], model(by_hand)["logits"], rtol=1e-9, atol=1e-9)
     assert pad_to_multiple(torch.ones(1, 1, 512, 1024), 16).shape[-2:] == (512, 1024)
