@@ -157,6 +157,9 @@ class RunConfig:
     device: str = "auto"
     threads: int = 0
     batch_size: int = 16
+    optimize: bool = False  # batch norms folded into convolutions: the same outputs, faster; and with it
+    precision: Precision = Precision.fp32  # fp32 or bf16
+    compile: bool = False  # torch.compile: the first image of a size takes seconds
 
 
 @dataclass

@@ -42,9 +42,7 @@ class LabelMaps:
             logits.shape[1:], padded, meta["input_size"], (top, left), (bottom, right), meta["original_size"],
             strict=True,
         )  # fmt: skip
-        rows, columns = (
-            axis_cells(*map(int, side), self.align_corners, logits.dtype, logits.device) for side in sides
-        )
+        rows, columns = (axis_cells(*map(int, side), self.align_corners, logits.dtype, logits.device) for side in sides)
         return label_map(logits, rows, columns)
 
 

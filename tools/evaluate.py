@@ -20,6 +20,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     try:
         data = OmegaConf.to_container(config.data)
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
+        run = run.as_asked(config)
         split = config.split or ("train" if run.config.overfit else "val")
         source = build.build_source(run.config, split, labels=run.task.labels)
         log_summary(source)

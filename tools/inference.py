@@ -157,6 +157,20 @@ class Predictor:
         )  # fmt: skip
 
 
-def load(run: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> Predictor:
-    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`."""
-    return Predictor(load_run(run, which=checkpoint, device=device))
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str = "best",
+    device: str = "cpu",
+    optimize: bool = False,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Predictor:
+    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`.
+
+    `optimize` folds its batch norms, and allows `precision="bf16"` and `compile=True` (torch.compile).
+    """
+    loaded = load_run(run, which=checkpoint, device=device)
+    if not optimize and (precision != "fp32" or compile):
+        raise ValueError("precision and compile need optimize=True")
+    return Predictor(loaded.optimized(precision=precision, compile=compile) if optimize else loaded)

@@ -12,9 +12,9 @@ from pocketvision.datasets.mask_folder import IMAGE_ENDINGS
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import progress
-from pocketvision.tools.inference import Predictor, load
+from pocketvision.tools.inference import Predictor
 from pocketvision.tools.pictures import write_image
-from pocketvision.tools.runs import load_published
+from pocketvision.tools.runs import load_published, load_run
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -77,10 +77,10 @@ def _model(config: DictConfig) -> Predictor:
     if config.run and (config.weights or config.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
     if config.run:
-        return load(config.run, checkpoint=config.checkpoint, device=device)
+        return Predictor(load_run(config.run, which=config.checkpoint, device=device).as_asked(config))
     if not config.weights:
         raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
-    return Predictor(load_published(config, device=device))
+    return Predictor(load_published(config, device=device).as_asked(config))
 
 
 def _write(model: Predictor, images: list, names: dict[Path, str], output: Path, config: DictConfig) -> list[dict]:

@@ -5,13 +5,14 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ..backbones.optimized import optimize
 from ..datasets.labels import LabelMap
 from ..datasets.sample import Source
 from . import build
@@ -29,6 +30,8 @@ FREE_KEYS = (
 )
 # Where the data lies; whether it still is the same data is told by its fingerprint.
 PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations")
+
+_INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -199,6 +202,30 @@ class LoadedRun:
     folder: Path
     path: Path  # the checkpoint
     step: int
+
+    def optimized(self, *, precision: str = "fp32", compile: bool = False) -> "LoadedRun":
+        """The same with a faster copy of the network, see `backbones.optimized.optimize`.
+
+        Raises:
+            ValueError: `precision` is neither fp32 nor bf16.
+        """
+        if precision not in _INFERENCE_TYPES:
+            raise ValueError(f"precision={precision}: networks run in {' or '.join(_INFERENCE_TYPES)}")
+        model = optimize(self.task.model, dtype=_INFERENCE_TYPES[precision], compile=compile)
+        return replace(self, task=replace(self.task, model=model))
+
+    def as_asked(self, config: Any) -> "LoadedRun":
+        """Optimized if a command's keys say so.
+
+        Raises:
+            ValueError: `precision` or `compile` without `optimize`.
+        """
+        precision = config.precision.value
+        if config.optimize:
+            return self.optimized(precision=precision, compile=config.compile)
+        if precision != "fp32" or config.compile:
+            raise ValueError(f"precision={precision} compile={str(config.compile).lower()} need optimize=true")
+        return self
 
 
 def load_run(

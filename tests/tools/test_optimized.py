@@ -1,0 +1,93 @@
+"""Optimized networks of every head, and the keys that ask for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pocketvision
+import pytest
+import torch
+from pocketvision.backbones.optimized import optimize
+from pocketvision.tools.build import build_task, compose
+from pocketvision.tools.predict import predict
+from pocketvision.tools.train import train
+from torch import nn
+
+HEADS = {
+    "ssdlite": ("experiment=demo_detection", "backbone.width=0.35"),
+    "ssdlite_torchvision": ("experiment=demo_detection", "model=ssdlite_torchvision", "backbone.width=0.35"),
+    "ssdlite_v2": ("experiment=demo_detection", "backbone=mobilenet_v2", "backbone.width=0.35", "backbone.padding=same"),
+    "lraspp": ("experiment=demo_segmentation", "backbone.width=0.35"),
+    "raspp": ("experiment=demo_segmentation", "model=raspp", "backbone=mnasnet_small"),
+    "espnet": ("experiment=demo_segmentation", "model=espnet", "backbone=none"),
+    "espnetv2": ("experiment=demo_segmentation", "model=espnetv2", "model.network.width=0.5", "backbone=none"),
+    "c3net": ("experiment=demo_segmentation", "model=c3net", "backbone=none"),
+}
+
+
+def lively(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Weights and statistics under which a wrong fold shows."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+            module.momentum = None
+    with torch.no_grad():
+        model.train()(images)
+    return model.eval()
+
+
+@pytest.mark.parametrize("overrides", HEADS.values(), ids=HEADS)
+def test_every_head_computes_the_same(overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)
+    model = lively(build_task(compose(*overrides, "data.num_classes=6")).model.double(), images)
+    fast = optimize(model, dtype=torch.float64)
+    with torch.inference_mode():
+        expected, found = model(images), fast(images)
+    for name in expected.keys() - {"logits_size", "anchors"}:
+        assert expected[name].std() > 1e-3
+        assert (found[name] - expected[name]).abs().max() < 1e-9 * expected[name].std()
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    # Those behind a sum or a concatenation have no convolution to go into.
+    assert norms == 0 if "backbone=none" not in overrides else norms <= 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    small = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=1", "workers=0")
+    train(compose("experiment=demo_segmentation", *small, "backbone.width=0.35", f"run_dir={folder}"))
+    return folder
+
+
+def test_from_python(run: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    plain = pocketvision.load(run)
+    for options in ({}, {"precision": "bf16"}):
+        model = pocketvision.load(run, optimize=True, **options)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in model.task.model.modules())
+        assert (model(photo).mask != plain(photo).mask).mean() < (0.2 if options else 1e-3)
+
+
+@pytest.mark.slow  # and needs a C++ compiler
+def test_compiled(run: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    model = pocketvision.load(run, optimize=True, compile=True)
+    assert (model(photo).mask != pocketvision.load(run)(photo).mask).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "bf16"}, "need optimize"),
+        ({"compile": True}, "need optimize"),
+        ({"optimize": True, "precision": "fp16"}, "fp32 or bf16"),
+    ],
+)
+def test_contradictions(run: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pocketvision.load(run, **options)
+    config = compose(f"run={run}", *(f"{k}={str(v).lower()}" for k, v in options.items()), config_name="predict")
+    config.inputs = [str(Path(__file__).parent)]
+    with pytest.raises((ValueError, FileNotFoundError)):
+        predict(config)
