@@ -15,7 +15,7 @@ from torch import nn
 HEADS = {
     "ssdlite": ("experiment=demo_detection", "backbone.width=0.35"),
     "ssdlite_torchvision": ("experiment=demo_detection", "model=ssdlite_torchvision", "backbone.width=0.35"),
-    "ssdlite_v2": ("experiment=demo_detection", "backbone=mobilenet_v2", "backbone.width=0.35", "backbone.padding=same"),
+    "ssdlite_v2": ("experiment=demo_detection", "backbone=mobilenet_v2", "backbone.padding=same"),
     "lraspp": ("experiment=demo_segmentation", "backbone.width=0.35"),
     "raspp": ("experiment=demo_segmentation", "model=raspp", "backbone=mnasnet_small"),
     "espnet": ("experiment=demo_segmentation", "model=espnet", "backbone=none"),
