@@ -8,16 +8,22 @@ from torch import Tensor
 
 from .upsample import full_size_logits, resize_logits
 
+IGNORED = 255
+
 
 class LabelMaps:
     """Best class of every pixel: `logits` -> `list[uint8 [H0, W0]]` at the images' original sizes.
 
     The padding of the data layer (`meta["pad"]`) and of the network is removed. Where the image had been resized, the
     logits are resized back, not the labels: half-pixel bilinear, the inverse of how images are resized.
+
+    With `void` the last of the logits means none of the classes, and such pixels become 255. Cityscapes' rules count
+    them as a miss of the true class, and nobody's false alarm.
     """
 
-    def __init__(self, *, align_corners: bool = True) -> None:
+    def __init__(self, *, align_corners: bool = True, void: bool = False) -> None:
         self.align_corners = align_corners
+        self.void = void
 
     @torch.no_grad()
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Tensor]:
@@ -38,7 +44,8 @@ class LabelMaps:
         logits = full_size_logits(outputs, meta["input_size"], align_corners=self.align_corners)
         logits = resize_logits(without_padding(logits, meta), meta["original_size"], align_corners=False)
         # `argmax(1)` over NCHW takes several times as long.
-        return logits.max(1).indices[0].to(torch.uint8)
+        label_map = logits.max(1).indices[0].to(torch.uint8)
+        return label_map.masked_fill(label_map == logits.shape[1] - 1, IGNORED) if self.void else label_map
 
 
 def without_padding(image: Tensor, meta: dict[str, Any]) -> Tensor:

@@ -22,7 +22,7 @@ def import_weights(config: DictConfig) -> Path:
     folder = Path(config.output)
     if (folder / "checkpoints").exists():
         raise ValueError(f"output={folder} holds a run already: give another folder")
-    task, report = runs.task_of_weights(config, settings, partial=config.partial)
+    task, report = runs.task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
         **runs.run_header(config, task.labels, task.kind, {}),

@@ -14,7 +14,7 @@ from ..datasets.loading import collate
 from ..datasets.transforms import prepare
 from . import drawing
 from .build import crop_fraction
-from .runs import LoadedRun, load_run
+from .runs import LoadedRun, load_published, load_run, published_config
 
 Image = str | Path | np.ndarray
 NUM_TOP = 5  # classes that a classifier's result shows
@@ -157,6 +157,27 @@ class Predictor:
         )  # fmt: skip
 
 
-def load(run: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> Predictor:
-    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`."""
-    return Predictor(load_run(run, which=checkpoint, device=device))
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str = "best",
+    weights: str | Path | None = None,
+    source: str = "pocketvision",
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+) -> Predictor:
+    """The model of a training run (folder or checkpoint file), or a published network, ready for `model("photo.jpg")`.
+
+    Args:
+        weights: others' weights, a file of `source` or a name; `run` is then a published network (`conf/public/`).
+        overrides: keys of that network's configuration, e.g. `["backbone=mobilenet_v3_small"]`.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        ValueError: it cannot be read, does not fit, or there is no such published network.
+    """
+    if weights is None:
+        return Predictor(load_run(run, which=checkpoint, device=device))
+    config = published_config(str(run), overrides)
+    config.weights, config.weights_source = str(weights), source
+    return Predictor(load_published(config, device=device))

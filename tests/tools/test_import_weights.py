@@ -7,8 +7,7 @@ import numpy as np
 import pocketvision
 import pytest
 import torch
-from pocketvision.tools.build import build_task, compose
-from pocketvision.tools.cli import with_published
+from pocketvision.tools.build import build_task, compose, with_implied
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.pictures import write_image
@@ -45,12 +44,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_model_alone_means_the_published_network() -> None:
-    assert with_published([], "predict") == []
+    assert with_implied([], "predict") == []
     line = ["model=ssdlite_torchvision", "x.jpg"]
-    assert with_published(line, "predict") == ["public=ssdlite_torchvision", *line]
-    assert with_published(line, "train") == line
+    assert with_implied(line, "predict") == ["public=ssdlite_torchvision", *line]
+    assert with_implied(line, "train") == line
     for other in (["model=ssdlite"], ["model=../x"], ["experiment=demo_detection", "model=ssdlite_torchvision"]):
-        assert with_published(other, "import_weights") == other
+        assert with_implied(other, "import_weights") == other
 
 
 @pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
@@ -82,10 +81,10 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
     line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
-    with pytest.raises(ValueError, match=r"are not all of this network .*12 stay freshly initialised"):
+    with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to theirs"):
         import_weights(compose(*line, config_name="import_weights"))
     assert not (tmp_path / "run").exists()
-    assert import_weights(compose(*line, "partial=true", config_name="import_weights")).is_file()
+    assert import_weights(compose(*line, "weights_new_predictors=true", config_name="import_weights")).is_file()
 
 
 @pytest.mark.parametrize(
