@@ -41,7 +41,7 @@ CONFIGS: dict[str, type] = {
     "make_shapes": schema.MakeShapesConfig,
     "paper": schema.PaperConfig,
 }
-NO_BACKBONE = {"override /backbone@_global_.backbone": "none"}  # in the defaults of a model's file
+NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 # They take the classes they have to have: what is in their files may be only some of them.
 GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
@@ -79,7 +79,7 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
     if published and config_name in ("predict", "import_weights") and not given & {"experiment", "public"}:
         implied.append(f"public={name}")
     model = folder / "model" / f"{name}.yaml"
-    if "backbone" not in given and model.is_file() and NO_BACKBONE in OmegaConf.load(model).get("defaults", []):
+    if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
         implied.append("backbone=none")
     return [*implied, *overrides]
 

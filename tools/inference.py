@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..datasets.decode import decode_image
-from ..datasets.labels import LabelMap
+from ..datasets.labels import IGNORE, LabelMap
 from ..datasets.loading import collate
 from ..datasets.transforms import prepare
 from . import drawing
@@ -40,7 +40,8 @@ class Result:
         """Class name of each box, of each class that the mask shows, or of all classes, the most probable first."""
         slots = np.unique(self.mask) if self.mask is not None else self.labels
         assert slots is not None
-        return [self.label_map.names.get(int(slot), f"slot {slot}") for slot in slots]
+        names = {IGNORE: "ignored"} | self.label_map.names  # of a network with an output for void
+        return [names.get(int(slot), f"slot {slot}") for slot in slots]
 
     def draw(self, *, score_threshold: float = 0.5) -> np.ndarray:
         """The image with boxes above the threshold, the mask, or a caption of the best classes; uint8 RGB."""

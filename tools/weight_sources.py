@@ -52,7 +52,7 @@ def _released(source: str) -> Callable[[nn.Module, State], dict[str, Tensor]]:
 def _rename_released(model: nn.Module, state: State, source: str) -> dict[str, Tensor]:
     network, rename = RELEASED[source]
     if not isinstance(model, network):
-        raise ValueError(f"weights_source={source}: its weights are for model={source}, not for {type(model).__name__}")
+        raise ValueError(f"its weights are for model={source}, not for {type(model).__name__}")
     return rename(state)
 
 

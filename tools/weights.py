@@ -81,10 +81,21 @@ def load_weights(
     differences = _differences(content, backbone)
     if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
         raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
-    state = SOURCES[source](model, state_of(content))
-    return _load(
+    theirs = state_of(content)
+    state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
+    report = _load(
         model, state, source=source, file=file, reduce=reduce, differences=differences, new_predictors=new_predictors
     )
+    renamed = {id(tensor) for tensor in state.values()}
+    left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
+    return replace(report, unexpected=(*report.unexpected, *left_out))
+
+
+def _renamed(model: nn.Module, state: Mapping[str, Tensor], *, source: str, label: str) -> dict[str, Tensor]:
+    try:
+        return SOURCES[source](model, state)
+    except ValueError as error:
+        raise ValueError(f"{label}, weights_source={source}: {error}") from error
 
 
 def _load(
@@ -120,7 +131,10 @@ def _load(
     try:
         report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:
-        raise ValueError(f"{error}\n{_told(differences)}" if differences else str(error)) from error
+        hint = _told(differences) if differences else ""
+        if source == "pocketvision" and not state.keys() & model.state_dict().keys():
+            hint = f"No name is one of ours: tell whose they are, weights_source={', '.join((*SOURCES, 'tf'))}"
+        raise ValueError(f"{error}\n{hint}".strip()) from error
     unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))
     return replace(report, unexpected=unexpected, notes=notes)
 

@@ -2,8 +2,11 @@
 
 import json
 
+from typing import Any
+
 import pytest
 from pocketvision.datasets.labels import (
+    imagenet_labels,
     CITYSCAPES,
     CITYSCAPES_TABLE,
     Label,
@@ -116,3 +119,30 @@ def test_voc_has_its_palette() -> None:
     colors = {label.name: label.color for label in labels.labels}
     wanted = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "person": (192, 128, 128), "tvmonitor": (0, 64, 128)}
     assert wanted.items() <= colors.items()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"labels": 3, "num_classes": 1},
+        {"labels": [3], "num_classes": 1},
+        {"labels": [{"slot": "0", "name": "a", "source_id": 0}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": 1, "source_id": 0}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0, "x": 1}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0, "color": [1]}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0}], "num_classes": [1]},
+    ],
+)
+def test_what_is_no_label_map(data: Any) -> None:
+    with pytest.raises(ValueError, match="no label map"):
+        LabelMap.from_json(data)
+
+
+def test_imagenet() -> None:
+    labels = imagenet_labels()
+    assert (labels.num_classes, labels.names[0], labels.names[999]) == (1000, "tench", "toilet tissue")
+    assert len(set(labels.names.values())) == 1000
+    shifted = imagenet_labels(background=True)
+    assert (shifted.num_classes, shifted.names[0], shifted.names[1000]) == (1001, "background", "toilet tissue")
