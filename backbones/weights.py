@@ -81,7 +81,7 @@ def _refuse_values(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     for name, (theirs, ours) in pairs.items():
         if theirs.is_floating_point() != ours.is_floating_point():
             raise ValueError(f"{name} is of {theirs.dtype} in the weights, of {ours.dtype} in the model: quantized?")
-        if not theirs.isfinite().all():
+        if not theirs.to(ours.dtype).isfinite().all():
             raise ValueError(f"{name} has values that are not finite: the file is damaged, or its training diverged")
 
 

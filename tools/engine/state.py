@@ -147,21 +147,24 @@ def read_tensors(path: Path, *, label: str, what: str) -> Any:
         ValueError: `label` is no readable `what`.
     """
     try:
-        _refuse_compressed(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        compressed = _is_compressed(path)
+        content = None if compressed else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
         told = "truncated or foreign?"
         if isinstance(error, pickle.UnpicklingError):
             told = "truncated, foreign, or with other Python objects than tensors, which are never loaded"
         raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): {told}") from error
+    if compressed:
+        raise ValueError(f"{label} is compressed, as no {what} is that `torch.save` wrote: it could fill the memory")
+    return content
 
 
-def _refuse_compressed(path: Path) -> None:
-    """`torch.save` compresses nothing; a file made by others could unpack to a thousand times its size."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is compressed")
+def _is_compressed(path: Path) -> bool:
+    """Such a file could unpack to a thousand times its size."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
