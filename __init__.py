@@ -1,16 +1,23 @@
 """Pocketvision: object detection and semantic segmentation that fit in a pocket."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tools.inference import load
+    from .tools.weights import load_weights
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "load_weights"]
 
 
-def load(run: Any, *, checkpoint: str = "best", device: str = "cpu", **options: Any) -> Any:
-    """The model of a training run, a `tools.inference.Predictor`: `load("runs/NAME")("photo.jpg").boxes`.
+def __getattr__(name: str) -> Any:
+    """`load` and `load_weights` with torch and Hydra, only once somebody asks for them."""
+    if name == "load":
+        from .tools.inference import load
 
-    `optimize=True` makes it faster, `precision="bf16"` and `compile=True` beside that faster yet.
-    """
-    from .tools.inference import load as load_predictor  # torch and Hydra only once somebody asks for a model
+        return load
+    if name == "load_weights":
+        from .tools.weights import load_weights
 
-    return load_predictor(run, checkpoint=checkpoint, device=device, **options)
+        return load_weights
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -56,7 +56,10 @@ class Reduction:
 
     def scale(self, layer: str) -> Tensor:
         """|scale| of the norm of a `ConvNormAct`, [C]."""
-        return self.tensor(f"{layer}.norm.weight").abs().double()
+        scale = self.tensor(f"{layer}.norm.weight")
+        if scale.dim() != 1:
+            raise ValueError(f"{layer}.norm.weight has the shape {list(scale.shape)}, not one number for each channel")
+        return scale.double().abs()
 
     def tensor(self, name: str) -> Tensor:
         """Raises ValueError where there is none of this name."""
@@ -66,18 +69,25 @@ class Reduction:
 
     def cut(self, layer: str, *, out: Tensor | None = None, inputs: Tensor | None = None) -> None:
         """Keep these channels of a convolution or linear layer; of a depthwise one the `out` alone."""
-        weight = self.tensor(f"{layer}.weight")
         if out is not None:
-            weight = weight[out]
+            self._take(f"{layer}.weight", out)
             if f"{layer}.bias" in self.state:
-                self.state[f"{layer}.bias"] = self.state[f"{layer}.bias"][out]
-        self.state[f"{layer}.weight"] = weight if inputs is None else weight[:, inputs]
+                self._take(f"{layer}.bias", out)
+        if inputs is not None:
+            self._take(f"{layer}.weight", inputs, axis=1)
 
     def cut_norm(self, layer: str, *, out: Tensor, inputs: Tensor | None = None) -> None:
         """The same of a `ConvNormAct`."""
         self.cut(f"{layer}.conv", out=out, inputs=inputs)
         for leaf in ("weight", "bias", "running_mean", "running_var"):
-            self.state[f"{layer}.norm.{leaf}"] = self.tensor(f"{layer}.norm.{leaf}")[out]
+            self._take(f"{layer}.norm.{leaf}", out)
+
+    def _take(self, name: str, channels: Tensor, *, axis: int = 0) -> None:
+        """Keep these, ascending, of a tensor's channels along an axis."""
+        tensor = self.tensor(name)
+        if tensor.dim() <= axis or tensor.shape[axis] <= int(channels[-1]):
+            raise ValueError(f"{name} has the shape {list(tensor.shape)}, which does not fit the layers around it")
+        self.state[name] = tensor.index_select(axis, channels)
 
 
 def reduce_trunk(reduction: Reduction, trunk: BlockTrunk, *, prefix: str = "") -> None:
@@ -146,6 +156,8 @@ def _reduce_gate(reduction: Reduction, layer: str, *, channels: Tensor, squeezed
     reduction.cut(f"{layer}.squeeze", inputs=channels)
     reduction.cut(f"{layer}.excite", out=channels)
     into, from_ = reduction.tensor(f"{layer}.squeeze.weight"), reduction.tensor(f"{layer}.excite.weight")
+    if from_.dim() < 2 or from_.shape[1] != len(into):
+        raise ValueError(f"{layer}.excite.weight has the shape {list(from_.shape)} for {len(into)} squeezed channels")
     scores = into.double().flatten(1).norm(dim=1) * from_.double().transpose(0, 1).flatten(1).norm(dim=1)
     inner = reduction.choose(scores, squeezed, name=f"{layer}.squeeze")
     reduction.cut(f"{layer}.squeeze", out=inner)

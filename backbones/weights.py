@@ -3,7 +3,7 @@
 Renaming is a pure function from dictionary to dictionary; shapes are checked where the weights are loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,20 @@ class LoadReport:
         """The model's names that keep the values they had before."""
         return (*self.missing, *self.mismatched)
 
+    def __str__(self) -> str:
+        """In a line or two, by layers."""
+        text = f"loaded {len(self.loaded)} tensors"
+        if self.reinitialized:
+            text += f"; {len(self.reinitialized)} stay freshly initialised ({_layers(self.reinitialized)})"
+        if self.unexpected:
+            text += f"; {len(self.unexpected)} have no place here ({_layers(self.unexpected)})"
+        return "; ".join((text, *self.notes))
+
+
+def _layers(names: Iterable[str]) -> str:
+    layers = sorted({name.rpartition(".")[0] for name in names})
+    return ", ".join(layers[:6]) + (", ..." if len(layers) > 6 else "")
+
 
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: Sequence[str] = ()) -> LoadReport:
     """Copy `state` into `model` if names and shapes agree, else raise ValueError and change nothing.
@@ -57,8 +71,18 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: 
         mismatched=mismatched,
     )
     _refuse_disagreement(report, allowed=tuple(reinitialize))
+    _refuse_values({name: (state[name], own[name]) for name in report.loaded})
     model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
+
+
+def _refuse_values(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Raise ValueError where theirs are integers for ours in floating point, or not finite."""
+    for name, (theirs, ours) in pairs.items():
+        if theirs.is_floating_point() != ours.is_floating_point():
+            raise ValueError(f"{name} is of {theirs.dtype} in the weights, of {ours.dtype} in the model: quantized?")
+        if not theirs.to(ours.dtype).isfinite().all():
+            raise ValueError(f"{name} has values that are not finite: the file is damaged, or its training diverged")
 
 
 def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from .labels import Label, LabelMap
 from .mask_folder import IMAGE_ENDINGS
 from .sample import Sample, check_limit, digest
 
+_WORDNET_ID = re.compile(r"n\d{8}")
+
 
 class ImageFolder:
     """`ROOT/SPLIT/CLASS/*.jpg`, sub-folders of a class included; classes and images in torchvision's order.
 
     The classes are the folders' names, sorted. Files and folders that begin with a dot are left out. With `labels` (the
-    training split's) the slots come from there: another class is an error, a class without a folder is not.
+    training split's) the slots come from there: another class is an error, a class without a folder is not. ImageNet's
+    own folders (n01440764 ...) are classes in their order, if there is one for each of `labels`.
 
     Raises:
         FileNotFoundError: there is no such folder, no class in it, or a class without images.
@@ -30,7 +34,7 @@ class ImageFolder:
         self._folder = Path(root, split)
         classes = _classes(self._folder)
         self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
-        slots = {name: slot for slot, name in self.labels.names.items()}
+        slots = _slots(classes, self.labels)
         if other := [name for name in classes if name not in slots]:
             raise ValueError(
                 f"{self._folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
@@ -61,6 +65,15 @@ class ImageFolder:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""
         names = [Path(path).as_posix() for path in self._paths.tolist()]
         return digest(json.dumps([names, sorted(self.labels.names.items())]), self._sizes, self._slots)
+
+
+def _slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
+    """The slot of each class's folder."""
+    slots = {name: slot for slot, name in labels.names.items()}
+    real = [slot for name, slot in slots.items() if name != "background"]
+    if len(classes) == len(real) == 1000 and all(_WORDNET_ID.fullmatch(name) for name in classes):
+        return dict(zip(classes, real, strict=True))
+    return slots
 
 
 def _classes(folder: Path) -> list[str]:

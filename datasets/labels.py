@@ -61,9 +61,26 @@ class LabelMap:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "LabelMap":
-        """The inverse of `to_json`, also after a trip through a JSON file (which turns tuples into lists)."""
-        labels = [{**label, "color": tuple(label["color"]) if label.get("color") else None} for label in data["labels"]]
-        return LabelMap(tuple(Label(**label) for label in labels), data["num_classes"])
+        """The inverse of `to_json`, also after a trip through a JSON file (which turns tuples into lists).
+
+        Raises:
+            ValueError: the data are of another kind.
+        """
+        try:
+            labels = tuple(_label_from_json(label) for label in data["labels"])
+            return LabelMap(labels, int(data["num_classes"]))
+        except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"this is no label map: {error!r}") from error
+
+
+def _label_from_json(data: Mapping[str, Any]) -> Label:
+    color = tuple(data["color"]) if data.get("color") else None
+    label = Label(**{**data, "color": color})
+    numbers = (label.slot, label.source_id, *(color or (0, 0, 0)))
+    texts = (label.name, label.category or "")
+    if len(numbers) != 5 or not all(type(n) is int for n in numbers) or not all(isinstance(t, str) for t in texts):
+        raise TypeError(label)
+    return label
 
 
 def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots: str = "contiguous") -> LabelMap:
@@ -114,6 +131,17 @@ def voc_labels() -> LabelMap:
     """PASCAL VOC's 20 classes and background, in the order and colours of its masks."""
     labels = [Label(slot, name, slot, color=_voc_color(slot)) for slot, name in enumerate(VOC_CLASSES)]
     return LabelMap(tuple(labels), len(labels))
+
+
+def imagenet_labels(*, background: bool = False) -> LabelMap:
+    """ImageNet's 1000 classes by their names, in the order of torchvision's and timm's classifiers.
+
+    With `background` there is that class before them, as TensorFlow's classifiers have it.
+    """
+    from torchvision.models import MobileNet_V3_Large_Weights  # takes a second
+
+    names = ["background"] * background + MobileNet_V3_Large_Weights.IMAGENET1K_V1.meta["categories"]
+    return LabelMap(tuple(Label(slot, name, slot) for slot, name in enumerate(names)), len(names))
 
 
 def _voc_color(slot: int) -> tuple[int, int, int]:

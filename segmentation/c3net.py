@@ -48,6 +48,7 @@ class C3Net(StandaloneNetwork):
         self,
         *,
         num_classes: int,
+        void: bool = False,
         p: int = 2,
         q: int = 8,
         dilations: Sequence[int] = (2, 3, 7, 13),
@@ -56,7 +57,7 @@ class C3Net(StandaloneNetwork):
         channel_order: str = "bgr",
         bn_momentum: float = 0.1,
     ) -> None:
-        super().__init__(num_classes=num_classes, stride=8, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=8, mean=mean, std=std, channel_order=channel_order)
         if not dilations or min(dilations) < 2:
             raise ValueError(f"dilations must be 2 or more (below, nothing lies between the taps), got {dilations}")
         norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
@@ -66,4 +67,4 @@ class C3Net(StandaloneNetwork):
         branches = [partial(C3Branch, dilation=dilation, norm=inner_norm) for dilation in dilations]
         unit = partial(PyramidUnit, branches=branches, cumulative=False, norm=norm)
         self.encoder = Encoder(unit, p=p, q=q, shrink=nn.AvgPool2d(2), norm=norm)
-        self.decoder = Decoder(unit, num_classes=num_classes, skip="joined", norm=norm)
+        self.decoder = Decoder(unit, num_classes=self.num_outputs, skip="joined", norm=norm)

@@ -149,6 +149,7 @@ class ESPNet(StandaloneNetwork):
         self,
         *,
         num_classes: int,
+        void: bool = False,
         p: int = 2,
         q: int = 8,
         skip: str = "stem",
@@ -157,10 +158,10 @@ class ESPNet(StandaloneNetwork):
         channel_order: str = "bgr",
         bn_momentum: float = 0.1,
     ) -> None:
-        super().__init__(num_classes=num_classes, stride=8, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=8, mean=mean, std=std, channel_order=channel_order)
         branches = [partial(conv2d, kernel=3, dilation=dilation) for dilation in _DILATIONS]
         norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
         unit = partial(PyramidUnit, branches=branches, cumulative=True, norm=norm)
         shrink = nn.AvgPool2d(3, stride=2, padding=1)
         self.encoder = Encoder(unit, p=p, q=q, shrink=shrink, norm=norm)
-        self.decoder = Decoder(unit, num_classes=num_classes, skip=skip, norm=norm)
+        self.decoder = Decoder(unit, num_classes=self.num_outputs, skip=skip, norm=norm)

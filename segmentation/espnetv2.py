@@ -189,16 +189,17 @@ class ESPNetv2(StandaloneNetwork):
         self,
         *,
         num_classes: int,
+        void: bool = False,
         width: float = 2.0,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         channel_order: str = "rgb",
         bn_momentum: float = 0.1,
     ) -> None:
-        super().__init__(num_classes=num_classes, stride=16, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=16, mean=mean, std=std, channel_order=channel_order)
         if width not in _CHANNELS:
             raise ValueError(f"width={width}: expected one of {', '.join(map(str, _CHANNELS))}")
         norm = partial(nn.BatchNorm2d, eps=1e-5, momentum=bn_momentum)
         self.encoder = Encoder(_CHANNELS[width], norm=norm)
-        self.decoder = Decoder(_CHANNELS[width], num_classes=num_classes, norm=norm)
+        self.decoder = Decoder(_CHANNELS[width], num_classes=self.num_outputs, norm=norm)
         initialize(self, "torchvision")  # Kaiming, fan out: the reference's too

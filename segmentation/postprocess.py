@@ -9,16 +9,22 @@ from torch import Tensor
 from .labelling import axis_cells, label_map
 from .upsample import check_logits_size
 
+IGNORED = 255
+
 
 class LabelMaps:
     """Best class of every pixel: `logits` -> `list[uint8 [H0, W0]]` at the images' original sizes.
 
     The padding of the data layer (`meta["pad"]`) and of the network is removed. Where the image had been resized, the
     logits are resized back, not the labels: half-pixel bilinear, the inverse of how images are resized.
+
+    With `void` the last of the logits means none of the classes, and such pixels become 255. Cityscapes' rules count
+    them as a miss of the true class, and nobody's false alarm.
     """
 
-    def __init__(self, *, align_corners: bool = True) -> None:
+    def __init__(self, *, align_corners: bool = True, void: bool = False) -> None:
         self.align_corners = align_corners
+        self.void = void
 
     @torch.no_grad()
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Tensor]:
@@ -43,7 +49,8 @@ class LabelMaps:
             strict=True,
         )  # fmt: skip
         rows, columns = (axis_cells(*map(int, side), self.align_corners, logits.dtype, logits.device) for side in sides)
-        return label_map(logits, rows, columns)
+        labels = label_map(logits, rows, columns)
+        return labels.masked_fill(labels == len(logits) - 1, IGNORED) if self.void else labels
 
 
 def without_padding(image: Tensor, meta: dict[str, Any]) -> Tensor:

@@ -18,7 +18,8 @@ class StandaloneNetwork(nn.Module):
 
     The normalised image gets zeros at the bottom and the right until its sides are multiples of `stride`; sides that
     are, as the released networks demand, are left alone. `mean` and `std` are those of red, green and blue in 0..1
-    whatever the order in which the encoder takes them.
+    whatever the order in which the encoder takes them. With `void` there is one output more, the last, for pixels of
+    none of the classes: the networks released for Cityscapes have it.
 
     A subclass sets `encoder`, whose output is what `decoder` takes, and `decoder`, whose last layer is named `logits`.
     """
@@ -27,20 +28,28 @@ class StandaloneNetwork(nn.Module):
     decoder: nn.Module
 
     def __init__(
-        self, *, num_classes: int, stride: int, mean: Sequence[float], std: Sequence[float], channel_order: str
+        self,
+        *,
+        num_classes: int,
+        void: bool,
+        stride: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channel_order: str,
     ) -> None:
         super().__init__()
-        if not 1 <= num_classes <= 255:
+        if not 1 <= num_classes <= 255 - void:
             raise ValueError(f"num_classes counts all classes, in 1..255 (255 itself marks ignored); got {num_classes}")
         if channel_order not in _CHANNEL_ORDERS:
             raise ValueError(f'channel_order must be "rgb" or "bgr", got {channel_order!r}')
         self.num_classes = num_classes
+        self.num_outputs = num_classes + void
         self.stride = stride
         self.channel_order = channel_order
         self.normalize = Normalize(mean=mean, std=std)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
-        """RGB [B, 3, H, W] in 0..255 (uint8 or float) -> `logits` [B, K, h, w], and `logits_size`.
+        """RGB [B, 3, H, W] in 0..255 (uint8 or float) -> `logits` [B, num_outputs, h, w], and `logits_size`.
 
         That size is the input's (h, w) with its padding.
         """

@@ -152,7 +152,7 @@ def reduce_raspp(reduction: Reduction, model: LRASPP | RASPP) -> None:
         return
     whole = reduction.choose(reduction.scale("image_level"), model.image_level.conv.out_channels, name="image_level")
     reduction.cut_norm("image_level", out=whole, inputs=high)
-    both = torch.cat((out, whole + len(reduction.tensor("project.norm.weight"))))
+    both = torch.cat((out, whole + len(reduction.scale("project"))))
     joined = reduction.choose(reduction.scale("project"), model.project.conv.out_channels, name="project")
     reduction.cut_norm("project", out=joined, inputs=both)
     reduction.cut("logits", inputs=joined)

@@ -2,8 +2,9 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .. import conf
 from ..conf import schema
 from ..datasets.augmented import AugmentedDataset, FirstSamples
 from ..datasets.labels import LabelMap, nameless_labels
@@ -39,6 +41,7 @@ CONFIGS: dict[str, type] = {
     "make_shapes": schema.MakeShapesConfig,
     "paper": schema.PaperConfig,
 }
+NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 # They take the classes they have to have: what is in their files may be only some of them.
 GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
@@ -53,6 +56,7 @@ def register_schemas() -> None:
 def compose(*overrides: str, config_name: str = "train") -> DictConfig:
     """The configuration a command would run with, e.g. `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
     register_schemas()
+    overrides = tuple(with_implied(overrides, config_name))
     instance = GlobalHydra.instance()
     outer, instance.hydra = instance.hydra, None  # a command that composes is itself running in one
     try:
@@ -60,6 +64,24 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
             return hydra_compose(config_name, overrides=list(overrides))
     finally:
         instance.hydra = outer
+
+
+def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
+    """The overrides with those that `model=NAME` implies.
+
+    Where weights are looked for it means the network as it was published; its backbone, classes and input size stand in
+    `conf/public/`. A network of its own has no backbone, also where an experiment chooses one.
+    """
+    given = {override.partition("=")[0] for override in overrides}
+    name = next((override[6:] for override in overrides if override.startswith("model=")), "")
+    folder, implied = Path(conf.__file__).parent, []
+    published = (folder / "public" / f"{name}.yaml").is_file()
+    if published and config_name in ("predict", "import_weights") and not given & {"experiment", "public"}:
+        implied.append(f"public={name}")
+    model = folder / "model" / f"{name}.yaml"
+    if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
+        implied.append("backbone=none")
+    return [*implied, *overrides]
 
 
 def make(node: Any, **arguments: Any) -> Any:

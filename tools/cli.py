@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from .. import conf
 from ..conf.schema import TrainConfig
-from .build import missing_keys, register_schemas
+from .build import missing_keys, register_schemas, with_implied
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
+_MAX_MESSAGE = 3000  # characters
 _OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@:-]*=")
 
 
@@ -56,13 +56,13 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
                 raise
             rank = os.environ.get("RANK", "0")
             where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
-            tqdm.write(f"{start}pocketvision {title}: error{where}: {explain(error)}", file=sys.stderr)
+            tqdm.write(f"{start}pocketvision {title}: error{where}: {printable(explain(error))}", file=sys.stderr)
             raise SystemExit(2) from None
 
     def main(argv: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
         arguments = quote_arguments(arguments, positional)
-        arguments = with_published(arguments, config_name)
+        arguments = with_implied(arguments, config_name)
         if open_group:
             arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
         sys.argv = [f"pocketvision {title}", *arguments]
@@ -76,19 +76,6 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             raise SystemExit(2) from None
 
     return main
-
-
-def with_published(arguments: Sequence[str], config_name: str) -> list[str]:
-    """`model=ssdlite_torchvision` alone means the network as it was published, where weights are looked for.
-
-    Its backbone, classes and input size stand in `conf/public/`.
-    """
-    given = {argument.partition("=")[0] for argument in arguments}
-    name = next((argument[6:] for argument in arguments if argument.startswith("model=")), "")
-    published = Path(conf.__file__).parent / "public" / f"{name}.yaml"
-    if config_name not in ("predict", "import_weights") or given & {"experiment", "public"} or not published.is_file():
-        return list(arguments)
-    return [f"public={name}", *arguments]
 
 
 def configure_logging() -> None:
@@ -168,6 +155,12 @@ def explain_composition(error: BaseException) -> str:
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])
+
+
+def printable(text: str) -> str:
+    """What a file holds may come into a message: no control characters but line ends, and no endless text."""
+    text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ..."
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _is_users(error: BaseException) -> bool:

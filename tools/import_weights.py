@@ -6,7 +6,7 @@ pocketvision import-weights model=ssdlite_torchvision weights=torchvision output
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pocketvision.tools import build, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.state import Progress, save_checkpoint
@@ -22,7 +22,9 @@ def import_weights(config: DictConfig) -> Path:
     folder = Path(config.output)
     if (folder / "checkpoints").exists():
         raise ValueError(f"output={folder} holds a run already: give another folder")
-    task, report = runs.task_of_weights(config, settings, partial=config.partial)
+    if missing := build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data"):
+        raise ValueError(f"give {', '.join(f'{key}=...' for key in missing)}: the run is going to be evaluated on them")
+    task, report = runs.task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
         **runs.run_header(config, task.labels, task.kind, {}),

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from ..datasets.decode import decode_image
-from ..datasets.labels import LabelMap
+from ..datasets.labels import IGNORE, LabelMap
 from ..datasets.loading import collate
 from ..datasets.transforms import prepare
 from . import drawing
 from .build import crop_fraction
-from .runs import LoadedRun, load_run
+from .runs import LoadedRun, load_published, load_run, published_config
 
 Image = str | Path | np.ndarray
 NUM_TOP = 5  # classes that a classifier's result shows
@@ -40,7 +40,8 @@ class Result:
         """Class name of each box, of each class that the mask shows, or of all classes, the most probable first."""
         slots = np.unique(self.mask) if self.mask is not None else self.labels
         assert slots is not None
-        return [self.label_map.names.get(int(slot), f"slot {slot}") for slot in slots]
+        names = {IGNORE: "ignored"} | self.label_map.names  # of a network with an output for void
+        return [names.get(int(slot), f"slot {slot}") for slot in slots]
 
     def draw(self, *, score_threshold: float = 0.5) -> np.ndarray:
         """The image with boxes above the threshold, the mask, or a caption of the best classes; uint8 RGB."""
@@ -161,16 +162,34 @@ def load(
     run: str | Path,
     *,
     checkpoint: str = "best",
+    weights: str | Path | None = None,
+    source: str = "pocketvision",
+    overrides: Sequence[str] = (),
     device: str = "cpu",
     optimize: bool = False,
     precision: str = "fp32",
     compile: bool = False,
 ) -> Predictor:
-    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`.
+    """The model of a training run (folder or checkpoint file), or a published network, ready for `model("photo.jpg")`.
 
-    `optimize` folds its batch norms, and allows `precision="bf16"` and `compile=True` (torch.compile).
+    Args:
+        weights: others' weights, a file of `source` or a name; `run` is then a published network (`conf/public/`).
+        overrides: keys of that network's configuration, e.g. `["backbone=mobilenet_v3_small"]`.
+        optimize: fold batch norms into convolutions: faster, the same outputs.
+        precision: "bf16" with `optimize`, faster yet where the processor has it.
+        compile: torch.compile, with `optimize`; the first image of a size takes seconds.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
+            without `optimize`.
     """
-    loaded = load_run(run, which=checkpoint, device=device)
     if not optimize and (precision != "fp32" or compile):
         raise ValueError("precision and compile need optimize=True")
+    if weights is None:
+        loaded = load_run(run, which=checkpoint, device=device)
+    else:
+        config = published_config(str(run), overrides)
+        config.weights, config.weights_source = str(weights), source
+        loaded = load_published(config, device=device)
     return Predictor(loaded.optimized(precision=precision, compile=compile) if optimize else loaded)

@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from .. import conf
 from ..backbones.optimized import optimize
 from ..datasets.labels import LabelMap
 from ..datasets.sample import Source
@@ -21,7 +22,6 @@ from .engine.state import load_checkpoint, load_state
 from .engine.task import Task
 from .trusted import trusted
 from .weight_files import checkpoint_path
-from .weights import describe
 
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
 FREE_KEYS = (
@@ -183,14 +183,14 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
         task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
-        backbone=plain(config)["backbone"], new_predictors=True,  # told below
+        backbone=plain(config)["backbone"], new_predictors=partial,
     )  # fmt: skip
     if report.reinitialized and not partial:
         raise ValueError(
-            f"weights={settings.weights} are not all of this network ({describe(report)}): choose the model and the "
+            f"weights={settings.weights} are not all of this network ({report}): choose the model and the "
             "number of classes they were made for"
         )
-    return task, describe(report)
+    return task, str(report)
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,27 @@ def load_run(
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is no checkpoint of a run: it has no {lacking[0]!r}")
     config = trusted(checkpoint["config"], data=data)
-    task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
+    try:
+        step = int(checkpoint["progress"]["step"])
+        task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
+    except (KeyError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{path} describes no network that can be built: {error!r:.300}") from error
     load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return LoadedRun(task=task, config=config, folder=folder, path=path, step=checkpoint["progress"]["step"])
+    return LoadedRun(task=task, config=config, folder=folder, path=path, step=step)
+
+
+def published_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a network as it was published.
+
+    Raises:
+        ValueError: there is none of this name in `conf/public/`.
+    """
+    names = sorted(path.stem for path in Path(conf.__file__).parent.glob("public/*.yaml"))
+    if name not in names:
+        raise ValueError(f"{name!r} is no published network that weights are loaded into; there are {', '.join(names)}")
+    return build.compose(f"model={name}", *overrides, config_name="predict")
 
 
 def load_published(config: DictConfig, *, device: torch.device | str = "cpu") -> LoadedRun:
@@ -256,7 +272,8 @@ def load_published(config: DictConfig, *, device: torch.device | str = "cpu") ->
     """
     if not config.get("model") or not config.get("data"):
         raise ValueError(
-            f"weights={config.weights} needs a published network: model=ssdlite_torchvision or lraspp_torchvision"
+            f"weights={config.weights} needs a published network: model=ssdlite_torchvision, lraspp_torchvision, "
+            "classifier, espnet, espnetv2 or c3net"
         )
     task, report = task_of_weights(config, config)
     log.info("weights=%s: %s", config.weights, report)

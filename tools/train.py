@@ -20,7 +20,6 @@ from pocketvision.tools.engine.report import table
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
 from pocketvision.tools.pictures import draw_truth, to_picture, write_image
-from pocketvision.tools.weights import describe
 from torch.autograd import set_detect_anomaly
 
 
@@ -56,7 +55,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
             task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
             backbone=runs.plain(config)["backbone"], new_predictors=settings.weights_new_predictors,
         )  # fmt: skip
-        log.info("weights=%s: %s", settings.weights, describe(report))
+        log.info("weights=%s: %s", settings.weights, report)
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
     train_data = build.build_dataset(config, sources["train"], training=True)

@@ -44,6 +44,7 @@ ALLOWED_TARGETS = frozenset(
         "datasets.labels.coco_labels",
         "datasets.labels.cityscapes_labels",
         "datasets.labels.voc_labels",
+        "datasets.labels.imagenet_labels",
         "datasets.labels.nameless_labels",
     )
 )

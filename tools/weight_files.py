@@ -15,6 +15,7 @@ from torch import Tensor
 from .engine.state import FORMAT, read_tensors
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # torch.hub's way: NAME-HASH.pth
+_MAX_NAME = 200  # characters
 _MAX_HEADER = 16 * 2**20  # bytes; that of a MobileNet has some ten thousand
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -42,11 +43,30 @@ def read_content(path: Path) -> Mapping[str, Any]:
 
 
 def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, ours or of torchvision's reference scripts, or the mapping itself."""
-    if content.get("format") == FORMAT:
-        content = content["ema"] or content["model"]
-    inner = content.get("model")
-    return {k: v for k, v in (inner if isinstance(inner, Mapping) else content).items() if isinstance(v, Tensor)}
+    """The state dict in a checkpoint, or the mapping itself.
+
+    Known are our checkpoints, those of torchvision's reference scripts (`model`) and those that say `state_dict`; the
+    `module.` that data-parallel training puts before all names is taken off.
+
+    Raises:
+        ValueError: there are no tensors, or some that are no plain numbers in memory; a name is no layer's.
+    """
+    if content.get("format") == FORMAT and isinstance(content.get("ema"), Mapping):
+        content = content["ema"]
+    inner = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)), content)
+    state = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError("the weights hold no tensors: not a state dict?")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
+            raise ValueError(f"the weights have a tensor named {ascii(name)[:80]}: not a state dict?")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise ValueError(
+                f"{name} is sparse, quantized, complex or without values: only plain tensors can be loaded"
+            )
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
 
 
 def checkpoint_path(run: str | Path, which: str = "best") -> Path:
@@ -118,6 +138,7 @@ def _entry(name: str, entry: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int,
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"{name} has the dtype {entry['dtype']!r}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or len(shape) > 8:
+    sizes = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+    if not sizes or len(shape) > 8 or math.prod(max(n, 1) for n in shape) >= 2**63:  # torch counts in 64 bits
         raise ValueError(f"{name} has the shape {shape} at {begin} to {end}")
     return _DTYPES[entry["dtype"]], tuple(shape), begin, end

@@ -1,6 +1,6 @@
 """Starting from weights: ours or others', a whole network or its backbone alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from .downloads import download, find_published, is_published
 from .engine.state import FORMAT
 from .tf_weights import load_tf
 from .weight_files import check_hash, read_content, state_of
-from .weight_sources import RELEASED, SOURCES, tell_settings
+from .weight_sources import SOURCES, tell_settings
 
 # Keys of the backbone group that decide what its weights mean, or which of them there are.
 SHAPING_KEYS = ("variant", "width", "min_depth", "scaling", "minimalistic", "nonlinearity", "reduced", "last")
-
+_PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
 
 Differences = Mapping[str, tuple[Any, Any]]  # key -> value there, value here
 
@@ -46,8 +46,7 @@ def load_weights(
     Args:
         weights: a file, the folder of a run, a state dict (also a checkpoint of ours as a dict), or the name of
             published weights (`downloads.find_published`). Of a run the moving average is taken where there is one.
-        source: whose names they have, a key of `SOURCES`, or `tf` (see `load_tf`). What others released of a whole
-            network (`RELEASED`) has to fit without exception.
+        source: whose names they have, a key of `SOURCES`, or `tf` (see `load_tf`).
         reduce: `importance` or `first` chooses channels from a network that has more (`backbones.reduction`).
         backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
             otherwise.
@@ -82,12 +81,21 @@ def load_weights(
     differences = _differences(content, backbone)
     if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
         raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
-    state = SOURCES[source](model, state_of(content))
-    if source in RELEASED:
-        return load_strict(model, state)
-    return _load(
+    theirs = state_of(content)
+    state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
+    report = _load(
         model, state, source=source, file=file, reduce=reduce, differences=differences, new_predictors=new_predictors
     )
+    renamed = {id(tensor) for tensor in state.values()}
+    left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
+    return replace(report, unexpected=(*report.unexpected, *left_out))
+
+
+def _renamed(model: nn.Module, state: Mapping[str, Tensor], *, source: str, label: str) -> dict[str, Tensor]:
+    try:
+        return SOURCES[source](model, state)
+    except ValueError as error:
+        raise ValueError(f"{label}, weights_source={source}: {error}") from error
 
 
 def _load(
@@ -118,29 +126,17 @@ def _load(
     if fresh and not backbone_only and not new_predictors:
         raise ValueError(
             f"these weights predict another number of classes than this network ({', '.join(fresh)}*): set "
-            "data.num_classes to theirs, or weights_new_predictors=true, which starts the predictors afresh"
+            f"{_class_keys(model, state)}; to train on, weights_new_predictors=true starts the predictors afresh"
         )
     try:
         report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:
-        raise ValueError(f"{error}\n{_told(differences)}" if differences else str(error)) from error
+        hint = _told(differences) if differences else ""
+        if source == "pocketvision" and not state.keys() & model.state_dict().keys():
+            hint = f"No name is one of ours: tell whose they are, weights_source={', '.join((*SOURCES, 'tf'))}"
+        raise ValueError(f"{error}\n{hint}".strip()) from error
     unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))
     return replace(report, unexpected=unexpected, notes=notes)
-
-
-def describe(report: LoadReport) -> str:
-    """The report in a line or two."""
-    text = f"loaded {len(report.loaded)} tensors"
-    if report.reinitialized:
-        text += f"; {len(report.reinitialized)} stay freshly initialised ({_layers(report.reinitialized)})"
-    if report.unexpected:
-        text += f"; {len(report.unexpected)} have no place here ({_layers(report.unexpected)})"
-    return "; ".join((text, *report.notes))
-
-
-def _layers(names: Iterable[str]) -> str:
-    layers = sorted({name.rpartition(".")[0] for name in names})
-    return ", ".join(layers[:6]) + (", ..." if len(layers) > 6 else "")
 
 
 def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> Differences:
@@ -150,7 +146,8 @@ def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None)
     if not isinstance(theirs, Mapping) or backbone is None:
         return {}
     keys = [key for key in ("_target_", *SHAPING_KEYS) if key in theirs and key in backbone]
-    return {key: (theirs[key], backbone[key]) for key in keys if theirs[key] != backbone[key]}
+    told = {key: theirs[key] if isinstance(theirs[key], _PLAIN) else type(theirs[key]).__name__ for key in keys}
+    return {key: (told[key], backbone[key]) for key in keys if told[key] != backbone[key]}
 
 
 def _told(differences: Differences) -> str:
@@ -160,6 +157,14 @@ def _told(differences: Differences) -> str:
     rows = [f"backbone.{key} is {text(theirs)} there, {text(ours)} here" for key, (theirs, ours) in differences.items()]
     wider = " (weights_reduce=importance chooses channels from weights that have more)"
     return f"{'; '.join(rows)}: build both alike{wider if {'width', 'reduced'} & differences.keys() else ''}"
+
+
+def _class_keys(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """The keys that decide the number of classes; of a network that may have an output for void, with their values."""
+    if not isinstance(model, StandaloneNetwork):
+        return "data.num_classes to theirs"
+    outputs = len(state["decoder.logits.weight"])
+    return f"data.num_classes={outputs} (or model.network.void=true and data.num_classes={outputs - 1})"
 
 
 def _reduced(
@@ -203,7 +208,7 @@ def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_on
         predictors = ["logits."]
     elif isinstance(model, StandaloneNetwork):
         logits = state.get("decoder.logits.weight")
-        return ["decoder."] if logits is not None and len(logits) != model.num_classes else []
+        return ["decoder."] if logits is not None and len(logits) != model.num_outputs else []
     else:
         predictors = []
     return [p for p in predictors if f"{p}bias" in state and state[f"{p}bias"].shape != own[f"{p}bias"].shape]

@@ -194,3 +194,20 @@ def test_a_block_that_becomes_residual_is_told() -> None:
     reduce_trunk(reduction, smaller)
     load_strict(smaller, reduction.state)
     assert "blocks.8 adds its input, which it does not in the weights" in reduction.notes
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_tensors_of_any_shape_are_refused_where_they_do_not_fit(rule: str) -> None:
+    state = MobileNetV3("small", init=FAST).state_dict()
+    smaller = MobileNetV3("small", reduced="detection", init=FAST)
+    names = ["stem.conv.weight", "blocks.3.expand.norm.weight", "blocks.3.se.squeeze.bias", "blocks.3.se.excite.weight"]
+    for name in [*names, "blocks.3.project.norm.weight", "blocks.3.depthwise.conv.weight", "last.norm.running_var"]:
+        for wrong in (torch.zeros(()), torch.zeros(0), torch.zeros(1, 1)):
+            with pytest.raises(ValueError, match=r"blocks|stem|last"):
+                load_strict(smaller, _cut(state | {name: wrong}, smaller, rule))
+
+
+def _cut(state: dict[str, torch.Tensor], smaller: BlockTrunk, rule: str) -> dict[str, torch.Tensor]:
+    reduction = Reduction(state, rule)
+    reduce_trunk(reduction, smaller)
+    return reduction.state

@@ -232,3 +232,18 @@ def test_loading_reinitialises_what_it_was_told_to() -> None:
         load_strict(model, state, reinitialize=("2.", "heads."))
     with pytest.raises(ValueError, match="list of prefixes"):
         load_strict(model, state, reinitialize="2.")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(4, dtype=torch.int8), "bias is of torch.int8 in the weights, of torch.float32 in the model"),
+        (torch.tensor([0.0, float("nan"), 0.0, 0.0]), "bias has values that are not finite"),
+    ],
+)
+def test_values_that_no_training_leaves(value: torch.Tensor, message: str) -> None:
+    model = nn.Linear(3, 4)
+    before = model.bias.clone()
+    with pytest.raises(ValueError, match=message):
+        load_strict(model, {"weight": torch.zeros(4, 3), "bias": value})
+    assert torch.equal(model.bias, before)

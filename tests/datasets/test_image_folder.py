@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
 from pocketvision.datasets.image_folder import ImageFolder
+from pocketvision.datasets.labels import imagenet_labels
 from pocketvision.datasets.loading import collate
 from pocketvision.datasets.transforms import Transform
 from torchvision.datasets import ImageFolder as TorchvisionImageFolder
@@ -107,3 +108,18 @@ def test_a_batch_has_a_label_for_each_image(root: Path) -> None:
     assert batch.images.shape == (2, 3, 8, 8)
     assert [target["label"].item() for target in batch.targets] == [0, 3]
     assert batch.targets[0]["label"].shape == ()
+
+
+def test_imagenets_own_folders_are_the_classes_in_their_order(tmp_path: Path) -> None:
+    names = [f"n{number:08d}" for number in range(1000)]
+    for name in names:
+        folder = tmp_path / "val" / name
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    for background in (False, True):
+        source = ImageFolder(tmp_path, split="val", labels=imagenet_labels(background=background))
+        assert len(source) == 1000
+        assert source._slots.tolist() == list(range(background, 1000 + background))
+    shutil.rmtree(tmp_path / "val" / names[7])
+    with pytest.raises(ValueError, match=r"has the class n00000000, .* which the training data or the model has not"):
+        ImageFolder(tmp_path, split="val", labels=imagenet_labels())

@@ -1,6 +1,7 @@
 """Label maps: COCO's and Cityscapes' tables, class lists of any mask folder."""
 
 import json
+from typing import Any
 
 import pytest
 from pocketvision.datasets.labels import (
@@ -10,6 +11,7 @@ from pocketvision.datasets.labels import (
     LabelMap,
     coco_labels,
     detection_labels,
+    imagenet_labels,
     segmentation_labels,
     voc_labels,
 )
@@ -116,3 +118,30 @@ def test_voc_has_its_palette() -> None:
     colors = {label.name: label.color for label in labels.labels}
     wanted = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "person": (192, 128, 128), "tvmonitor": (0, 64, 128)}
     assert wanted.items() <= colors.items()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"labels": 3, "num_classes": 1},
+        {"labels": [3], "num_classes": 1},
+        {"labels": [{"slot": "0", "name": "a", "source_id": 0}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": 1, "source_id": 0}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0, "x": 1}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0, "color": [1]}], "num_classes": 1},
+        {"labels": [{"slot": 0, "name": "a", "source_id": 0}], "num_classes": [1]},
+    ],
+)
+def test_what_is_no_label_map(data: Any) -> None:
+    with pytest.raises(ValueError, match="no label map"):
+        LabelMap.from_json(data)
+
+
+def test_imagenet() -> None:
+    labels = imagenet_labels()
+    assert (labels.num_classes, labels.names[0], labels.names[999]) == (1000, "tench", "toilet tissue")
+    assert len(set(labels.names.values())) == 1000
+    shifted = imagenet_labels(background=True)
+    assert (shifted.num_classes, shifted.names[0], shifted.names[1000]) == (1001, "background", "toilet tissue")

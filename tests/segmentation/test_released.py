@@ -15,6 +15,7 @@ from pocketvision.segmentation.c3net import C3Net
 from pocketvision.segmentation.espnet import ESPNet
 from pocketvision.segmentation.espnetv2 import ESPNetv2
 from pocketvision.segmentation.network import LRASPP
+from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.segmentation.upsample import full_size_logits
 from pocketvision.tools.weights import load_weights
 
@@ -125,8 +126,33 @@ def test_every_key_is_accounted_for(case, states):
 
 @cases
 def test_another_number_of_classes_is_refused(case, states):
-    with pytest.raises(ValueError, match=rf"weights_source={case}: .* 20 outputs.*data\.num_classes=20"):
+    with pytest.raises(
+        ValueError, match=r"data\.num_classes=20 \(or model\.network\.void=true and data\.num_classes=19\)"
+    ):
         load_weights(NETWORKS[case](num_classes=19), states[case], source=case)
+
+
+@cases
+def test_void_is_an_output_and_no_class(case, golden, states, tf_rule):
+    model = NETWORKS[case](num_classes=19, void=True)
+    load_weights(model, states[case], source=case)
+    picture = torch.from_numpy(tf_rule.image_u8("released", (*SIZE, 3))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        outputs = model.eval()(picture)
+    outputs["logits"][:, 19, :10] += 1000
+    meta = {"input_size": SIZE, "original_size": SIZE}
+    (classes,), (shown,) = LabelMaps()(outputs, [meta]), LabelMaps(void=True)(outputs, [meta])
+    assert (classes == 19).any()
+    assert torch.equal(shown == 255, classes == 19)
+    assert torch.equal(shown[shown != 255], classes[classes != 19])
+
+
+@cases
+def test_the_encoder_alone_when_asked(case, states):
+    model = NETWORKS[case](num_classes=5)
+    report = load_weights(model, states[case], source=case, new_predictors=True)
+    assert all(name.startswith("decoder.") for name in report.reinitialized)
+    assert any(name.startswith("encoder.") for name in report.loaded)
 
 
 def test_another_network_is_refused(states, tf_rule):

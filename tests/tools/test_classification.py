@@ -15,7 +15,6 @@ from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.inference import load
 from pocketvision.tools.predict import predict
 from pocketvision.tools.train import train
-from pocketvision.tools.weights import describe
 from torch import nn
 
 SMALL = ("backbone.width=0.35", "data.input_size=[32,32]", "batch_size=8", "workers=0", "eval_every=1", "device=cpu")
@@ -176,7 +175,7 @@ def test_a_classifier_starts_the_backbone(
         assert torch.equal(tensor, averaged[name] if name.startswith("backbone.") else fresh[name]), name
     dropped = {name.rpartition(".")[0] for name in report.unexpected}
     assert {"backbone.last" if name.startswith("backbone.last") else name for name in dropped} == left_out
-    text = describe(report)
+    text = str(report)
     assert f"loaded {len(report.loaded)} tensors" in text
     assert "stay freshly initialised" in text
     assert f"{len(report.unexpected)} have no place here (" in text

@@ -1,14 +1,17 @@
 """`import-weights` and `predict model=`: published networks without a run."""
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pocketvision
 import pytest
 import torch
-from pocketvision.tools.build import build_task, compose
-from pocketvision.tools.cli import with_published
+from pocketvision.tools.build import build_task, compose, with_implied
+from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.pictures import write_image
@@ -16,6 +19,7 @@ from pocketvision.tools.predict import predict
 from pocketvision.tools.runs import load_run
 from pocketvision.tools.weights import load_weights
 from torch import nn
+from torchvision.models import mobilenet_v3_small
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
@@ -45,12 +49,15 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_model_alone_means_the_published_network() -> None:
-    assert with_published([], "predict") == []
+    assert with_implied([], "predict") == []
     line = ["model=ssdlite_torchvision", "x.jpg"]
-    assert with_published(line, "predict") == ["public=ssdlite_torchvision", *line]
-    assert with_published(line, "train") == line
+    assert with_implied(line, "predict") == ["public=ssdlite_torchvision", *line]
+    assert with_implied(line, "train") == line
+    line = ["experiment=small_segmentation", "model=espnet"]
+    assert with_implied(line, "train") == ["backbone=none", *line]
+    assert with_implied([*line, "backbone=x"], "train") == [*line, "backbone=x"]
     for other in (["model=ssdlite"], ["model=../x"], ["experiment=demo_detection", "model=ssdlite_torchvision"]):
-        assert with_published(other, "import_weights") == other
+        assert with_implied(other, "import_weights") == other
 
 
 @pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
@@ -82,10 +89,10 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
     line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
-    with pytest.raises(ValueError, match=r"are not all of this network .*12 stay freshly initialised"):
+    with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to theirs"):
         import_weights(compose(*line, config_name="import_weights"))
     assert not (tmp_path / "run").exists()
-    assert import_weights(compose(*line, "partial=true", config_name="import_weights")).is_file()
+    assert import_weights(compose(*line, "weights_new_predictors=true", config_name="import_weights")).is_file()
 
 
 @pytest.mark.parametrize(
@@ -122,3 +129,101 @@ def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest
     assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
     with pytest.raises(ValueError, match=r"give data\.train_json=\.\.\., data\.val_json"):
         import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
+
+
+def test_the_lines_of_the_documentation(
+    files: dict, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(mobilenet_v3_small().state_dict(), "mobilenet_v3_small.pth")
+    shutil.copy(files["ssdlite_torchvision"], "ssdlite320.pth")
+    shutil.copy(photo, "photo.jpg")
+    text = (Path(pocketvision.__file__).parent / "docs" / "weights.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    printed = re.search(r"# (loaded .*?, )", code)
+    assert printed is not None
+    out = capsys.readouterr().out
+    assert out.startswith(printed[1])
+    assert out.endswith("4 have no place here (classifier.0, classifier.3)\n")
+    state = torch.load("mobilenet_v3_small.pth")
+    assert torch.equal(found["model"].backbone.stem.conv.weight, state["features.0.0.weight"])
+    assert found["detector"]("photo.jpg").boxes.shape[1] == 4
+
+
+def test_no_published_network_of_that_name() -> None:
+    with pytest.raises(ValueError, match=r"'ssdlite' is no published network .*there are c3net, classifier, espnet"):
+        pocketvision.load("ssdlite", weights="torchvision")
+
+
+def test_a_published_classifier_knows_its_classes(photo: Path, tmp_path: Path) -> None:
+    network = mobilenet_v3_small()
+    nn.init.zeros_(network.classifier[3].weight)
+    network.classifier[3].bias.data[281] = 9.0
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    options = {"weights": tmp_path / "x.pth", "source": "torchvision", "overrides": ["backbone=mobilenet_v3_small"]}
+    assert pocketvision.load("classifier", **options)(photo).top(1)[0][0] == "tabby"
+
+
+@pytest.mark.parametrize("name", ["espnet", "espnetv2", "c3net"])
+def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_path: Path) -> None:
+    make_shapes(compose(f"output={tmp_path / 'city'}", "layout=cityscapes", "size=[32,64]", "num_train=1", "num_val=1",
+                        config_name="make_shapes"))  # fmt: skip
+    config = compose(f"model={name}", f"data.root={tmp_path / 'city'}", "data.eval_size=[32,64]", config_name="predict")
+    model = build_task(config).model
+    assert (model.num_classes, model.num_outputs) == (19, 20)
+    logits = model.decoder.logits
+    nn.init.zeros_(logits.weight)
+    if logits.bias is not None:
+        logits.bias.data[19] = 1.0
+    else:
+        logits.weight.data[:, 19] = 1.0  # PReLU leaves something positive
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    line = [
+        f"model={name}",
+        f"weights={tmp_path / 'x.pth'}",
+        f"data.root={tmp_path / 'city'}",
+        "data.eval_size=[32,64]",
+    ]
+    import_weights(compose(*line, f"output={tmp_path / 'run'}", config_name="import_weights"))
+    photo = next(tmp_path.glob("city/leftImg8bit/val/*/*.png"))
+    result = pocketvision.load(tmp_path / "run")(photo)
+    assert "ignored" in result.names
+    void = compose(f"run={tmp_path / 'run'}", "workers=0", "device=cpu", config_name="evaluate")
+    assert 0 <= evaluate(void)["mIoU"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", 3),
+        ("labels", {"num_classes": 1}),
+        ("labels", {"num_classes": 1, "labels": [{"slot": [], "name": "a", "source_id": 0}]}),
+        ("progress", 7),
+        ("progress", {}),
+        ("model", 7),
+        ("model", {"a": 1}),
+        ("ema", [1]),
+    ],
+)
+def test_a_run_with_something_else_in_it(key: str, value: object, small_run: Path, tmp_path: Path) -> None:
+    content = torch.load(small_run, weights_only=True)
+    torch.save(content | {key: value}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"label map|network"):
+        load_run(tmp_path / "x.pt")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    network = ("model=classifier", "backbone=mobilenet_v3_small", "backbone.width=0.35", "data=image_folder")
+    torch.save(build_task(compose(*network, "data.num_classes=2")).model.state_dict(), folder / "x.pth")
+    line = [
+        "experiment=small_classification",
+        "data.num_classes=2",
+        "data.root=x",
+        f"weights={folder / 'x.pth'}",
+        f"output={folder / 'run'}",
+    ]
+    return import_weights(compose(*network, *line, config_name="import_weights"))

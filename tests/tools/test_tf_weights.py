@@ -16,7 +16,7 @@ from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.detection.anchors import AnchorLayout
 from pocketvision.detection.network import SSDLite
 from pocketvision.segmentation.network import LRASPP, RASPP
-from pocketvision.tools.weights import describe, load_weights
+from pocketvision.tools.weights import load_weights
 from torch import nn
 
 ASSETS = Path(__file__).parents[1] / "assets" / "tf"
@@ -173,7 +173,7 @@ def test_a_classifier_starts_another_network(
     trunk = {name for name in network.state_dict() if name.startswith("backbone.") and "num_batches" not in name}
     assert set(report.loaded) == trunk
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
-    assert "stay freshly initialised" in describe(report)
+    assert "stay freshly initialised" in str(report)
     stem = network.get_parameter("backbone.stem.conv.weight")
     np.testing.assert_array_equal(stem.detach().permute(2, 3, 1, 0), weights["MobilenetV3/Conv/weights"])
 
@@ -181,7 +181,7 @@ def test_a_classifier_starts_another_network(
 def test_a_trunk_without_its_last_convolution(variables: Callable) -> None:
     network = LRASPP(MobileNetV2(last=None, padding="same"), num_classes=3)
     report = load_weights(network, variables("cls_v2_100"), source="tf")
-    assert "5 have no place here (backbone.last.conv, backbone.last.norm)" in describe(report)
+    assert "5 have no place here (backbone.last.conv, backbone.last.norm)" in str(report)
 
 
 def test_other_classes_start_afresh_and_say_so(variables: Callable, caplog: pytest.LogCaptureFixture) -> None:

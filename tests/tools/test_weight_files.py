@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def changed(name: str, **changes: object) -> dict[str, dict]:
         (changed("a", dtype="object"), 0),
         (changed("a", shape=[2, 4]), 0),
         (changed("a", shape=[10**30, 10**30]), 0),
+        (changed("none", shape=[0, 2**62, 2**62]), 0),
         (changed("a", shape=[-2, -3]), 0),
         (changed("a", shape=[2.0, 3.0]), 0),
         (changed("a", shape=[True, 6]), 0),
@@ -114,3 +116,52 @@ def test_a_name_that_tells_the_hash(tmp_path: Path) -> None:
     wrong = (tmp_path / f"net-{told}.pth").rename(tmp_path / "net-01234567.pth")
     with pytest.raises(ValueError, match=f"starts with 01234567, but it is {told}"):
         check_hash(wrong)
+
+
+def test_a_file_that_would_unpack_to_more_than_it_has(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"bomb\.pth is compressed"):
+        read_content(tmp_path / "bomb.pth")
+
+
+def test_other_objects_than_tensors(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="other Python objects than tensors, which are never loaded"):
+        read_content(tmp_path / "x.pth")
+
+
+def test_what_others_wrap_around_a_state_dict() -> None:
+    for content in (
+        TENSORS,
+        {"model": TENSORS, "epoch": 3},
+        {"state_dict": TENSORS},
+        {"state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}},
+    ):
+        assert state_of(content).keys() == TENSORS.keys()
+    assert "module.a" in state_of({"module.a": torch.zeros(1), "b": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "hold no tensors"),
+        ({"model": {}}, "hold no tensors"),
+        ({"a": 1}, "hold no tensors"),
+        ({1: torch.zeros(1)}, "a tensor named 1"),
+        ({"a\x1b[31m": torch.zeros(1)}, "a tensor named 'a"),
+        ({"a" * 201: torch.zeros(1)}, "a tensor named 'aaa"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "a is sparse, quantized"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is sparse, quantized, complex"),
+        ({"a": torch.empty(2, device="meta")}, "a is .* without values"),
+    ],
+)
+def test_what_is_no_state_dict(content: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        state_of(content)

@@ -15,7 +15,7 @@ from pocketvision.detection.network import SSDLite
 from pocketvision.segmentation.network import LRASPP, RASPP
 from pocketvision.tools import downloads
 from pocketvision.tools.downloads import find_published, is_published
-from pocketvision.tools.weights import describe, load_weights
+from pocketvision.tools.weights import load_weights
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 
@@ -76,7 +76,7 @@ def test_heads_follow_the_channels_of_the_backbone(make, options: dict, rule: st
         report = load_weights(smaller, larger.state_dict(), reduce=rule)
         expected, found = larger(IMAGES), smaller(IMAGES)
     assert not report.reinitialized
-    assert f"channels chosen by {rule}: " in describe(report)
+    assert f"channels chosen by {rule}: " in str(report)
     for key in expected.keys() & {"class_logits", "box_deltas", "logits"}:
         assert expected[key].std() > 0.1
         assert (found[key] - expected[key]).abs().max() < 1e-9 * expected[key].std()
@@ -86,7 +86,7 @@ def test_a_backbone_alone_is_reduced_too() -> None:
     state = {f"backbone.{name}": tensor for name, tensor in MobileNetV3("small", init=FAST).state_dict().items()}
     model = lraspp(reduced="segmentation")
     report = load_weights(model, state, reduce="importance")
-    assert "backbone.last 576 -> 288" in describe(report)
+    assert "backbone.last 576 -> 288" in str(report)
     assert {name.split(".")[0] for name in report.reinitialized} == {"aspp", "gate", "high_logits", "low_logits"}
     with pytest.raises(ValueError, match=r"shape of backbone.blocks.8.expand.conv.weight: \(288, 48, 1, 1\) in"):
         load_weights(model, state)

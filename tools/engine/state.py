@@ -3,8 +3,10 @@
 import io
 import logging
 import os
+import pickle
 import random
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +147,24 @@ def read_tensors(path: Path, *, label: str, what: str) -> Any:
         ValueError: `label` is no readable `what`.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        compressed = _is_compressed(path)
+        content = None if compressed else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
-        raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): truncated or foreign?") from error
+        told = "truncated or foreign?"
+        if isinstance(error, pickle.UnpicklingError):
+            told = "truncated, foreign, or with other Python objects than tensors, which are never loaded"
+        raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): {told}") from error
+    if compressed:
+        raise ValueError(f"{label} is compressed, as no {what} is that `torch.save` wrote: it could fill the memory")
+    return content
+
+
+def _is_compressed(path: Path) -> bool:
+    """Such a file could unpack to a thousand times its size."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -158,7 +175,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:  # the latter two: it is no state dict
         lines = [line.strip() for line in str(error).splitlines()]
         raise ValueError(f"the weights in {path} are not of this network: {' '.join(lines[:3])}") from error
 
