@@ -37,7 +37,8 @@ def detector(*, num_classes: int = 90, trunk: dict[str, Any] | None = None, **op
 
 
 def raspp(output_stride: int) -> RASPP:
-    return RASPP(MobileNetV2(last=None, output_stride=output_stride, padding="same"), num_classes=19)
+    trunk = MobileNetV2(width=0.5, divisor=1, min_depth=1, last=None, output_stride=output_stride, padding="same")
+    return RASPP(trunk, num_classes=19)
 
 
 def segmenter(*, num_classes: int = 19, trunk: dict[str, Any] | None = None, **options: Any) -> LRASPP:
@@ -77,8 +78,8 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "dl_v3_large/t769_os16": segmenter,
     "dl_v3_small/t257_os16": lambda: segmenter(trunk={"variant": "small"}),
     "dl_v3_small/w193_os32": lambda: segmenter(trunk=SMALL_SEG, pool_crop=129, pool_steps=(1, 2)),
-    "dl_v2_rasp/t129_os16": lambda: raspp(16),
-    "dl_v2_rasp/f_os32": lambda: raspp(32),
+    "dl_v2_rasp_050/t129_os16": lambda: raspp(16),
+    "dl_v2_rasp_050/f_os32": lambda: raspp(32),
 }
 MODELS = {case.partition("/")[0] for case in CASES}
 
