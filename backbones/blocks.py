@@ -58,19 +58,23 @@ def scale_rows(
     stem_out: int | None = None,
     width: float,
     min_depth: int,
+    divisor: int = 8,
     scaling: str = "reference",
 ) -> tuple[Row, ...]:
     """Apply the width multiplier; `stem` is the table's number of channels that come in, `stem_out` the network's.
+
+    What comes in and out is rounded to multiples of `divisor`, what expands to multiples of 8.
 
     `reference`: expansions are a factor of the (rounded) channels that come in, as in TF-slim. `torchvision`: the
     table's expansion is scaled like any other channel count. They agree at widths 1 and 2, not between.
     """
     scaled, table_in = [], stem
-    channels = stem_out or make_divisible(stem * width, min_depth=min_depth)
+    channels = stem_out or make_divisible(stem * width, divisor, min_depth=min_depth)
     for row in rows:
         expansion = row.expansion * width if scaling == "torchvision" else channels * (row.expansion / table_in)
-        table_in, channels = row.out, make_divisible(row.out * width, min_depth=min_depth)
-        scaled.append(row._replace(expansion=make_divisible(expansion), out=channels))
+        expansion = channels if expansion == channels else make_divisible(expansion)
+        table_in, channels = row.out, make_divisible(row.out * width, divisor, min_depth=min_depth)
+        scaled.append(row._replace(expansion=expansion, out=channels))
     return tuple(scaled)
 
 

@@ -44,7 +44,8 @@ class MobileNetV2(BlockTrunk):
     (ImageNet); "scaled" multiplies them too (the reference's detector); the segmentation networks have no such layer,
     and `c5` is the last block. `reduced`, by either name, halves all channels behind the first expansion at stride 32.
     The MobileNetV3 paper does not define this ("RF2" in its Table 7) for V2, and no code of it was released: this comes
-    closest to its counts. `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is
+    closest to its counts. Channels are multiples of `divisor`; DeepLab's networks of other widths than 1 have
+    `divisor=1, min_depth=1`. `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is
     what weights trained in TensorFlow need.
     """
 
@@ -59,17 +60,21 @@ class MobileNetV2(BlockTrunk):
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.003,
         min_depth: int = 8,
+        divisor: int = 8,
         init: str = "tf_slim",
     ) -> None:
         super().__init__()
         check_options(width=width, reduced=reduced, output_stride=output_stride)
+        if divisor < 1:
+            raise ValueError(f"divisor must be at least 1, got {divisor}")
         table = stage_rows()
         if reduced is not None:
             table = reduce_tail(table, first_expansion=False)
-        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth)
+        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, divisor=divisor)
 
         conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
-        self.stem = conv(3, make_divisible(STEM_CHANNELS * width, min_depth=min_depth), 3, stride=2, act="relu6")
+        channels = make_divisible(STEM_CHANNELS * width, divisor, min_depth=min_depth)
+        self.stem = conv(3, channels, 3, stride=2, act="relu6")
         channels = self.add_blocks(rows, strides_and_rates(table, output_stride=output_stride), conv=conv)
         out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
         self.last = conv(channels, out, act="relu6") if out else None

@@ -97,7 +97,10 @@ def raspp_from_deeplab(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]
     Raises:
         ValueError: variables are missing or not of such a graph; they are listed.
     """
-    return _from_deeplab(variables, _DEEPLAB_RASPP, what="DeepLab's R-ASPP")
+    renamed = _from_deeplab(variables, _DEEPLAB_RASPP, what="DeepLab's R-ASPP")
+    joined = renamed["project.conv.weight"]  # image level features come first there
+    at = len(renamed["image_level.conv.weight"])
+    return renamed | {"project.conv.weight": torch.cat((joined[:, at:], joined[:, :at]), dim=1)}
 
 
 def _from_deeplab(variables: Mapping[str, np.ndarray], head: Mapping[str, str], *, what: str) -> dict[str, Tensor]:

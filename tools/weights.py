@@ -23,7 +23,9 @@ from .weight_files import check_hash, read_content, state_of
 from .weight_sources import SOURCES, tell_settings
 
 # Keys of the backbone group that decide what its weights mean, or which of them there are.
-SHAPING_KEYS = ("variant", "width", "min_depth", "scaling", "minimalistic", "nonlinearity", "reduced", "last")
+SHAPING_KEYS = (
+    *("variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced", "last"),
+)
 _PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
 
 Differences = Mapping[str, tuple[Any, Any]]  # key -> value there, value here

@@ -53,6 +53,8 @@ def test_specs_are_what_comes_out(trunk: str, reduced: str | None) -> None:
         ("v1", {"width": 0.35}, (44, 89, 89, 179, 179, 358)),
         ("v2", {}, (24, 32, 192, 96, 576, 1280)),  # layer_15/expansion_output, layer_19
         ("v2", {"width": 0.35}, (8, 16, 96, 32, 192, 1280)),
+        ("v2", {"width": 0.5, "divisor": 1, "min_depth": 1, "last": None}, (12, 16, 96, 48, 288, 160)),
+        ("v2", {"width": 1.4, "divisor": 1, "min_depth": 1, "last": None}, (34, 45, 272, 134, 808, 448)),
         ("v2", {"width": 0.35, "last": "scaled"}, (8, 16, 96, 32, 192, 448)),
         ("v2", {"width": 1.4, "last": "unscaled"}, (32, 48, 288, 136, 816, 1792)),
         ("v2", {"reduced": "segmentation", "last": None}, (24, 32, 192, 96, 576, 160)),
@@ -130,6 +132,7 @@ def test_a_tap_is_not_changed_by_later_layers(trunk: str) -> None:
         ("v1", {"reduced": "both"}, "reduced must be one of None"),
         ("v1", {"width": -1.0}, "width must be positive"),
         ("v2", {"last": "large"}, "last must be one of None, 'unscaled', 'scaled', got 'large'"),
+        ("v2", {"divisor": 0}, "divisor must be at least 1, got 0"),
         ("v2", {"output_stride": 4}, "output_stride must be one of 8, 16, 32, got 4"),
         ("a1", {"variant": "b1"}, "variant must be one of 'a1', 'small', got 'b1'"),
         ("a1", {"squeeze_divisor": 0}, "squeeze_divisor must be at least 1, got 0"),
