@@ -6,6 +6,7 @@ pocketvision browse experiment=ssdlite_coco data.root=/data/coco
 from pathlib import Path
 
 from omegaconf import DictConfig
+
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, drawing
 from pocketvision.tools.cli import command, log

@@ -86,7 +86,11 @@ def with_published(arguments: Sequence[str], config_name: str) -> list[str]:
     given = {argument.partition("=")[0] for argument in arguments}
     name = next((argument[6:] for argument in arguments if argument.startswith("model=")), "")
     published = Path(conf.__file__).parent / "public" / f"{name}.yaml"
-    if config_name not in ("predict", "import_weights") or given & {"experiment", "public"} or not published.is_file():
+    if (
+        config_name not in ("predict", "export", "import_weights")
+        or given & {"experiment", "public"}
+        or not published.is_file()
+    ):
         return list(arguments)
     return [f"public={name}", *arguments]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
+
 from pocketvision.tools import build, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.state import Progress, save_checkpoint

@@ -158,5 +158,9 @@ class Predictor:
 
 
 def load(run: str | Path, *, checkpoint: str = "best", device: str = "cpu") -> Predictor:
-    """The model of a training run (folder or checkpoint file), ready for `model("photo.jpg")`."""
+    """The model of a training run (folder or checkpoint file) or an exported file, ready for `model("photo.jpg")`."""
+    from .exported import is_exported, load_file  # which builds on what stands above
+
+    if is_exported(run):
+        return load_file(run)
     return Predictor(load_run(run, which=checkpoint, device=device))

@@ -5,6 +5,7 @@ pocketvision info experiment=ssdlite_coco
 
 import torch
 from omegaconf import DictConfig
+
 from pocketvision.backbones.counting import count, layer_table
 from pocketvision.tools import build
 from pocketvision.tools.cli import command, log

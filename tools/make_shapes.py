@@ -6,6 +6,7 @@ pocketvision make-shapes output=shapes_coco
 from pathlib import Path
 
 from omegaconf import DictConfig
+
 from pocketvision.datasets.shapes import ShapesDetection, ShapesSegmentation
 from pocketvision.datasets.shapes_writer import write_cityscapes, write_coco
 from pocketvision.tools.cli import command, log

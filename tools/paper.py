@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.tools import build
 from pocketvision.tools.cli import command, log

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
+from torch.autograd import set_detect_anomaly
+
 from pocketvision.conf.schema import TrainConfig
 from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
 from pocketvision.datasets.loading import Batch, collate
@@ -21,7 +23,6 @@ from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
 from pocketvision.tools.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.weights import describe
-from torch.autograd import set_detect_anomaly
 
 
 def train(config: DictConfig) -> dict[str, float]:
