@@ -7,6 +7,7 @@ COMMANDS = {
     "train": "train a detector or a segmenter; the same command again resumes",
     "evaluate": "mAP or mIoU of a run, written to results.json",
     "predict": "boxes or masks for photographs and folders: pictures and json",
+    "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
     "browse": "a grid of augmented training samples with their truth drawn",
     "info": "a model's layers, shapes, parameters and MAdds",
     "import-weights": "a run folder of torchvision's, timm's or others' weights",

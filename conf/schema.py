@@ -152,7 +152,8 @@ def at_least(key: str, value: int | None, least: int) -> None:
 class RunConfig:
     """Keys that `evaluate` and `predict` share."""
 
-    run: str = MISSING  # a run folder or a checkpoint file
+    run: str | None = None  # a run folder or a checkpoint file; or
+    file: str | None = None  # an exported file
     checkpoint: str = "best"  # best or last, where `run` is a folder
     device: str = "auto"
     threads: int = 0
@@ -178,7 +179,6 @@ class EvaluateConfig(RunConfig):
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 
-    run: str | None = None  # a run folder or a checkpoint file; or
     weights: str | None = None  # others' weights of `model`: a file, torchvision
     weights_source: str = "pocketvision"
     weights_reduce: str | None = None
@@ -189,6 +189,31 @@ class PredictConfig(RunConfig):
     output: str = "predictions"
     score_threshold: float = 0.5
     pictures: bool = True
+
+
+@dataclass
+class ExportConfig:
+    """Keys of `pocketvision export`."""
+
+    run: str | None = None  # a run folder or a checkpoint file; or
+    weights: str | None = None  # others' weights of `model`: a file, torchvision
+    weights_source: str = "pocketvision"
+    weights_reduce: str | None = None
+    checkpoint: str = "best"  # best or last, where `run` is a folder
+    backbone: Any = None
+    model: Any = None
+    data: Any = None
+    format: str = MISSING  # onnx, openvino or torch_export
+    output: str | None = None  # null: model.onnx, .xml or .pt2 in the run folder
+    input: str = "photo"  # photo or network
+    input_size: list[int] | None = None  # h, w of what goes in; null: any (photo), data.eval_size (network)
+    batch: Any = 1  # images at a time, or dynamic
+    outputs: str = "final"  # final or raw
+    candidates: int = 2048  # best (anchor, class) pairs that reach non-maximum suppression
+    precision: str = "fp32"
+    photos: list[str] = field(default_factory=list)  # to compare on; empty: the validation split, or generated scenes
+    num_photos: int = 8
+    threads: int = 0
 
 
 @dataclass

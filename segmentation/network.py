@@ -63,7 +63,8 @@ class SegmentationNetwork(nn.Module):
 
     def resize(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Bilinear resize of [B, C, h, w]; 1x1 maps are left for broadcasting, which gives the same values."""
-        if tuple(features.shape[-2:]) in ((1, 1), tuple(size)):
+        known = all(isinstance(side, int) for side in (*features.shape[-2:], *size))  # not symbols of an export
+        if known and tuple(features.shape[-2:]) in ((1, 1), tuple(size)):
             return features
         return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
 

@@ -1,5 +1,6 @@
 """Poolings for image-level features."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,9 +28,24 @@ class WindowPool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2:]
+        if not isinstance(height, int) or not isinstance(width, int):
+            rows, columns = (self._shares(features, axis) for axis in (2, 3))
+            return rows @ features @ columns.T
         if height <= self.window and width <= self.window:
             return features.mean((2, 3), keepdim=True)
         return F.avg_pool2d(features, (min(height, self.window), min(width, self.window)), self.steps)
+
+    def _shares(self, features: Tensor, axis: int) -> Tensor:
+        """What each place along an axis gives each window's mean, [windows, places]: pooling as a product.
+
+        For exported graphs of any size, where the length is a symbol and a pooling's window must be a number.
+        """
+        length, step = features.shape[axis], self.steps[axis - 2]
+        window = torch.sym_min(length, self.window)
+        place = torch.arange(length, device=features.device)
+        start = torch.arange(0, length - window + 1, step, device=features.device)[:, None]
+        inside = (place >= start) & (place < start + window)
+        return inside.to(features.dtype).div(window)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, steps={self.steps}"

@@ -34,6 +34,7 @@ CONFIGS: dict[str, type] = {
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
     "predict": schema.PredictConfig,
+    "export": schema.ExportConfig,
     "browse": schema.BrowseConfig,
     "info": schema.InfoConfig,
     "import_weights": schema.ImportWeightsConfig,
@@ -76,7 +77,7 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
     name = next((override[6:] for override in overrides if override.startswith("model=")), "")
     folder, implied = Path(conf.__file__).parent, []
     published = (folder / "public" / f"{name}.yaml").is_file()
-    if published and config_name in ("predict", "import_weights") and not given & {"experiment", "public"}:
+    if published and config_name in ("predict", "export", "import_weights") and not given & {"experiment", "public"}:
         implied.append(f"public={name}")
     model = folder / "model" / f"{name}.yaml"
     if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
@@ -134,17 +135,20 @@ def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
     parts: dict[str, Any] = {"num_classes": labels.num_classes}
     if takes_backbone(config):
         parts["backbone"] = make(config.backbone)
+    network = make(config.model.network, **parts)
+    return Task(kind=kind, model=network, labels=labels, **task_parts(config, labels))
+
+
+def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
+    """What a task has beside its network: criterion, postprocess and metric."""
     names: dict[str, Any] = {"names": labels.names}
-    if kind == "segmentation":
+    if config.model.task == "segmentation":
         names["categories"] = categories(labels)
-    return Task(
-        kind=kind,
-        model=make(config.model.network, **parts),
-        criterion=make(config.model.criterion),
-        postprocess=make(config.model.postprocess),
-        metric=make(config.model.metric, **names),
-        labels=labels,
-    )
+    return {
+        "criterion": make(config.model.criterion),
+        "postprocess": make(config.model.postprocess),
+        "metric": make(config.model.metric, **names),
+    }
 
 
 def takes_backbone(config: DictConfig) -> bool:

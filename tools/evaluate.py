@@ -4,6 +4,7 @@ pocketvision evaluate run=runs/first
 """
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from pocketvision.datasets.sample import log_summary
@@ -12,13 +13,18 @@ from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
 from pocketvision.tools.engine.report import table
+from pocketvision.tools.exported import evaluate_file, load_file
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Results of a run's network on a split of its data."""
+    data = OmegaConf.to_container(config.data)
+    if config.file:
+        return evaluate_exported(config, data)
+    if not config.run:
+        raise ValueError("give run=FOLDER of a training run, or file=MODEL.onnx that pocketvision export wrote")
     ranks = start_ranks(config.device)
     try:
-        data = OmegaConf.to_container(config.data)
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = run.as_asked(config)
         split = config.split or ("train" if run.config.overfit else "val")
@@ -42,6 +48,21 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         return results
     finally:
         stop_ranks()
+
+
+def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
+    """Results of an exported file in its own runtime."""
+    if config.run or config.pictures:
+        raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
+    model = load_file(config.file, threads=config.threads, data=data)
+    source = build.build_source(model.config, config.split or "val", labels=model.labels)
+    log_summary(source)
+    log.info("evaluating %s on %d images", config.file, len(source))
+    results = evaluate_file(model, source, batch_size=config.batch_size, workers=config.workers)
+    output = Path(config.output or Path(config.file).with_suffix(".results.json"))
+    runs.write_results(output, results)
+    log.info("%s\nwritten: %s", table(results), output)
+    return results
 
 
 main = command("evaluate", evaluate, positional="run", open_group="data")

@@ -170,7 +170,7 @@ def load(
     precision: str = "fp32",
     compile: bool = False,
 ) -> Predictor:
-    """The model of a training run (folder or checkpoint file), or a published network, ready for `model("photo.jpg")`.
+    """The model of a training run (folder or checkpoint file), a published network, or an exported file.
 
     Args:
         weights: others' weights, a file of `source` or a name; `run` is then a published network (`conf/public/`).
@@ -186,6 +186,10 @@ def load(
     """
     if not optimize and (precision != "fp32" or compile):
         raise ValueError("precision and compile need optimize=True")
+    from .exported import is_exported, load_file  # which builds on what stands above
+
+    if is_exported(run):
+        return load_file(run)
     if weights is None:
         loaded = load_run(run, which=checkpoint, device=device)
     else:

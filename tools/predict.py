@@ -12,6 +12,7 @@ from pocketvision.datasets.mask_folder import IMAGE_ENDINGS
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import progress
+from pocketvision.tools.exported import load_file
 from pocketvision.tools.inference import Predictor
 from pocketvision.tools.pictures import write_image
 from pocketvision.tools.runs import load_published, load_run
@@ -68,18 +69,24 @@ def predict(config: DictConfig) -> int:
 
 
 def _model(config: DictConfig) -> Predictor:
-    """A run's, or others' weights in a published network.
+    """A run's, an exported file's, or others' weights in a published network.
 
     Raises:
         ValueError: neither or both are given.
     """
     device = str(pick_device(config.device))
+    if config.file:
+        if config.run or config.weights or config.model:
+            raise ValueError("file= is all of a model: leave run=, model= and weights= out, or file=")
+        return load_file(config.file, threads=config.threads)
     if config.run and (config.weights or config.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
     if config.run:
         return Predictor(load_run(config.run, which=config.checkpoint, device=device).as_asked(config))
     if not config.weights:
-        raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
+        raise ValueError(
+            "give run=FOLDER of a training run, file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"
+        )
     return Predictor(load_published(config, device=device).as_asked(config))
 
 

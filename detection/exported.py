@@ -1,0 +1,82 @@
+"""A detector with its post-processing as one module of tensors, for torch.export."""
+
+import torch
+from torch import Tensor, nn
+
+from .boxes import clip_to_images, decode
+from .postprocess import Postprocess, class_nms
+
+
+class ExportedDetector(nn.Module):
+    """Images to boxes in one graph: what `Postprocess` does with the `candidates` best pairs of anchor and class.
+
+    `padded`: results of every image in arrays of one size (for batches); otherwise those of a single image.
+    """
+
+    def __init__(self, network: nn.Module, post: Postprocess, *, candidates: int, padded: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.post = post
+        self.candidates = candidates
+        self.padded = padded
+
+    def forward(self, images: Tensor, limits: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
+        """Of `images` [B, 3, h, w]; `limits` (w, h, w, h) of the photograph, `scale` its pixels in those of the input.
+
+        `boxes` [N, 4], `scores` [N], `labels` [N]; padded with zeros [B, M, 4], [B, M], [B, M], and `counts` [B].
+        """
+        outputs, post = self.network(images), self.post
+        logits = outputs["class_logits"].float()
+        num_classes = logits.shape[2] - 1
+        scores = logits.softmax(-1) if post.activation == "softmax" else logits.sigmoid()
+        scores = scores[..., 1:].flatten(1)
+        scores, index = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
+        anchor = torch.div(index, num_classes, rounding_mode="floor")
+        labels = index - anchor * num_classes + 1
+        deltas = outputs["box_deltas"].float().gather(1, anchor[..., None].expand(-1, -1, 4))
+        boxes = decode(deltas, outputs["anchors"][anchor], max_log_size=post.max_log_size)
+        if scale is not None:
+            boxes = boxes * scale
+        if post.clip == "before":
+            boxes = clip_to_images(boxes, limits)
+        keep = self._suppress(boxes, scores, labels, num_classes)
+        if post.clip == "after":
+            boxes = clip_to_images(boxes, limits)
+            keep = keep & (boxes[..., 2:] > boxes[..., :2]).all(2)
+        keep = keep & (keep.cumsum(1) <= post.max_detections)
+        if self.padded:
+            return self._padded(boxes, scores, labels, keep)
+        return {"boxes": boxes[0][keep[0]], "scores": scores[0][keep[0]], "labels": labels[0][keep[0]]}
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        """Which candidates survive, bool [B, k]: one NMS with the classes of all images kept apart."""
+        allowed = scores > self.post.min_score
+        if self.post.top_k is not None:
+            allowed = allowed & (rank(allowed, labels, num_classes) <= self.post.top_k)
+        image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
+        # Candidates that may not take part get a group of their own, where nothing they suppress matters.
+        groups = torch.where(allowed, labels, 0) + image * (num_classes + 1)
+        kept = class_nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), max_iou=self.post.max_iou)
+        keep = torch.zeros_like(groups.flatten(), dtype=torch.bool).index_fill(0, kept, True)
+        keep = keep.view(scores.shape) & allowed
+        if self.post.max_per_class is not None:
+            keep = keep & (rank(keep, labels, num_classes) <= self.post.max_per_class)
+        return keep
+
+    def _padded(self, boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> dict[str, Tensor]:
+        length = min(self.post.max_detections, keep.shape[1])
+        index = (~keep).to(torch.uint8).sort(dim=1, stable=True).indices[:, :length]  # survivors first, in their order
+        filled = keep.gather(1, index)
+        return {
+            "boxes": boxes.gather(1, index[..., None].expand(-1, -1, 4)) * filled[..., None],
+            "scores": scores.gather(1, index) * filled,
+            "labels": labels.gather(1, index) * filled,
+            "counts": filled.sum(1),
+        }
+
+
+def rank(marked: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """How many marked ones of the same label there are up to each, itself included: [B, k]."""
+    table = torch.zeros((marked.shape[0], num_classes + 1, marked.shape[1]), device=marked.device)
+    row = labels[:, None]
+    return table.scatter(1, row, marked[:, None].float()).cumsum(2).gather(1, row)[:, 0]

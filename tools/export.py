@@ -1,0 +1,149 @@
+"""Write a run as one file for ONNX Runtime, OpenVINO or torch.export, and compare it with PyTorch at once.
+
+pocketvision export run=runs/first format=onnx
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from pocketvision.datasets.decode import decode_image
+from pocketvision.datasets.shapes import ShapesDetection
+from pocketvision.tools import build, runs
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.exported import load_file
+from pocketvision.tools.exporting.interface import FORMATS, PRECISIONS, Interface, make_interface
+from pocketvision.tools.exporting.metadata import describe_file, write_files
+from pocketvision.tools.exporting.onnx_file import network_proto
+from pocketvision.tools.exporting.runtimes import PACKAGES, require
+from pocketvision.tools.exporting.verify import Comparison, compare
+from pocketvision.tools.predict import find_images
+
+
+def export(config: DictConfig) -> Path:
+    """The file of a run, written only after it was found to say what PyTorch says."""
+    check(config)
+    run, source, plain = _run(config)
+    interface = make_interface(
+        run, input=config.input, outputs=config.outputs, input_size=config.input_size, batch=config.batch,
+        candidates=config.candidates,
+    )  # fmt: skip
+    output = _output(config, run)
+    photos = read_photos(config, run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output, so that moving it there is one step and a file of that name is always whole.
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
+        about = partial(
+            describe_file, run, config=plain, format=config.format, precision=config.precision, source=source
+        )
+        log.info("exporting %s (step %d), %s in, %s", source, run.step, _shape(interface), config.format)
+        paths = write_all(run, interface, Path(folder), about)
+        models = {outputs: load_file(files[0], threads=config.threads) for outputs, files in paths.items()}
+        comparison = compare(run, models, photos, precision=config.precision)
+        log.info("compared with PyTorch on %d photographs:\n%s", len(photos), comparison.table())
+        check_same(comparison, config)
+        del models
+        _move(paths[interface.outputs], output, about(interface) | {"comparison": comparison.to_json()})
+    log.info("written: %s, %s", output, output.with_suffix(".json").name)
+    return output
+
+
+def check(config: DictConfig) -> None:
+    """Raise ValueError for a format, precision or package that there is not."""
+    if config.format not in FORMATS:
+        raise ValueError(f"format={config.format}: expected {', '.join(FORMATS)}")
+    if config.precision not in PRECISIONS[config.format]:
+        choices = " or ".join(PRECISIONS[config.format])
+        raise ValueError(f"precision={config.precision}: format={config.format} is written as {choices}")
+    if config.num_photos < 1:
+        raise ValueError(f"num_photos={config.num_photos}: expected 1 or more")
+    require(PACKAGES.get(config.format, ()), extra=config.format, need=f"format={config.format}")
+
+
+def _run(config: DictConfig) -> tuple[runs.LoadedRun, str, Any]:
+    """The network on the CPU, what the user calls it, and its plain configuration."""
+    if config.run and (config.weights or config.model):
+        raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
+    if config.run:
+        run = runs.load_run(config.run, which=config.checkpoint)
+        return run, str(config.run), load_checkpoint(run.path)["config"]
+    if not config.weights:
+        raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
+    return runs.load_published(config), str(config.weights), runs.portable(config)
+
+
+def _output(config: DictConfig, run: runs.LoadedRun) -> Path:
+    ending = FORMATS[config.format]
+    output = Path(config.output) if config.output else run.folder / f"model{ending}"
+    if output.suffix != ending:
+        raise ValueError(f"output={output}: a file of format={config.format} ends with {ending}")
+    return output
+
+
+def _shape(interface: Interface) -> str:
+    return f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
+
+
+def read_photos(config: DictConfig, run: runs.LoadedRun) -> list[np.ndarray]:
+    """`num_photos` photographs, evenly from those that were named, the validation split or generated scenes."""
+    if config.photos:
+        files = find_images(list(config.photos))
+        return [decode_image(files[i]) for i in _spread(len(files), config.num_photos)]
+    try:
+        source = build.build_source(run.config, "val", labels=run.task.labels)
+    except (OSError, ValueError) as error:
+        log.info("no validation split here (%s): compared on generated scenes; photos=FOLDER takes yours", error)
+        source = ShapesDetection(length=config.num_photos, size=(240, 320), preset="hard", seed=3)
+    return [source.read(i).image for i in _spread(len(source), config.num_photos)]
+
+
+def _spread(total: int, count: int) -> list[int]:
+    count = min(total, count)
+    return [i * total // count for i in range(count)]
+
+
+def write_all(
+    run: runs.LoadedRun, interface: Interface, folder: Path, about: Callable[[Interface], dict[str, Any]]
+) -> dict[str, list[Path]]:
+    """The file, and one with raw outputs, by its `outputs`: what differs is seen best before post-processing."""
+    told = about(interface)
+    network = None if told["format"] == "torch_export" else network_proto(run, interface)
+    written = {}
+    for outputs in dict.fromkeys(("raw", interface.outputs)):
+        path = folder / outputs / f"model{FORMATS[told['format']]}"
+        path.parent.mkdir()
+        one = replace(interface, outputs=outputs)
+        written[outputs] = write_files(run, network, one, path, about(one))
+    return written
+
+
+def check_same(comparison: Comparison, config: DictConfig) -> None:
+    """Raise ValueError if a figure is above its limit."""
+    if not comparison.wrong:
+        return
+    hint = ""
+    if config.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
+        hint = ": the network is the same, post-processing is not; for a detector try more candidates="
+    elif config.precision != "fp32":
+        hint = f": this network may not bear precision={config.precision}"
+    raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")
+
+
+def _move(files: list[Path], output: Path, about: dict[str, Any]) -> None:
+    for file in files[::-1]:
+        os.replace(file, output.with_suffix(file.suffix))
+    output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+main = command("export", export, positional="run", needs_data=False)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What a file says about itself: enough to use it without the run, and for `evaluate file=` to find the data."""
+
+import importlib.metadata
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..runs import LoadedRun
+from .interface import FORMATS, Interface, Padding
+from .onnx_file import output_types
+
+KEY = "pocketvision"  # in ONNX's metadata_props and OpenVINO's rt_info
+EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
+MEANINGS = {
+    "boxes": "x1, y1, x2, y2 in pixels of the input, best first",
+    "scores": "best first",
+    "labels": "slots, see classes",
+    "counts": "how many detections each image has; the rows behind them are zeros",
+    "label_map": "the slot of every pixel, see classes",
+    "class_logits": "of every anchor and slot, slot 0 is the background",
+    "box_deltas": "dx, dy, dw, dh of every anchor",
+    "anchors": "x1, y1, x2, y2 in pixels of the network's input",
+    "logits": "of every class",
+}
+
+
+def describe_file(
+    run: LoadedRun, interface: Interface, *, config: Any, format: str, precision: str, source: str
+) -> dict[str, Any]:
+    """Plain JSON: task, input, outputs, classes, thresholds, and the configuration of the run.
+
+    Args:
+        config: the run's configuration, plain, with its references.
+        source: the run, as the user named it.
+    """
+    task, model = run.task, cast(Any, run.task.model)
+    constants = model.normalize.constants
+    outputs = {
+        name: {"dtype": dtype, "shape": shape, "meaning": MEANINGS[name]}
+        for name, dtype, shape in output_types(run, interface)
+    }
+    post = cast(Any, task.postprocess)
+    settings = asdict(post) | {"candidates": interface.candidates} if is_dataclass(post) else dict(vars(post))
+    about: dict[str, Any] = {
+        "pocketvision": importlib.metadata.version("pocketvision"),
+        "task": task.kind,
+        "format": format,
+        "precision": precision,
+        "run": source,
+        "step": run.step,
+        "input": {"name": interface.name, "dtype": "uint8", "shape": interface.shape, "channels": "RGB, 0 to 255"},
+        "outputs": outputs,
+        "resize": interface.resize if interface.input == "photo" else "none",
+        "network_size": interface.network_size,
+        "mean": constants["mean"],
+        "std": constants["std"],
+        "postprocess": settings,
+        "classes": {str(slot): name for slot, name in task.labels.names.items()},
+        "source_ids": {str(slot): number for slot, number in task.labels.source_ids.items()},
+        "labels": task.labels.to_json(),
+        "interface": asdict(interface),
+        "config": config,
+    }
+    if task.kind == "segmentation":
+        about["padding"] = asdict(Padding.of(task.model))
+    return json.loads(json.dumps(about))
+
+
+def short_entries(about: dict[str, Any]) -> dict[str, str]:
+    """Texts by key: everything under KEY, and what others' tools look for in entries of its own."""
+    names = {key: about[key] if isinstance(about[key], str) else json.dumps(about[key]) for key in ("task", "classes")}
+    return {KEY: json.dumps(about), **names}
+
+
+def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, about: dict[str, Any]) -> list[Path]:
+    """Write the file in the format that `about` names; gives all the files it consists of.
+
+    Args:
+        network: the ONNX graph of the network alone, None for torch_export.
+    """
+    from . import onnx_file
+
+    format, entries = about["format"], short_entries(about)
+    assert path.suffix == FORMATS[format]
+    if format == "torch_export":
+        import torch
+
+        from .torch_file import build_program
+
+        torch.export.save(build_program(run, interface), path, extra_files={EXTRA_FILE: json.dumps(about)})
+        return [path]
+    model = onnx_file.build_onnx(run, network, interface, channels_last=format == "onnx", metadata=entries)
+    if format == "onnx":
+        import onnx
+
+        onnx.save(model, path)
+        return [path]
+    import openvino as ov
+
+    converted = ov.Core().read_model(model.SerializeToString())
+    for key, value in entries.items():
+        converted.set_rt_info(value, ["pocketvision", key])
+    ov.save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")
+    return [path, path.with_suffix(".bin")]

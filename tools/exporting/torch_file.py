@@ -1,0 +1,81 @@
+"""torch.export: the whole call as one program that loads without this package."""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...detection.exported import ExportedDetector
+from ...segmentation.exported import ExportedSegmenter
+from ..runs import LoadedRun
+from .interface import RAW_NAMES, Interface, example_size
+from .onnx_file import quiet
+
+
+class WholeCall(nn.Module):
+    """From what goes in to the outputs, by name."""
+
+    def __init__(self, run: LoadedRun, interface: Interface) -> None:
+        super().__init__()
+        self.interface = interface
+        model, post = run.task.model, run.task.postprocess
+        self.body: nn.Module = model
+        if interface.outputs == "final" and interface.kind == "detection":
+            padded = interface.input == "network"
+            self.body = ExportedDetector(model, post, candidates=interface.candidates, padded=padded)  # pyright: ignore
+        elif interface.outputs == "final" and interface.kind == "segmentation":
+            self.body = ExportedSegmenter(model, align_corners=post.align_corners)  # pyright: ignore
+
+    def forward(self, photo: Tensor) -> dict[str, Tensor]:
+        """Of uint8 RGB, [1, H, W, 3] or [B, 3, h, w] as the interface says."""
+        interface = self.interface
+        images, size = photo.float(), None
+        if interface.input == "photo":
+            images = images.permute(0, 3, 1, 2)
+        if interface.resizes:
+            size = (photo.shape[1], photo.shape[2])
+            images = F.interpolate(images, interface.network_size, mode="bilinear", align_corners=False)
+        if interface.outputs == "raw":
+            found = self.body(images)
+            names = (*RAW_NAMES[interface.kind], *(["anchors"] if interface.kind == "detection" else []))
+            return {name: found[name] for name in names}
+        if interface.kind == "detection":
+            return self.body(images, *self._pixels(images, size))
+        if interface.kind == "segmentation":
+            return {"label_map": self.body(images, size)}
+        scores, labels = self.body(images)["logits"].sort(dim=1, descending=True, stable=True)
+        return {"labels": labels, "scores": scores.softmax(1)}
+
+    @staticmethod
+    def _pixels(images: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor | None]:
+        height, width = images.shape[-2:]
+        seen = torch.tensor([width, height, width, height], dtype=torch.float32)
+        if size is None:
+            return seen, None
+        sides = [torch.scalar_tensor(side, dtype=torch.float32) for side in (size[1], size[0])]
+        limits = torch.stack(sides * 2)
+        return limits, limits / seen
+
+
+def build_program(run: LoadedRun, interface: Interface) -> Any:
+    """The exported program of the whole call."""
+    height, width = interface.input_size or (tuple(side + 1 for side in example_size(interface)))
+    if interface.input_size is None and interface.network_size is None:
+        height, width = example_size(interface)
+    shape = (1, height, width, 3) if interface.input == "photo" else (interface.batch or 2, 3, height, width)
+    axes: dict[int, Any] = {0: torch.export.Dim("batch")} if interface.batch is None else {}
+    if interface.input_size is None:
+        axes |= {1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
+    call = copy.deepcopy(WholeCall(run, interface)).eval().requires_grad_(False)
+    call.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    example = torch.zeros(shape, dtype=torch.uint8)
+    with quiet(), torch.no_grad():
+        return torch.export.export(
+            call,
+            (example,),
+            dynamic_shapes=(axes,) if axes else None,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )

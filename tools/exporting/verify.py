@@ -1,0 +1,181 @@
+"""A file's results beside PyTorch's, on the same photographs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from ...datasets.transforms import prepare
+from ..exported import ExportedPredictor
+from ..runs import LoadedRun
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may differ: rounding, and what rounding decides. Each is several times what was measured.
+
+    - `raw`: the largest difference of a raw output, relative to that output's standard deviation.
+    - `iou`, `score`: a detection is found again if one of its class overlaps by this and its score is as near as this.
+    - `unmatched`: the share of detections not found again. Not 0: scores near enough to change places decide who
+      suppresses whom, and who is the last of `max_detections`.
+    - `pixels`: the share of other labels in label maps, `probability`: the largest difference.
+    """
+
+    raw: float
+    iou: float
+    score: float
+    unmatched: float
+    pixels: float
+    probability: float
+
+
+LIMITS = {
+    "fp32": Limits(raw=2e-3, iou=0.99, score=1e-3, unmatched=0.02, pixels=1e-3, probability=1e-3),
+    "fp16": Limits(raw=0.1, iou=0.9, score=0.02, unmatched=0.1, pixels=0.01, probability=0.02),
+    "bf16": Limits(raw=0.6, iou=0.8, score=0.1, unmatched=0.25, pixels=0.04, probability=0.1),
+}
+
+
+@dataclass
+class Comparison:
+    """Figures by name, with what each may be at most."""
+
+    photos: int
+    figures: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)  # told, but not judged
+
+    def add(self, name: str, value: float, limit: float) -> None:
+        self.figures[name], self.limits[name] = value, limit
+
+    @property
+    def wrong(self) -> list[str]:
+        """Figures above their limits; one that is no number is wrong, too."""
+        return [name for name, value in self.figures.items() if not value <= self.limits[name]]
+
+    def table(self) -> str:
+        rows = [
+            f"  {name:<42} {value:10.2e}   at most {self.limits[name]:.0e}{'   WRONG' if name in self.wrong else ''}"
+            for name, value in self.figures.items()
+        ]
+        return "\n".join([*rows, *(f"  {name:<42} {value:10.4g}" for name, value in self.counts.items())])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"photos": self.photos, "figures": self.figures, "limits": self.limits, **self.counts}
+
+
+def compare(
+    run: LoadedRun, files: Mapping[str, ExportedPredictor], photos: Sequence[np.ndarray], *, precision: str
+) -> Comparison:
+    """What the network says and what comes out of it, in PyTorch and in the file's runtime.
+
+    Args:
+        files: by their `outputs`: "raw", and "final" where there is such a file.
+        photos: uint8 RGB [H, W, 3].
+    """
+    limits, some = LIMITS[precision], next(iter(files.values()))
+    result = Comparison(len(photos))
+    raw_pairs, final_pairs = [], []
+    size = some.batch or 2
+    for start in range(0, len(photos), size):
+        images = [_fitting(photo, some) for photo in photos[start : start + size]]
+        outputs, expected, metas = _eager(run, images, some)
+        array, _ = _array(images, some)
+        raw = files["raw"].file.run(array)
+        raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
+        if "final" in files:
+            final_pairs += zip(expected, files["final"].finish(files["final"].file.run(array), metas), strict=True)
+        else:
+            final_pairs += zip(expected, files["raw"].finish(raw, metas), strict=True)
+    for name in raw_pairs[0][0]:
+        result.add(f"{name}: difference / deviation", relative_difference(name, raw_pairs), limits.raw)
+    _COMPARE[run.task.kind](result, final_pairs, limits, run.task.labels.num_classes)
+    return result
+
+
+def _fitting(photo: np.ndarray, model: ExportedPredictor) -> np.ndarray:
+    """A photograph at the size that the file takes."""
+    size = model.interface.input_size
+    return photo if size is None else cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+
+
+def _array(images: Sequence[np.ndarray], model: ExportedPredictor) -> tuple[np.ndarray, int]:
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return model._arrange(stacked), len(images)
+
+
+@torch.inference_mode()
+def _eager(
+    run: LoadedRun, images: Sequence[np.ndarray], model: ExportedPredictor
+) -> tuple[dict[str, Any], list[Any], list[dict[str, Any]]]:
+    """PyTorch's outputs and results, as evaluation computes them."""
+    interface = model.interface
+    if interface.resizes:
+        pairs = [prepare(image, interface.network_size, "stretch") for image in images]
+    else:
+        pairs = [prepare(image, None, "none") for image in images]
+    tensor = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
+    metas = [meta for _, meta in pairs]
+    device = next(run.task.model.parameters()).device
+    outputs: dict[str, Any] = run.task.model(tensor.to(device))
+    found = run.task.postprocess(outputs, metas)
+    return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}, found, metas
+
+
+def relative_difference(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
+    """The largest difference over all photographs, relative to the standard deviation of what is expected."""
+    expected = np.concatenate([np.ravel(a[name]) for a, _ in pairs]).astype(np.float64)
+    actual = np.concatenate([np.ravel(b[name][: len(a[name])]) for a, b in pairs]).astype(np.float64)
+    if expected.shape != actual.shape:
+        return float("inf")
+    return float(np.abs(expected - actual).max() / max(expected.std(), 1e-12))
+
+
+def _detections(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
+    total = sum(len(a) for a, _ in pairs) + sum(len(b) for _, b in pairs)
+    matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
+    result.add("detections not found again", 1 - matched / max(1, total) if total else 0.0, limits.unmatched)
+    result.counts["detections"] = sum(len(a) for a, _ in pairs)
+
+
+def num_matched(found: Any, others: Any, limits: Limits) -> int:
+    """How many detections have one of their class in `others`, there and as sure."""
+    if not len(found) or not len(others):
+        return 0
+    near = box_iou(found.boxes, others.boxes) >= limits.iou
+    near &= (found.scores[:, None] - others.scores).abs() <= limits.score
+    near &= found.labels[:, None] == others.labels
+    return int(near.any(1).sum())
+
+
+def _label_maps(result: Comparison, pairs: Sequence[tuple[Tensor, Tensor]], limits: Limits, num_classes: int) -> None:
+    shapes = all(a.shape == b.shape for a, b in pairs)
+    pixels = sum(a.numel() for a, _ in pairs)
+    different = sum(int((a != b).sum()) for a, b in pairs) / pixels if shapes else 1.0
+    result.add("pixels of another class", different, limits.pixels)
+    if shapes:
+        joint = sum(
+            np.bincount(a.long().numpy().ravel() * num_classes + b.numpy().ravel(), minlength=num_classes**2)
+            for a, b in pairs
+        )
+        table = np.asarray(joint).reshape(num_classes, num_classes)
+        union = table.sum(0) + table.sum(1) - table.diagonal()
+        result.counts["mIoU between the label maps"] = float((table.diagonal()[union > 0] / union[union > 0]).mean())
+        result.counts["classes seen"] = int((table.sum(1) > 0).sum())
+
+
+def _rankings(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
+    worst = 0.0
+    for a, b in pairs:
+        by_class = [item.scores[item.labels.argsort()] for item in (a, b)]
+        worst = max(worst, float((by_class[0] - by_class[1]).abs().max()))
+    result.add("probability: difference", worst, limits.probability)
+    result.counts["same best class"] = float(np.mean([int(a.labels[0]) == int(b.labels[0]) for a, b in pairs]))
+
+
+_COMPARE = {"detection": _detections, "segmentation": _label_maps, "classification": _rankings}
