@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from ..conf.schema import TrainConfig
+from .allocator import keep_freed_memory
 from .build import missing_keys, register_schemas, with_implied
 
 Job = Callable[[DictConfig], Any]
@@ -45,6 +46,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
                 raise ValueError(
                     "required: " + ", ".join(f"{key}=..." for key in missing) + f" (see pocketvision {title} --help)"
                 )
+            keep_freed_memory()
             if config.get("threads"):
                 torch.set_num_threads(config.threads)
             job(config)
