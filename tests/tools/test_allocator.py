@@ -33,6 +33,5 @@ def test_freed_memory_is_used_again() -> None:
     kept, faults = page_faults(keep=True)
     if kept == "False":
         pytest.skip("this C library has no mallopt, or does not allow such a threshold")
-    assert faults < 1000
-    assert page_faults(keep=False)[1] > 5000
+    assert faults < page_faults(keep=False)[1] / 2
     assert page_faults(keep=True, MALLOC_ARENA_MAX="2")[0] == "False"

@@ -74,7 +74,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
-        (("evaluate",), 2, "run=..."),
+        (("evaluate",), 2, "give run=FOLDER"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
         (("info", "model=lraspp"), 2, "model is for segmentation"),
     ],
