@@ -45,7 +45,7 @@ class WindowPool(nn.Module):
         place = torch.arange(length, device=features.device)
         start = torch.arange(0, length - window + 1, step, device=features.device)[:, None]
         inside = (place >= start) & (place < start + window)
-        return inside.to(features.dtype).div(window)
+        return inside.to(features.dtype) / inside.sum(1, keepdim=True)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, steps={self.steps}"

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from pocketvision.datasets.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.tools import build, runs
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.cli import command, explain, log
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exported import load_file
 from pocketvision.tools.exporting.interface import FORMATS, PRECISIONS, Interface, make_interface
@@ -99,8 +100,9 @@ def read_photos(config: DictConfig, run: runs.LoadedRun) -> list[np.ndarray]:
         return [decode_image(files[i]) for i in _spread(len(files), config.num_photos)]
     try:
         source = build.build_source(run.config, "val", labels=run.task.labels)
-    except (OSError, ValueError) as error:
-        log.info("no validation split here (%s): compared on generated scenes; photos=FOLDER takes yours", error)
+    except (OSError, ValueError, InstantiationException) as error:
+        told = explain(error)
+        log.info("no validation split here (%s): compared on generated scenes; photos=FOLDER takes yours", told)
         source = ShapesDetection(length=config.num_photos, size=(240, 320), preset="hard", seed=3)
     return [source.read(i).image for i in _spread(len(source), config.num_photos)]
 

@@ -45,7 +45,8 @@ class Interface:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Interface":
         """The inverse of `asdict`, also after a trip through JSON, which turns tuples into lists."""
-        return Interface(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        return Interface(**values)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,8 +40,9 @@ def describe_file(
         name: {"dtype": dtype, "shape": shape, "meaning": MEANINGS[name]}
         for name, dtype, shape in output_types(run, interface)
     }
-    post = cast(Any, task.postprocess)
-    settings = asdict(post) | {"candidates": interface.candidates} if is_dataclass(post) else dict(vars(post))
+    settings = dict(vars(task.postprocess))
+    if task.kind == "detection":
+        settings["candidates"] = interface.candidates
     about: dict[str, Any] = {
         "pocketvision": importlib.metadata.version("pocketvision"),
         "task": task.kind,

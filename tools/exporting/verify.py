@@ -20,7 +20,8 @@ class Limits:
     """What may differ: rounding, and what rounding decides. Each is several times what was measured.
 
     - `raw`: the largest difference of a raw output, relative to that output's standard deviation.
-    - `iou`, `score`: a detection is found again if one of its class overlaps by this and its score is as near as this.
+    - `iou`, `score`: a detection is found again if one of its class overlaps by this (or its corners are as near as
+      1 - `iou` pixels) and its score is as near as this.
     - `unmatched`: the share of detections not found again. Not 0: scores near enough to change places decide who
       suppresses whom, and who is the last of `max_detections`.
     - `pixels`: the share of other labels in label maps, `probability`: the largest difference.
@@ -35,7 +36,7 @@ class Limits:
 
 
 LIMITS = {
-    "fp32": Limits(raw=2e-3, iou=0.99, score=1e-3, unmatched=0.02, pixels=1e-3, probability=1e-3),
+    "fp32": Limits(raw=1e-3, iou=0.99, score=1e-3, unmatched=0.02, pixels=1e-3, probability=1e-3),
     "fp16": Limits(raw=0.1, iou=0.9, score=0.02, unmatched=0.1, pixels=0.01, probability=0.02),
     "bf16": Limits(raw=0.6, iou=0.8, score=0.1, unmatched=0.25, pixels=0.04, probability=0.1),
 }
@@ -148,6 +149,8 @@ def num_matched(found: Any, others: Any, limits: Limits) -> int:
     if not len(found) or not len(others):
         return 0
     near = box_iou(found.boxes, others.boxes) >= limits.iou
+    # Boxes that were clipped to no area overlap with nothing, not even themselves.
+    near |= (found.boxes[:, None] - others.boxes).abs().amax(2) <= 1 - limits.iou
     near &= (found.scores[:, None] - others.scores).abs() <= limits.score
     near &= found.labels[:, None] == others.labels
     return int(near.any(1).sum())
