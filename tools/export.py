@@ -38,6 +38,8 @@ def export(config: DictConfig) -> Path:
         run, input=config.input, outputs=config.outputs, input_size=config.input_size, batch=config.batch,
         candidates=config.candidates,
     )  # fmt: skip
+    if config.format == "torch_export" and interface.network_size is None:
+        raise ValueError("format=torch_export needs the size of the photographs: give input_size=[h,w], or format=onnx")
     output = _output(config, run)
     photos = read_photos(config, run)
     output.parent.mkdir(parents=True, exist_ok=True)
