@@ -136,7 +136,10 @@ def check_same(comparison: Comparison, config: DictConfig) -> None:
         return
     hint = ""
     if config.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
-        hint = ": the network is the same, post-processing is not; for a detector try more candidates="
+        hint = (
+            ": the network is the same, what follows is not; for a detector try more candidates= (an untrained one has "
+            "equal scores, which have no order)"
+        )
     elif config.precision != "fp32":
         hint = f": this network may not bear precision={config.precision}"
     raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")
