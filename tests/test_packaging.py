@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_INSTALLED = {"tests"}
+NOT_INSTALLED = {"tests", "docs"}
 
 
 def settings() -> dict:

@@ -37,6 +37,8 @@ def export(config: DictConfig) -> Path:
         run, input=config.input, outputs=config.outputs, input_size=config.input_size, batch=config.batch,
         candidates=config.candidates,
     )  # fmt: skip
+    if config.format == "torch_export" and interface.network_size is None:
+        raise ValueError("format=torch_export needs the size of the photographs: give input_size=[h,w], or format=onnx")
     output = _output(config, run)
     photos = read_photos(config, run)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +135,10 @@ def check_same(comparison: Comparison, config: DictConfig) -> None:
         return
     hint = ""
     if config.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
-        hint = ": the network is the same, post-processing is not; for a detector try more candidates="
+        hint = (
+            ": the network is the same, what follows is not; for a detector try more candidates= (an untrained one has "
+            "equal scores, which have no order)"
+        )
     elif config.precision != "fp32":
         hint = f": this network may not bear precision={config.precision}"
     raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")

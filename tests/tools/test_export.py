@@ -128,12 +128,12 @@ def test_the_graph_is_small_and_batch_norm_is_folded(onnx_files: dict[str, Path]
 @pytest.mark.parametrize(
     ("kind", "keys"),
     [
-        ("detection", {"format": "onnx", "input": "network", "batch": "dynamic"}),
+        pytest.param("detection", {"format": "onnx", "input": "network", "batch": "dynamic"}, marks=pytest.mark.slow),
         ("segmentation", {"format": "onnx", "input": "network", "batch": 2, "outputs": "raw"}),
-        ("detection", {"format": "openvino", "precision": "bf16"}),
-        ("segmentation", {"format": "openvino", "precision": "fp16"}),
+        ("detection", {"format": "openvino"}),
+        pytest.param("segmentation", {"format": "openvino", "precision": "fp16"}, marks=pytest.mark.slow),
         ("classification", {"format": "openvino", "input": "network", "batch": "dynamic"}),
-        ("detection", {"format": "torch_export", "input": "network", "batch": 2}),
+        pytest.param("detection", {"format": "torch_export", "input": "network", "batch": 2}, marks=pytest.mark.slow),
         ("segmentation", {"format": "torch_export"}),
     ],
 )
@@ -371,6 +371,12 @@ def test_runs_whose_resize_does_not_go_in(
     config = OmegaConf.merge(run.config, {"data": data})
     with pytest.raises(ValueError, match=message):
         make_interface(replace(run, config=config), **keys)
+
+
+def test_torch_export_of_any_size(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "city", "experiment=lraspp_cityscapes", "backbone.width=0.35", "data.root=nowhere")
+    with pytest.raises(ValueError, match=r"format=torch_export .* input_size"):
+        export(config_of(run, tmp_path / "city.pt2", format="torch_export"))
 
 
 def test_files_that_do_not_open(onnx_files: dict[str, Path], tmp_path: Path) -> None:
