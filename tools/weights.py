@@ -127,7 +127,7 @@ def _load(
     fresh = _free_prefixes(model, state, backbone_only=backbone_only)
     if fresh and not backbone_only and not new_predictors:
         raise ValueError(
-            f"these weights predict another number of classes than this network ({', '.join(fresh)}*): set "
+            f"these weights predict another number of classes than this network ({', '.join(f'{p}*' for p in fresh)}): set "
             f"{_class_keys(model, state)}; to train on, weights_new_predictors=true starts the predictors afresh"
         )
     try:

@@ -98,7 +98,7 @@ def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ((), "give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision"),
+        ((), "give run=FOLDER of a training run, file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
         (("run=x", "weights=torchvision"), "run= brings its model and weights along"),
         (("run=x", "public=ssdlite_torchvision"), "run= brings its model and weights along"),
         (("weights=x.pth",), "weights=x.pth needs a published network: model=ssdlite_torchvision"),
