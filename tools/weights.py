@@ -126,8 +126,9 @@ def _load(
         state, notes = _reduced(model, state, reduce, backbone_only=backbone_only)
     fresh = _free_prefixes(model, state, backbone_only=backbone_only)
     if fresh and not backbone_only and not new_predictors:
+        names = ", ".join(f"{prefix}*" for prefix in fresh)
         raise ValueError(
-            f"these weights predict another number of classes than this network ({', '.join(f'{p}*' for p in fresh)}): set "
+            f"these weights predict another number of classes than this network ({names}): set "
             f"{_class_keys(model, state)}; to train on, weights_new_predictors=true starts the predictors afresh"
         )
     try:
