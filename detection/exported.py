@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import clip_to_images, decode
-from .postprocess import Postprocess, class_nms
+from .postprocess import Postprocess, best_candidates, class_nms
 
 
 class ExportedDetector(nn.Module):
@@ -29,10 +29,8 @@ class ExportedDetector(nn.Module):
         logits = outputs["class_logits"].float()
         num_classes = logits.shape[2] - 1
         scores = logits.softmax(-1) if post.activation == "softmax" else logits.sigmoid()
-        scores = scores[..., 1:].flatten(1)
-        scores, index = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
-        anchor = torch.div(index, num_classes, rounding_mode="floor")
-        labels = index - anchor * num_classes + 1
+        count = min(self.candidates, logits.shape[1] * num_classes)
+        scores, anchor, labels = best_candidates(scores, count)
         deltas = outputs["box_deltas"].float().gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode(deltas, outputs["anchors"][anchor], max_log_size=post.max_log_size)
         if scale is not None:
