@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let the process use the memory of freed tensors again, and whether that was possible.
 
     glibc gives every block above 32 MB back to the system when it is freed and asks for it anew, and the system fills
-    each of its pages with zeros at the first touch: a segmenter at 512x1024 spends a fifth of its time on that, eight
+    each of its pages with zeros at the first touch: a segmenter at 512x1024 spends an eighth of its time on that, eight
     such images half of it. The price: the process stays as large as it once was. Whoever sets glibc's own variables
     (`MALLOC_...`) is left alone.
     """
