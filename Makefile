@@ -42,9 +42,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --durations=15 --ignore tests/tools/test_export.py
-	# In processes of their own: after some thousand other tests a runtime's native code crashed (SIGSEGV) in one of them.
-	$(BIN)/python -m pytest -n 2 tests/tools/test_export.py
+	$(BIN)/python -m pytest -n 2 --durations=15
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -4,14 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .postprocess import LabelMaps, void_ignored
+
 
 class ExportedSegmenter(nn.Module):
     """Images to label maps in one graph, as `LabelMaps` makes them."""
 
-    def __init__(self, network: nn.Module, *, align_corners: bool) -> None:
+    def __init__(self, network: nn.Module, post: LabelMaps) -> None:
         super().__init__()
         self.network = network
-        self.align_corners = align_corners
+        self.post = post
 
     def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Slots uint8 [B, H, W] of `images` [B, 3, h, w]; `size` (H, W) is the photograph's where it was resized."""
@@ -19,8 +21,9 @@ class ExportedSegmenter(nn.Module):
         height, width = images.shape[-2:]
         logits, padded = outputs["logits"].float(), outputs["logits_size"]
         # Sizes may be symbols: what is asked of them would become a condition on the photograph, so nothing is asked.
-        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=self.align_corners)
+        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=self.post.align_corners)
         logits = logits[..., :height, :width]
         if size is not None:
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        return logits.max(1).indices.to(torch.uint8)
+        labels = logits.max(1).indices.to(torch.uint8)
+        return void_ignored(labels, logits.shape[1]) if self.post.void else labels

@@ -50,7 +50,12 @@ class LabelMaps:
         )  # fmt: skip
         rows, columns = (axis_cells(*map(int, side), self.align_corners, logits.dtype, logits.device) for side in sides)
         labels = label_map(logits, rows, columns)
-        return labels.masked_fill(labels == len(logits) - 1, IGNORED) if self.void else labels
+        return void_ignored(labels, len(logits)) if self.void else labels
+
+
+def void_ignored(labels: Tensor, outputs: int) -> Tensor:
+    """Label maps with IGNORED where the last of a network's `outputs` was best."""
+    return labels.masked_fill(labels == outputs - 1, IGNORED)
 
 
 def without_padding(image: Tensor, meta: dict[str, Any]) -> Tensor:

@@ -54,6 +54,7 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     """Results of an exported file in its own runtime."""
     if config.run or config.pictures:
         raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
+    runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)

@@ -18,7 +18,7 @@ from . import build
 from .engine.distributed import Ranks
 from .engine.report import progress
 from .engine.task import Task
-from .exporting.interface import Interface, Padding
+from .exporting.interface import FORMATS, Interface, Padding
 from .exporting.runtimes import ExportedFile, open_file
 from .inference import Predictor, Result
 from .trusted import trusted
@@ -76,13 +76,13 @@ class ExportedPredictor(Predictor):
             if interface.resizes:
                 meta["input_size"] = tuple(interface.network_size or ())
         stacked = np.stack([image for image, _ in pairs])
-        return self._arrange(torch.from_numpy(stacked).permute(0, 3, 1, 2)), [meta for _, meta in pairs]
+        return self.arrange(torch.from_numpy(stacked).permute(0, 3, 1, 2)), [meta for _, meta in pairs]
 
     def network_resize(self) -> tuple[tuple[int, int] | None, str]:
         resize = self.config.data.resize
         return None if resize == "none" else self.interface.input_size, resize
 
-    def _arrange(self, images: Tensor) -> np.ndarray:
+    def arrange(self, images: Tensor) -> np.ndarray:
         """[B, 3, H, W] as the file takes them: its own order, and full where its batch is fixed."""
         if self.interface.input == "photo":
             images = images.permute(0, 2, 3, 1)
@@ -120,7 +120,7 @@ class ExportedPredictor(Predictor):
         """What `finish` gives, of uint8 images [B, 3, H, W] that have the file's size."""
         if self.interface.resizes:
             metas = [{**meta, "input_size": tuple(self.interface.network_size or ())} for meta in metas]
-        return self.finish(self.file.run(self._arrange(images)), metas)
+        return self.finish(self.file.run(self.arrange(images)), metas)
 
     def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
         size = self.batch or max(1, len(images))
@@ -151,7 +151,7 @@ def load_file(
 
 def is_exported(path: str | Path) -> bool:
     """Whether a path names an exported file rather than a run or a checkpoint."""
-    return Path(path).suffix.lower() in (".onnx", ".xml", ".pt2")
+    return Path(path).suffix.lower() in FORMATS.values()
 
 
 def evaluate_file(model: ExportedPredictor, source: Any, *, batch_size: int, workers: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from ..datasets.loading import collate
 from ..datasets.transforms import prepare
 from . import drawing
 from .build import crop_fraction
-from .runs import LoadedRun, load_published, load_run, published_config
+from .runs import LoadedRun, check_optimize, load_published, load_run, published_config
 
 Image = str | Path | np.ndarray
 NUM_TOP = 5  # classes that a classifier's result shows
@@ -182,13 +182,13 @@ def load(
     Raises:
         FileNotFoundError: there is no such run or file.
         ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
-            without `optimize`.
+            without `optimize`, or one of the three for an exported file.
     """
-    if not optimize and (precision != "fp32" or compile):
-        raise ValueError("precision and compile need optimize=True")
     from .exported import is_exported, load_file  # which builds on what stands above
 
-    if is_exported(run):
+    exported = is_exported(run)
+    check_optimize(optimize, precision, compile, file=run if exported else None)
+    if exported:
         return load_file(run)
     if weights is None:
         loaded = load_run(run, which=checkpoint, device=device)

@@ -15,7 +15,7 @@ from pocketvision.tools.engine.report import progress
 from pocketvision.tools.exported import load_file
 from pocketvision.tools.inference import Predictor
 from pocketvision.tools.pictures import write_image
-from pocketvision.tools.runs import load_published, load_run
+from pocketvision.tools.runs import check_optimize, load_published, load_run
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -78,6 +78,7 @@ def _model(config: DictConfig) -> Predictor:
     if config.file:
         if config.run or config.weights or config.model:
             raise ValueError("file= is all of a model: leave run=, model= and weights= out, or file=")
+        check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
         return load_file(config.file, threads=config.threads)
     if config.run and (config.weights or config.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")

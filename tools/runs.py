@@ -215,17 +215,17 @@ class LoadedRun:
         return replace(self, task=replace(self.task, model=model))
 
     def as_asked(self, config: Any) -> "LoadedRun":
-        """Optimized if a command's keys say so.
+        """Optimized if a command's keys say so."""
+        check_optimize(config.optimize, config.precision.value, config.compile)
+        return self.optimized(precision=config.precision.value, compile=config.compile) if config.optimize else self
 
-        Raises:
-            ValueError: `precision` or `compile` without `optimize`.
-        """
-        precision = config.precision.value
-        if config.optimize:
-            return self.optimized(precision=precision, compile=config.compile)
-        if precision != "fp32" or config.compile:
-            raise ValueError(f"precision={precision} compile={str(config.compile).lower()} need optimize=true")
-        return self
+
+def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any = None) -> None:
+    """Raise ValueError for what needs `optimize`, and for any of the three with an exported `file`: it is as it is."""
+    if file and (optimize or precision != "fp32" or compile):
+        raise ValueError(f"{file} runs as it was exported: leave optimize=, precision= and compile= out")
+    if not optimize and (precision != "fp32" or compile):
+        raise ValueError(f"precision={precision} compile={str(compile).lower()} need optimize=true")
 
 
 def load_run(

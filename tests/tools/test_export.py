@@ -68,7 +68,9 @@ def make_run(folder: Path, *overrides: str) -> Path:
         image = torch.from_numpy(photo(64, 64)).permute(2, 0, 1)[None]
         with torch.no_grad():
             logits = task.model.eval()(image)["logits"]
-            task.model.get_parameter("high_logits.bias").sub_(logits.mean((0, 2, 3)))
+            bias = getattr(task.model, "high_logits", None)
+            if bias is not None:
+                bias.bias.sub_(logits.mean((0, 2, 3)))
     header = {"config": portable(config), "labels": task.labels.to_json(), "kind": task.kind}
     checkpoint = {**header, "model": task.model.state_dict(), "progress": {"step": 7}}
     save_checkpoint(folder / "checkpoints" / "best.pt", checkpoint)
@@ -420,3 +422,50 @@ def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Pa
     with pytest.raises(ValueError, match="file= is all of a model"):
         predict(config)
     assert isinstance(pocketvision.load(path), ExportedPredictor)
+
+
+@pytest.mark.parametrize("key", ["optimize=true", "precision=bf16", "compile=true"])
+@pytest.mark.parametrize("command", [evaluate, predict])
+def test_a_file_is_as_it_was_exported(command: Any, key: str, onnx_files: dict[str, Path]) -> None:
+    config = compose(f"file={onnx_files['detection']}", key, config_name=command.__name__)
+    if command is predict:
+        config.inputs = [str(Path(__file__).resolve().parents[2] / "docs" / "demo.png")]
+    with pytest.raises(ValueError, match="runs as it was exported"):
+        command(config)
+
+
+def test_a_file_is_as_it_was_exported_in_python_too(onnx_files: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="runs as it was exported"):
+        pocketvision.load(onnx_files["detection"], optimize=True)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_void_is_none_of_the_classes(format: str, tmp_path: Path) -> None:
+    """A network with an output for void exports it as 255, as it predicts in PyTorch."""
+    network = ("model=espnetv2", "model.network.width=0.5", "model.network.void=true")
+    run = make_run(tmp_path / "run", "experiment=demo_segmentation", *SMALL[:2], *network)
+    expected = pocketvision.load(run)(photo(64, 64)).mask
+    assert 0 < (expected == 255).mean() < 1
+    ending = {"onnx": "onnx", "torch_export": "pt2"}[format]
+    file = export(config_of(run, tmp_path / f"model.{ending}", format=format))
+    assert (pocketvision.load(file)(photo(64, 64)).mask != expected).mean() < 1e-3
+
+
+SIGNALS = """
+import gc, signal, subprocess, sys
+from pocketvision.tools.exported import load_file
+
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch does when a loader has processes
+models = [load_file(sys.argv[1]) for _ in range(2)]
+del models[0]
+del models
+gc.collect()
+subprocess.run(["true"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_signals_after_openvino(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Two files opened, and closed in that order, leave the process able to handle signals."""
+    file = export(config_of(runs["classification"], tmp_path / "model.xml", format="openvino", input="network"))
+    subprocess.run([sys.executable, "-c", SIGNALS, str(file)], check=True)

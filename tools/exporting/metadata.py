@@ -17,7 +17,7 @@ MEANINGS = {
     "scores": "best first",
     "labels": "slots, see classes",
     "counts": "how many detections each image has; the rows behind them are zeros",
-    "label_map": "the slot of every pixel, see classes",
+    "label_map": "the slot of every pixel, see classes; 255 is none of them",
     "class_logits": "of every anchor and slot, slot 0 is the background",
     "box_deltas": "dx, dy, dw, dh of every anchor",
     "anchors": "x1, y1, x2, y2 in pixels of the network's input",
@@ -99,7 +99,9 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
         return [path]
     import openvino as ov
 
-    converted = ov.Core().read_model(model.SerializeToString())
+    from .runtimes import openvino_core
+
+    converted = openvino_core().read_model(model.SerializeToString())
     for key, value in entries.items():
         converted.set_rt_info(value, ["pocketvision", key])
     ov.save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from ...segmentation.postprocess import IGNORED
 from ..runs import LoadedRun
 from .detection import add_detections
 from .graph import IR_VERSION, OPSET, Graph
@@ -127,10 +128,14 @@ def _outputs(
     if interface.outputs == "raw":
         return raw
     if interface.kind == "segmentation":
+        shape = raw_shape(run, interface)
         found = add_label_map(
-            graph, raw["logits"], shape=raw_shape(run, interface), align_corners=post.align_corners,
-            padding=Padding.of(model), interface=interface, channels_last=channels_last,
+            graph, raw["logits"], shape=shape, align_corners=post.align_corners, padding=Padding.of(model),
+            interface=interface, channels_last=channels_last,
         )  # fmt: skip
+        if post.void:
+            void, ignored = np.array(shape[1] - 1, np.uint8), np.array(IGNORED, np.uint8)
+            found = graph.op("Where", graph.op("Equal", found, void), ignored, found)
         return {"label_map": found}
     scores = graph.op("Softmax", raw["logits"], axis=1)
     scores, labels = graph.ops("TopK", scores, np.array([task.labels.num_classes]), outputs=2, axis=1)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,21 @@ def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
     return first.get_modelmeta().custom_metadata_map.get(KEY), start
 
 
-def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of the process.
+
+    Each one that compiles gives the thread a signal stack, and takes it back when it goes. Of two that go in the order
+    in which they came, the second restores the first one's, which is freed: the next signal that Python handles (of a
+    loader process that ends) would be a SIGSEGV. Seen with OpenVINO 2026.4.
+    """
     import openvino as ov
 
-    core = ov.Core()
+    return ov.Core()
+
+
+def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
+    core = openvino_core()
     model = core.read_model(path)
     text = model.get_rt_info(["pocketvision", KEY]).value if model.has_rt_info(["pocketvision", KEY]) else None
 

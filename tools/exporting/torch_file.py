@@ -26,7 +26,7 @@ class WholeCall(nn.Module):
             padded = interface.input == "network"
             self.body = ExportedDetector(model, post, candidates=interface.candidates, padded=padded)  # pyright: ignore
         elif interface.outputs == "final" and interface.kind == "segmentation":
-            self.body = ExportedSegmenter(model, align_corners=post.align_corners)  # pyright: ignore
+            self.body = ExportedSegmenter(model, post)  # pyright: ignore
 
     def forward(self, photo: Tensor) -> dict[str, Tensor]:
         """Of uint8 RGB, [1, H, W, 3] or [B, 3, h, w] as the interface says."""

@@ -89,7 +89,7 @@ def compare(
     for start in range(0, len(photos), size):
         images = [_fitting(photo, some) for photo in photos[start : start + size]]
         outputs, expected, metas = _eager(run, images, some)
-        array, _ = _array(images, some)
+        array = some.arrange(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
         raw = files["raw"].file.run(array)
         raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
         if "final" in files:
@@ -106,11 +106,6 @@ def _fitting(photo: np.ndarray, model: ExportedPredictor) -> np.ndarray:
     """A photograph at the size that the file takes."""
     size = model.interface.input_size
     return photo if size is None else cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-
-
-def _array(images: Sequence[np.ndarray], model: ExportedPredictor) -> tuple[np.ndarray, int]:
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return model._arrange(stacked), len(images)
 
 
 @torch.inference_mode()
@@ -165,10 +160,10 @@ def _label_maps(result: Comparison, pairs: Sequence[tuple[Tensor, Tensor]], limi
     different = sum(int((a != b).sum()) for a, b in pairs) / pixels if shapes else 1.0
     result.add("pixels of another class", different, limits.pixels)
     if shapes:
-        joint = sum(
-            np.bincount(a.long().numpy().ravel() * num_classes + b.numpy().ravel(), minlength=num_classes**2)
-            for a, b in pairs
-        )
+        joint = 0
+        for a, b in pairs:
+            both = (a < num_classes) & (b < num_classes)  # not those that are none of the classes
+            joint += np.bincount(a[both].long().numpy() * num_classes + b[both].numpy(), minlength=num_classes**2)
         table = np.asarray(joint).reshape(num_classes, num_classes)
         union = table.sum(0) + table.sum(1) - table.diagonal()
         result.counts["mIoU between the label maps"] = float((table.diagonal()[union > 0] / union[union > 0]).mean())
