@@ -53,9 +53,10 @@ def test_a_dead_loader_is_told_with_a_remedy() -> None:
     assert "try fewer workers=" in explain(error)
 
 
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In a folder without runs: here may be those of `make demo`."""
     command = [sys.executable, "-m", "pocketvision", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
 @pytest.mark.slow
@@ -79,8 +80,8 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("info", "model=lraspp"), 2, "model is for segmentation"),
     ],
 )
-def test_commands_say_what_is_wrong_in_words(arguments: tuple[str, ...], code: int, told: str) -> None:
-    done = run_command(*arguments)
+def test_commands_say_what_is_wrong_in_words(arguments: tuple[str, ...], code: int, told: str, tmp_path: Path) -> None:
+    done = run_command(*arguments, folder=tmp_path)
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
