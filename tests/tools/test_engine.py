@@ -65,8 +65,10 @@ def test_accumulation_does_not_change_the_step(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29541"]
-    subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, capture_output=True)
+    # standalone: a free port; with a fixed one, two runs of the tests on one machine met
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    ended = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
     whole = trained(tmp_path, [[batch] for batch in make_batches() * 3])
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
