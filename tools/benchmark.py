@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import at_least
 from pocketvision.tools.benchmarking import machine, plots, results, suite, sweeps
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
-from pocketvision.tools.benchmarking.subject import Setup
+from pocketvision.tools.benchmarking.subject import Setup, check_subject
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.predict import find_images
@@ -77,6 +77,7 @@ def check(config: DictConfig) -> None:
         raise ValueError("run= brings its model along: leave model= and experiment= out, or run=")
     if not config.suite:
         specs_of(config)
+        check_subject(config)
     if config.sweep:
         sweeps.check_sweep(config)
     elif config.sweep_values:

@@ -58,8 +58,9 @@ def make_targets(kind: str, num_classes: int, images: Tensor, *, seed: int = 0) 
             return {"mask": mask.to(torch.uint8)}
         count = int(torch.randint(1, 10, (1,), generator=generator))
         side = torch.tensor([width, height])
-        corner = torch.rand(count, 2, generator=generator) * side * 0.6
-        extent = (0.05 + torch.rand(count, 2, generator=generator) * 0.3) * side
+        corner = torch.rand(count, 2, generator=generator) * side * 0.5
+        # Not smaller than the anchors: several that hold a box whole overlap it alike, and rounding would choose.
+        extent = (0.25 + torch.rand(count, 2, generator=generator) * 0.25) * side
         labels = torch.randint(1, num_classes + 1, (count,), generator=generator)
         nothing = {"crowd_boxes": torch.zeros(0, 4), "crowd_labels": torch.zeros(0, dtype=torch.int64)}
         return {"boxes": torch.cat((corner, corner + extent), dim=1), "labels": labels, **nothing}

@@ -38,6 +38,16 @@ class Setup:
         return replace(self, config=config)
 
 
+def check_subject(config: DictConfig) -> None:
+    """Raise ValueError where keys name nothing to measure."""
+    if config.run or config.file:
+        return
+    if lacking := [key for key in ("model", "data") if not config.get(key)]:
+        raise ValueError(f"give run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME")
+    if not config.get("backbone"):
+        raise ValueError("give backbone=NAME beside model=NAME")
+
+
 class Subject:
     """A run, a network with lively random weights, or an exported file, and its photographs."""
 
@@ -68,10 +78,6 @@ class Subject:
 
     def _fresh(self) -> runs.LoadedRun:
         config = self.config
-        if lacking := [key for key in ("model", "data") if not config.get(key)]:
-            raise ValueError(f"give run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME")
-        if not config.get("backbone"):
-            raise ValueError("give backbone=NAME beside model=NAME")
         if build.data_tells_classes(config) and "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group takes its classes from files: give data.num_classes=N")
         labels = build.build_source(config, "train").labels if build.data_tells_classes(config) else None

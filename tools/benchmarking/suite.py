@@ -102,7 +102,9 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def export_files(subject: Subject, folder: Path, name: str) -> dict[str, Path]:
+def export_files(
+    subject: Subject, folder: Path, name: str, *, formats: Sequence[str] = ("onnx", "openvino")
+) -> dict[str, Path]:
     """Files by format, for single photographs; what cannot be is said."""
     run: runs.LoadedRun = subject.run
     found: dict[str, Path] = {}
@@ -110,7 +112,7 @@ def export_files(subject: Subject, folder: Path, name: str) -> dict[str, Path]:
         log.info("without torch.compile: no C++ compiler here")
     photo = subject.photos[0].shape[:2]
     fixed = None if run.config.data.resize == "stretch" else photo
-    for format in ("onnx", "openvino"):
+    for format in formats:
         try:
             require(PACKAGES[format], extra=format, need=f"the part of {format}")
             interface = make_interface(run, input="photo", input_size=fixed)
