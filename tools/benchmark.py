@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from pocketvision.conf.schema import at_least
 from pocketvision.tools.benchmarking import machine, plots, results, suite, sweeps
@@ -34,25 +33,21 @@ def benchmark(config: DictConfig) -> list[Case]:
     device = pick_device(config.device)
     about = machine.describe(device, threads)
     log.info("%s", ", ".join(f"{key} {value}" for key, value in about.items()))
-    peaks = {"fp32": machine.peak_madds(torch.float32, device)}
-    if config.precision.value == "bf16" or config.suite:
-        peaks["bf16"] = machine.peak_madds(torch.bfloat16, device)
-    log.info("largest rate of a matrix product: %s GMAdd/s", ", ".join(f"{k} {v / 1e9:.0f}" for k, v in peaks.items()))
     pictures: dict[str, np.ndarray] = {}
     if config.suite:
-        cases = run_suite(config, threads, peaks)
+        cases = run_suite(config, threads)
     else:
         files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
         setup = Setup(config, threads, files, specs_of(config))
         if config.sweep:
-            cases, pictures["growth.png"] = run_sweep(setup, peaks)
+            cases, pictures["growth.png"] = run_sweep(setup)
         else:
             with phase() as say:
                 cases = [run_case(setup, title(config), say=say)]
-            log.info("\n%s", results.table(cases[0], peaks))
+            log.info("\n%s", results.table(cases[0]))
     pictures["benchmark.png"] = plots.draw_bars(cases)
     if config.output:
-        write(Path(config.output), results.to_json(cases, machine=about, peak_madds=peaks), pictures)
+        write(Path(config.output), results.to_json(cases, machine=about), pictures)
     return cases
 
 
@@ -91,7 +86,7 @@ def title(config: DictConfig) -> str:
     return f"{what}, {step}batch {config.batch_size}"
 
 
-def run_suite(config: DictConfig, threads: int, peaks: dict[str, float]) -> list[Case]:
+def run_suite(config: DictConfig, threads: int) -> list[Case]:
     """The cases of `suite=peers`, each told as soon as it is there, and all ratios at the end."""
     cases, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
@@ -99,17 +94,17 @@ def run_suite(config: DictConfig, threads: int, peaks: dict[str, float]) -> list
             log.info("\n[%3.0f s] %s", time.monotonic() - start, entry.title)
             with phase() as say:
                 cases.append(run_case(entry.setup, entry.title, say=say))
-            log.info("%s", results.table(cases[-1], peaks))
+            log.info("%s", results.table(cases[-1]))
     log.info("\n[%3.0f s] %s", time.monotonic() - start, results.summary(cases))
     return cases
 
 
-def run_sweep(setup: Setup, peaks: dict[str, float]) -> tuple[list[Case], Any]:
+def run_sweep(setup: Setup) -> tuple[list[Case], Any]:
     """The cases of a sweep, how each variant grows, and the picture of that."""
     with phase() as say:
         cases, points = sweeps.run_sweep(setup, title(setup.config), say=say)
     for case in cases:
-        log.info("\n%s", results.table(case, peaks))
+        log.info("\n%s", results.table(case))
     axis = sweeps.AXES[setup.config.sweep]
     for name, line in points.items():
         log.info("%s: time grows as (%s) ^ %.2f", name, axis, sweeps.exponent(line))

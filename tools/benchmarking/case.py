@@ -1,7 +1,7 @@
 """One comparison: all variants of one subject checked, timed, and told about."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from ...backbones.counting import count
 from ...segmentation.labelling import axis_cells
 from .agreement import Agreement, check, compare
+from .machine import peak_madds
 from .memory import peak_memory
 from .pictures import decode
 from .subject import Setup, Subject
@@ -41,6 +42,7 @@ class Case:
     rows: list[Row]
     facts: dict[str, float] = field(default_factory=dict)
     decode_seconds: float | None = None  # of all photographs of a batch
+    peaks: dict[str, float] = field(default_factory=dict)  # multiply-adds a second of a matrix product, by precision
 
 
 def specs_of(config: Any) -> tuple[Spec, ...]:
@@ -75,6 +77,18 @@ def specs_of(config: Any) -> tuple[Spec, ...]:
     return tuple(specs)
 
 
+def with_other_layout(subject: Subject, specs: Sequence[Spec]) -> tuple[Spec, ...]:
+    """With torchvision's segmenter also in the memory layout in which its documented way does not bring the images.
+
+    Which of the two it is makes more of a difference than much else; its detector makes NCHW of any.
+    """
+    if Spec("torchvision") not in specs or subject.run.task.kind != "segmentation":
+        return tuple(specs)
+    single = subject.config.batch_size == 1 and not subject.config.training
+    other = Spec("torchvision", layout="NCHW" if single else "channels_last")
+    return (specs[0], other, *(spec for spec in specs[1:] if spec != other))
+
+
 def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda _: None) -> Case:
     """Check that all variants agree, time them in turns, then measure their memory.
 
@@ -83,15 +97,22 @@ def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda 
     """
     config, subject = setup.config, Subject(setup)
     say("building")
+    setup = replace(setup, specs=with_other_layout(subject, setup.specs))
     variants = [make_variant(subject, spec) for spec in setup.specs]
     file_only = all(spec.side == "file" for spec in setup.specs)
     kind = _kind(subject, variants, file_only=file_only)
     say("comparing results")
     agreements = agree(kind, variants, trained=bool(config.run or config.file))
     facts, madds = ({}, None) if file_only else (_facts(subject, kind), _madds(subject))
+    peaks: dict[str, list[float]] = {spec.precision: [] for spec in setup.specs}
+
+    def measure_peaks() -> None:  # in every round, for a machine's speed changes while others use it
+        for precision, rates in peaks.items():
+            rates.append(peak_madds({"fp32": torch.float32, "bf16": torch.bfloat16}[precision], subject.device))
+
     times = measure(
         variants, device=subject.device, warmup=config.warmup, rounds=config.rounds, repeats=config.repeats,
-        tick=lambda: say("timing"),
+        tick=lambda: say("timing"), each_round=lambda: None if config.training else measure_peaks(),
     )  # fmt: skip
     faster = ratios(times, variants[0].name)
     rows = []
@@ -106,6 +127,7 @@ def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda 
     case = Case(title, kind, int(config.batch_size), rows, facts)
     if not config.training:
         case.decode_seconds = _decode_seconds(subject)
+        case.peaks = {precision: Spread.of(rates).median for precision, rates in peaks.items()}
     return case
 
 

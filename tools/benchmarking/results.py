@@ -8,21 +8,18 @@ from .case import Case, Row
 from .timing import Spread
 
 
-def table(case: Case, peaks: Mapping[str, float]) -> str:
-    """Lines of one case.
-
-    Args:
-        peaks: the machine's multiply-adds a second, by precision.
-    """
+def table(case: Case) -> str:
+    """Lines of one case."""
     stages = list(case.rows[0].times.stages)
     first = case.rows[0].name
     heads = ["", "ms", "quartiles", f"x {first}", *stages, "MB", "GMAdd/s", "of peak", f"against {first}"]
-    lines = [heads, *(_cells(row, stages, peaks) for row in case.rows)]
+    lines = [heads, *(_cells(row, stages, case.peaks) for row in case.rows)]
     used = [i for i in range(len(heads)) if any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in used}
     body = ["  ".join(line[i].ljust(widths[i]) if i in (0, len(heads) - 1) else line[i].rjust(widths[i]) for i in used)
             for line in lines]  # fmt: skip
     facts = [f"{name} {value:,.4g}" if value < 1e4 else f"{name} {value:,.0f}" for name, value in case.facts.items()]
+    facts += [f"matrix product {precision} {peak / 1e9:.0f} GMAdd/s" for precision, peak in case.peaks.items()]
     if case.decode_seconds is not None:
         facts.append(f"decoding the jpegs {1e3 * case.decode_seconds:.1f} ms, before all this")
     return "\n".join([case.title, *(line.rstrip() for line in body), *(["; ".join(facts)] if facts else [])])

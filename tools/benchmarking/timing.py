@@ -49,11 +49,13 @@ def measure(
     repeats: int,
     pause: float = PAUSE,
     tick: Callable[[], object] = lambda: None,
+    each_round: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
     """Times by name. Each round gives every variant one burst: a call that does not count, then `repeats` that do.
 
     Interleaved, so that what slows the machine for a while hits all alike; in bursts, because the runtimes' threads
-    disturb each other. The order turns from round to round. `tick` is called after every burst.
+    disturb each other. The order turns from round to round. `tick` is called after every burst,
+    `each_round` before each round.
     """
     found = {variant.name: Times() for variant in variants}
     for variant in variants:
@@ -62,6 +64,7 @@ def measure(
                 variant.call()
         tick()
     for number in range(rounds):
+        each_round()
         shift = number % len(variants)
         for variant in (*variants[shift:], *variants[:shift]):
             time.sleep(pause)
