@@ -11,8 +11,8 @@ Stage = Callable[[Any], Any]
 class Spec:
     """Which way it is; plain, so that a process of its own can build it again.
 
-    `side`: "torchvision", "pocketvision" or "file". `layout`: of torchvision's input in memory, "NCHW" or
-    "channels_last"; None is what its documented way makes.
+    `side`: "torchvision", "pocketvision" or "file". `channels_last`: torchvision's input lies so in
+    memory, which its documented way does not bring about.
     """
 
     side: str
@@ -20,13 +20,13 @@ class Spec:
     compile: bool = False
     precision: str = "fp32"
     file: str | None = None
-    layout: str | None = None
+    channels_last: bool = False
     measure_memory: bool = True
 
     @property
     def name(self) -> str:
         if self.side == "torchvision":
-            return f"torchvision {self.layout}" if self.layout else "torchvision"
+            return "torchvision channels_last" if self.channels_last else "torchvision"
         bf16 = ["bf16"] if self.precision == "bf16" else []
         if self.file is not None:
             ending = self.file.rpartition(".")[2].lower()

@@ -18,7 +18,6 @@ from .variant import Spec, Stage, Variant
 
 STAGES = ("pre-process", "network", "post-process")
 TRAINING_STAGES = ("forward", "backward", "optimizer")
-_FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def make_variant(subject: Subject, spec: Spec) -> Variant:
@@ -121,7 +120,9 @@ def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant
 
     def pre(photos: Sequence[np.ndarray]) -> Tensor:
         images = [torch.from_numpy(photo).to(subject.device).permute(2, 0, 1)[None] / 255.0 for photo in photos]
-        return _batched([((resized(image, inner) - mean) / std)[0] for image in images], spec.layout)
+        return _batched(
+            [((resized(image, inner) - mean) / std)[0] for image in images], channels_last=spec.channels_last
+        )
 
     def network(images: Tensor) -> Tensor:
         return model.classifier(model.backbone(images))
@@ -136,13 +137,14 @@ def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant
     return Variant(spec, stages, subject.photos, lambda maps: [one.to(torch.uint8) for one in maps], whole=whole)
 
 
-def _batched(images: Sequence[Tensor], layout: str | None) -> Tensor:
-    """As torchvision's documentation does: `unsqueeze(0)`, which leaves a photograph as it lies in memory, or `stack`.
+def _batched(images: Sequence[Tensor], *, channels_last: bool) -> Tensor:
+    """As torchvision's documentation does: `unsqueeze(0)` or `stack`.
 
-    So one photograph comes as channels_last and several as NCHW, and its networks are much faster on the former.
+    Convolutions compute NCHW of both. Of one photograph it may look otherwise: `is_contiguous` says channels_last, but
+    its batch dimension has a stride that convolutions do not take for that; only a copy has the right one.
     """
     batch = images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))
-    return batch.contiguous(memory_format=_FORMATS[layout]) if layout else batch
+    return batch.clone(memory_format=torch.channels_last) if channels_last else batch
 
 
 # ---- training --------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def _segmentation_training(subject: Subject, spec: Spec, targets: list[dict[str,
     model, images = make_peer(subject.run, training=True), subject.training_images()
     (mean, std), masks = normalization(subject.run), torch.stack([target["mask"] for target in targets]).long()
     # NCHW is what its references' collate makes.
-    images = images.contiguous(memory_format=_FORMATS[spec.layout or "NCHW"])
+    images = images.clone(memory_format=torch.channels_last if spec.channels_last else torch.contiguous_format)
     return _step(
         spec, model, lambda: F.cross_entropy(model((images / 255.0 - mean) / std)["out"], masks, ignore_index=255)
     )
