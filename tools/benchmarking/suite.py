@@ -47,7 +47,7 @@ def entries(config: DictConfig, threads: int, folder: Path) -> Iterator[Entry]:
         files = export_files(Subject(base), folder, name)
         size = "x".join(map(str, base.config.photo_size))
         for batch in _BATCHES:
-            setup = replace(base.with_keys(batch_size=batch), specs=_specs(files))
+            setup = replace(_of_batch(base, batch), specs=_specs(files))
             yield Entry(f"{name}, {size} photograph, batch {batch}", setup)
         learning = Setup(_composed(config, *keys, *training, "training=true", "warmup=1", "repeats=1"), threads)
         title = f"{name}, training step, batch {learning.config.batch_size} at {_side(learning.config.data.input_size)}"
@@ -67,8 +67,13 @@ def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: in
     base = Setup(plain, threads, photos)
     files = export_files(Subject(base), folder, f"run {number}")
     for batch in _BATCHES:
-        setup = replace(base.with_keys(batch_size=batch), specs=_specs(files))
+        setup = replace(_of_batch(base, batch), specs=_specs(files))
         yield Entry(f"{run}, batch {batch}", setup)
+
+
+def _of_batch(base: Setup, batch: int) -> Setup:
+    """Many photographs at a time are timed less often: else the suite would spend most of its time there."""
+    return base if batch == 1 else base.with_keys(batch_size=batch, warmup=1, repeats=1)
 
 
 def _composed(config: DictConfig, *keys: str) -> DictConfig:
