@@ -8,6 +8,7 @@ COMMANDS = {
     "evaluate": "mAP or mIoU of a run, written to results.json",
     "predict": "boxes or masks for photographs and folders: pictures and json",
     "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
+    "benchmark": "time and memory of a run, a model or a file, beside torchvision's own",
     "browse": "a grid of augmented training samples with their truth drawn",
     "info": "a model's layers, shapes, parameters and MAdds",
     "import-weights": "a run folder of torchvision's, timm's or others' weights",

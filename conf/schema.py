@@ -217,6 +217,39 @@ class ExportConfig:
 
 
 @dataclass
+class BenchmarkConfig(TrainConfig):
+    """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what is measured how."""
+
+    name: str = "benchmark"
+    # what
+    run: str | None = None  # a run folder or a checkpoint file
+    checkpoint: str = "best"  # best or last, where `run` is a folder
+    file: str | None = None  # an exported file, alone or beside its run
+    backbone: Any = None
+    model: Any = None
+    data: Any = None
+    batch_size: int = 1
+    optimize: bool = False  # batch norms folded; with it precision=bf16 and compile=true
+    training: bool = False  # a training step instead
+    peer: str | None = None  # torchvision: its own model with the same weights
+    min_score: float | None = None  # of a detector's candidates; null: its own
+    # on what
+    photos: str | None = None  # a folder; null: made up
+    photo_size: list[int] = field(default_factory=lambda: [480, 640])  # h, w of those
+    # how
+    warmup: int = 2  # calls of each variant before anything is timed
+    rounds: int = 5  # of one burst of each variant
+    repeats: int = 3  # timed calls of a burst
+    memory: bool = True
+    # several at once
+    sweep: str | None = None  # pixels, classes, detections or batch
+    sweep_values: list[float] = field(default_factory=list)  # empty: some that suit most
+    suite: str | None = None  # peers
+    runs: list[str] = field(default_factory=list)  # trained runs that the suite measures, too
+    output: str | None = "benchmark"  # a folder for results.json and pictures; null: none
+
+
+@dataclass
 class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
 

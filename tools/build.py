@@ -35,6 +35,7 @@ CONFIGS: dict[str, type] = {
     "evaluate": schema.EvaluateConfig,
     "predict": schema.PredictConfig,
     "export": schema.ExportConfig,
+    "benchmark": schema.BenchmarkConfig,
     "browse": schema.BrowseConfig,
     "info": schema.InfoConfig,
     "import_weights": schema.ImportWeightsConfig,
@@ -77,7 +78,11 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
     name = next((override[6:] for override in overrides if override.startswith("model=")), "")
     folder, implied = Path(conf.__file__).parent, []
     published = (folder / "public" / f"{name}.yaml").is_file()
-    if published and config_name in ("predict", "export", "import_weights") and not given & {"experiment", "public"}:
+    if (
+        published
+        and config_name in ("predict", "export", "import_weights", "benchmark")
+        and not given & {"experiment", "public"}
+    ):
         implied.append(f"public={name}")
     model = folder / "model" / f"{name}.yaml"
     if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():

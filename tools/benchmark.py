@@ -1,0 +1,138 @@
+"""Time and memory of a run, a network or an exported file, beside torchvision's own model with the same weights.
+
+pocketvision benchmark run=runs/first optimize=true
+pocketvision benchmark suite=peers
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from omegaconf import DictConfig
+from pocketvision.conf.schema import at_least
+from pocketvision.tools.benchmarking import machine, plots, results, suite, sweeps
+from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
+from pocketvision.tools.benchmarking.subject import Setup, check_subject
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.distributed import pick_device
+from pocketvision.tools.predict import find_images
+from tqdm import tqdm
+
+
+def benchmark(config: DictConfig) -> list[Case]:
+    """Measure, print, and write results.json and pictures into `output`."""
+    check(config)
+    threads = config.threads or machine.physical_cores()
+    machine.pin_threads(threads)
+    device = pick_device(config.device)
+    about = machine.describe(device, threads)
+    log.info("%s", ", ".join(f"{key} {value}" for key, value in about.items()))
+    pictures: dict[str, np.ndarray] = {}
+    if config.suite:
+        cases = run_suite(config, threads)
+    else:
+        files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
+        setup = Setup(config, threads, files, specs_of(config))
+        if config.sweep:
+            cases, pictures["growth.png"] = run_sweep(setup)
+        else:
+            with phase() as say:
+                cases = [run_case(setup, title(config), say=say)]
+            log.info("\n%s", results.table(cases[0]))
+    pictures["benchmark.png"] = plots.draw_bars(cases)
+    if config.output:
+        write(Path(config.output), results.to_json(cases, machine=about), pictures)
+    return cases
+
+
+def check(config: DictConfig) -> None:
+    """Raise ValueError for keys out of their range, or that do not go together."""
+    for key in ("batch_size", "rounds", "repeats"):
+        at_least(key, config[key], 1)
+    for key in ("warmup", "threads"):
+        at_least(key, config[key], 0)
+    if len(config.photo_size) != 2 or min(config.photo_size) < 1:
+        raise ValueError(f"photo_size={list(config.photo_size)}: expected two positive numbers, [h,w]")
+    if config.suite not in (None, *suite.SUITES):
+        raise ValueError(f"suite={config.suite}: expected {', '.join(suite.SUITES)}")
+    others = [key for key in ("run", "file", "sweep", "model", "peer") if config.get(key)]
+    if config.suite and others:
+        raise ValueError(
+            f"suite={config.suite} brings its own networks: leave {', '.join(others)} out (runs=[...] adds)"
+        )
+    if config.runs and not config.suite:
+        raise ValueError("runs=[...] goes with suite=peers; a single one is run=FOLDER")
+    if config.run and config.get("model"):
+        raise ValueError("run= brings its model along: leave model= and experiment= out, or run=")
+    if not config.suite:
+        specs_of(config)
+        check_subject(config)
+    if config.sweep:
+        sweeps.check_sweep(config)
+    elif config.sweep_values:
+        raise ValueError("sweep_values=[...] goes with sweep=pixels, classes, detections or batch")
+
+
+def title(config: DictConfig) -> str:
+    """What is measured, in one line."""
+    what = config.run or config.file or config.model.network._target_.rpartition(".")[2]
+    step = "training step, " if config.training else ""
+    return f"{what}, {step}batch {config.batch_size}"
+
+
+def run_suite(config: DictConfig, threads: int) -> list[Case]:
+    """The cases of `suite=peers`, each told as soon as it is there, and all ratios at the end."""
+    cases, start = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
+        for entry in suite.entries(config, threads, Path(folder)):
+            log.info("\n[%3.0f s] %s", time.monotonic() - start, entry.title)
+            with phase() as say:
+                cases.append(run_case(entry.setup, entry.title, say=say))
+            log.info("%s", results.table(cases[-1]))
+    log.info("\n[%3.0f s] %s", time.monotonic() - start, results.summary(cases))
+    return cases
+
+
+def run_sweep(setup: Setup) -> tuple[list[Case], Any]:
+    """The cases of a sweep, how each variant grows, and the picture of that."""
+    with phase() as say:
+        cases, points = sweeps.run_sweep(setup, title(setup.config), say=say)
+    for case in cases:
+        log.info("\n%s", results.table(case))
+    axis = sweeps.AXES[setup.config.sweep]
+    for name, line in points.items():
+        log.info("%s: time grows as (%s) ^ %.2f", name, axis, sweeps.exponent(line))
+    return cases, plots.draw_growth(f"{title(setup.config)}: time over {axis}", axis, points)
+
+
+class phase:  # noqa: N801  a context manager
+    """On a terminal, one line that says what goes on."""
+
+    def __enter__(self) -> Callable[[str], object]:
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(total=None, bar_format="{desc} {elapsed}", leave=False, disable=hidden)
+        return self._bar.set_description_str
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def write(folder: Path, told: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
+    """results.json and the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(told, indent=1) + "\n")
+    for name, picture in pictures.items():
+        cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tofile(folder / name)
+    log.info("\nwritten: %s", ", ".join(str(folder / name) for name in ("results.json", *pictures)))
+
+
+main = command("benchmark", benchmark, needs_data=False)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""One comparison: all variants of one subject checked, timed, and told about."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...backbones.counting import count
+from ...segmentation.labelling import axis_cells
+from .agreement import Agreement, check, compare
+from .machine import peak_madds
+from .memory import peak_memory
+from .pictures import decode
+from .subject import Setup, Subject
+from .timing import Spread, Times, measure, mode, ratios
+from .variant import Spec, Variant
+from .ways import make_variant
+
+
+@dataclass
+class Row:
+    """One variant's figures."""
+
+    name: str
+    precision: str
+    times: Times
+    ratio: float  # times faster than the first row
+    agreement: Agreement | None
+    memory_mb: float | None  # None: not measured
+    madds_per_second: float | None  # of the network's convolutions
+
+
+@dataclass
+class Case:
+    """A comparison's rows; the first is the one that the others are compared with."""
+
+    title: str
+    kind: str  # the task's, or "training"
+    batch_size: int
+    rows: list[Row]
+    facts: dict[str, float] = field(default_factory=dict)
+    decode_seconds: float | None = None  # of all photographs of a batch
+    peaks: dict[str, float] = field(default_factory=dict)  # multiply-adds a second of a matrix product, by precision
+
+
+def specs_of(config: Any) -> tuple[Spec, ...]:
+    """What a benchmark's keys ask for, the peer first.
+
+    Raises:
+        ValueError: keys that do not go together.
+    """
+    precision = config.precision.value
+    asked = precision != "fp32" or config.compile
+    known = {"peer": (None, "torchvision"), "precision": ("fp32", "bf16")}
+    if config.peer not in known["peer"]:
+        raise ValueError(f"peer={config.peer}: expected torchvision or null")
+    if precision not in known["precision"]:
+        raise ValueError(f"precision={precision}: expected fp32 or bf16")
+    network = bool(config.run or config.get("model"))
+    if config.file and config.training:
+        raise ValueError("training=true: an exported file does not learn; give run= or model=")
+    if config.file and config.peer and not network:
+        raise ValueError("peer=torchvision takes over a run's weights: give run=FOLDER beside file=")
+    if config.training and config.optimize:
+        raise ValueError("optimize=true is for inference; for training=true leave it out")
+    if asked and not (config.optimize or config.training or config.file):
+        raise ValueError(f"precision={precision} compile={str(config.compile).lower()} need optimize=true")
+    specs = [Spec("torchvision")] if config.peer else []
+    if network or not config.file:
+        specs.append(Spec("pocketvision"))
+        if config.optimize or (config.training and asked):
+            specs.append(Spec("pocketvision", config.optimize, config.compile, precision))
+    if config.file:
+        specs.append(Spec("file", precision=precision, file=str(config.file)))
+    return tuple(specs)
+
+
+def with_other_layout(subject: Subject, specs: Sequence[Spec]) -> tuple[Spec, ...]:
+    """With torchvision's segmenter also on images that lie in memory as channels_last.
+
+    That makes more of a difference than much else, and needs one line; its detector makes NCHW of any.
+    """
+    if Spec("torchvision") not in specs or subject.run.task.kind != "segmentation":
+        return tuple(specs)
+    return (specs[0], Spec("torchvision", channels_last=True), *specs[1:])
+
+
+def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda _: None) -> Case:
+    """Check that all variants agree, time them in turns, then measure their memory.
+
+    Raises:
+        ValueError: a variant does not say what the first one does.
+    """
+    config, subject = setup.config, Subject(setup)
+    say("building")
+    setup = replace(setup, specs=with_other_layout(subject, setup.specs))
+    variants = [make_variant(subject, spec) for spec in setup.specs]
+    file_only = all(spec.side == "file" for spec in setup.specs)
+    kind = _kind(subject, variants, file_only=file_only)
+    say("comparing results")
+    agreements = agree(kind, variants, trained=bool(config.run or config.file))
+    facts, madds = ({}, None) if file_only else (_facts(subject, kind), _madds(subject))
+    peaks: dict[str, list[float]] = {spec.precision: [] for spec in setup.specs}
+
+    def measure_peaks() -> None:  # in every round, for a machine's speed changes while others use it
+        for precision, rates in peaks.items():
+            rates.append(peak_madds({"fp32": torch.float32, "bf16": torch.bfloat16}[precision], subject.device))
+
+    times = measure(
+        variants, device=subject.device, warmup=config.warmup, rounds=config.rounds, repeats=config.repeats,
+        tick=lambda: say("timing"), each_round=lambda: None if config.training else measure_peaks(),
+    )  # fmt: skip
+    faster = ratios(times, variants[0].name)
+    rows = []
+    for variant in variants:
+        memory = None
+        if config.memory and variant.spec.measure_memory:
+            say("memory")
+            memory = peak_memory(setup, variant.spec)
+        name, found = variant.name, times[variant.name]
+        rate = madds / _network_seconds(found) if madds and variant.inference else None
+        rows.append(Row(name, variant.spec.precision, found, faster[name], agreements.get(name), memory, rate))
+    case = Case(title, kind, int(config.batch_size), rows, facts)
+    if not config.training:
+        case.decode_seconds = _decode_seconds(subject)
+        case.peaks = {precision: Spread.of(rates).median for precision, rates in peaks.items()}
+    return case
+
+
+def _kind(subject: Subject, variants: Sequence[Variant], *, file_only: bool) -> str:
+    if subject.config.training:
+        return "training"
+    if not file_only:
+        return subject.run.task.kind
+    from ..exported import load_file
+
+    return load_file(str(variants[0].spec.file)).interface.kind
+
+
+def agree(kind: str, variants: Sequence[Variant], *, trained: bool) -> dict[str, Agreement]:
+    """Each variant's agreement with the first one, by name.
+
+    Raises:
+        ValueError: one does not agree.
+    """
+    found = []
+    for variant in variants:
+        with mode(variant):
+            found.append(variant.results(variant.call()))
+    agreements = {
+        variant.name: compare(kind, found[0], results, precision=variant.spec.precision, trained=trained)
+        for variant, results in zip(variants[1:], found[1:], strict=True)
+    }
+    check(variants[0].name, agreements)
+    return agreements
+
+
+def _network_seconds(times: Times) -> float:
+    return Spread.of(times.stages["network"]).median
+
+
+@torch.inference_mode()
+def _madds(subject: Subject) -> int | None:
+    """Multiply-adds of the convolutions for the whole batch."""
+    if subject.config.training:
+        return None
+    return count(subject.run.task.model, subject.prepare(subject.photos).images).conv_madds
+
+
+@torch.inference_mode()
+def _facts(subject: Subject, kind: str) -> dict[str, float]:
+    """How much there is to do for post-processing, a mean over the photographs."""
+    if kind not in ("detection", "segmentation"):
+        return {}
+    task: Any = subject.run.task
+    batch = subject.prepare(subject.photos)
+    outputs = task.model(batch.images)
+    found = task.postprocess(outputs, batch.metas)
+    if kind == "detection":
+        logits, post = outputs["class_logits"].float(), task.postprocess
+        scores = logits.softmax(-1) if post.activation == "softmax" else logits.sigmoid()
+        candidates = int((scores[..., 1:] > post.min_score).sum())
+        return {"candidates": candidates / len(found), "detections": sum(map(len, found)) / len(found)}
+    shares = [
+        share_computed(logits, outputs["logits_size"], meta, align_corners=task.postprocess.align_corners)
+        for logits, meta in zip(outputs["logits"], batch.metas, strict=True)
+    ]
+    classes = [len(labels.unique()) for labels in found]
+    return {"share of cells computed": sum(shares) / len(shares), "classes seen": sum(classes) / len(classes)}
+
+
+def share_computed(logits: Tensor, padded: Any, meta: Any, *, align_corners: bool) -> float:
+    """The share of the cells of an image [K, h, w] in which `label_map` cannot take the corners' one class."""
+    left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
+    sides = zip(
+        logits.shape[1:], padded, meta["input_size"], (top, left), (bottom, right), meta["original_size"], strict=True
+    )
+    rows, columns = (axis_cells(*map(int, side), align_corners, logits.dtype, logits.device) for side in sides)
+    y, x = (axis.first[:, None] + torch.arange(axis.weights.shape[2], device=logits.device) for axis in (rows, columns))
+    corners = logits.argmax(dim=0)[y[:, None, :, None], x[None, :, None, :]].flatten(2)
+    return float((corners.amin(dim=2) != corners.amax(dim=2)).float().mean())
+
+
+def _decode_seconds(subject: Subject) -> float:
+    """Median over the rounds, of all photographs."""
+    import time
+
+    seconds = []
+    for _ in range(1 + max(3, subject.config.rounds)):
+        start = time.perf_counter()
+        for data in subject.jpegs:
+            decode(data)
+        seconds.append(time.perf_counter() - start)
+    return Spread.of(seconds[1:]).median

@@ -1,0 +1,68 @@
+"""Cases as tables and as plain JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .case import Case, Row
+from .timing import Spread
+
+
+def table(case: Case) -> str:
+    """Lines of one case."""
+    stages = list(case.rows[0].times.stages)
+    first = case.rows[0].name
+    heads = ["", "ms", "quartiles", f"x {first}", *stages, "MB", "GMAdd/s", "of peak", f"against {first}"]
+    lines = [heads, *(_cells(row, stages, case.peaks) for row in case.rows)]
+    used = [i for i in range(len(heads)) if any(line[i] for line in lines[1:])]
+    widths = {i: max(len(line[i]) for line in lines) for i in used}
+    body = ["  ".join(line[i].ljust(widths[i]) if i in (0, len(heads) - 1) else line[i].rjust(widths[i]) for i in used)
+            for line in lines]  # fmt: skip
+    facts = [f"{name} {value:,.4g}" if value < 1e4 else f"{name} {value:,.0f}" for name, value in case.facts.items()]
+    facts += [f"matrix product {precision} {peak / 1e9:.0f} GMAdd/s" for precision, peak in case.peaks.items()]
+    if case.decode_seconds is not None:
+        facts.append(f"decoding the jpegs {1e3 * case.decode_seconds:.1f} ms, before all this")
+    return "\n".join([case.title, *(line.rstrip() for line in body), *(["; ".join(facts)] if facts else [])])
+
+
+def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float]) -> list[str]:
+    whole, rate, peak = Spread.of(row.times.whole), row.madds_per_second, peaks.get(row.precision)
+    times = [f"{1e3 * Spread.of(row.times.stages[stage]).median:.1f}" for stage in stages]
+    return [
+        row.name,
+        f"{1e3 * whole.median:.1f}",
+        f"{1e3 * whole.low:.1f} to {1e3 * whole.high:.1f}",
+        f"{row.ratio:.2f}",
+        *times,
+        "not measured" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+        "" if rate is None else f"{rate / 1e9:.1f}",
+        "" if rate is None or peak is None else f"{rate / peak:.0%}",
+        "" if row.agreement is None else str(row.agreement),
+    ]
+
+
+def summary(cases: Sequence[Case]) -> str:
+    """The ratios of all cases in one table: a line for each case, a column for each variant."""
+    names = list(dict.fromkeys(row.name for case in cases for row in case.rows[1:]))
+    lines = [["times faster than torchvision", *names]]
+    for case in cases:
+        found = {row.name: f"{row.ratio:.2f}" for row in case.rows[1:]}
+        lines.append([case.title, *(found.get(name, "-") for name in names)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def to_json(cases: Sequence[Case], **about: Any) -> dict[str, Any]:
+    """Everything that was measured, all single times included, in seconds."""
+    return about | {"cases": [_case_json(case) for case in cases]}
+
+
+def _case_json(case: Case) -> dict[str, Any]:
+    told = asdict(case)
+    for row, data in zip(case.rows, told["rows"], strict=True):
+        data["spread"] = asdict(Spread.of(row.times.whole))
+        data["medians"] = {name: Spread.of(times).median for name, times in row.times.stages.items()}
+    return told

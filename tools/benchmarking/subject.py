@@ -1,0 +1,122 @@
+"""What is measured: a network, photographs, and every way of computing the one from the other."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from ...datasets.loading import Batch, collate
+from ...datasets.transforms import prepare
+from .. import build, runs
+from ..build import crop_fraction
+from ..engine.distributed import pick_device
+from .lively import enliven
+from .machine import pin_threads
+from .pictures import jpeg_bytes, make_photos, read_photos
+from .variant import Spec
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What it takes to build a subject and its variants again in another process."""
+
+    config: DictConfig  # of the benchmark
+    threads: int
+    files: tuple[str, ...] = ()  # photographs; none: made up
+    specs: tuple[Spec, ...] = ()
+
+    def with_keys(self, **keys: Any) -> "Setup":
+        """The same with other keys of the configuration."""
+        config = self.config.copy()
+        for key, value in keys.items():
+            OmegaConf.update(config, key, value, force_add=True)
+        return replace(self, config=config)
+
+
+def check_subject(config: DictConfig) -> None:
+    """Raise ValueError where keys name nothing to measure."""
+    if config.run or config.file:
+        return
+    if lacking := [key for key in ("model", "data") if not config.get(key)]:
+        raise ValueError(f"give run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME")
+    if not config.get("backbone"):
+        raise ValueError("give backbone=NAME beside model=NAME")
+
+
+class Subject:
+    """A run, a network with lively random weights, or an exported file, and its photographs."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.config = setup, setup.config
+        pin_threads(setup.threads)
+        self.device = pick_device(self.config.device)
+
+    @cached_property
+    def run(self) -> runs.LoadedRun:
+        """The network as it is loaded: channels_last, in evaluation mode.
+
+        Raises:
+            ValueError: there is neither run nor model, or only its data could tell the classes.
+        """
+        config = self.config
+        run = self._loaded() if config.run else self._fresh()
+        if config.min_score is not None:
+            if run.task.kind != "detection":
+                raise ValueError(f"min_score={config.min_score}: a {run.task.kind} network has no scores to cut off")
+            post: Any = replace(run.task.postprocess, min_score=config.min_score)  # pyright: ignore[reportArgumentType]
+            run = replace(run, task=replace(run.task, postprocess=post))
+        return run
+
+    def _loaded(self) -> runs.LoadedRun:
+        data: Any = OmegaConf.to_container(self.config.data) if self.config.data else None
+        return runs.load_run(self.config.run, which=self.config.checkpoint, device=self.device, data=data)
+
+    def _fresh(self) -> runs.LoadedRun:
+        config = self.config
+        if build.data_tells_classes(config) and "datasets.shapes." not in config.data.train._target_:
+            raise ValueError("this data group takes its classes from files: give data.num_classes=N")
+        labels = build.build_source(config, "train").labels if build.data_tells_classes(config) else None
+        task = build.build_task(config, labels=labels)
+        size = config.data.eval_size or (192, 320)
+        enliven(task.model, torch.from_numpy(np.stack(make_photos(4, size, seed=1))).permute(0, 3, 1, 2))
+        task.model.to(self.device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+        return runs.LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.name), step=0)
+
+    @cached_property
+    def _read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        if self.setup.files:
+            return read_photos(self.setup.files, self.config.batch_size)
+        photos = make_photos(self.config.batch_size, self.config.photo_size)
+        return photos, [jpeg_bytes(photo) for photo in photos]
+
+    @property
+    def photos(self) -> list[np.ndarray]:
+        """`batch_size` photographs, uint8 RGB [H, W, 3]."""
+        return self._read[0]
+
+    @property
+    def jpegs(self) -> list[np.ndarray]:
+        """Their files' bytes."""
+        return self._read[1]
+
+    def prepare(self, photos: list[np.ndarray]) -> Batch:
+        """What goes into the network, as prediction makes it."""
+        data = self.run.config.data
+        size = None if data.eval_size is None else (int(data.eval_size[0]), int(data.eval_size[1]))
+        fraction = crop_fraction(self.run.config)
+        pairs = [prepare(photo, size, data.resize, crop_fraction=fraction) for photo in photos]
+        items: list[Any] = [
+            (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in pairs
+        ]
+        return collate(items).to(self.device)
+
+    def training_images(self) -> Tensor:
+        """uint8 [B, 3, h, w] of the size that training has: `data.input_size`."""
+        size = self.run.config.data.input_size
+        images = torch.from_numpy(np.stack(make_photos(self.config.batch_size, size))).permute(0, 3, 1, 2)
+        return images.to(self.device)

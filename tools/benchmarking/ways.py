@@ -1,0 +1,203 @@
+"""The ways of computing one subject's results: ours, torchvision's, an exported file's; and training steps."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...detection.results import Detections
+from ..exported import load_file
+from .peer import make_peer, normalization
+from .pictures import make_targets
+from .subject import Subject
+from .variant import Spec, Stage, Variant
+
+STAGES = ("pre-process", "network", "post-process")
+TRAINING_STAGES = ("forward", "backward", "optimizer")
+
+
+def make_variant(subject: Subject, spec: Spec) -> Variant:
+    """The variant that `spec` tells, ready to be called.
+
+    Raises:
+        ValueError: there is none of this subject.
+    """
+    if spec.side == "file":
+        return _file(subject, spec)
+    kind = subject.run.task.kind
+    if subject.config.training:
+        targets = make_targets(kind, subject.run.task.labels.num_classes, subject.training_images())
+        targets = [{key: value.to(subject.device) for key, value in target.items()} for target in targets]
+        return (_training if spec.side == "pocketvision" else _TRAINING_PEERS[kind])(subject, spec, targets)
+    return _ours(subject, spec) if spec.side == "pocketvision" else _peer(subject, spec)
+
+
+def _named(names: Sequence[str], *stages: Stage) -> dict[str, Stage]:
+    return dict(zip(names, stages, strict=True))
+
+
+def _ours(subject: Subject, spec: Spec) -> Variant:
+    run = subject.run
+    if spec.optimize:
+        run = run.optimized(precision=spec.precision, compile=spec.compile)
+    model, postprocess = run.task.model, run.task.postprocess
+
+    def network(batch: Any) -> tuple[Any, Any]:
+        return model(batch.images), batch.metas
+
+    def post(made: Any) -> Any:
+        return postprocess(*made)
+
+    return Variant(spec, _named(STAGES, subject.prepare, network, post), subject.photos, results=list)
+
+
+def _file(subject: Subject, spec: Spec) -> Variant:
+    """Of a file: photographs go in as many at a time as it takes; what stands inside of it counts as network."""
+    assert spec.file is not None
+    model = load_file(spec.file, threads=subject.setup.threads, precision=spec.precision)
+
+    def pre(photos: Sequence[np.ndarray]) -> list[Any]:
+        size = model.batch or len(photos)
+        return [model.prepare(photos[start : start + size]) for start in range(0, len(photos), size)]
+
+    def network(parts: list[Any]) -> list[Any]:
+        return [(model.file.run(array), metas) for array, metas in parts]
+
+    def post(parts: list[Any]) -> list[Any]:
+        return [found for outputs, metas in parts for found in model.finish(outputs, metas)]
+
+    return Variant(spec, _named(STAGES, pre, network, post), subject.photos, results=list)
+
+
+# ---- torchvision -----------------------------------------------------------------------------------------
+
+
+def _peer(subject: Subject, spec: Spec) -> Variant:
+    model = make_peer(subject.run)
+    return (_detection_peer if subject.run.task.kind == "detection" else _segmentation_peer)(subject, spec, model)
+
+
+def _detection_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant:
+    model = cast(Any, peer)
+
+    def tensors(photos: Sequence[np.ndarray]) -> list[Tensor]:
+        return [torch.from_numpy(photo).to(subject.device).permute(2, 0, 1) / 255.0 for photo in photos]
+
+    def pre(photos: Sequence[np.ndarray]) -> Any:
+        return model.transform(tensors(photos))[0]
+
+    def network(images: Any) -> Any:
+        features = list(model.backbone(images.tensors).values())
+        return model.head(features), model.anchor_generator(images, features), images.image_sizes
+
+    def post(made: Any) -> Any:
+        sizes = [photo.shape[:2] for photo in subject.photos]
+        return model.transform.postprocess(model.postprocess_detections(*made), made[2], sizes)
+
+    def results(found: Any) -> list[Detections]:
+        return [Detections(one["boxes"], one["scores"], one["labels"]) for one in found]
+
+    stages = _named(STAGES, pre, network, post)
+    return Variant(spec, stages, subject.photos, results, whole=lambda photos: model(tensors(photos)))
+
+
+def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant:
+    model, (mean, std) = cast(Any, peer), normalization(subject.run)
+    size, data = subject.photos[0].shape[:2], subject.run.config.data
+    if any(photo.shape[:2] != size for photo in subject.photos):
+        raise ValueError(
+            "peer=torchvision takes a batch of photographs of one size; photos= holds others: batch_size=1"
+        )
+    inner = size if data.resize == "none" else tuple(data.eval_size)
+
+    def resized(images: Tensor, to: Any) -> Tensor:
+        same = tuple(images.shape[-2:]) == tuple(to)
+        return images if same else F.interpolate(images, size=tuple(to), mode="bilinear", align_corners=False)
+
+    def pre(photos: Sequence[np.ndarray]) -> Tensor:
+        images = [torch.from_numpy(photo).to(subject.device).permute(2, 0, 1)[None] / 255.0 for photo in photos]
+        return _batched(
+            [((resized(image, inner) - mean) / std)[0] for image in images], channels_last=spec.channels_last
+        )
+
+    def network(images: Tensor) -> Tensor:
+        return model.classifier(model.backbone(images))
+
+    def post(logits: Tensor) -> Tensor:
+        return resized(resized(logits, inner), size).argmax(1)
+
+    def whole(photos: Sequence[np.ndarray]) -> Tensor:
+        return resized(model(pre(photos))["out"], size).argmax(1)
+
+    stages = _named(STAGES, pre, network, post)
+    return Variant(spec, stages, subject.photos, lambda maps: [one.to(torch.uint8) for one in maps], whole=whole)
+
+
+def _batched(images: Sequence[Tensor], *, channels_last: bool) -> Tensor:
+    """As torchvision's documentation does: `unsqueeze(0)` or `stack`.
+
+    Convolutions compute NCHW of both. Of one photograph it may look otherwise: `is_contiguous` says channels_last, but
+    its batch dimension has a stride that convolutions do not take for that; only a copy has the right one.
+    """
+    batch = images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))
+    return batch.clone(memory_format=torch.channels_last) if channels_last else batch
+
+
+# ---- training --------------------------------------------------------------------------------------------
+
+
+def _training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
+    task = subject.run.task
+    model = copy.deepcopy(task.model).train().requires_grad_(True)
+    network = torch.compile(model) if spec.compile else model
+    images = subject.training_images()
+
+    def loss() -> Tensor:
+        with torch.autocast(subject.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
+            outputs = network(images)
+        return torch.stack(list(task.criterion(outputs, targets).values())).sum()
+
+    return _step(spec, model, loss, fused=True)
+
+
+def _detection_training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
+    model, images = make_peer(subject.run, training=True), subject.training_images()
+    truth = [{key: target[key] for key in ("boxes", "labels")} for target in targets]
+    return _step(spec, model, lambda: sum(model([image / 255.0 for image in images], truth).values()))
+
+
+def _segmentation_training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
+    model, images = make_peer(subject.run, training=True), subject.training_images()
+    (mean, std), masks = normalization(subject.run), torch.stack([target["mask"] for target in targets]).long()
+    # NCHW is what its references' collate makes.
+    images = images.clone(memory_format=torch.channels_last if spec.channels_last else torch.contiguous_format)
+    return _step(
+        spec, model, lambda: F.cross_entropy(model((images / 255.0 - mean) / std)["out"], masks, ignore_index=255)
+    )
+
+
+_TRAINING_PEERS = {"detection": _detection_training, "segmentation": _segmentation_training}
+
+
+def _step(spec: Spec, model: nn.Module, loss: Callable[[], Any], *, fused: bool | None = None) -> Variant:
+    """One optimizer step. The rate is 0: all that has to be computed is, and every step finds the same weights."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, fused=fused)
+
+    def forward(_: Any) -> Tensor:
+        optimizer.zero_grad()
+        return loss()
+
+    def backward(value: Tensor) -> Tensor:
+        value.backward()
+        return value.detach()
+
+    def update(value: Tensor) -> Tensor:
+        optimizer.step()
+        return value
+
+    stages = _named(TRAINING_STAGES, forward, backward, update)
+    return Variant(spec, stages, None, results=lambda value: [float(value)], inference=False)
