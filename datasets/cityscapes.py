@@ -16,7 +16,8 @@ _SUFFIXES = ("labelIds", "labelTrainIds")
 class Cityscapes(MaskPairs):
     """`leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` with `gtFine/SPLIT/CITY/*_gtFine_SUFFIX.png` below `root`.
 
-    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has.
+    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has. Evaluation reads
+    `*_gtFine_instanceIds.png` too, where all images have one.
     """
 
     def __init__(
@@ -39,10 +40,22 @@ class Cityscapes(MaskPairs):
                 f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
             )
+        instances = [_label_file(path, root, "instanceIds") for path in images]
+        num_instances = sum(path.is_file() for path in instances)
         how = "as set" if suffix else "detected"
         notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
+        if num_instances:
+            what = "for iIoU" if num_instances == len(pairs) else f"but for {len(pairs)} images: not used, no iIoU"
+            notes.append(f"{num_instances} files *_gtFine_instanceIds.png, {what}")
         folders = folder, Path(root, "gtFine", split)
-        super().__init__(pairs, folders=folders, labels=CITYSCAPES, table=_table(found), notes=notes)
+        super().__init__(
+            pairs,
+            folders=folders,
+            labels=CITYSCAPES,
+            table=_table(found),
+            notes=notes,
+            instances=instances if num_instances == len(pairs) else (),
+        )
 
 
 def _label_file(image: Path, root: str | Path, suffix: str) -> Path:

@@ -41,6 +41,14 @@ def decode_mask(path: str | Path) -> np.ndarray:
     return mask
 
 
+def decode_instances(path: str | Path) -> np.ndarray:
+    """The instance ids of a picture with 16 bits (or 8) as uint16 [H, W]."""
+    ids = _decode(_read_bytes(path, "instance file"), cv2.IMREAD_UNCHANGED, path)
+    if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path} holds {ids.dtype} {list(ids.shape)}: expected instance ids, one channel of 16 bits")
+    return ids.astype(np.uint16, copy=False)
+
+
 def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | Path, source: str | Path) -> None:
     """A decoded size (h, w) that contradicts the annotation is an error: every box or label would be misplaced."""
     if size == expected:

@@ -19,7 +19,8 @@ _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room 
 class MaskPairs:
     """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
 
-    `folders` are those that the images and the label files lie below; file names count from there.
+    `folders` are those that the images and the label files lie below; file names count from there. `instances` are
+    pictures of instance ids, one for each pair or none at all.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class MaskPairs:
         labels: LabelMap,
         table: np.ndarray,
         notes: Sequence[str],
+        instances: Sequence[Path] = (),
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
         # numpy strings, not lists: forked workers share them
         self.image_ids = np.array([name for name, _, _ in pairs])
         self._images = np.array([str(image) for _, image, _ in pairs])
         self._masks = np.array([str(mask) for _, _, mask in pairs])
+        self._instances = np.array([str(path) for path in instances])
         self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
 
@@ -55,7 +58,15 @@ class MaskPairs:
                 f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
                 "complete the class list, or ignore such pixels with ignore_ids"
             )
-        return Sample(image, str(self.image_ids[index]), mask=mask, ground_truth={"mask": mask}, path=path)
+        instances = str(self._instances[index]) if len(self._instances) else ""
+        return Sample(
+            image,
+            str(self.image_ids[index]),
+            mask=mask,
+            ground_truth={"mask": mask},
+            path=path,
+            instances_path=instances,
+        )
 
     def fingerprint(self) -> str:
         """Over the names of images and label files, the label files' sizes in bytes, the table and the classes.
