@@ -335,7 +335,7 @@ def cityscapes_labels() -> LabelMap:
 
 
 def instance_sizes(labels: LabelMap) -> dict[int, tuple[int, float]]:
-    """Slot -> (number in instance files, average size in pixels), of those classes of Cityscapes that have instances."""
+    """Slot -> (number in instance files, average size in pixels) of Cityscapes' classes that have instances."""
     official = {(label.name, label.source_id) for label in CITYSCAPES.labels}
     return {
         label.slot: (label.source_id, CITYSCAPES_INSTANCE_SIZES[label.name])
