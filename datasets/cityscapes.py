@@ -17,11 +17,17 @@ class Cityscapes(MaskPairs):
     """`leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` with `gtFine/SPLIT/CITY/*_gtFine_SUFFIX.png` below `root`.
 
     `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has. Evaluation reads
-    `*_gtFine_instanceIds.png` too, where all images have one.
+    `*_gtFine_instanceIds.png` too, where all images have one. Without `truth` (the test split) there are images alone.
     """
 
     def __init__(
-        self, root: str | Path, *, split: str = "train", suffix: str | None = None, limit: int | None = None
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        suffix: str | None = None,
+        limit: int | None = None,
+        truth: bool = True,
     ) -> None:
         if suffix not in (None, *_SUFFIXES):
             raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
@@ -31,8 +37,17 @@ class Cityscapes(MaskPairs):
         images = sorted(folder.glob(f"*/*{_IMAGE_END}"))
         if not images:
             raise FileNotFoundError(f"no images in {folder}: expected CITY/*{_IMAGE_END}")
-        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
         images = images[: check_limit(limit)]
+        if not truth:
+            super().__init__(
+                [(path.name.removesuffix(_IMAGE_END), path, None) for path in images],
+                folders=(folder, folder),
+                labels=CITYSCAPES,
+                table=_table("labelIds"),
+                notes=[f"{len(images)} images of {folder}, without truth"],
+            )
+            return
+        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
         pairs = [(path.name.removesuffix(_IMAGE_END), path, _label_file(path, root, found)) for path in images]
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
         if missing:
