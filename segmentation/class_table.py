@@ -14,7 +14,8 @@ def class_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str,
     Args:
         confusion: [K, K + 1] pixels by truth and prediction, see `MeanIoU.confusion`.
 
-    A dash stands where there is nothing to divide by: recall without truth, precision without prediction.
+    A dash stands where there is nothing to divide by: recall without truth, precision without prediction. Classes with
+    neither have no line.
     """
     num_classes = len(names)
     both, truth, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion[:, :num_classes].sum(axis=0)
@@ -29,11 +30,11 @@ def class_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str,
     short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..." for name in names]
     width = max(len("class"), *map(len, short))
     lines = [f"{'class':<{width}}" + "".join(f"{key:>10}" for key in columns)]
-    lines += [
-        f"{name:<{width}}" + "".join(f"{cells[row]:>10}" for cells in columns.values())
-        for row, name in enumerate(short)
-    ]
-    return "\n".join(_blocks(lines))
+    present = np.flatnonzero(truth + predicted).tolist()
+    lines += [f"{short[row]:<{width}}" + "".join(f"{cells[row]:>10}" for cells in columns.values()) for row in present]
+    absent = num_classes - len(present)
+    note = [f"  {absent} of {num_classes} classes have neither truth nor prediction"] if absent else []
+    return "\n".join([*_blocks(lines), *note])
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> list[str]:

@@ -156,7 +156,11 @@ def _score(found: Results, source: Cityscapes) -> MeanIoU:
     )
     found.check_files()
     for index, image_id in enumerate(progress(source.image_ids.tolist(), total=len(source), title="scoring")):
-        labels = cv2.LUT(found.read(image_id), slots)
+        try:
+            labels = cv2.LUT(found.read(image_id), slots)
+        except ValueError:
+            found.check()  # names them all
+            raise
         truth: dict[str, Any] = {"mask": source.read_mask(index)}
         if path := source.instances_path(index):
             truth["instances"] = decode_instances(path)
