@@ -336,9 +336,10 @@ def cityscapes_labels() -> LabelMap:
 
 def instance_sizes(labels: LabelMap) -> dict[int, tuple[int, float]]:
     """Slot -> (number in instance files, average size in pixels) of Cityscapes' classes that have instances."""
-    official = {(label.name, label.source_id) for label in CITYSCAPES.labels}
     return {
-        label.slot: (label.source_id, CITYSCAPES_INSTANCE_SIZES[label.name])
+        label.slot: (label.source_id, CITYSCAPES_INSTANCE_SIZES[official.name])
+        for official in CITYSCAPES.labels
         for label in labels.labels
-        if label.name in CITYSCAPES_INSTANCE_SIZES and (label.name, label.source_id) in official
+        if official.name in CITYSCAPES_INSTANCE_SIZES
+        and (label.name, label.source_id) == (official.name, official.source_id)
     }

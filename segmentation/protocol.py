@@ -19,7 +19,8 @@ class MultiView(nn.Module):
     the input; their logarithms are the logits, so that criterion and postprocess stay what they are. Where there is one
     view, and one window covers it, the network's own outputs are returned.
 
-    Holds about four times the logits of full size at a time (19 classes of 1024x2048, float32: 160 MB once).
+    For evaluation: nothing has gradients. Full-size logits (19 classes of 1024x2048, float32: 160 MB) are held of the
+    sum and of one view.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class MultiView(nn.Module):
         self.window, self.stride = window, stride
         self.scales, self.flip = tuple(scales), flip
 
+    @torch.no_grad()
     def forward(self, images: Tensor) -> dict[str, Any]:
         """RGB [B, 3, H, W] in 0..255 -> `logits` [B, K, H, W] and `logits_size` (H, W), or the network's own."""
         height, width = images.shape[-2:]
@@ -61,7 +63,7 @@ class MultiView(nn.Module):
         return {"logits": total.div_(len(views)).clamp_(min=least).log_(), "logits_size": (height, width)}
 
     def _probabilities(self, images: Tensor, scale: float, mirrored: bool) -> Tensor:
-        """[B, K, H, W], a tensor of its own."""
+        """[B, K, H, W] of one view; made where its logits were."""
         size = images.shape[-2], images.shape[-1]
         view = images
         if scale != 1:
@@ -69,10 +71,10 @@ class MultiView(nn.Module):
             view = images if images.is_floating_point() else images.float()
             view = F.interpolate(view, size=inner, mode="bilinear", align_corners=False)
         view = view.flip(-1) if mirrored else view
-        logits = self._slide(view)
-        logits = resize_logits(logits.flip(-1) if mirrored else logits, size, align_corners=False)
-        logits = logits - logits.amax(dim=1, keepdim=True)
-        return logits.exp_().div_(logits.sum(dim=1, keepdim=True))
+        logits = resize_logits(self._slide(view), size, align_corners=False)
+        logits = logits.sub_(logits.amax(dim=1, keepdim=True)).exp_()
+        logits = logits.div_(logits.sum(dim=1, keepdim=True))
+        return logits.flip(-1) if mirrored else logits
 
     def _slide(self, images: Tensor) -> Tensor:
         """Logits [B, K, h, w] of a view [B, 3, h, w]."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pocketvision.datasets.decode import check_size, decode_image, decode_mask
+from pocketvision.datasets.decode import check_size, decode_image, decode_instances, decode_mask, png_header
 
 
 def _encode(path, array, ending=".png"):
@@ -93,6 +93,28 @@ def test_masks_that_hold_no_class_numbers(tmp_path):
         decode_mask(tmp_path / "colour.png")
     with pytest.raises(ValueError, match=r"instances\.png holds uint16 values up to 26001"):
         decode_mask(tmp_path / "instances.png")
+
+
+def test_instance_ids(tmp_path):
+    for dtype in (np.uint16, np.uint8):
+        ids = np.array([[7, 33], [26, 200]], dtype) if dtype == np.uint8 else np.array([[7, 26001, 33999]], dtype)
+        _encode(tmp_path / "ids.png", ids)
+        found = decode_instances(tmp_path / "ids.png")
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, ids)
+    _encode(tmp_path / "colour.png", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"colour\.png holds uint8 \[2, 2, 3\]: expected instance ids"):
+        decode_instances(tmp_path / "colour.png")
+    with pytest.raises(FileNotFoundError, match="instance file not found"):
+        decode_instances(tmp_path / "none.png")
+
+
+def test_png_header(tmp_path):
+    _encode(tmp_path / "a.png", np.zeros((3, 5), np.uint16))
+    data = np.fromfile(tmp_path / "a.png", np.uint8)
+    assert png_header(data) == ((3, 5), 16, 0)
+    assert png_header(data[:25]) is None
+    assert png_header(data[1:]) is None
 
 
 def test_size_contradicts_the_annotation():

@@ -9,9 +9,11 @@ from pocketvision.datasets.labels import (
     CITYSCAPES_TABLE,
     Label,
     LabelMap,
+    cityscapes_labels,
     coco_labels,
     detection_labels,
     imagenet_labels,
+    instance_sizes,
     segmentation_labels,
     voc_labels,
 )
@@ -145,3 +147,13 @@ def test_imagenet() -> None:
     assert len(set(labels.names.values())) == 1000
     shifted = imagenet_labels(background=True)
     assert (shifted.num_classes, shifted.names[0], shifted.names[1000]) == (1001, "background", "toilet tissue")
+
+
+def test_instance_sizes_are_of_cityscapes_own_classes() -> None:
+    assert instance_sizes(coco_labels()) == {}  # it has cars, too
+    sizes = instance_sizes(cityscapes_labels())
+    assert {slot: number for slot, (number, _) in sizes.items()} == {
+        slot: number for slot, number in cityscapes_labels().source_ids.items() if number >= 24
+    }
+    assert sizes[13] == (26, 12794.0202738185)
+    assert instance_sizes(LabelMap.from_json(cityscapes_labels().to_json())) == sizes

@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from pocketvision.datasets.augmented import AugmentedDataset
 from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.datasets.labels import CITYSCAPES, CITYSCAPES_TABLE, segmentation_labels
 from pocketvision.datasets.mask_folder import MaskFolder
+from pocketvision.datasets.transforms import Transform
 
 SKY_ROAD = ["sky", "road"]
 IDS = np.array([[row[1] for row in CITYSCAPES_TABLE]], np.int64)
@@ -45,6 +47,42 @@ def test_cityscapes_detects_train_ids(city):
     data = Cityscapes(city, split="val")
     assert "labelTrainIds.png (detected)" in data.notes[0]
     np.testing.assert_array_equal(data.read(1).mask, TRAIN_IDS)
+
+
+def _evaluated(city):
+    data = Cityscapes(city, split="val")
+    made = AugmentedDataset(data, transform=Transform(input_size=None, resize="none"), ground_truth=True)
+    return data, made[0][2]["ground_truth"]
+
+
+def test_evaluation_reads_instances_where_all_images_have_them(city):
+    data, truth = _evaluated(city)
+    assert (len(data.notes), set(truth)) == (1, {"mask"})
+    ids = IDS.clip(0).astype(np.uint16) * 1000 + 7
+    _write(city / "gtFine/val/town/a_0_1_gtFine_instanceIds.png", ids)
+    data, truth = _evaluated(city)
+    assert data.notes[1:] == ["1 files *_gtFine_instanceIds.png, but for 2 images: not used, no iIoU"]
+    assert set(truth) == {"mask"}
+    _write(city / "gtFine/val/town/b_0_2_gtFine_instanceIds.png", ids)
+    data, truth = _evaluated(city)
+    assert data.notes[1:] == ["2 files *_gtFine_instanceIds.png, for iIoU"]
+    np.testing.assert_array_equal(truth["instances"], ids)
+    training = AugmentedDataset(data, transform=Transform(input_size=None, resize="none"))
+    assert "ground_truth" not in training[0][2]
+    _write(city / "gtFine/val/town/a_0_1_gtFine_instanceIds.png", ids[:, :3])
+    with pytest.raises(ValueError, match=r"a_0_1_leftImg8bit\.png decodes to .*a_0_1_gtFine_instanceIds\.png says 3x1"):
+        _evaluated(city)
+
+
+def test_a_split_without_truth(city):
+    _write(city / "leftImg8bit/test/town/c_0_3_leftImg8bit.png", np.full((2, 4, 3), 9, np.uint8))
+    data = Cityscapes(city, split="test", truth=False)
+    sample = data.read(0)
+    assert (sample.image_id, sample.image.shape, sample.mask, sample.ground_truth) == ("c_0_3", (2, 4, 3), None, None)
+    assert "without truth" in data.notes[0]
+    assert data.fingerprint() == Cityscapes(city, split="test", truth=False).fingerprint()
+    with pytest.raises(FileNotFoundError, match="1 of 1 label files of split 'test' are missing"):
+        Cityscapes(city, split="test")
 
 
 def test_cityscapes_errors(city):
