@@ -215,7 +215,9 @@ def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
             return outputs
 
     limits = torch.tensor([64.0, 64.0, 64.0, 64.0])
-    found = ExportedDetector(Network(), post, candidates=candidates_for(post), padded=True)(torch.zeros(2, 3, 64, 64), limits)
+    found = ExportedDetector(Network(), post, candidates=candidates_for(post), padded=True)(
+        torch.zeros(2, 3, 64, 64), limits
+    )
     assert found["counts"].tolist() == [len(item) for item in expected]
     assert (post.min_score == 0.99) == (len(expected[0]) == 0)
     for i, item in enumerate(expected):

@@ -14,6 +14,8 @@ from ...datasets.transforms import prepare
 from ..exported import ExportedPredictor
 from ..runs import LoadedRun
 
+NEAR = 0.1  # pixels: boxes that were clipped to next to no area overlap with nothing, not even themselves
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -24,7 +26,7 @@ class Limits:
 
     - `raw`: the largest difference of a raw output, relative to that output's standard deviation.
     - `iou`, `score`: a detection is found again if one of its class overlaps by this (or its corners are as near as
-      1 - `iou` pixels) and its score is as near as this.
+      `NEAR` pixels) and its score is as near as this.
     - `unmatched`: the share of detections not found again. Not 0: scores near enough to change places decide who
       suppresses whom, and who is the last of `max_detections`.
     - `pixels`: the share of other labels in label maps, `probability`: the largest difference.
@@ -147,8 +149,7 @@ def num_matched(found: Any, others: Any, limits: Limits) -> int:
     if not len(found) or not len(others):
         return 0
     near = box_iou(found.boxes, others.boxes) >= limits.iou
-    # Boxes that were clipped to no area overlap with nothing, not even themselves.
-    near |= (found.boxes[:, None] - others.boxes).abs().amax(2) <= 1 - limits.iou
+    near |= (found.boxes[:, None] - others.boxes).abs().amax(2) <= NEAR
     near &= (found.scores[:, None] - others.scores).abs() <= limits.score
     near &= found.labels[:, None] == others.labels
     return int(near.any(1).sum())
