@@ -8,11 +8,12 @@ import numpy as np
 
 from .canvas import Canvas, Color, Line, Rectangles, Words
 
-WIDTH, HEIGHT = 440, 290  # units; on a phone one is a little less than a pixel
+WIDTH, HEIGHT = 400, 270  # units; on a phone one is a little less than a pixel
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 14, 42
 RIGHT_COLOR, WRONG_COLOR = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _SHADES = 12
 _MAX_LEGEND = 8
+_SMALL = 11.5  # size of the numbers at the axes
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,25 @@ class Series:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], *, axes: tuple[str, str], y_range: tuple[float, float] | None = None
+    title: str,
+    series: Sequence[Series],
+    *,
+    axes: tuple[str, str],
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
 ) -> Canvas:
-    """Lines over one pair of axes, named below in a legend unless faint; where there are none it says so."""
+    """Lines over one pair of axes, named below in a legend unless faint; where there are none it says so.
+
+    Ranges that are not given hold all values, and 0.
+    """
     points = [point for line in series for point in line.known()]
     named = [line for line in series if not line.faint and line.known()][:_MAX_LEGEND]
-    rows = math.ceil(len(named) / 2)
-    canvas = Canvas(WIDTH, HEIGHT + 18 * rows, title, f"{axes[1]} over {axes[0]}")
+    named = named if len(series) > 1 else []
+    canvas = Canvas(WIDTH, HEIGHT + _legend_height(len(named)), title, f"{axes[1]} over {axes[0]}")
     if not points:
         return _nothing(canvas)
-    x_range = _range([x for x, _ in points])
-    y_range = y_range or _range([y for _, y in points])
+    x_range = x_range or _range([x for x, _ in points])
+    y_range = y_range or _range([1.05 * y for _, y in points])
     _axes(canvas, x_range, y_range, axes)
     for line in sorted(series, key=lambda line: not line.faint):
         places = [(_place_x(x, x_range), _place_y(y, y_range)) for x, y in line.known()]
@@ -52,9 +61,9 @@ def line_chart(
             width = 1.5 if line.faint else 2.25
             canvas.add(Line(places, line.color, width=width, faint=line.faint, dashed=line.dashed, tip=line.name))
     for number, line in enumerate(named):
-        x, y = _LEFT + number % 2 * 195, HEIGHT + 10 + 18 * (number // 2)
+        x, y = _legend_place(number)
         canvas.add(Line([(x, y - 4), (x + 18, y - 4)], line.color, width=3, dashed=line.dashed))
-        canvas.add(Words(shorten(line.name, 27), x + 24, y, 11.5))
+        canvas.add(Words(shorten(line.name, 24), x + 24, y, _SMALL))
     return canvas
 
 
@@ -67,8 +76,7 @@ def bar_chart(
     form: str = "{:,.0f}",
 ) -> Canvas:
     """Groups of bars side by side, one of each series, which a legend names if there is more than one."""
-    rows = math.ceil(len(series) / 2) if len(series) > 1 else 0
-    canvas = Canvas(WIDTH, HEIGHT + 18 * rows, title, axis)
+    canvas = Canvas(WIDTH, HEIGHT + (_legend_height(len(series)) if len(series) > 1 else 0), title, axis)
     values = [value for _, heights, _ in series for value in heights]
     if not values or not any(values):
         return _nothing(canvas)
@@ -85,13 +93,14 @@ def bar_chart(
             canvas.add(Rectangles([bar], color, tip=tip + form.format(value)))
             if len(series) * len(groups) <= 12:
                 canvas.add(Words(form.format(value), x + width * 0.47, top - 3, 10, "middle", "muted"))
-    size = min(12.0, 1.75 * room / max(4, *(len(name) for name in groups)))
+    wide = max(len(name) for name in groups) * 0.52 * _SMALL > room  # then every other name stands lower
     for place, name in enumerate(groups):
-        canvas.add(Words(name, _LEFT + (place + 0.5) * room, HEIGHT - _BOTTOM + 16, size, "middle", "muted"))
+        y = HEIGHT - _BOTTOM + (30 if wide and place % 2 else 16)
+        canvas.add(Words(name, _LEFT + (place + 0.5) * room, y, _SMALL, "middle", "muted"))
     if len(series) > 1:
         for number, (name, _, color) in enumerate(series):
-            x, y = _LEFT + number % 2 * 195, HEIGHT - 4 + 18 * (number // 2)
-            canvas.add(Rectangles([(x, y - 10, 12, 12)], color), Words(shorten(name, 27), x + 18, y, 11.5))
+            x, y = _legend_place(number)
+            canvas.add(Rectangles([(x, y - 10, 12, 12)], color), Words(shorten(name, 24), x + 18, y, _SMALL))
     return canvas
 
 
@@ -158,13 +167,22 @@ def matrix_chart(
 def _shades(canvas: Canvas, shares: np.ndarray, margin: float, cell: float) -> None:
     """One path for all cells of a shade: matrices of 150 classes have 20,000 of them."""
     right = np.eye(*shares.shape, dtype=bool)
-    shade = np.ceil(np.minimum(shares, 1) * _SHADES).astype(int)
+    shade = np.where(shares > 0, np.rint(shares * _SHADES), -1)
     for color, where in ((RIGHT_COLOR, right), (WRONG_COLOR, ~right)):
-        for level in range(1, _SHADES + 1):
+        for level in range(_SHADES + 1):
             found = np.argwhere(where & (shade == level))
             places = [(margin + c * cell, margin + r * cell, cell, cell) for r, c in found.tolist()]
             if places:
-                canvas.add(Rectangles(places, color, opacity=0.08 + 0.92 * level / _SHADES))
+                canvas.add(Rectangles(places, color, opacity=0.05 + 0.95 * level / _SHADES))
+
+
+def _legend_height(count: int) -> int:
+    return 18 * math.ceil(count / 2) + (4 if count else 0)
+
+
+def _legend_place(number: int) -> tuple[float, float]:
+    """Two in a row, below the axes."""
+    return _LEFT + number % 2 * 175, HEIGHT + 12 + 18 * (number // 2)
 
 
 def shorten(name: str, length: int) -> str:
@@ -181,8 +199,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    low, high = min(0.0, *values), max(0.0, *values)
+    return (low, high) if high > low else (0.0, 1.0)
 
 
 def _axes(
@@ -192,11 +210,11 @@ def _axes(
     for value in ticks(*y_range):
         y = _place_y(value, y_range)
         canvas.add(Line([(_LEFT, y), (right, y)], "line", width=1))
-        canvas.add(Words(_number(value), _LEFT - 6, y + 4, 11, "end", "muted"))
+        canvas.add(Words(_number(value), _LEFT - 6, y + 4, _SMALL, "end", "muted"))
     for value in ticks(*x_range) if x_range else []:
-        canvas.add(Words(_number(value), _place_x(value, x_range or (0, 1)), bottom + 16, 11, "middle", "muted"))
-    canvas.add(Words(names[0], (_LEFT + right) / 2, HEIGHT - 10, 11.5, "middle", "muted"))
-    canvas.add(Words(names[1], 11, (_TOP + bottom) / 2, 11.5, "middle", "muted", upward=True))
+        canvas.add(Words(_number(value), _place_x(value, x_range or (0, 1)), bottom + 16, _SMALL, "middle", "muted"))
+    canvas.add(Words(names[0], (_LEFT + right) / 2, HEIGHT - 10, _SMALL, "middle", "muted"))
+    canvas.add(Words(names[1], 11, (_TOP + bottom) / 2, _SMALL, "middle", "muted", upward=True))
 
 
 def _place_x(x: float, limits: tuple[float, float]) -> float:

@@ -32,7 +32,7 @@ def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, 
         "f1": [_on_grid(f.thresholds, f.f1) if f.num_truths else None for f in analysis.classes],
         "threshold": float(analysis.score_threshold),
     }
-    summary.confusion = confusion([*names, "background"], [*names, "background"], analysis.confusion)
+    summary.confusion = confusion([*names, "background"], [*names, "background"], analysis.confusion, background=True)
     summary.errors = {kind: float(points) for kind, points in analysis.errors.items()}
     summary.sizes = sizes(metric.state(), analysis.images)
     if not any(figures.num_truths for figures in analysis.classes):
@@ -59,11 +59,11 @@ def _on_grid(thresholds: np.ndarray, f1: np.ndarray) -> list[float]:
     return _rounded(np.interp(np.linspace(0, 1, CURVE_POINTS), thresholds[order], f1[order]))
 
 
-def confusion(rows: list[str], columns: list[str], counts: np.ndarray) -> dict[str, Any]:
-    """Names and the cells that are not zero."""
+def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, background: bool = False) -> dict[str, Any]:
+    """Names and the cells that are not zero; with `background` the last row and column are of no class."""
     places = np.argwhere(counts)
     cells = [[int(r), int(c), int(counts[r, c])] for r, c in places]
-    return {"rows": rows, "columns": columns, "cells": cells}
+    return {"rows": rows, "columns": columns, "cells": cells, "background": background}
 
 
 def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[str, Any]:

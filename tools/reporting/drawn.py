@@ -32,10 +32,12 @@ def charts_of(summary: Summary) -> dict[str, Canvas]:
     if summary.kind == "detection":
         found["precision_recall"] = line_chart(
             "Precision over recall at IoU 0.5", _class_lines(summary, "precision"), axes=("recall", "precision"),
-            y_range=(0, 1),
+            x_range=(0, 1), y_range=(0, 1),
         )  # fmt: skip
         lines = [*_class_lines(summary, "f1"), *_threshold(summary)]
-        found["f1_confidence"] = line_chart("F1 over confidence", lines, axes=("score threshold", "F1"), y_range=(0, 1))
+        found["f1_confidence"] = line_chart(
+            "F1 over confidence", lines, axes=("score threshold", "F1"), x_range=(0, 1), y_range=(0, 1)
+        )
         found["errors"] = _errors([summary])
         found["object_sizes"] = bar_chart(
             "Objects by size", _size_names(summary.sizes["edges"]),
@@ -79,7 +81,7 @@ def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Canvas]:
             lines = [
                 Series(s.name, GRID, _mean(s.curves[key]), color) for s, color in zip(summaries, colors, strict=True)
             ]
-            found[f"compared_{key}"] = line_chart(title, lines, axes=axes, y_range=(0, 1))
+            found[f"compared_{key}"] = line_chart(title, lines, axes=axes, x_range=(0, 1), y_range=(0, 1))
         found["compared_errors"] = _errors(summaries)
     return found | {f"compared_{name}": chart for name, chart in _training(summaries).items()}
 
@@ -128,7 +130,7 @@ def _training(summaries: Sequence[Summary]) -> dict[str, Canvas]:
         for summary, color in zip(summaries, palette(len(summaries)), strict=True):
             for number, (kind, key) in enumerate(columns):
                 rows = [row for row in summary.training if row["kind"] == kind and _is_number(row.get(key))]
-                label = summary.name if len(columns) == 1 else f"{summary.name} {kind}"
+                label = " ".join([summary.name] * (len(summaries) > 1) + [kind] * (len(columns) > 1))
                 line_color = color if len(summaries) > 1 else (RIGHT_COLOR, WRONG_COLOR)[number]
                 xs, ys = [row["step"] for row in rows], [row[key] for row in rows]
                 lines.append(Series(label, xs, ys, line_color, dashed=number > 0))

@@ -1,9 +1,9 @@
 """The page: one file that needs nothing beside it, for one run or for several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from .canvas import Canvas
 from .charts import MatrixLayout
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, counts_of, matrix_of
 from .gallery_page import gallery
@@ -82,7 +82,7 @@ def _run(summary: Summary, folder: Path, number: int, count: int) -> Markup:
         "section", heading,
         element("p", _told(summary), class_="muted"),
         [element("p", note, class_="note") for note in summary.notes],
-        _cards(summary), _charts(charts_of(summary)), _sizes_told(summary),
+        _cards(summary), _charts(charts_of(summary), {"object_sizes": _sizes_told(summary)}),
         element("h3", "Classes"), class_table(summary),
         _confusion(summary, number), gallery(summary, folder, number), _small_print(summary),
         id=f"run-{number}", class_="run", aria_label=summary.name,
@@ -101,16 +101,17 @@ def _cards(summary: Summary) -> Markup:
             value, low, high = (summary.results.get(name) for name in (key, f"{key}/low", f"{key}/high"))
             known = value is not None and value >= 0
             between = f"{low:.3f} to {high:.3f}" if known and low is not None and high is not None else None
+            name = element("div", key.replace("_", " "), class_="key")
             number = element("div", f"{value:.3f}" if known else "\N{EN DASH}", class_="value")
             small = element("div", between or ("" if known else "no such truth"), class_="muted")
-            cards.append(element("div", element("div", key, class_="key"), number, small, class_="card"))
+            cards.append(element("div", name, number, small, class_="card"))
     return element("div", cards, class_="cards")
 
 
-def _charts(charts: dict[str, Any]) -> Markup:
+def _charts(charts: Mapping[str, Canvas], notes: Mapping[str, Markup | None] | None = None) -> Markup:
     figures = [
-        element("figure", element("figcaption", chart.title), chart.svg(), class_="chart-box")
-        for chart in charts.values()
+        element("figure", element("figcaption", chart.title), chart.svg(), (notes or {}).get(name), class_="chart-box")
+        for name, chart in charts.items()
     ]
     return element("div", figures, class_="charts")
 
@@ -138,9 +139,10 @@ def _confusion(summary: Summary, number: int) -> Markup:
         aria_label="confusion matrix: arrow keys walk through the cells",
         style=f"--width:{chart.width:.0f}px",
     )  # fmt: skip
+    pairs = element("div", element("h4", "Most confused"), pairs_table(summary.confusion, counts_of(summary.confusion)))
     return element(
-        "section", element("h3", "Confusion"), element("p", told, class_="muted") if cells else None, box,
-        element("h4", "Most confused"), pairs_table(summary.confusion, counts_of(summary.confusion)),
+        "section", element("h3", "Confusion"), element("p", told, class_="muted") if cells else None,
+        element("div", box, pairs, class_="beside"),
     )  # fmt: skip
 
 

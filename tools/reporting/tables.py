@@ -76,9 +76,10 @@ def differing_config(summaries: Sequence[Summary]) -> Markup | None:
 
 
 def pairs_table(confusion: Mapping[str, Any], counts: np.ndarray) -> Markup:
-    """The classes that are taken for others most often, by count."""
+    """The classes that are taken for others most often, by count; background is no class."""
     sums = counts.sum(axis=1)
-    wrong = [cell for cell in confusion["cells"] if cell[0] != cell[1]]
+    outside = len(confusion["rows"]) - 1 if confusion["background"] else None
+    wrong = [cell for cell in confusion["cells"] if cell[0] != cell[1] and outside not in cell[:2]]
     rows = []
     for row, column, count in sorted(wrong, key=lambda cell: (-cell[2], cell[0], cell[1]))[:_MAX_PAIRS]:
         names = confusion["rows"][row], confusion["columns"][column]
@@ -114,11 +115,10 @@ def _cell(value: float | None, key: str) -> Markup:
         return element("td", "\N{EN DASH}", data_value="-1", class_="number")
     if key in _COUNTS:
         return element("td", f"{value:,}", data_value=value, class_="number")
+    if key == "at score":  # no figure of merit
+        return element("td", f"{value:.3f}", data_value=value, class_="number")
     style = f"--share:{100 * min(max(value, 0.0), 1.0):.1f}%"
-    bar = key != "at score"
-    return element(
-        "td", f"{value:.3f}", data_value=value, class_="number bar" if bar else "number", style=style if bar else None
-    )
+    return element("td", f"{value:.3f}", data_value=value, class_="number bar", style=style)
 
 
 def _change(values: Sequence[float | None]) -> Markup:
