@@ -91,7 +91,7 @@ def bar_chart(
             tip = f"{name}, {groups[place]}: " if len(series) > 1 else f"{groups[place]}: "
             bar = (x, top, width * 0.94, max(bottom - top, 0.5))
             canvas.add(Rectangles([bar], color, tip=tip + form.format(value)))
-            if len(series) * len(groups) <= 12:
+            if len(series) == 1 and len(groups) <= 12:
                 canvas.add(Words(form.format(value), x + width * 0.47, top - 3, 10, "middle", "muted"))
     wide = max(len(name) for name in groups) * 0.52 * _SMALL > room  # then every other name stands lower
     for place, name in enumerate(groups):

@@ -80,7 +80,7 @@ def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) ->
         "figure", element("div", panels, class_="panels"),
         element("figcaption", heading, caption),
         data_group=entry["group"], data_class=" ".join(map(str, sorted(_classes(entry)))),
-        data_kind=" ".join(sorted(_kinds(entry))), tabindex="0",
+        data_kind=" ".join(sorted(_kinds(entry))), tabindex="0" if summary.kind == "detection" else None,
     )  # fmt: skip
 
 
@@ -101,9 +101,9 @@ def inlined(path: Path) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _panel(entry: dict[str, Any], title: str, *content: Any, label: str) -> Markup:
+def _panel(entry: dict[str, Any], title: str, *content: Any, label: str, role: str = "img") -> Markup:
     view = f"0 0 {int(entry['width'])} {int(entry['height'])}"
-    picture = element("svg", content, viewBox=view, role="img", aria_label=label)
+    picture = element("svg", content, viewBox=view, role=role, aria_label=label)
     return element("div", element("div", title, class_="panel-title"), picture, class_="panel")
 
 
@@ -126,8 +126,17 @@ def _boxes_panels(entry: dict[str, Any], summary: Summary, folder: Path, name: s
     truth, found = (_boxes(entry, summary, key) for key in ("truth", "found"))
     size = f"{entry['id']}, {{}} boxes"
     panels = [
-        _panel(entry, "truth", _photo(entry, folder, name), truth, label="truth of " + size.format(len(truth))),
-        _panel(entry, "prediction", _again(name), found, label="prediction of " + size.format(len(found))),
+        _panel(
+            entry,
+            "truth",
+            _photo(entry, folder, name),
+            truth,
+            label="truth of " + size.format(len(truth)),
+            role="group",
+        ),
+        _panel(
+            entry, "prediction", _again(name), found, label="prediction of " + size.format(len(found)), role="group"
+        ),
     ]
     return panels, element("div", f"F1 {entry['score']:.2f}: {told}")
 

@@ -53,7 +53,7 @@ def compared_figures(summaries: Sequence[Summary], figures: Sequence[str]) -> Ma
             )
     facts = [key for key in ("parameters", "checkpoint", "data", "data hash") if key in summaries[0].facts]
     for key in facts:
-        cells = [element("td", summary.facts.get(key, "")) for summary in summaries]
+        cells = [element("td", summary.facts.get(key, ""), class_="fact") for summary in summaries]
         rows.append(element("tr", element("th", key, scope="row"), cells, element("td")))
     head = element(
         "tr", [element("th", text, scope="col") for text in ("", *(s.name for s in summaries), "last - first")]
