@@ -20,6 +20,7 @@ THEME: dict[str, Color] = {
     "paper": (255, 255, 255),
 }
 _ZOOM = 2  # pixels of the picture for one unit
+_DASH = 9  # pixels
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP = 22.0  # height of the font's capitals in pixels at scale 1
 
@@ -148,12 +149,12 @@ def _rgb(paint: Paint) -> Color:
 
 
 def _dashes(corners: np.ndarray) -> list[np.ndarray]:
-    pieces = []
-    for start, end in pairwise(corners):
-        number = max(1, round(float(np.linalg.norm(end - start)) / 8)) // 2 * 2 + 1
-        points = np.rint(np.linspace(start, end, number + 1)).astype(np.int32)
-        pieces += [points[i : i + 2] for i in range(0, number, 2)]
-    return pieces
+    """Pieces of a line, as long as the gaps between them, however many corners it has."""
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+    ends = np.arange(0, along[-1] + _DASH, _DASH)
+    points = np.stack([np.interp(ends, along, corners[:, axis]) for axis in (0, 1)], axis=1)
+    pairs = list(pairwise(np.rint(points).astype(np.int32)))
+    return [np.stack(pair) for pair in pairs[::2]]
 
 
 def _blend(picture: np.ndarray, tile: np.ndarray, left: int, top: int, color: Color) -> None:

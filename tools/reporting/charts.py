@@ -13,6 +13,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 14, 42
 RIGHT_COLOR, WRONG_COLOR = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _SHADES = 12
 _MAX_LEGEND = 8
+_MAX_NAMED = 200  # classes; more have no names beside a matrix, and no bar each
 _SMALL = 11.5  # size of the numbers at the axes
 
 
@@ -108,6 +109,9 @@ def class_bars(title: str, rows: Sequence[tuple[str, float | None, Color]]) -> C
     """A bar in 0..1 for each class, the longest first; None where a class has no value. For the file: the page has
     a table that sorts."""
     rows = sorted(rows, key=lambda row: (row[1] is None, -(row[1] or 0.0)))
+    if len(rows) > _MAX_NAMED:
+        half = _MAX_NAMED // 2
+        rows, title = [*rows[:half], *rows[-half:]], f"{title}: the {half} first and the {half} last"
     canvas = Canvas(WIDTH, 18 * len(rows) + 12, title)
     for number, (name, value, color) in enumerate(rows):
         y = 18 * number + 6
@@ -133,9 +137,9 @@ def matrix_chart(
 ) -> tuple[Canvas, MatrixLayout]:
     """A confusion matrix, each row divided by its sum: what is right in blue, mistakes in orange."""
     size = max(len(rows), len(columns), 1)
-    cell = min(44.0, max(9.0, 660 / size))
+    cell = min(44.0, max(9.0, 660 / size)) if size <= _MAX_NAMED else 9.0 * _MAX_NAMED / size
     font = min(12.0, cell * 0.85)
-    longest = max((len(name) for name in (*rows, *columns)), default=0)
+    longest = max((len(name) for name in (*rows, *columns)), default=0) if size <= _MAX_NAMED else 0
     margin = min(22, longest) * font * 0.56 + 26
     canvas = Canvas(
         margin + cell * len(columns) + 10, margin + cell * len(rows) + 10, title, "rows truth, columns predicted"
@@ -145,9 +149,9 @@ def matrix_chart(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     canvas.add(Rectangles([(margin, margin, cell * len(columns), cell * len(rows))], "line", opacity=0.35))
     _shades(canvas, shares, margin, cell)
-    for number, name in enumerate(rows):
+    for number, name in enumerate(rows if size <= _MAX_NAMED else []):
         canvas.add(Words(shorten(name, 22), margin - 5, margin + (number + 0.5) * cell + font * 0.36, font, "end"))
-    for number, name in enumerate(columns):
+    for number, name in enumerate(columns if size <= _MAX_NAMED else []):
         x = margin + (number + 0.5) * cell + font * 0.36
         canvas.add(Words(shorten(name, 22), x, margin - 5, font, upward=True))
     canvas.add(

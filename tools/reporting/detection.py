@@ -1,6 +1,7 @@
 """A detector's part of a report: figures of each class, curves, sizes, and images with their boxes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ def pictures(
         found, truth = images[errors.image_id]
         missed = set(errors.missed)
         entry = store.photo(sample.image)
-        entry |= {"id": str(candidate.image_id), "group": group, "score": candidate.score}
+        file = Path(sample.path).name
+        title = f"{file} (id {candidate.image_id})" if file else str(candidate.image_id)
+        entry |= {"id": title, "group": group, "score": candidate.score}
         entry["truth"] = [
             {"box": box, "class": names.get(slot), "kind": "crowd" if crowd else MISSED if i in missed else "correct"}
             for i, (box, slot, crowd) in enumerate(

@@ -32,7 +32,7 @@ def choose(candidates: Iterable[Candidate], count: int) -> list[tuple[Candidate,
     if len(pool) <= 1:
         return [(candidate, "worst" if candidate.score < 1 else "best") for candidate in pool[:count]]
     count = min(count, len(pool))
-    num_worst, num_best = max(1, 3 * count // 8), count // 4
+    num_worst, num_best = max(min(1, count), 3 * count // 8), count // 4
     worst, rest = pool[:num_worst], pool[num_worst:]
     best = sorted(rest, key=lambda c: (-c.score, -c.weight, str(c.image_id)))[:num_best]
     taken = {c.image_id for c in best}

@@ -122,7 +122,10 @@ def _again(name: str, class_: str | None = None) -> Markup:
 def _boxes_panels(entry: dict[str, Any], summary: Summary, folder: Path, name: str) -> tuple[list[Markup], Markup]:
     counts = Counter(row["kind"] for row in entry["found"])
     counts["missed"] = sum(row["kind"] == "missed" for row in entry["truth"])
-    told = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing there, nothing found"
+    told = (
+        ", ".join(f"{counts[kind]} {kind}" for kind in ("correct", *KINDS) if counts[kind])
+        or "nothing there, nothing found"
+    )
     truth, found = (_boxes(entry, summary, key) for key in ("truth", "found"))
     size = f"{entry['id']}, {{}} boxes"
     panels = [
