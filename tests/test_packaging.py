@@ -52,7 +52,7 @@ def test_a_wheel_holds_every_module_and_configuration_and_nothing_at_the_top(tmp
     wanted = {
         f"pocketvision/{name}"
         for name in tracked
-        if name.endswith((".py", ".yaml", "py.typed")) and not name.startswith(("tests/", ".")) and "docs/" not in name
+        if name.endswith((".py", ".yaml", "py.typed", ".css", ".js")) and not name.startswith(("tests/", ".")) and "docs/" not in name
     }
     assert wanted <= names
     tops = {name.split("/")[0] for name in names}
