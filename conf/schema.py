@@ -170,7 +170,17 @@ class EvaluateConfig(RunConfig):
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
+    report: bool = False  # write report/ into the run folder: a page, its charts, and what `report` reads again
+    report_images: int = 48  # photos on that page
     data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
+
+
+@dataclass
+class ReportConfig:
+    """Keys of `pocketvision report`."""
+
+    runs: list[str] = field(default_factory=list)  # folders of evaluated runs; usually given without a key
+    output: str = "report.html"
 
 
 @dataclass

@@ -3,10 +3,12 @@
 pocketvision evaluate run=runs/first
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from pocketvision.conf.schema import at_least
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, pictures, runs
 from pocketvision.tools.cli import command, log
@@ -14,6 +16,7 @@ from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
 from pocketvision.tools.engine.report import table
 from pocketvision.tools.exported import evaluate_file, load_file
+from pocketvision.tools.reporting.writing import check_place, write_report
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -27,6 +30,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = run.as_asked(config)
+        if config.report:  # what cannot be written is known now, not after the evaluation
+            at_least("report_images", config.report_images, 0)
+            check_place(run.folder)
         split = config.split or ("train" if run.config.overfit else "val")
         source = build.build_source(run.config, split, labels=run.task.labels)
         log_summary(source)
@@ -35,7 +41,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             dataset, batch_size=config.batch_size, ranks=ranks, workers=config.workers, training=False
         )
         log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
-        results = evaluate_task(run.task, run.task.model, loader, ranks)
+        metric = copy.copy(run.task.metric)
+        results = evaluate_task(run.task, run.task.model, loader, ranks, metric=metric)
         if ranks.is_main:
             output = Path(config.output or run.folder / "results.json")
             runs.write_results(output, results)
@@ -45,6 +52,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                     run, source, count=config.pictures, score_threshold=config.score_threshold
                 )
                 log.info("pictures of truth beside prediction: %s", folder)
+            if config.report:
+                page = write_report(run, metric, results, source, split=split, images=config.report_images)
+                log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
         return results
     finally:
         stop_ranks()
@@ -52,8 +62,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     """Results of an exported file in its own runtime."""
-    if config.run or config.pictures:
-        raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
+    if config.run or config.pictures or config.report:
+        raise ValueError(
+            "file= is all of a model and makes no pictures and no report: leave run=, pictures= and report= out, "
+            "or file="
+        )
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)

@@ -76,6 +76,8 @@ def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
         (("evaluate",), 2, "give run=FOLDER"),
+        (("report",), 2, "give the folders of evaluated runs"),
+        (("report", "no/such"), 2, "write it with pocketvision evaluate run=no/such report=true"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
         (("info", "model=lraspp"), 2, "model is for segmentation"),
     ],

@@ -434,6 +434,8 @@ def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Pa
         evaluate(compose(config_name="evaluate"))
     with pytest.raises(ValueError, match="file= is all of a model"):
         evaluate(compose(f"file={path}", "run=x", config_name="evaluate"))
+    with pytest.raises(ValueError, match="no report: leave"):
+        evaluate(compose(f"file={path}", "report=true", config_name="evaluate"))
     config = compose(f"file={path}", "run=x", config_name="predict")
     config.inputs = [str(path)]
     with pytest.raises(ValueError, match="file= is all of a model"):
