@@ -166,13 +166,23 @@ class EvaluateConfig(RunConfig):
     """Keys of `pocketvision evaluate`."""
 
     workers: int = 2
-    split: str | None = None  # train or val; null: val, or what a run with `overfit` learnt
+    split: str | None = None  # train or val; null: val, or what a run with `overfit` learnt; test: cityscapes_results
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
     report: bool = False  # write report/ into the run folder: a page, its charts, and what `report` reads again
     report_images: int = 48  # photos on that page
     data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
+    # how segmenters look at an image
+    protocol: str = "whole"  # or sliding: window by window
+    window: list[int] | None = None  # h, w
+    stride: list[int] | None = None  # h, w; null: two thirds of the window
+    scales: list[float] = field(default_factory=lambda: [1.0])  # of the image; probabilities are averaged
+    flip: bool = False  # the mirrored image, too
+    # Cityscapes' server, and other tools' predictions
+    cityscapes_results: str | None = None  # a folder or a .zip for label id PNGs, as the server takes them
+    predictions: str | None = None  # in place of a run: a folder or a .zip of such PNGs to score
+    prediction_ids: str = "label"  # what those hold: label or train ids
 
 
 @dataclass

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .decode import check_size, decode_instances
 from .labels import LabelMap
 from .sample import Sample, Source, digest
 from .transforms import Transform
@@ -45,10 +46,20 @@ class AugmentedDataset(Dataset[Item]):
             raise
         meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
         if self.ground_truth:
-            meta["ground_truth"] = sample.ground_truth
+            meta["ground_truth"] = _whole_truth(sample)
         # A view: batches are built channels-last, which is how the pixels lie already.
         image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
         return image, _target(sample), meta
+
+
+def _whole_truth(sample: Sample) -> dict[str, Any] | None:
+    """The source's own truth, with `instances` uint16 [H, W] where there is a picture of them."""
+    if not sample.instances_path or sample.ground_truth is None:
+        return sample.ground_truth
+    instances = decode_instances(sample.instances_path)
+    size = sample.ground_truth["mask"].shape
+    check_size(size, instances.shape, path=sample.path, source=sample.instances_path)
+    return {**sample.ground_truth, "instances": instances}
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

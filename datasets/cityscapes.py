@@ -16,11 +16,18 @@ _SUFFIXES = ("labelIds", "labelTrainIds")
 class Cityscapes(MaskPairs):
     """`leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` with `gtFine/SPLIT/CITY/*_gtFine_SUFFIX.png` below `root`.
 
-    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has.
+    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has. Evaluation reads
+    `*_gtFine_instanceIds.png` too, where all images have one. Without `truth` (the test split) there are images alone.
     """
 
     def __init__(
-        self, root: str | Path, *, split: str = "train", suffix: str | None = None, limit: int | None = None
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        suffix: str | None = None,
+        limit: int | None = None,
+        truth: bool = True,
     ) -> None:
         if suffix not in (None, *_SUFFIXES):
             raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
@@ -30,8 +37,17 @@ class Cityscapes(MaskPairs):
         images = sorted(folder.glob(f"*/*{_IMAGE_END}"))
         if not images:
             raise FileNotFoundError(f"no images in {folder}: expected CITY/*{_IMAGE_END}")
-        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
         images = images[: check_limit(limit)]
+        if not truth:
+            super().__init__(
+                [(path.name.removesuffix(_IMAGE_END), path, None) for path in images],
+                folders=(folder, folder),
+                labels=CITYSCAPES,
+                table=_table("labelIds"),
+                notes=[f"{len(images)} images of {folder}, without truth"],
+            )
+            return
+        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
         pairs = [(path.name.removesuffix(_IMAGE_END), path, _label_file(path, root, found)) for path in images]
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
         if missing:
@@ -39,10 +55,22 @@ class Cityscapes(MaskPairs):
                 f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
             )
+        instances = [_label_file(path, root, "instanceIds") for path in images]
+        num_instances = sum(path.is_file() for path in instances)
         how = "as set" if suffix else "detected"
         notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
+        if num_instances:
+            what = "for iIoU" if num_instances == len(pairs) else f"but for {len(pairs)} images: not used, no iIoU"
+            notes.append(f"{num_instances} files *_gtFine_instanceIds.png, {what}")
         folders = folder, Path(root, "gtFine", split)
-        super().__init__(pairs, folders=folders, labels=CITYSCAPES, table=_table(found), notes=notes)
+        super().__init__(
+            pairs,
+            folders=folders,
+            labels=CITYSCAPES,
+            table=_table(found),
+            notes=notes,
+            instances=instances if num_instances == len(pairs) else (),
+        )
 
 
 def _label_file(image: Path, root: str | Path, suffix: str) -> Path:

@@ -1,6 +1,7 @@
 """Reading image and mask files, with errors that name the file."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,8 +18,13 @@ def decode_image(path: str | Path) -> np.ndarray:
 
 def decode_mask(path: str | Path) -> np.ndarray:
     """The class numbers of a label picture as uint8 [H, W], exactly as stored."""
-    data = _read_bytes(path, "label file")
-    bit_depth, color_type = _png_header(data)
+    return mask_from_bytes(_read_bytes(path, "label file"), path)
+
+
+def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
+    """`decode_mask` of a file's bytes; `path` is for messages."""
+    header = png_header(data)
+    bit_depth, color_type = (header.bit_depth, header.color_type) if header else (8, -1)
     if color_type == _PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
         return _palette_indices(data, path)
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
@@ -39,6 +45,14 @@ def decode_mask(path: str | Path) -> np.ndarray:
             )
         mask = mask.astype(np.uint8)
     return mask
+
+
+def decode_instances(path: str | Path) -> np.ndarray:
+    """The instance ids of a picture with 16 bits (or 8) as uint16 [H, W]."""
+    ids = _decode(_read_bytes(path, "instance file"), cv2.IMREAD_UNCHANGED, path)
+    if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path} holds {ids.dtype} {list(ids.shape)}: expected instance ids, one channel of 16 bits")
+    return ids.astype(np.uint16, copy=False)
 
 
 def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | Path, source: str | Path) -> None:
@@ -78,10 +92,21 @@ def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
     return image
 
 
-def _png_header(data: np.ndarray) -> tuple[int, int]:
-    """(bit depth, colour type), (8, -1) for anything that is no PNG."""
+class PngHeader(NamedTuple):
+    """What a PNG says of itself in its first 26 bytes."""
+
+    size: tuple[int, int]  # h, w
+    bit_depth: int
+    color_type: int
+
+
+def png_header(data: np.ndarray) -> PngHeader | None:
+    """The header of a PNG's bytes, None for anything that is none."""
     head = data[:26].tobytes()
-    return (head[24], head[25]) if head.startswith(_PNG_SIGNATURE) and len(head) == 26 else (8, -1)
+    if not head.startswith(_PNG_SIGNATURE) or len(head) < 26:
+        return None
+    width, height = (int.from_bytes(head[start : start + 4], "big") for start in (16, 20))
+    return PngHeader((height, width), head[24], head[25])
 
 
 def _palette_indices(data: np.ndarray, path: str | Path) -> np.ndarray:

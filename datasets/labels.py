@@ -316,7 +316,29 @@ CITYSCAPES = LabelMap(
     num_classes=19,
 )
 
+# The average number of pixels of an instance, by which Cityscapes' evaluation weights (evalPixelLevelSemanticLabeling).
+CITYSCAPES_INSTANCE_SIZES = {
+    "person": 3462.4756337644,
+    "rider": 3930.4788056518,
+    "car": 12794.0202738185,
+    "truck": 27855.1264367816,
+    "bus": 35732.1511111111,
+    "train": 67583.7075812274,
+    "motorcycle": 6298.7200839748,
+    "bicycle": 4672.3249222261,
+}
+
 
 def cityscapes_labels() -> LabelMap:
     """Cityscapes' 19 evaluated classes."""
     return CITYSCAPES
+
+
+def instance_sizes(labels: LabelMap) -> dict[int, tuple[int, float]]:
+    """Slot -> (number in instance files, average size in pixels) of Cityscapes' classes that have instances."""
+    official = {(label.name, label.source_id) for label in CITYSCAPES.labels}
+    return {
+        label.slot: (label.source_id, CITYSCAPES_INSTANCE_SIZES[label.name])
+        for label in labels.labels
+        if label.name in CITYSCAPES_INSTANCE_SIZES and (label.name, label.source_id) in official
+    }

@@ -19,34 +19,60 @@ _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room 
 class MaskPairs:
     """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
 
-    `folders` are those that the images and the label files lie below; file names count from there.
+    `folders` are those that the images and the label files lie below; file names count from there. `instances` are
+    pictures of instance ids, one for each pair or none at all. Without a label file (None) samples have no mask.
     """
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, Path, Path]],
+        pairs: Sequence[tuple[str, Path, Path | None]],
         *,
         folders: tuple[Path, Path],
         labels: LabelMap,
         table: np.ndarray,
         notes: Sequence[str],
+        instances: Sequence[Path] = (),
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
         # numpy strings, not lists: forked workers share them
         self.image_ids = np.array([name for name, _, _ in pairs])
         self._images = np.array([str(image) for _, image, _ in pairs])
-        self._masks = np.array([str(mask) for _, _, mask in pairs])
+        self._masks = np.array([str(mask or "") for _, _, mask in pairs])
+        self._instances = np.array([str(path) for path in instances])
         self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def image_paths(self) -> list[str]:
+        return self._images.tolist()
+
     def read(self, index: int) -> Sample:
         """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
-        path, mask_path = str(self._images[index]), str(self._masks[index])
-        image, stored = decode_image(path), decode_mask(mask_path)
-        check_size(image.shape[:2], stored.shape[:2], path=path, source=mask_path)
+        path, image = str(self._images[index]), decode_image(self._images[index])
+        if not self._masks[index]:  # a test split
+            return Sample(image, str(self.image_ids[index]), path=path)
+        mask = self.read_mask(index)
+        check_size(image.shape[:2], mask.shape, path=path, source=str(self._masks[index]))
+        return Sample(
+            image,
+            str(self.image_ids[index]),
+            mask=mask,
+            ground_truth={"mask": mask},
+            path=path,
+            instances_path=self.instances_path(index),
+        )
+
+    def instances_path(self, index: int) -> str:
+        """The picture of an image's instance ids, empty where there is none."""
+        return str(self._instances[index]) if len(self._instances) else ""
+
+    def read_mask(self, index: int) -> np.ndarray:
+        """The mask alone."""
+        mask_path = str(self._masks[index])
+        stored = decode_mask(mask_path)
         mask = cv2.LUT(stored, self._table)
         if (mask == _UNKNOWN).any():
             unknown = sorted(set(np.unique(stored[mask == _UNKNOWN]).tolist()))
@@ -55,7 +81,7 @@ class MaskPairs:
                 f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
                 "complete the class list, or ignore such pixels with ignore_ids"
             )
-        return Sample(image, str(self.image_ids[index]), mask=mask, ground_truth={"mask": mask}, path=path)
+        return mask
 
     def fingerprint(self) -> str:
         """Over the names of images and label files, the label files' sizes in bytes, the table and the classes.
@@ -64,10 +90,10 @@ class MaskPairs:
             FileNotFoundError: a label file has gone since the source was made.
         """
         names = [
-            [Path(path).relative_to(folder).as_posix() for path in paths.tolist()]
+            [Path(path).relative_to(folder).as_posix() for path in paths.tolist() if path]
             for paths, folder in zip((self._images, self._masks), self._folders, strict=True)
         ]
-        sizes = np.array([os.stat(path).st_size for path in self._masks.tolist()], np.int64)
+        sizes = np.array([os.stat(path).st_size for path in self._masks.tolist() if path], np.int64)
         return digest(json.dumps([names, sorted(self.labels.names.items())]), sizes, self._table)
 
 

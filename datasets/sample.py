@@ -27,6 +27,7 @@ class Sample:
     label: int | None = None  # the class of the whole image, a slot from 0
     ground_truth: dict[str, Any] | None = None  # what evaluation compares with: the files' own numbers, original pixels
     path: str = ""
+    instances_path: str = ""  # a picture of instance ids, which evaluation reads
 
 
 class Source(Protocol):

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from .. import conf
 from ..conf import schema
 from ..datasets.augmented import AugmentedDataset, FirstSamples
-from ..datasets.labels import LabelMap, nameless_labels
+from ..datasets.labels import LabelMap, instance_sizes, nameless_labels
 from ..datasets.loading import Batch, EpochSampler, make_loader
 from ..datasets.transforms import CROP_FRACTION, Transform
 from .engine.distributed import Ranks
@@ -149,7 +149,7 @@ def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
     """What a task has beside its network: criterion, postprocess and metric."""
     names: dict[str, Any] = {"names": labels.names}
     if config.model.task == "segmentation":
-        names["categories"] = categories(labels)
+        names |= {"categories": categories(labels), "instances": instance_sizes(labels)}
     return {
         "criterion": make(config.model.criterion),
         "postprocess": make(config.model.postprocess),

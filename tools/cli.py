@@ -104,9 +104,9 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
     overrides: list[str] = []
     for argument in arguments:
         is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
-        if flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE:
-            flags.append(argument)
-        elif argument.startswith("-") and not Path(argument).exists():
+        if (flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE) or (
+            argument.startswith("-") and not Path(argument).exists()
+        ):
             flags.append(argument)
         elif is_override or positional is None:
             overrides.append(_quote_value(argument))

@@ -14,8 +14,14 @@ from pocketvision.tools import build, pictures, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
-from pocketvision.tools.engine.report import table
 from pocketvision.tools.exported import evaluate_file, load_file
+from pocketvision.tools.label_results import (
+    evaluate_pictures,
+    results_table,
+    write_test_results,
+    written_results,
+)
+from pocketvision.tools.protocols import asks_protocol, images_at_once, with_protocol
 from pocketvision.tools.reporting.writing import check_place, write_report
 
 
@@ -24,29 +30,35 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     data = OmegaConf.to_container(config.data)
     if config.file:
         return evaluate_exported(config, data)
+    if config.predictions:
+        return evaluate_pictures(config, data)
     if not config.run:
         raise ValueError("give run=FOLDER of a training run, or file=MODEL.onnx that pocketvision export wrote")
     ranks = start_ranks(config.device)
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
-        run = run.as_asked(config)
+        run = with_protocol(run.as_asked(config), config)
         if config.report:  # what cannot be written is known now, not after the evaluation
             at_least("report_images", config.report_images, 0)
             check_place(run.folder)
         split = config.split or ("train" if run.config.overfit else "val")
+        if split == "test":
+            write_test_results(run, config, ranks)
+            return {}
         source = build.build_source(run.config, split, labels=run.task.labels)
         log_summary(source)
         dataset = build.build_dataset(run.config, source, training=False)
         loader = build.build_loader(
-            dataset, batch_size=config.batch_size, ranks=ranks, workers=config.workers, training=False
+            dataset, batch_size=images_at_once(config), ranks=ranks, workers=config.workers, training=False
         )
-        log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
         metric = copy.copy(run.task.metric)
-        results = evaluate_task(run.task, run.task.model, loader, ranks, metric=metric)
+        log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
+        with written_results(run.task, source, config.cityscapes_results, ranks) as task:
+            results = evaluate_task(task, task.model, loader, ranks, metric=metric)
         if ranks.is_main:
             output = Path(config.output or run.folder / "results.json")
             runs.write_results(output, results)
-            log.info("%s\nwritten: %s", table(results), output)
+            log.info("%s\nwritten: %s", results_table(results, metric), output)
             if config.pictures:
                 folder = pictures.write_comparisons(
                     run, source, count=config.pictures, score_threshold=config.score_threshold
@@ -67,6 +79,8 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
             "file= is all of a model and makes no pictures and no report: leave run=, pictures= and report= out, "
             "or file="
         )
+    if config.cityscapes_results or asks_protocol(config):
+        raise ValueError("file= runs as it was exported: protocol=, scales=, flip= and cityscapes_results= need a run=")
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
@@ -75,7 +89,7 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     results = evaluate_file(model, source, batch_size=config.batch_size, workers=config.workers)
     output = Path(config.output or Path(config.file).with_suffix(".results.json"))
     runs.write_results(output, results)
-    log.info("%s\nwritten: %s", table(results), output)
+    log.info("%s\nwritten: %s", results_table(results, model.task.metric), output)
     return results
 
 

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from pocketvision.segmentation.metric import MeanIoU
+from pocketvision.segmentation.metric import MeanIoU, joint_histogram
 
 NAMES = {0: "road", 1: "car", 2: "bus", 3: "sky"}
 CATEGORIES = {"flat": [0], "vehicle": [1, 2], "sky": [3]}
@@ -122,9 +122,110 @@ def test_truth_from_the_target_is_mapped_back():
     assert metric.confusion().sum() == 36
 
 
+INSTANCES = {1: (26, 4.0), 2: (28, 6.0)}
+# Two cars of one and of three pixels, a group of cars (no count), a bus.
+WITH_IDS = ([[1, 1, 2, 0], [0, 2, 1, 3]], [[1, 1, 1, 1], [1, 2, 2, 3]])
+IDS = np.array([[26000, 26001, 26001, 26001], [26, 28007, 28007, 23]], np.uint16)
+
+
+def add_with_instances(metric, prediction, truth, ids, image_id=0):
+    add(metric, prediction, truth, image_id, ground_truth={"mask": np.uint8(truth), "instances": ids})
+
+
+def test_instances_count_as_if_of_average_size():
+    metric = MeanIoU(NAMES, categories=CATEGORIES, instances=INSTANCES)
+    add_with_instances(metric, *WITH_IDS, IDS)
+    results = metric.compute()
+    cars, bus = (4 * 1 + 4 / 3 * 1, 4 / 3 * 2), (6 / 2 * 1, 6 / 2 * 1)  # found, missed; then the false alarms
+    assert results["iIoU/car"] == pytest.approx(cars[0] / (sum(cars) + 1))
+    assert results["iIoU/bus"] == pytest.approx(bus[0] / (sum(bus) + 1))
+    assert results["iIoU"] == pytest.approx((results["iIoU/car"] + results["iIoU/bus"]) / 2)
+    found, missed = 4 * 1 + 4 / 3 * 2 + 6 / 2 * 2, 4 / 3 * 1
+    assert results["category_iIoU/vehicle"] == results["iIoU_category"] == pytest.approx(found / (found + missed))
+    assert not {"iIoU/road", "category_iIoU/flat"} & set(results)
+
+
+def test_no_iiou_unless_every_image_tells_instances():
+    metric = MeanIoU(NAMES, instances=INSTANCES)
+    assert "iIoU" not in metric.compute()
+    add_with_instances(metric, *WITH_IDS, IDS)
+    assert "iIoU" in metric.compute()
+    add(metric, *WITH_IDS, image_id=1)
+    assert "iIoU" not in metric.compute()
+
+
+def test_instances_merge():
+    single, ranks = MeanIoU(NAMES, instances=INSTANCES), [MeanIoU(NAMES, instances=INSTANCES) for _ in "ab"]
+    rng = np.random.default_rng(4)
+    for image_id in range(5):
+        ids = IDS[:, rng.permutation(4)]
+        prediction = rng.integers(0, 4, (2, 4))
+        for metric in (single, ranks[image_id % 2]):
+            add_with_instances(metric, prediction, ids % 4, ids, image_id)
+    states = [pickle.loads(pickle.dumps(rank.state())) for rank in ranks]
+    ranks[0].merge(states)
+    assert ranks[0].compute() == pytest.approx(single.compute(), rel=1e-12)
+    assert 0 < single.compute()["iIoU"] < 1
+
+
+def lively_metric(num_images, seed=2):
+    """A metric with images of unequal size, and the images; few show class 3."""
+    rng = np.random.default_rng(seed)
+    metric, images = MeanIoU(NAMES), {}
+    for number in rng.permutation(num_images).tolist():  # not added in the order of their ids
+        size = rng.integers(3, 9, 2)
+        truth = rng.choice([0, 1, 2, 255], size)
+        truth[0, 0] = 3 if number == 1 else 0
+        images[number] = np.where(rng.random(size) < 0.5, truth, rng.integers(0, 3, size)), truth
+        add(metric, *images[number], number)
+    return metric, images
+
+
+def test_bootstrap_equals_the_metric_on_resampled_images():
+    metric, images = lively_metric(6)
+    weights = np.array([[1] * 6, [0, 6, 0, 0, 0, 0], [2, 0, 1, 1, 0, 2]])
+    found = metric.bootstrap(3, 0, weights=weights)
+    for row, counts in enumerate(weights):
+        resampled = MeanIoU(NAMES)
+        for number, count in enumerate(counts):
+            for copy in range(count):
+                add(resampled, *images[number], (number, copy))
+        expected = resampled.compute()
+        assert {k: v[row] for k, v in found.items() if not np.isnan(v[row])} == pytest.approx(expected)
+    assert np.isnan(found["IoU/sky"][2])
+    assert not np.isnan(found["IoU/sky"][:2]).any()
+
+
+def test_bootstrap_draws_by_its_seed():
+    metric, _ = lively_metric(40)
+    samples = metric.bootstrap(300, 7)
+    assert all(np.array_equal(v, metric.bootstrap(300, 7)[k], equal_nan=True) for k, v in samples.items())
+    assert not np.array_equal(samples["mIoU"], metric.bootstrap(300, 8)["mIoU"])
+    assert samples["pixel_accuracy"].std() > 0.005
+    assert samples["pixel_accuracy"].mean() == pytest.approx(metric.compute()["pixel_accuracy"], abs=0.01)
+
+
+def test_large_images_count_exactly(monkeypatch):
+    """OpenCV's histograms count to 2^24: beyond, an image is taken in strips."""
+    monkeypatch.setattr("pocketvision.segmentation.metric._HISTOGRAM_PIXELS", 20)
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(0, 256, (2, 13, 9)).astype(np.uint8)
+    expected = np.zeros((256, 256), np.int64)
+    np.add.at(expected, (first, second), 1)
+    np.testing.assert_array_equal(joint_histogram(first, second), expected)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: MeanIoU(NAMES, instances={7: (26, 1.0)}), r"instances has slots \[7\]"),
+        (lambda: MeanIoU(NAMES, instances={1: (66, 1.0)}), r"instances of number 66: expected 1 to 64"),
+        (lambda: MeanIoU(NAMES, categories=CATEGORIES, unscored={2: "flat"}), r"unscored \{2: 'flat'\}"),
+        (lambda: MeanIoU(NAMES, unscored={9: "flat"}), r"unscored \{9: 'flat'\}"),
+        (lambda: add_with_instances(MeanIoU(NAMES), [[0, 1]], [[0, 1]], IDS, "a.png"), r"instances of \(2, 4\)"),
+        (lambda: MeanIoU(NAMES).bootstrap(5, 0), "5 samples from 0 images"),
+        (lambda: lively_metric(3)[0].bootstrap(0, 0), "0 samples from 3 images"),
+        (lambda: lively_metric(3)[0].bootstrap(2, 0, weights=np.ones((2, 4))), r"\(2, 4\): expected \(2, 3\)"),
         (lambda: MeanIoU({1: "a", 2: "b"}), r"cover the slots 0\.\.K-1"),
         (lambda: MeanIoU({}), r"cover the slots 0\.\.K-1"),
         (lambda: MeanIoU(NAMES, categories={"x": [0, 7]}), r"category 'x' has slots \[7\]"),

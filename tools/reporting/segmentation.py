@@ -63,13 +63,9 @@ def pictures(summary: Summary, metric: MeanIoU, model: Predictor, source: Any, s
 
 def _candidate(metric: MeanIoU, image_id: Any) -> tuple[Candidate, dict[int, float]]:
     """The mean IoU over the classes that the image has or was said to have, and each one's."""
-    indices, counts = metric.state()[image_id]
-    width = len(metric.names) + 1
-    rows, columns = indices // width, indices % width
-    truth = np.bincount(rows, counts, minlength=width)
-    predicted = np.bincount(columns, counts, minlength=width)
-    both = np.bincount(rows[rows == columns], counts[rows == columns], minlength=width)
-    union = (truth + predicted - both)[: width - 1]
+    counts = metric.confusion(image_id)
+    both = counts.diagonal()
+    union = counts.sum(axis=1) + counts.sum(axis=0)[:-1] - both
     ious = {int(slot): float(both[slot] / union[slot]) for slot in np.flatnonzero(union)}
     score = sum(ious.values()) / len(ious) if ious else 1.0
     pixels = int(counts.sum() - both.sum())
