@@ -8,7 +8,8 @@ import numpy as np
 import pocketvision
 import pytest
 from pocketvision.tools.build import compose
-from pocketvision.tools.predict import find_images, picture_names, predict
+from pocketvision.tools.inputs import find_images
+from pocketvision.tools.predict import image_ids, output_names, predict
 from pocketvision.tools.train import train
 
 NAMES = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg"]
@@ -62,27 +63,6 @@ def test_a_broken_file_is_named_and_the_others_are_predicted(
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == len(NAMES)
 
 
-def test_from_python(runs: dict[str, Path], photos: Path) -> None:
-    model = pocketvision.load(runs["detection"])
-    assert model([]) == []
-    result = model(photos / "a,b.jpg")
-    count = len(result.boxes)
-    assert result.boxes.shape == (count, 4)
-    assert len(result.scores) == len(result.labels) == len(result.names) == count
-    assert (result.boxes[:, 2] <= 60).all()
-    assert (result.boxes[:, 3] <= 41).all()
-    assert result.draw().dtype == np.uint8
-    segmenter = pocketvision.load(str(runs["segmentation"]))
-    found = segmenter([photos / name for name in NAMES])
-    assert [r.mask.shape for r in found] == [(40 + i, 60) for i in range(4)]
-
-
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
-def test_an_array_that_is_no_picture(image: np.ndarray, runs: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="uint8 RGB"):
-        pocketvision.load(runs["detection"])(image)
-
-
 def test_inputs_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give photographs"):
         find_images([])
@@ -92,13 +72,13 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         find_images([str(tmp_path)])
 
 
-def test_pictures_of_the_same_name_do_not_overwrite_each_other() -> None:
-    assert picture_names([]) == {}
-    names = picture_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x.png")])
-    assert sorted(names.values()) == ["x.png", "x_2.png", "x_3.png"]
+def test_results_of_the_same_name_do_not_overwrite_each_other() -> None:
+    assert output_names([]) == {}
+    names = output_names([Path("a/x.jpg"), Path("b/X.jpg"), Path("c/x.png"), Path("d/x.mp4")])
+    assert sorted(names.values()) == ["X_2", "x", "x_3", "x_4"]
     # A segmenter writes x_mask.png for x.jpg.
-    names = picture_names([Path("x.jpg"), Path("x_mask.jpg")])
-    assert sorted(names.values()) == ["x.png", "x_mask_2.png"]
+    names = output_names([Path("x.jpg"), Path("x_mask.jpg")])
+    assert sorted(names.values()) == ["x", "x_mask_2"]
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
