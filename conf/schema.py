@@ -187,9 +187,9 @@ class PredictConfig(RunConfig):
     data: Any = None
     inputs: list[str] = field(default_factory=list)  # files, folders and globs; usually given without a key
     output: str = "predictions"
-    write: list[str] | None = None  # some of pictures, json, csv, coco, masks, colors; null: what is usual
+    write: Any = None  # some (or one) of pictures, json, csv, coco, masks, colors; null: what is usual
     score_threshold: float = 0.5
-    classes: list[str] | None = None  # names; null: all
+    classes: Any = None  # names, or one; null: all
     annotations: str | None = None  # a COCO json whose image ids the results get
     every: int = 1  # which frames of a video
 

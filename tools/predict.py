@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from pocketvision.conf.schema import at_least
@@ -31,27 +32,29 @@ def predict(config: DictConfig) -> int:
     names, ids = output_names(files), image_ids(files, config.annotations)
     keep_inputs(files, names, output)
     model = _model(config)
-    writes = check_writes(model.task.kind, config.write)
-    if config.classes is not None:
-        find_slots(model.labels, config.classes)
+    writes = check_writes(model.task.kind, _listed(config.write))
+    classes = _listed(config.classes)
+    if classes is not None:
+        find_slots(model.labels, classes)
     output.mkdir(parents=True, exist_ok=True)
     writers = make_writers(
         output, model.task.kind, writes, score_threshold=config.score_threshold, all_masks=config.write is not None
     )
     failed: list[Path] = []
     total, number, start = sum(count_shots(path, every=config.every) for path in files), 0, time.perf_counter()
-    with ExitStack() as stack:
-        for writer in writers:
-            stack.callback(writer.close)
-        shots = progress(_readable(files, config.every, failed), total=total, title="predicting")
-        for number, (shot, result) in enumerate(_results(model, shots, config), start=1):
-            found = Found(shot, result, names[shot.path], ids[shot.path] if ids else number)
+    try:
+        with ExitStack() as stack:
             for writer in writers:
-                writer.write(found)
-    seconds = time.perf_counter() - start
-    log.info(
-        "%d images in %.1f s, %.1f a second: %s in %s", number, seconds, number / seconds, ", ".join(writes), output
-    )
+                stack.callback(writer.close)
+            shots = progress(_readable(files, config.every, failed), total=total, title="predicting")
+            for number, (shot, result) in enumerate(_results(model, shots, config.batch_size), start=1):
+                kept = result if classes is None else result.only(classes)
+                found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
+                for writer in writers:
+                    writer.write(found)
+    finally:  # after an interruption too: the files are whole
+        seconds, done = time.perf_counter() - start, ", ".join(writes)
+        log.info("%d images in %.1f s, %.1f a second: %s in %s", number, seconds, number / seconds, done, output)
     if failed:
         log.error("%d of %d files could not be read, or not to their end", len(failed), len(files))
         raise SystemExit(1)
@@ -70,17 +73,20 @@ def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator
         try:
             yield from read_shots(path, every=every)
         except (OSError, ValueError) as error:
-            log.error("skipped: %s", error)
+            log.error("not read: %s", error)
             failed.append(path)
 
 
-def _results(model: Predictor, shots: Iterator[Shot], config: DictConfig) -> Iterator[tuple[Shot, Result]]:
+def _results(model: Predictor, shots: Iterator[Shot], batch_size: int) -> Iterator[tuple[Shot, Result]]:
     """Results as they come; a batch of images is all that is held."""
     remaining = iter(shots)
-    while batch := list(islice(remaining, config.batch_size)):
-        results = model.stream((shot.image for shot in batch), batch_size=config.batch_size)
-        for shot, result in zip(batch, results, strict=True):
-            yield shot, result if config.classes is None else result.only(config.classes)
+    while batch := list(islice(remaining, batch_size)):
+        yield from zip(batch, model.stream((shot.image for shot in batch), batch_size=batch_size), strict=True)
+
+
+def _listed(value: Any) -> list[str] | None:
+    """A list of names; one name alone is a list too."""
+    return None if value is None else [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
 
 
 def _model(config: DictConfig) -> Predictor:
