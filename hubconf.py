@@ -31,7 +31,7 @@ def load(
     device: str = "cpu",
     optimize: bool = False,
 ) -> Any:
-    """`pocketvision.load`: a training run, a published network or an exported file; called with images, it gives results.
+    """`pocketvision.load`: a training run, a published network or an exported file, as a callable.
 
     `weights_source` is that function's `source`, a word that torch.hub keeps for itself.
     """
@@ -55,34 +55,56 @@ def lraspp_torchvision(
     return load("lraspp_torchvision", weights=weights, weights_source=weights_source, device=device)
 
 
-def mobilenet_v3_large(*, weights: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Any:
-    """The backbone: images [B, 3, H, W] in, a dict of feature maps out, whose channels `feature_specs` tells.
+def mobilenet_v3_large(
+    *,
+    weights: str | Path | None = None,
+    weights_source: str = "pocketvision",
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """The backbone: normalised images [B, 3, H, W] in, a dict of feature maps out (`feature_specs`).
 
     Args:
-        weights: ImageNet's, `torchvision`, `timm/NAME` or a file of ours; None is untrained.
+        weights: ImageNet's, `torchvision`, `timm/NAME`, or a file of `weights_source`; None is untrained.
         options: of its constructor, such as `{"output_stride": 16, "width": 0.5}`.
     """
-    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "large"}, weights, options)
+    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "large"}, options, weights, weights_source)
 
 
-def mobilenet_v3_small(*, weights: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Any:
+def mobilenet_v3_small(
+    *,
+    weights: str | Path | None = None,
+    weights_source: str = "pocketvision",
+    options: Mapping[str, Any] | None = None,
+) -> Any:
     """The backbone, as `mobilenet_v3_large`."""
-    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "small"}, weights, options)
+    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "small"}, options, weights, weights_source)
 
 
-def mobilenet_v2(*, weights: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Any:
+def mobilenet_v2(
+    *,
+    weights: str | Path | None = None,
+    weights_source: str = "pocketvision",
+    options: Mapping[str, Any] | None = None,
+) -> Any:
     """The backbone, as `mobilenet_v3_large`."""
-    return _backbone("mobilenet_v2.MobileNetV2", {}, weights, options)
+    return _backbone("mobilenet_v2.MobileNetV2", {}, options, weights, weights_source)
 
 
-def _backbone(name: str, variant: Mapping[str, Any], weights: str | Path | None, options: Any) -> Any:
-    module, _, kind = name.partition(".")
+def _backbone(
+    name: str,
+    variant: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+    weights: str | Path | None,
+    weights_source: str,
+) -> Any:
+    from torch import nn
+
     package = _package()
-    backbone = getattr(importlib.import_module(f"{package.__name__}.backbones.{module}"), kind)(
-        **{**variant, **(options or {})}
-    )
+    module, _, kind = name.partition(".")
+    build = getattr(importlib.import_module(f"pocketvision.backbones.{module}"), kind)
+    backbone = build(**{**variant, **(options or {})})
     if weights is not None:
-        package.load_weights(backbone, weights)
+        package.load_weights(nn.ModuleDict({"backbone": backbone}), weights, source=weights_source)
     return backbone.eval()
 
 

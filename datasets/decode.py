@@ -27,6 +27,8 @@ def decode_image(path: str | Path) -> np.ndarray:
 def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data") -> np.ndarray:
     """`decode_image` of a file's content; `name` stands in the errors."""
     data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+    if not data.size:
+        raise ValueError(f"{name} is empty: expected an image")
     if _may_be_transparent(data) and (image := _over_white(data, name)) is not None:
         return image
     flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # of TIFF: floats too

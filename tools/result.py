@@ -108,7 +108,8 @@ class Result:
         """Slot, name and number of pixels of each class that the mask shows, and of void (255)."""
         assert self.mask is not None
         slots, pixels = np.unique(self.mask, return_counts=True)
-        return [(int(slot), name, int(n)) for slot, name, n in zip(slots, self.names, pixels, strict=True)]
+        rows = [(int(slot), name, int(n)) for slot, name, n in zip(slots, self.names, pixels, strict=True)]
+        return [row for row in rows if not (self.filtered and row[0] == IGNORE)]
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Entries of COCO's results format, all boxes: what pycocotools' `loadRes` and evaluation servers take.
