@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pocketvision
 import pytest
-from pocketvision.tools.build import compose
 from pocketvision.datasets.labels import detection_labels, segmentation_labels
 from pocketvision.tools import outputs
 from pocketvision.tools import predict as command
+from pocketvision.tools.build import compose
 from pocketvision.tools.inputs import Shot, find_images, read_shots
 from pocketvision.tools.outputs import Found, JsonList, make_writers
 from pocketvision.tools.predict import image_ids, keep_inputs, output_names, predict
