@@ -61,7 +61,9 @@ def _array_to_rgb(image: np.ndarray) -> np.ndarray:
     if image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.float32) / 255
         image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    if image.shape[2] == 1:
+        image = image.repeat(3, axis=2)
+    return np.require(image, requirements=["C", "W"])  # torch warns of arrays that must not be written to
 
 
 def _tensor_to_rgb(image: Tensor) -> np.ndarray:

@@ -73,6 +73,7 @@ def test_images_of_every_kind(image: Any, expected: np.ndarray) -> None:
     found = to_rgb(image)
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
+    assert found.flags.writeable
     np.testing.assert_allclose(found, expected, atol=0.51)
 
 
