@@ -203,10 +203,13 @@ class PredictConfig(RunConfig):
     backbone: Any = None
     model: Any = None
     data: Any = None
-    inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
+    inputs: list[str] = field(default_factory=list)  # files, folders and globs; usually given without a key
     output: str = "predictions"
+    write: Any = None  # some (or one) of pictures, json, csv, coco, masks, colors; null: what is usual
     score_threshold: float = 0.5
-    pictures: bool = True
+    classes: Any = None  # names, or one; null: all
+    annotations: str | None = None  # a COCO json whose image ids the results get
+    every: int = 1  # which frames of a video
 
 
 @dataclass

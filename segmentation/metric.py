@@ -120,7 +120,7 @@ class MeanIoU:
         return results | {key: iou for key, iou in details.items() if iou is not None}
 
     def confusion(self, image: Hashable | None = None) -> np.ndarray:
-        """int64 [K, K + 1]: pixels of one image, or all, by truth and prediction; last, predictions outside the classes.
+        """int64 [K, K + 1]: pixels of one image, or all, by truth and prediction; the last column is outside them.
 
         Raises:
             KeyError: there is no such image.
