@@ -1,14 +1,24 @@
 """Top-1 and top-5 accuracy, as ImageNet counts them."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .postprocess import Ranking
 
 MAX_NAMED = 100  # classes up to which each one's accuracy is told
+
+
+class Placed(NamedTuple):
+    """One image: its class, that class's place in the ranking from 0, and the first class with its probability."""
+
+    label: int
+    place: int
+    first: int
+    probability: float
 
 
 class TopAccuracy:
@@ -23,16 +33,16 @@ class TopAccuracy:
         if sorted(names) != list(range(len(names))) or not names:
             raise ValueError(f"names must cover the slots 0..K-1 without gaps; got slots {sorted(names)}")
         self.names = [names[slot] for slot in range(len(names))]
-        self._images: dict[Hashable, tuple[int, int]] = {}  # image id -> its label, that label's place from 0
+        self._images: dict[Hashable, Placed] = {}
 
     def reset(self) -> None:
         self._images = {}
 
-    def state(self) -> dict[Hashable, tuple[int, int]]:
+    def state(self) -> dict[Hashable, Placed]:
         """Picklable, for `merge` on another rank."""
         return dict(self._images)
 
-    def merge(self, states: Sequence[dict[Hashable, tuple[int, int]]]) -> None:
+    def merge(self, states: Sequence[dict[Hashable, Placed]]) -> None:
         """Replace the own state by the union of `states`, each image once."""
         self._images = {image: found for state in states for image, found in state.items()}
 
@@ -50,19 +60,28 @@ class TopAccuracy:
         if not is_truth.any(1).all():  # note: evaluation waits for the device here anyway
             raise ValueError(f"labels {labels.tolist()} are not all among the {len(self.names)} classes")
         places = is_truth.int().argmax(1).tolist()
-        for label, place, meta in zip(labels.tolist(), places, metas, strict=True):
-            self._images.setdefault(meta["image_id"], (label, place))
+        best = torch.stack([prediction.scores[0] for prediction in predictions])
+        rows = zip(labels.tolist(), places, order[:, 0].tolist(), best.tolist(), strict=True)
+        for row, meta in zip(rows, metas, strict=True):
+            self._images.setdefault(meta["image_id"], Placed(*row))
 
     def compute(self) -> dict[str, float]:
         """`top1`, `top5`, and up to 100 classes `top1/<name>` of those that have images; 0 without any image."""
         found = list(self._images.values())
-        results = {f"top{k}": _share([place < k for _, place in found]) for k in (1, 5)}
+        results = {f"top{k}": _share([image.place < k for image in found]) for k in (1, 5)}
         if len(self.names) <= MAX_NAMED:
             of_class: dict[int, list[bool]] = {}
-            for label, place in found:
-                of_class.setdefault(label, []).append(place == 0)
+            for image in found:
+                of_class.setdefault(image.label, []).append(image.place == 0)
             results |= {f"top1/{self.names[label]}": _share(of_class[label]) for label in sorted(of_class)}
         return results
+
+    def confusion(self) -> np.ndarray:
+        """int64 [K, K]: images by their class and the class that was ranked first."""
+        counts = np.zeros((len(self.names), len(self.names)), np.int64)
+        for image in self._images.values():
+            counts[image.label, image.first] += 1
+        return counts
 
 
 def _share(hits: Sequence[bool]) -> float:

@@ -64,28 +64,26 @@ class TrainConfig:
 
     # run
     name: str = MISSING  # the run's name; the same name resumes
-    run_dir: str = "runs/${name}"
-    seed: int = 0
+    run_dir: str = "runs/${name}"  # the run folder
+    seed: int = 0  # of weights, order and augmentation
     # hardware
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     threads: int = 0  # CPU threads of this process, 0: torch's choice
     workers: int = 2  # loader processes per rank
     precision: Precision = Precision.fp32
-    channels_last: bool = True
-    compile: bool = False
+    channels_last: bool = True  # memory layout of images and filters; faster
+    compile: bool = False  # torch.compile
     timeout_minutes: float = 30.0  # how long a process waits for the others before it gives up
     # length and batch
-    epochs: int = 100
+    epochs: int = 100  # passes over the training images
     overfit: int | None = None  # learn only the first n training images, and evaluate on them
     max_steps: int | None = None  # stop early after so many optimizer steps
     batch_size: int = 32  # images per optimizer step, all ranks and accumulation steps together
     accumulate: int = 1  # split each step's batch into so many passes
     # optimisation
-    lr_batch_size: int | None = (
-        None  # optimizer.lr is meant for this batch size and scaled linearly; null: as it stands
-    )
+    lr_batch_size: int | None = None  # optimizer.lr is meant for this batch size, scaled linearly; null: as it stands
     decay_rule: DecayRule = DecayRule.weights
-    clip_grad_norm: float | None = None
+    clip_grad_norm: float | None = None  # largest norm of all gradients together; null: as they are
     ema_decay: float | None = None  # exponential moving average of the weights, with warm-up (1+n)/(10+n)
     batch_norm: BatchNorm = BatchNorm.local
     freeze: list[str] = field(default_factory=list)  # parts that do not learn, e.g. [backbone.stem,backbone.blocks.0-5]
@@ -97,7 +95,7 @@ class TrainConfig:
     save_every: int | None = None  # steps between checkpoints; null: once an epoch
     keep_last: int = 2  # last.pt, last-1.pt, ...
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
-    eval_batch_size: int = 16
+    eval_batch_size: int = 16  # images at a time in evaluations
     # start
     weights: str | None = None  # a run folder, checkpoint or state dict to start from; torchvision; timm/NAME
     weights_source: str = "pocketvision"  # or torchvision, timm, tf, espnet, espnetv2, c3net: whose names they have
@@ -155,9 +153,9 @@ class RunConfig:
     run: str | None = None  # a run folder or a checkpoint file; or
     file: str | None = None  # an exported file
     checkpoint: str = "best"  # best or last, where `run` is a folder
-    device: str = "auto"
-    threads: int = 0
-    batch_size: int = 16
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    threads: int = 0  # CPU threads, 0: torch's choice
+    batch_size: int = 16  # images at a time
     optimize: bool = False  # batch norms folded into convolutions: the same outputs, faster; and with it
     precision: Precision = Precision.fp32  # fp32 or bf16
     compile: bool = False  # torch.compile: the first image of a size takes seconds
@@ -172,6 +170,8 @@ class EvaluateConfig(RunConfig):
     output: str | None = None  # results file; null: results.json in the run folder
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
+    report: bool = False  # write report/ into the run folder: a page, its charts, and what `report` reads again
+    report_images: int = 48  # photos on that page
     data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
     # how segmenters look at an image
     protocol: str = "whole"  # or sliding: window by window
@@ -186,6 +186,14 @@ class EvaluateConfig(RunConfig):
 
 
 @dataclass
+class ReportConfig:
+    """Keys of `pocketvision report`."""
+
+    runs: list[str] = field(default_factory=list)  # folders of evaluated runs; usually given without a key
+    output: str = "report.html"
+
+
+@dataclass
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 
@@ -195,10 +203,13 @@ class PredictConfig(RunConfig):
     backbone: Any = None
     model: Any = None
     data: Any = None
-    inputs: list[str] = field(default_factory=list)  # files and folders; usually given without a key
+    inputs: list[str] = field(default_factory=list)  # files, folders and globs; usually given without a key
     output: str = "predictions"
+    write: Any = None  # some (or one) of pictures, json, csv, coco, masks, colors; null: what is usual
     score_threshold: float = 0.5
-    pictures: bool = True
+    classes: Any = None  # names, or one; null: all
+    annotations: str | None = None  # a COCO json whose image ids the results get
+    every: int = 1  # which frames of a video
 
 
 @dataclass
@@ -220,10 +231,10 @@ class ExportConfig:
     batch: Any = 1  # images at a time, or dynamic
     outputs: str = "final"  # final or raw
     candidates: int = 2048  # best (anchor, class) pairs that reach non-maximum suppression
-    precision: str = "fp32"
+    precision: str = "fp32"  # openvino: fp16 or bf16, too
     photos: list[str] = field(default_factory=list)  # to compare on; empty: the validation split, or generated scenes
-    num_photos: int = 8
-    threads: int = 0
+    num_photos: int = 8  # of those
+    threads: int = 0  # CPU threads, 0: torch's choice
 
 
 @dataclass
@@ -250,7 +261,7 @@ class BenchmarkConfig(TrainConfig):
     warmup: int = 2  # calls of each variant before anything is timed
     rounds: int = 5  # of one burst of each variant
     repeats: int = 3  # timed calls of a burst
-    memory: bool = True
+    memory: bool = True  # peak memory, each variant in a process of its own
     # several at once
     sweep: str | None = None  # pixels, classes, detections or batch
     sweep_values: list[float] = field(default_factory=list)  # empty: some that suit most
@@ -264,10 +275,10 @@ class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
 
     name: str = "browse"
-    split: str = "train"
-    output: str = "browse.png"
-    count: int = 16
-    columns: int = 4
+    split: str = "train"  # or val
+    output: str = "browse.png"  # the picture
+    count: int = 16  # samples
+    columns: int = 4  # of the grid
     epoch: int = 0  # another epoch, other augmentations
 
 
@@ -284,7 +295,7 @@ class ImportWeightsConfig(TrainConfig):
     """Keys of `pocketvision import-weights`: those of train, and where the run folder is to be."""
 
     name: str = "imported"
-    output: str = MISSING
+    output: str = MISSING  # the run folder
     partial: bool = False  # true: what the weights do not have stays freshly initialised
 
 
@@ -293,7 +304,7 @@ class CheckResumeConfig(TrainConfig):
     """Keys of `pocketvision check-resume`: those of train, and how to disturb it."""
 
     run_dir: str = "runs/check-resume-${name}"
-    kills: int = 10
+    kills: int = 10  # how often it is killed
     ranks: int = 1  # processes of torchrun
 
 
@@ -301,10 +312,10 @@ class CheckResumeConfig(TrainConfig):
 class MakeShapesConfig:
     """Keys of `pocketvision make-shapes`."""
 
-    output: str = MISSING
+    output: str = MISSING  # a folder
     layout: str = "coco"  # coco or cityscapes
-    num_train: int = 200
-    num_val: int = 50
+    num_train: int = 200  # images
+    num_val: int = 50  # images
     size: list[int] = field(default_factory=lambda: [128, 128])  # h, w
     preset: str = "standard"  # standard (three shapes) or hard (six, from 8 %)
     seed: int = 0

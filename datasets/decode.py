@@ -1,19 +1,90 @@
 """Reading image and mask files, with errors that name the file."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_GRAY, _PNG_PALETTE = 0, 3
+_PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_PNG_GRAY, _PNG_PALETTE, _PNG_ALPHA = 0, 3, (4, 6)
+_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # like IMREAD_COLOR it follows EXIF, but it keeps 16 bits
 
 
 def decode_image(path: str | Path) -> np.ndarray:
-    """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says."""
-    image = _decode(_read_bytes(path, "image"), cv2.IMREAD_COLOR, path)
+    """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says.
+
+    Grey, palette and CMYK become RGB, deeper pixels are scaled (`to_uint8`), and what is transparent lies over white,
+    as a page would show it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is empty, does not decode, or holds numbers that are no brightness.
+    """
+    return decode_bytes(_read_bytes(path, "image"), name=path)
+
+
+def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data") -> np.ndarray:
+    """`decode_image` of a file's content; `name` stands in the errors."""
+    data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+    if not data.size:
+        raise ValueError(f"{name} is empty: expected an image")
+    if _may_be_transparent(data) and (image := _over_white(data, name)) is not None:
+        return image
+    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # of TIFF: floats too
+    image = _decode(data, flags, name)
+    image = to_uint8(image, name=name)
+    image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def to_uint8(image: np.ndarray, *, name: str | Path = "the image") -> np.ndarray:
+    """Brightness in 0..255 from uint8, uint16 (0..65535, or 0..4095 where it has no more), or float (0..1).
+
+    Cameras store 12 bits in 16: without that rule their pictures would be black.
+
+    Raises:
+        ValueError: another type, or floats outside of 0..1.
+    """
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        full = 4095 if image.max(initial=0) <= 4095 else 65535
+        return np.rint(image * np.float32(255 / full)).astype(np.uint8)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"{name} holds {image.dtype}: expected uint8, uint16, or float from 0 to 1")
+    low, high = float(image.min(initial=0)), float(image.max(initial=0))
+    if not (low >= 0 and high <= 1):  # NaN fails too
+        raise ValueError(
+            f"{name} holds {image.dtype} from {low:g} to {high:g}: expected floats from 0 to 1 "
+            "(not normalised: the model does that), or uint8"
+        )
+    return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _may_be_transparent(data: np.ndarray) -> bool:
+    head = data[:8].tobytes()
+    if head.startswith(_JPEG_SIGNATURE):
+        return False
+    if header := png_header(data):
+        return header.color_type in _PNG_ALPHA or b"tRNS" in data[: 1 << 16].tobytes()
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    return image is not None and image.ndim == 3 and image.shape[2] == 4
+
+
+def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:
+    """A transparent picture over white; None of one that is opaque, or whose alpha nobody filled in (all zero)."""
+    from PIL import Image, ImageOps  # cv2 knows neither all kinds of transparency, nor EXIF beside it
+
+    try:
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data.tobytes()))).convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} does not decode: {error}") from error
+    low, high = picture.getchannel("A").getextrema()
+    if low == 255 or high == 0:
+        return None
+    return np.array(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 
 def decode_mask(path: str | Path) -> np.ndarray:
@@ -110,8 +181,6 @@ def png_header(data: np.ndarray) -> PngHeader | None:
 
 
 def _palette_indices(data: np.ndarray, path: str | Path) -> np.ndarray:
-    import io
-
     from PIL import Image
 
     try:

@@ -52,6 +52,11 @@ class ImageFolder:
         self.notes = [f"{len(found)} images of {len(classes)} classes in {self._folder}"]
         self.notes += [f"{absent} of {len(slots)} classes have no folder there"] if absent else []
 
+    @property
+    def image_ids(self) -> list[str]:
+        """Paths below the split's folder."""
+        return [Path(path).as_posix() for path in self._paths.tolist()]
+
     def __len__(self) -> int:
         return len(self._paths)
 
@@ -63,8 +68,7 @@ class ImageFolder:
 
     def fingerprint(self) -> str:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""
-        names = [Path(path).as_posix() for path in self._paths.tolist()]
-        return digest(json.dumps([names, sorted(self.labels.names.items())]), self._sizes, self._slots)
+        return digest(json.dumps([self.image_ids, sorted(self.labels.names.items())]), self._sizes, self._slots)
 
 
 def _slots(classes: list[str], labels: LabelMap) -> dict[str, int]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import clip_to_images, decode
-from .postprocess import Postprocess, best_candidates, class_nms
+from .postprocess import Postprocess, best_candidates, class_nms, num_candidates
 
 
 class ExportedDetector(nn.Module):
@@ -29,8 +29,8 @@ class ExportedDetector(nn.Module):
         logits = outputs["class_logits"].float()
         num_classes = logits.shape[2] - 1
         scores = logits.softmax(-1) if post.activation == "softmax" else logits.sigmoid()
-        count = min(self.candidates, logits.shape[1] * num_classes)
-        scores, anchor, labels = best_candidates(scores, count)
+        count = num_candidates(scores, self.candidates, post.top_k)
+        scores, anchor, labels = best_candidates(scores, count, post.top_k)
         deltas = outputs["box_deltas"].float().gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode(deltas, outputs["anchors"][anchor], max_log_size=post.max_log_size)
         if scale is not None:

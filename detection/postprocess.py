@@ -68,14 +68,13 @@ class Postprocess:
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
         ranking = logits.softmax(dim=-1) if self.activation == "softmax" else logits  # a sigmoid keeps the order
-        total = ranking.shape[1] * (ranking.shape[2] - 1)
-        bound = total if self.max_candidates is None else min(total, self.max_candidates)
-        size = min(bound, 2 * self.max_detections)
+        bound = num_candidates(ranking, self.max_candidates, self.top_k)
+        size = bound if bound <= 4 * self.max_detections else 2 * self.max_detections
         results: dict[int, Detections] = {}
         while len(results) < len(metas):
             pending = [i for i in range(len(metas)) if i not in results]
             rows = slice(None) if len(pending) == len(metas) else pending  # without a copy, most of the time
-            best, index, labels = best_candidates(ranking[rows], size)
+            best, index, labels = best_candidates(ranking[rows], size, self.top_k)
             scores = best if self.activation == "softmax" else best.sigmoid()
             chosen = deltas[rows].gather(1, index[..., None].expand(-1, -1, 4))
             some_metas = [metas[i] for i in pending]
@@ -115,14 +114,26 @@ class Postprocess:
         return Detections(clipped[kept], scores[kept], labels[kept]), exhausted
 
 
-def best_candidates(ranking: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def num_candidates(ranking: Tensor, most: int | None, top_k: int | None) -> int:
+    """Pairs of anchor and slot of `ranking` [B, A, K], slot 0 left out, that may reach NMS; at most `most` of them."""
+    num_anchors, num_classes = ranking.shape[1], ranking.shape[2] - 1
+    total = num_classes * (num_anchors if top_k is None else min(num_anchors, top_k))
+    return total if most is None else min(total, most)
+
+
+def best_candidates(ranking: Tensor, count: int, top_k: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` highest of `ranking` [B, A, K] but for slot 0: values, anchors and slots, each [B, count], in order.
 
-    They are all of the `count` anchors whose best slot ranks highest, so most anchors are looked at once only.
+    Where `count` leaves room for `top_k` of each class, it is those; `count` is at most `num_candidates`.
     """
     foreground = ranking[..., 1:]
-    num_classes = foreground.shape[2]
-    anchors = foreground.amax(dim=2).topk(min(count, foreground.shape[1]), dim=1, sorted=False).indices
+    num_anchors, num_classes = foreground.shape[1:]
+    if top_k is not None and count >= num_classes * min(num_anchors, top_k):
+        of_class, rows = foreground.transpose(1, 2).topk(min(num_anchors, top_k), dim=2)
+        values, index = of_class.flatten(1).sort(dim=1, descending=True)
+        return values, rows.flatten(1).gather(1, index), torch.div(index, rows.shape[2], rounding_mode="floor") + 1
+    # They are all of the `count` anchors whose best slot ranks highest, so most anchors are looked at once only.
+    anchors = foreground.amax(dim=2).topk(min(count, num_anchors), dim=1, sorted=False).indices
     rows = foreground.gather(1, anchors[..., None].expand(-1, -1, num_classes))
     values, index = rows.flatten(1).topk(count, dim=1)  # sorted
     return values, anchors.gather(1, torch.div(index, num_classes, rounding_mode="floor")), index % num_classes + 1

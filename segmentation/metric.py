@@ -1,6 +1,6 @@
 """Mean intersection over union by Cityscapes' rules."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -103,7 +103,7 @@ class MeanIoU:
         `mIoU`, `pixel_accuracy`, `IoU/<name>`; with categories `mIoU_category`, `category/<name>`; with instances
         `iIoU` and `iIoU_category` (means), `iIoU/<name>`, `category_iIoU/<name>`.
         """
-        whole = self._whole_confusion()
+        whole = self._whole_confusion(self._images.values())
         of_classes = {f"IoU/{name}": _iou(whole, [slot]) for slot, name in enumerate(self.names)}
         of_categories = {f"category/{name}": _iou(whole, slots) for name, slots in self.categories.items()}
         correct, counted = int(whole.trace()), int(whole.sum())
@@ -119,9 +119,14 @@ class MeanIoU:
             details |= of_instances | of_groups
         return results | {key: iou for key, iou in details.items() if iou is not None}
 
-    def confusion(self) -> np.ndarray:
-        """int64 [K, K + 1]: pixels by truth and prediction; the last column is every prediction outside the classes."""
-        whole, num_classes = self._whole_confusion(), len(self.names)
+    def confusion(self, image: Hashable | None = None) -> np.ndarray:
+        """int64 [K, K + 1]: pixels of one image, or all, by truth and prediction; the last column is outside them.
+
+        Raises:
+            KeyError: there is no such image.
+        """
+        some = self._images.values() if image is None else [self._images[image]]
+        whole, num_classes = self._whole_confusion(some), len(self.names)
         return np.concatenate((whole[:, :num_classes], whole[:, num_classes:].sum(axis=1, keepdims=True)), axis=1)
 
     def bootstrap(self, samples: int, seed: int, *, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -175,10 +180,10 @@ class MeanIoU:
     def _width(self) -> int:
         return len(self.names) + 1 + len(self.unscored)
 
-    def _whole_confusion(self) -> np.ndarray:
+    def _whole_confusion(self, images: Iterable[ImageCounts]) -> np.ndarray:
         """int64 [K, K + 1 + U]: one column for what is outside the classes, and one for each of `unscored`."""
         total = np.zeros(len(self.names) * self._width(), dtype=np.int64)
-        for indices, counts, _ in self._images.values():
+        for indices, counts, _ in images:
             total[indices] += counts
         return total.reshape(len(self.names), self._width())
 

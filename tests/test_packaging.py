@@ -49,10 +49,11 @@ def test_a_wheel_holds_every_module_and_configuration_and_nothing_at_the_top(tmp
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(["git", "ls-files"], cwd=copy, check=True, capture_output=True, text=True).stdout.split()
+    endings = (".py", ".yaml", "py.typed", ".css", ".js")
     wanted = {
         f"pocketvision/{name}"
         for name in tracked
-        if name.endswith((".py", ".yaml", "py.typed")) and not name.startswith(("tests/", ".")) and "docs/" not in name
+        if name.endswith(endings) and not name.startswith(("tests/", ".")) and "docs/" not in name
     }
     assert wanted <= names
     tops = {name.split("/")[0] for name in names}

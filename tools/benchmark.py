@@ -21,7 +21,7 @@ from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
-from pocketvision.tools.predict import find_images
+from pocketvision.tools.inputs import find_images
 from tqdm import tqdm
 
 

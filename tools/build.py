@@ -42,6 +42,7 @@ CONFIGS: dict[str, type] = {
     "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
     "paper": schema.PaperConfig,
+    "report": schema.ReportConfig,
 }
 NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")

@@ -24,6 +24,7 @@ from .build import missing_keys, register_schemas, with_implied
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p")
 _MAX_MESSAGE = 3000  # characters
 _OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@:-]*=")
 
@@ -98,12 +99,15 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
 
     An argument is a path if something of that name exists or it is no `key=value`; special values are quoted.
     """
+    flags: list[str] = []  # Hydra's own: --help, --cfg job, --multirun; they must not stand between overrides
     paths: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
         is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
-        if argument.startswith("-") and not Path(argument).exists():
-            overrides.append(argument)  # Hydra's own flags: --help, --cfg, --multirun
+        if (flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE) or (
+            argument.startswith("-") and not Path(argument).exists()
+        ):
+            flags.append(argument)
         elif is_override or positional is None:
             overrides.append(_quote_value(argument))
         else:
@@ -113,7 +117,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
         overrides.append(f"{positional}={value}")
         if not positional.endswith("s") and len(paths) > 1:
             raise SystemExit(f"only one {positional} can be given, got {paths}")
-    return overrides
+    return [*overrides, *flags]
 
 
 def _quoted(text: str) -> str:

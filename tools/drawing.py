@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 from ..datasets.labels import IGNORE, LabelMap
+from .lettering import fitting_scale, put_text, text_size
 
 Array = np.ndarray
 Color = tuple[int, int, int]
 Colors = Mapping[int, Color | None]
 
 PAPER, INK, GREY = (255, 255, 255), (33, 37, 41), (150, 150, 150)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _READABLE = 480  # pixels of the longer side below which a picture is enlarged
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), the most distinct first; their black would vanish in photographs.
@@ -96,10 +96,11 @@ def draw_detections(
     *,
     crowd: Any = None,
     colors: Colors | None = None,
+    enlarge: bool = True,
 ) -> Array:
-    """The image with boxes [N, 4] xyxy pixels, a plate on each, and crowd regions [M, 4] dashed.
+    """The image with boxes [N, 4] xyxy pixels, a plate on each, and crowd regions [M, 4] dashed and hatched.
 
-    Arrays may be numpy's, torch's or lists. The best scored lie on top.
+    Arrays may be numpy's, torch's or lists. The best scored lie on top. Without `enlarge` small images stay small.
     """
     boxes, labels = _array(boxes).reshape(-1, 4), _array(labels).reshape(-1).astype(int)
     scores = None if scores is None else _array(scores).reshape(-1)
@@ -108,17 +109,20 @@ def draw_detections(
             f"{len(boxes)} boxes, {len(labels)} labels, {'no' if scores is None else len(scores)} scores: "
             "expected one label (and score) for each box"
         )
-    zoom, canvas = zoom_for(image), _enlarge(image)
+    zoom, canvas = zoom_for(image) if enlarge else 1, _enlarge(image, enlarge)
     boxes = np.clip(boxes, 0, np.tile(image.shape[1::-1], 2))
     width, plates = _line_width(canvas), _Plates(canvas)
     order = np.arange(len(boxes)) if scores is None else np.argsort(-scores, kind="stable")
     box_colors = [_color_of(int(label), colors) or GREY for label in labels]
+    crowd_boxes = zoom * _array([] if crowd is None else crowd).reshape(-1, 4)
+    for box in crowd_boxes:
+        _hatch_box(canvas, box, width)
     for i in order[::-1]:
         _box(canvas, boxes[i] * zoom, box_colors[i], width)
     for i in order:
         text = (names or {}).get(int(labels[i]), str(labels[i]))
         plates.add(text if scores is None else f"{text} {scores[i]:.2f}", boxes[i] * zoom, box_colors[i])
-    for box in zoom * _array([] if crowd is None else crowd).reshape(-1, 4):
+    for box in crowd_boxes:
         _box(canvas, box, GREY, width, dashed=True)
         plates.add("crowd", box, GREY)
     plates.paint()
@@ -132,16 +136,18 @@ def draw_mask(
     alpha: float = 0.6,
     *,
     names: Mapping[int, str] | None = None,
+    enlarge: bool = True,
 ) -> Array:
     """The image in grey, tinted by class and outlined, ignored pixels (255) hatched; with `names`, a legend below it.
 
     Grey, because a tint over a colour gives a third one. A class whose colour is None stays untinted; without
-    `colors` that is slot 0.
+    `colors` that is slot 0, and 255 too may have one. Without `enlarge` the picture keeps the image's size, and the
+    legend lies on it, in the order of the classes, so that it stays the same from one frame of a video to the next.
     """
     mask = _array(mask).astype(np.uint8)
     if mask.shape != image.shape[:2]:
         raise ValueError(f"the mask is {mask.shape}, its image {image.shape[:2]}: expected the same (h, w)")
-    zoom, canvas = zoom_for(image), _enlarge(image)
+    zoom, canvas = zoom_for(image) if enlarge else 1, _enlarge(image, enlarge)
     # The median rounds off the corners of enlarged pixels, and never makes up a class.
     mask = cv2.medianBlur(mask.repeat(zoom, axis=0).repeat(zoom, axis=1), min(15, zoom // 2 * 2 + 1))
     pixels = np.bincount(mask.ravel(), minlength=256)
@@ -156,24 +162,32 @@ def draw_mask(
     weight = np.where(edge & (strength[mask] > 0), 1, strength[mask])[..., None]
     grey = cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None]
     picture = grey + weight * (table[mask] - grey)
-    _hatch(picture, mask == IGNORE, width)
+    hatched = bool(pixels[IGNORE]) and IGNORE not in (colors or {})
+    if hatched:
+        _hatch(picture, mask == IGNORE, width)
     picture = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     if names is None:
         return picture
-    entries: list[tuple[str, Color | None]] = [(names.get(slot, str(slot)), tint) for slot, tint in tints.items()]
-    return _with_legend(picture, entries + [("ignored", None)] * bool(pixels[IGNORE]))
+    order = list(tints) if enlarge else sorted(tints)
+    entries: list[tuple[str, Color | None]] = [(names.get(slot, str(slot)), tints[slot]) for slot in order]
+    legend = _legend(entries + [("ignored", None)] * hatched, picture)
+    return np.concatenate([picture, legend]) if enlarge else _laid_on(picture, legend)
 
 
-def draw_caption(image: Array, lines: Sequence[str], color: Color = INK) -> Array:
-    """The image with lines of text below it."""
-    canvas = _enlarge(image)
+def draw_caption(image: Array, lines: Sequence[str], color: Color = INK, *, enlarge: bool = True) -> Array:
+    """The image with lines of text below it; without `enlarge`, on it."""
+    canvas = _enlarge(image, enlarge)
     bars, size = [canvas], 1.5 * _text_scale(canvas)
     for text in lines:
-        scale = _fitting(text, _fitting(text, size, canvas.shape[1] - 4), canvas.shape[1] - 4)  # widths aren't linear
-        bar = _paper(round(1.3 * _text_size("", size)[1]), canvas.shape[1])
-        _put_text(bar, text, (2, 0), scale, color)
+        scale = fitting_scale(
+            text, fitting_scale(text, size, canvas.shape[1] - 4), canvas.shape[1] - 4
+        )  # widths aren't linear
+        bar = _paper(round(1.3 * text_size("", size)[1]), canvas.shape[1])
+        put_text(bar, text, (2, 0), scale, color)
         bars.append(bar)
-    return np.concatenate(bars)
+    return (
+        np.concatenate(bars) if enlarge else _laid_on(canvas, np.concatenate([_paper(0, canvas.shape[1]), *bars[1:]]))
+    )
 
 
 def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
@@ -182,9 +196,9 @@ def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
         raise ValueError(f"{len(images)} images, {len(titles)} titles: expected one title for each image")
     panels = []
     for image, title in zip(map(_enlarge, images), titles, strict=True):
-        scale = _fitting(title, 1.15 * _text_scale(image), image.shape[1])
-        bar = _paper(2 * _text_size("", _text_scale(image))[1], image.shape[1])
-        _put_text(bar, title, (0, 0), scale, INK)
+        scale = fitting_scale(title, 1.15 * _text_scale(image), image.shape[1])
+        bar = _paper(2 * text_size("", _text_scale(image))[1], image.shape[1])
+        put_text(bar, title, (0, 0), scale, INK)
         panels.append(np.concatenate([bar, image]))
     return grid(panels, max(1, len(panels)))
 
@@ -214,8 +228,8 @@ class _Plates:
     def add(self, text: str, box: Array, color: Color) -> None:
         height, width = self.canvas.shape[:2]
         pad = max(2, round(6 * self.scale))
-        scale = _fitting(text, self.scale, width - 2 * pad)
-        w, h = (size + extra for size, extra in zip(_text_size(text, scale), (2 * pad, pad), strict=True))
+        scale = fitting_scale(text, self.scale, width - 2 * pad)
+        w, h = (size + extra for size, extra in zip(text_size(text, scale), (2 * pad, pad), strict=True))
         x1, y1, x2, y2 = (int(value) for value in np.rint(box))
         wishes = (  # the best spots first
             (x1, y1 - h),
@@ -236,8 +250,8 @@ class _Plates:
     def paint(self) -> None:
         for (x, y, w, h), text, scale, color in reversed(self.placed):
             cv2.rectangle(self.canvas, (x, y), (x + w - 1, y + h - 1), color, cv2.FILLED)
-            text_width, text_height = _text_size(text, scale)
-            _put_text(self.canvas, text, (x + (w - text_width) // 2, y + (h - text_height) // 2), scale, ink_on(color))
+            text_width, text_height = text_size(text, scale)
+            put_text(self.canvas, text, (x + (w - text_width) // 2, y + (h - text_height) // 2), scale, ink_on(color))
 
 
 def ink_on(color: Color) -> Color:
@@ -270,6 +284,16 @@ def _dashes(start: tuple[int, int], end: tuple[int, int], length: int) -> list[t
     return list(zip(points[::2], points[1::2], strict=True))
 
 
+def _hatch_box(canvas: Array, box: Array, width: int) -> None:
+    """Diagonal lines over a region, through which one still sees what is there."""
+    height, right = canvas.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.rint(box), 0, (right, height, right, height)).astype(int)
+    region = canvas[y1:y2, x1:x2]
+    rows, columns = np.indices(region.shape[:2])
+    line = (rows + columns) % (6 * width) < width
+    region[line] = (0.5 * region[line] + 0.5 * 255).astype(np.uint8)
+
+
 def _hatch(picture: Array, where: Array, width: int) -> None:
     """Fade the pixels of a float picture and draw diagonal lines over them."""
     rows, columns = np.nonzero(where)
@@ -277,15 +301,24 @@ def _hatch(picture: Array, where: Array, width: int) -> None:
     picture[rows, columns] = 0.5 * picture[rows, columns] + np.where(line, 0.5 * 255, 0.5 * 90)[:, None]
 
 
-def _with_legend(picture: Array, entries: Sequence[tuple[str, Color | None]]) -> Array:
-    """A strip below the picture with a swatch for each entry; a colour of None is hatched."""
+def _laid_on(picture: Array, strip: Array) -> Array:
+    """The picture with a strip over its lower edge, or as much of the strip as half of the picture shows."""
+    strip = strip[: picture.shape[0] // 2]
+    picture = picture.copy()
+    under = picture[picture.shape[0] - len(strip) :]
+    under[:] = (0.8 * strip + 0.2 * under).astype(np.uint8)
+    return picture
+
+
+def _legend(entries: Sequence[tuple[str, Color | None]], picture: Array) -> Array:
+    """A strip as wide as the picture with a swatch for each entry; a colour of None is hatched."""
     scale, width = _text_scale(picture), picture.shape[1]
-    line = round(1.6 * _text_size("", scale)[1])
+    line = round(1.6 * text_size("", scale)[1])
     swatch, gap = round(0.6 * line), round(0.3 * line)
     spots, x, y = [], gap, gap
     for text, color in entries:
-        small = _fitting(text, scale, width - swatch - 3 * gap)
-        needed = swatch + 2 * gap + _text_size(text, small)[0] + gap
+        small = fitting_scale(text, scale, width - swatch - 3 * gap)
+        needed = swatch + 2 * gap + text_size(text, small)[0] + gap
         if x > gap and x + needed > width:
             x, y = gap, y + line
         spots.append((x, y, text, small, color))
@@ -299,8 +332,8 @@ def _with_legend(picture: Array, entries: Sequence[tuple[str, Color | None]]) ->
             tile[:] = faded.astype(np.uint8)
         else:
             tile[:] = color
-        _put_text(strip, text, (x + swatch + gap, y + (line - _text_size(text, small)[1]) // 2), small, INK)
-    return np.concatenate([picture, strip])
+        put_text(strip, text, (x + swatch + gap, y + (line - text_size(text, small)[1]) // 2), small, INK)
+    return strip
 
 
 def _color_of(slot: int, colors: Colors | None) -> Color | None:
@@ -310,45 +343,28 @@ def _color_of(slot: int, colors: Colors | None) -> Color | None:
     return palette(slot)[-1] if slot > 0 else None
 
 
+def _extent(canvas: Array) -> float:
+    """What lines and text grow with: the longer side, or less where a panorama's would dwarf the shorter one."""
+    return min(max(canvas.shape[:2]), 2.5 * min(canvas.shape[:2]))
+
+
 def _line_width(canvas: Array) -> int:
-    return max(2, round(max(canvas.shape[:2]) / 320))
+    return max(2, round(_extent(canvas) / 320))
 
 
 def _text_scale(canvas: Array) -> float:
-    return max(0.45, max(canvas.shape[:2]) / 1280)
-
-
-def _fitting(text: str, scale: float, width: int) -> float:
-    """`scale`, or less where the text would be wider than `width` (2 pixels for rounding)."""
-    return scale * min(1.0, max(1, width - 2) / max(1, _text_size(text, scale)[0]))
-
-
-def _text_size(text: str, scale: float) -> tuple[int, int]:
-    """Width of the text and height of a line, descenders included, in pixels."""
-    (_, ascent), descent = cv2.getTextSize("Ag", _FONT, scale, _weight(scale))
-    (width, _), _ = cv2.getTextSize(text, _FONT, scale, _weight(scale))
-    return width, ascent + descent
-
-
-def _put_text(canvas: Array, text: str, corner: tuple[int, int], scale: float, color: Color) -> None:
-    """Text in a line whose upper left corner is at (x, y)."""
-    (_, ascent), _ = cv2.getTextSize("Ag", _FONT, scale, _weight(scale))
-    cv2.putText(canvas, text, (corner[0], corner[1] + ascent), _FONT, scale, color, _weight(scale), cv2.LINE_AA)
-
-
-def _weight(scale: float) -> int:
-    return max(1, round(1.5 * scale))
+    return max(0.45, _extent(canvas) / 1280)
 
 
 def _paper(height: int, width: int) -> Array:
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
-def _enlarge(image: Array) -> Array:
-    """A copy, `zoom_for` times as large."""
+def _enlarge(image: Array, enlarge: bool = True) -> Array:
+    """A copy, `zoom_for` times as large if asked for."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture is {image.dtype} {image.shape}: expected uint8 (h, w, 3) RGB")
-    zoom = zoom_for(image)
+    zoom = zoom_for(image) if enlarge else 1
     return cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) if zoom > 1 else image.copy()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from pocketvision.conf.schema import at_least
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, pictures, runs
 from pocketvision.tools.cli import command, log
@@ -21,6 +22,7 @@ from pocketvision.tools.label_results import (
     written_results,
 )
 from pocketvision.tools.protocols import asks_protocol, images_at_once, with_protocol
+from pocketvision.tools.reporting.writing import check_place, write_report
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -36,6 +38,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = with_protocol(run.as_asked(config), config)
+        if config.report:  # what cannot be written is known now, not after the evaluation
+            at_least("report_images", config.report_images, 0)
+            check_place(run.folder)
         split = config.split or ("train" if run.config.overfit else "val")
         if split == "test":
             write_test_results(run, config, ranks)
@@ -59,6 +64,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                     run, source, count=config.pictures, score_threshold=config.score_threshold
                 )
                 log.info("pictures of truth beside prediction: %s", folder)
+            if config.report:
+                page = write_report(run, metric, results, source, split=split, images=config.report_images)
+                log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
         return results
     finally:
         stop_ranks()
@@ -66,8 +74,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     """Results of an exported file in its own runtime."""
-    if config.run or config.pictures:
-        raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
+    if config.run or config.pictures or config.report:
+        raise ValueError(
+            "file= is all of a model and makes no pictures and no report: leave run=, pictures= and report= out, "
+            "or file="
+        )
     if config.cityscapes_results or asks_protocol(config):
         raise ValueError("file= runs as it was exported: protocol=, scales=, flip= and cityscapes_results= need a run=")
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")

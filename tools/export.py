@@ -26,7 +26,7 @@ from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
 from pocketvision.tools.exporting.runtimes import PACKAGES, require
 from pocketvision.tools.exporting.verify import Comparison, compare
-from pocketvision.tools.predict import find_images
+from pocketvision.tools.inputs import find_images
 
 
 def export(config: DictConfig) -> Path:

@@ -1,91 +1,101 @@
-"""A trained run as a callable: photographs in; boxes or label maps in their own pixels, or classes, out."""
+"""A trained run as a callable: images in; boxes or label maps in their own pixels, or classes, out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..datasets.decode import decode_image
-from ..datasets.labels import IGNORE, LabelMap
+from ..datasets.decode import decode_bytes, decode_image, to_uint8
 from ..datasets.loading import collate
 from ..datasets.transforms import prepare
-from . import drawing
 from .build import crop_fraction
+from .result import Result
 from .runs import LoadedRun, check_optimize, load_published, load_run, published_config
 
-Image = str | Path | np.ndarray
-NUM_TOP = 5  # classes that a classifier's result shows
+Image = Any  # a path, a file's bytes, a numpy array, a torch tensor or a PIL image: see `to_rgb`
+BATCH_SIZE = 16
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a model says about one image, in that image's pixels. A detector fills boxes, a segmenter the mask.
+def to_rgb(image: Image) -> np.ndarray:
+    """Any image as uint8 RGB [H, W, 3].
 
-    A classifier fills `labels` and `scores`, all classes and their probabilities.
+    Args:
+        image: a path (str, Path), the bytes of an image file, a PIL image (turned as its EXIF says), a numpy array
+            [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (laid over white), or a torch tensor [3, H, W],
+            [1, H, W] or [H, W] on any device. Numbers are uint8, uint16, or floats from 0 to 1 (`to_uint8`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not decode, or is none of these; the message tells what was given.
     """
+    if isinstance(image, str | Path):
+        return decode_image(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_bytes(bytes(image))
+    if isinstance(image, Tensor):
+        return _tensor_to_rgb(image)
+    if isinstance(image, np.ndarray):
+        return _array_to_rgb(image)
+    if _is_pil(image):
+        return _pil_to_rgb(image)
+    raise ValueError(
+        "an image is a path, the bytes of a file, a numpy array [H, W, 3], a torch tensor [3, H, W] or a PIL image; "
+        f"got {type(image).__name__}"
+    )
 
-    image: np.ndarray  # uint8 [H, W, 3] RGB
-    label_map: LabelMap
-    path: str | None = None
-    boxes: np.ndarray | None = None  # float32 [N, 4] xyxy, best first
-    scores: np.ndarray | None = None  # float32 [N], best first
-    labels: np.ndarray | None = None  # int64 [N], slots
-    mask: np.ndarray | None = None  # uint8 [H, W], slots
 
-    @property
-    def names(self) -> list[str]:
-        """Class name of each box, of each class that the mask shows, or of all classes, the most probable first."""
-        slots = np.unique(self.mask) if self.mask is not None else self.labels
-        assert slots is not None
-        names = {IGNORE: "ignored"} | self.label_map.names  # of a network with an output for void
-        return [names.get(int(slot), f"slot {slot}") for slot in slots]
+def _array_to_rgb(image: np.ndarray) -> np.ndarray:
+    shape = list(image.shape)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in shape:
+        hint = ""
+        if image.ndim == 3 and image.shape[0] in (1, 3) and 0 not in shape:
+            hint = ". This one looks like [3, H, W]: array.transpose(1, 2, 0) turns it"
+        raise ValueError(f"an image array is RGB [H, W, 3], grey [H, W] or RGBA [H, W, 4]; got {shape}{hint}")
+    image = to_uint8(image, name="the array")
+    if image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.float32) / 255
+        image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    if image.shape[2] == 1:
+        image = image.repeat(3, axis=2)
+    return np.require(image, requirements=["C", "W"])  # torch warns of arrays that must not be written to
 
-    def draw(self, *, score_threshold: float = 0.5) -> np.ndarray:
-        """The image with boxes above the threshold, the mask, or a caption of the best classes; uint8 RGB."""
-        colors = drawing.class_colors(self.label_map)
-        if self.mask is not None:
-            return drawing.draw_mask(self.image, self.mask, colors, names=self.label_map.names)
-        assert self.scores is not None
-        assert self.labels is not None
-        if self.boxes is None:
-            return drawing.draw_caption(self.image, [f"{name} {p:.2f}" for name, p in self.top()])
-        shown = self.scores >= score_threshold
-        return drawing.draw_detections(
-            self.image, self.boxes[shown], self.labels[shown], self.scores[shown], self.label_map.names, colors=colors
-        )
 
-    def top(self, count: int = NUM_TOP) -> list[tuple[str, float]]:
-        """The most probable classes of a classifier, with their probabilities."""
-        assert self.scores is not None
-        return [(name, float(p)) for name, p in zip(self.names, self.scores, strict=True)][:count]
+def _tensor_to_rgb(image: Tensor) -> np.ndarray:
+    shape = list(image.shape)
+    if image.ndim == 2:
+        image = image[None]
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in shape:
+        turned = image.ndim == 3 and image.shape[2] in (1, 3) and 0 not in shape
+        hint = ". This one looks like [H, W, 3]: tensor.permute(2, 0, 1) turns it" if turned else ""
+        raise ValueError(f"an image tensor is [3, H, W], [1, H, W] or [H, W]; got {shape}{hint}")
+    image = image.detach().cpu().permute(1, 2, 0)
+    return _array_to_rgb((image.float() if image.is_floating_point() else image).numpy())
 
-    def to_json(self, *, score_threshold: float = 0.0) -> dict[str, Any]:
-        """Plain numbers: COCO-like boxes (xywh, the data's category ids), shares of pixels, or the top 5 classes."""
-        height, width = self.image.shape[:2]
-        entry: dict[str, Any] = {"file": self.path, "height": height, "width": width}
-        if self.mask is not None:
-            shares = np.unique(self.mask, return_counts=True)[1] / self.mask.size
-            return entry | {"classes": {n: round(float(s), 6) for n, s in zip(self.names, shares, strict=True)}}
-        assert self.scores is not None
-        assert self.labels is not None
-        if self.boxes is None:
-            return entry | {"top": [{"class": name, "probability": round(p, 5)} for name, p in self.top()]}
-        rows = []
-        for box, score, slot, name in zip(self.boxes, self.scores, self.labels, self.names, strict=True):
-            if score >= score_threshold:
-                x1, y1, x2, y2 = (round(float(v), 2) for v in box)
-                rows.append({
-                    "category_id": self.label_map.source_ids.get(int(slot), int(slot)), "category": name,
-                    "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "score": round(float(score), 5),
-                })  # fmt: skip
-        return entry | {"detections": rows}
+
+def _is_pil(image: Any) -> bool:
+    return any(kind.__module__ == "PIL.Image" for kind in type(image).__mro__)
+
+
+def _pil_to_rgb(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # deep grey, which PIL would cut off at 255
+        array = np.asarray(image)
+        deep = image.mode == "I" and array.min(initial=0) >= 0 and array.max(initial=0) <= 65535
+        return _array_to_rgb(array.astype(np.uint16) if deep else array)
+    transparent = image.has_transparency_data
+    return _array_to_rgb(np.asarray(image.convert("RGBA" if transparent else "RGB")))
 
 
 class Predictor:
-    """`predictor("photo.jpg")` gives a Result; a list gives a list, in batches where sizes agree."""
+    """`predictor("photo.jpg")` gives a Result; a list or a batch gives a list. `to_rgb` tells what an image may be."""
 
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
@@ -95,33 +105,44 @@ class Predictor:
         self._size = None if size is None else (int(size[0]), int(size[1]))
         self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config)
 
+    def __repr__(self) -> str:
+        names = list(self.labels.names.values())
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        return f"<{type(self).__name__} for {self.task.kind}, {len(names)} classes ({shown}), on {self.device}>"
+
     @property
     def device(self) -> torch.device:
         return next(self.task.model.parameters()).device
 
-    def __call__(self, images: Image | Sequence[Image]) -> Any:
-        """Result of one image (a path, or uint8 RGB [H, W, 3]), or a list of them for a sequence.
+    def __call__(self, images: Image | Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Any:
+        """Result of one image, or a list of them for a sequence, tensor [B, 3, H, W] or array [B, H, W, 3].
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it does not decode, or an array is not uint8 RGB.
+            ValueError: an image does not decode, or is nothing that `to_rgb` takes.
         """
-        if isinstance(images, str | Path | np.ndarray):
-            return self([images])[0]
-        results: list[Result] = []
-        read = [(self.read(image), None if isinstance(image, np.ndarray) else str(image)) for image in images]
-        for group in self._groups(read):
-            results += self._predict(group)
-        return results
+        if _is_one(images):
+            return next(self.stream([images]))
+        return list(self.stream(images, batch_size=batch_size))
+
+    def stream(self, images: Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Iterator[Result]:
+        """Results one by one; no more than `batch_size` images are held at a time, however many come.
+
+        Raises:
+            ValueError: `batch_size` is below 1; otherwise as a call.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+        remaining = iter(images)
+        while batch := list(islice(remaining, batch_size)):
+            read = [(self.read(image), str(image) if isinstance(image, str | Path) else None) for image in batch]
+            for group in self._groups(read):
+                yield from self._predict(group)
 
     @staticmethod
     def read(image: Image) -> np.ndarray:
-        """Decode a file, or check an array: uint8 RGB [H, W, 3]."""
-        if not isinstance(image, np.ndarray):
-            return decode_image(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image array must be uint8 RGB [H, W, 3]; got {image.dtype} {list(image.shape)}")
-        return image
+        """`to_rgb`: uint8 RGB [H, W, 3] of anything that is an image."""
+        return to_rgb(image)
 
     def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
         """Neighbours that have one input size."""
@@ -156,6 +177,14 @@ class Predictor:
             image, self.labels, path,
             boxes=found.boxes.cpu().numpy(), scores=found.scores.cpu().numpy(), labels=found.labels.cpu().numpy(),
         )  # fmt: skip
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim != 4
+    return (
+        not isinstance(images, Iterable) or isinstance(images, str | bytes | bytearray | memoryview) or _is_pil(images)
+    )
 
 
 def load(

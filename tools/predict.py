@@ -1,71 +1,92 @@
-"""Boxes, masks or classes for photographs and folders of them: drawn pictures and predictions.json.
+"""Boxes, masks or classes for photographs, folders of them and videos: pictures, json, CSV, masks.
 
-pocketvision predict run=runs/first photo.jpg holiday/
+pocketvision predict run=runs/first photo.jpg holiday/ "trip/*.jpg" film.mp4
 """
 
 import json
-from itertools import islice
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
-from pocketvision.datasets.mask_folder import IMAGE_ENDINGS
+from pocketvision.conf.schema import at_least
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import progress
 from pocketvision.tools.exported import load_file
 from pocketvision.tools.inference import Predictor
-from pocketvision.tools.pictures import write_image
+from pocketvision.tools.inputs import Shot, count_shots, find_images, is_video, read_shots
+from pocketvision.tools.outputs import Found, check_writes, make_writers
+from pocketvision.tools.result import Result, find_slots
 from pocketvision.tools.runs import check_optimize, load_published, load_run
 
 
-def find_images(inputs: list[str]) -> list[Path]:
-    """Files as they are named, folders searched for images.
-
-    Raises:
-        FileNotFoundError: an input does not exist, or a folder holds no image.
-    """
-    if not inputs:
-        raise ValueError("give photographs or folders, e.g. pocketvision predict run=runs/first photo.jpg")
-    files: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
-            if not found:
-                raise FileNotFoundError(f"no images in {path} (looked for {' '.join(sorted(IMAGE_ENDINGS))})")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f"no such file or folder: {path}")
-    return files
-
-
 def predict(config: DictConfig) -> int:
-    """Number of files that could not be read; they are named, the others are predicted."""
-    files = find_images(list(config.inputs))
-    if config.batch_size < 1:
-        raise ValueError(f"batch_size={config.batch_size}: expected 1 or more")
-    model = _model(config)
+    """Number of files that could not be read (whole); they are named, the others are predicted."""
+    _check(config)
     output = Path(config.output)
+    files = find_images(list(config.inputs), videos=True, outside=output)
+    names, ids = output_names(files), image_ids(files, config.annotations)
+    keep_inputs(files, names, output)
+    model = _model(config)
+    writes = check_writes(model.task.kind, _listed(config.write))
+    classes = _listed(config.classes)
+    if classes is not None:
+        find_slots(model.labels, classes)
     output.mkdir(parents=True, exist_ok=True)
-    names = picture_names(files)
-    entries, failed = [], 0
-    remaining = iter(progress(files, total=len(files), title="predicting"))
-    while batch := list(islice(remaining, config.batch_size)):
-        images = []
-        for path in batch:
-            try:
-                images.append((path, model.read(path)))
-            except (OSError, ValueError) as error:
-                log.error("skipped: %s", error)
-                failed += 1
-        entries += _write(model, images, names, output, config)
-    (output / "predictions.json").write_text(json.dumps(entries, indent=1) + "\n")
-    log.info("%d predictions, %d unreadable: %s", len(entries), failed, output / "predictions.json")
+    writers = make_writers(
+        output, model.task.kind, writes, score_threshold=config.score_threshold, all_masks=config.write is not None
+    )
+    failed: list[Path] = []
+    total, number, start = sum(count_shots(path, every=config.every) for path in files), 0, time.perf_counter()
+    try:
+        with ExitStack() as stack:
+            for writer in writers:
+                stack.callback(writer.close)
+            shots = progress(_readable(files, config.every, failed), total=total, title="predicting")
+            for number, (shot, result) in enumerate(_results(model, shots, config.batch_size), start=1):
+                kept = result if classes is None else result.only(classes)
+                found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
+                for writer in writers:
+                    writer.write(found)
+    finally:  # after an interruption too: the files are whole
+        seconds, done = time.perf_counter() - start, ", ".join(writes)
+        log.info("%d images in %.1f s, %.1f a second: %s in %s", number, seconds, number / seconds, done, output)
     if failed:
+        log.error("%d of %d files could not be read, or not to their end", len(failed), len(files))
         raise SystemExit(1)
-    return failed
+    return 0
+
+
+def _check(config: DictConfig) -> None:
+    at_least("batch_size", config.batch_size, 1)
+    at_least("every", config.every, 1)
+    if not 0 <= config.score_threshold <= 1:
+        raise ValueError(f"score_threshold={config.score_threshold}: expected a number from 0 to 1")
+
+
+def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator[Shot]:
+    for path in files:
+        try:
+            yield from read_shots(path, every=every)
+        except (OSError, ValueError) as error:
+            log.error("not read: %s", error)
+            failed.append(path)
+
+
+def _results(model: Predictor, shots: Iterator[Shot], batch_size: int) -> Iterator[tuple[Shot, Result]]:
+    """Results as they come; a batch of images is all that is held."""
+    remaining = iter(shots)
+    while batch := list(islice(remaining, batch_size)):
+        yield from zip(batch, model.stream((shot.image for shot in batch), batch_size=batch_size), strict=True)
+
+
+def _listed(value: Any) -> list[str] | None:
+    """A list of names; one name alone is a list too."""
+    return None if value is None else [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
 
 
 def _model(config: DictConfig) -> Predictor:
@@ -91,28 +112,72 @@ def _model(config: DictConfig) -> Predictor:
     return Predictor(load_published(config, device=device).as_asked(config))
 
 
-def _write(model: Predictor, images: list, names: dict[Path, str], output: Path, config: DictConfig) -> list[dict]:
-    entries = []
-    for (path, _), result in zip(images, model([image for _, image in images]), strict=True):
-        entries.append(result.to_json(score_threshold=config.score_threshold) | {"file": str(path)})
-        if config.pictures:
-            write_image(output / names[path], result.draw(score_threshold=config.score_threshold))
-        if result.mask is not None:
-            write_image(output / f"{Path(names[path]).stem}_mask.png", result.mask)
-    return entries
-
-
-def picture_names(files: list[Path]) -> dict[Path, str]:
-    """A file name in the output folder for each input; inputs of the same name get a number."""
+def output_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name without ending in the output folder for each input; inputs of the same name get a number."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in files:
         stem, number = path.stem, 2
-        while taken & {stem, f"{stem}_mask"}:  # a segmenter writes both
+        while taken & (wanted := _family(stem)):
             stem, number = f"{path.stem}_{number}", number + 1
-        names[path] = f"{stem}.png"
-        taken |= {stem, f"{stem}_mask"}
+        names[path] = stem
+        taken |= wanted
     return names
+
+
+def _family(stem: str) -> set[str]:
+    """What a picture of this name may have beside it; many file systems do not tell x from X."""
+    return {stem.lower(), f"{stem}_mask".lower(), f"{stem}_color".lower()}
+
+
+def keep_inputs(files: Sequence[Path], names: dict[Path, str], output: Path) -> None:
+    """Raise ValueError where a result would overwrite one of the inputs."""
+    there = {path.resolve() for path in files}
+    for path in files:
+        for ending in (".png", "_mask.png", "_color.png", ".mp4", ".avi"):
+            target = output / f"{names[path]}{ending}"
+            if target.resolve() in there:
+                raise ValueError(f"output={output}: {target.name} would overwrite an input; name another folder")
+
+
+def image_ids(files: Sequence[Path], annotations: str | None) -> dict[Path, int] | None:
+    """COCO's image id of each photograph; None: numbers from 1 as the images come, for there are videos.
+
+    The ids of an annotation file where one is given; otherwise COCO's file names are their ids; otherwise 1, 2, 3.
+
+    Raises:
+        ValueError: the annotation file is none, or does not know one of the files.
+    """
+    if annotations is not None:
+        return _annotated_ids(files, Path(annotations))
+    if any(is_video(path) for path in files):
+        return None
+    stems = [path.stem for path in files]
+    if all(stem.isdecimal() and stem.isascii() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return {path: int(path.stem) for path in files}
+    return dict(zip(files, count(1)))
+
+
+def _annotated_ids(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
+    try:
+        images = [(str(row["file_name"]), row["id"]) for row in json.loads(annotations.read_text("utf-8"))["images"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"annotations={annotations} is no COCO annotation file: {error!r}") from error
+    by_name: dict[str, list[tuple[str, int]]] = {}
+    for name, image_id in images:
+        by_name.setdefault(Path(name).name, []).append((name, image_id))
+    ids: dict[Path, int] = {}
+    for path in files:
+        same = by_name.get(path.name, [])
+        exact = [image_id for name, image_id in same if path.resolve().as_posix().endswith(f"/{name}")]
+        fitting = exact or [image_id for _, image_id in same]
+        if len(fitting) != 1:
+            raise ValueError(
+                f"annotations={annotations}: {len(fitting)} of its {len(images)} images are named {path.name}, "
+                "expected 1 for each input"
+            )
+        ids[path] = fitting[0]
+    return ids
 
 
 main = command("predict", predict, positional="inputs", needs_data=False)

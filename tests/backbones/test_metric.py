@@ -44,6 +44,13 @@ def test_by_hand(rows: list[tuple[str, int, list[int]]], expected: dict[str, flo
     assert metric.compute() == {"top1": 0, "top5": 0}
 
 
+def test_confusion_has_the_truth_in_rows_and_the_first_class_in_columns() -> None:
+    assert not add(TopAccuracy(names(3)), []).confusion().any()
+    metric = add(TopAccuracy(names(3)), [("a", 0, [0, 1, 2]), ("b", 0, [2, 0, 1]), ("c", 2, [1, 2, 0])])
+    assert metric.confusion().tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert metric.state()["b"] == (0, 1, 2, pytest.approx(1 / 3))
+
+
 def test_with_fewer_than_five_classes_the_top_five_are_all() -> None:
     results = add(TopAccuracy(names(2)), [("a", 1, [0, 1]), ("b", 1, [0, 1])]).compute()
     assert results == {"top1": 0, "top5": 1, "top1/c1": 0}

@@ -1,12 +1,21 @@
 """Reading files: what is read, and what is said about files that cannot be."""
 
+import io
 import zlib
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pocketvision.datasets.decode import check_size, decode_image, decode_instances, decode_mask, png_header
+from pocketvision.datasets.decode import (
+    check_size,
+    decode_bytes,
+    decode_image,
+    decode_instances,
+    decode_mask,
+    png_header,
+    to_uint8,
+)
 
 
 def _encode(path, array, ending=".png"):
@@ -22,11 +31,82 @@ def test_names(tmp_path, name):
     np.testing.assert_array_equal(decode_mask(tmp_path / name), image[..., 0])
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
-def test_other_kinds_of_images_become_rgb(tmp_path, mode):
-    Image.new(mode, (7, 5)).save(tmp_path / "a.png")
+def _stored(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+RAMP = np.tile(np.linspace(0, 255, 52, dtype=np.uint8), (40, 1))
+COLOURS = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], 2)
+ALPHA = np.where(np.arange(52) < 26, 0, 255).astype(np.uint8) * np.ones((40, 1), np.uint8)
+RGBA = Image.fromarray(np.dstack([COLOURS, ALPHA]))
+FEW = Image.fromarray(COLOURS).quantize(16)
+OVER_WHITE = np.where(ALPHA[..., None] > 0, COLOURS, 255)
+GREY3 = np.stack([RAMP] * 3, 2)
+TRANSPARENT_INDEX = FEW.getpixel((0, 0))
+FEW_OVER_WHITE = np.where(np.asarray(FEW)[..., None] == TRANSPARENT_INDEX, 255, np.asarray(FEW.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(_stored(Image.fromarray(RAMP), "PNG"), GREY3, id="grey"),
+        pytest.param(_stored(Image.fromarray(RAMP), "TIFF"), GREY3, id="grey TIFF"),
+        pytest.param(_stored(Image.fromarray(COLOURS).convert("CMYK"), "TIFF"), COLOURS, id="CMYK TIFF"),
+        pytest.param(_stored(Image.fromarray(COLOURS).convert("CMYK"), "JPEG", quality=98), COLOURS, id="CMYK JPEG"),
+        pytest.param(_stored(FEW, "PNG"), np.asarray(FEW.convert("RGB")), id="palette"),
+        pytest.param(_stored(FEW, "PNG", transparency=TRANSPARENT_INDEX), FEW_OVER_WHITE, id="transparent palette"),
+        pytest.param(_stored(FEW, "GIF", transparency=TRANSPARENT_INDEX), FEW_OVER_WHITE, id="transparent GIF"),
+        pytest.param(_stored(RGBA, "PNG"), OVER_WHITE, id="alpha"),
+        pytest.param(_stored(RGBA, "WEBP", lossless=True), OVER_WHITE, id="alpha WebP"),
+        pytest.param(_stored(RGBA, "TIFF"), OVER_WHITE, id="alpha TIFF"),
+        pytest.param(
+            _stored(Image.fromarray(np.dstack([COLOURS, 0 * RAMP])), "PNG"), COLOURS, id="alpha that nobody filled"
+        ),
+        pytest.param(
+            _stored(Image.fromarray(RAMP), "PNG", transparency=255),
+            GREY3, id="transparent grey, which is white already",
+        ),
+        *(
+            pytest.param(cv2.imencode(end, array.astype(np.uint16) * 257)[1].tobytes(), expected, id=name + end)
+            for end in (".png", ".tif")
+            for name, array, expected in (("16 bit", RAMP, GREY3), ("16 bit colour", COLOURS[..., ::-1], COLOURS))
+        ),
+        pytest.param(cv2.imencode(".png", RAMP.astype(np.uint16) * 16)[1].tobytes(), GREY3, id="12 bit in 16"),
+        pytest.param(cv2.imencode(".tif", COLOURS[..., ::-1] / np.float32(255))[1].tobytes(), COLOURS, id="float TIFF"),
+    ],
+)  # fmt: skip
+def test_other_kinds_of_images_become_rgb(tmp_path, data, expected):
+    (tmp_path / "a.png").write_bytes(data)
     image = decode_image(tmp_path / "a.png")
-    assert (image.shape, image.dtype) == ((5, 7, 3), np.uint8)
+    assert (image.shape, image.dtype) == (expected.shape, np.uint8)
+    assert np.abs(image.astype(int) - expected).max() <= 4  # JPEG, and 12 bits
+    np.testing.assert_array_equal(decode_bytes(data), image)
+
+
+def test_numbers_that_are_no_brightness(tmp_path):
+    for array, message in (
+        (np.array([[0.0, 300]], np.float32), "float32 from 0 to 300: expected floats from 0 to 1"),
+        (np.array([[np.nan]]), "float64 from nan"),
+        (np.array([[-1.0]]), "from -1 to 0.*not normalised"),
+        (np.array([[1]]), "int64: expected uint8, uint16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            to_uint8(array)
+    assert to_uint8(np.zeros((0, 3), np.uint16)).shape == (0, 3)
+    cv2.imencode(".tif", np.full((2, 2), 1000, np.float32))[1].tofile(tmp_path / "hot.tif")
+    with pytest.raises(ValueError, match=r"hot\.tif holds float32 from 0 to 1000"):
+        decode_image(tmp_path / "hot.tif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_exif_turns_transparent_pictures_too(kind, mode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = RGBA if mode == "RGBA" and kind != "JPEG" else Image.fromarray(COLOURS)
+    assert decode_bytes(_stored(picture, kind, exif=exif)).shape == (52, 40, 3)
 
 
 def test_exif_orientation_is_followed(tmp_path):

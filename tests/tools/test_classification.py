@@ -53,10 +53,13 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluation_repeats_the_training_runs_and_draws_a_grid(run: Path) -> None:
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in logged if row["kind"] == "val"][-1]
-    results = evaluate(compose(f"run={run}", "checkpoint=last", "workers=0", "pictures=5", config_name="evaluate"))
+    results = evaluate(
+        compose(f"run={run}", "checkpoint=last", "workers=0", "pictures=5", "report=true", config_name="evaluate")
+    )
     assert json.loads((run / "results.json").read_text()) == results
     for key in ("top1", "top5", "loss", "top1/red"):
         assert results[key] == pytest.approx(last[key], abs=1e-6)
+    assert "top1" in (run / "report" / "report.html").read_text()
     grid = cv2.imread(str(run / "pictures" / "classes.png"))
     assert grid.shape[0] > 2 * 370  # five pictures in rows of four
     assert grid.shape[1] > 4 * 400

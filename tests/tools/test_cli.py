@@ -26,8 +26,8 @@ def test_awkward_names_arrive_as_they_are(name: str, tmp_path: Path, monkeypatch
 
 
 def test_overrides_flags_and_paths_are_told_apart() -> None:
-    found = quote_arguments(["run=runs/x", "--help", "photo.jpg", "data.input_size=[3,4]"], "inputs")
-    assert found == ["run=runs/x", "--help", "data.input_size=[3,4]", "inputs=['photo.jpg']"]
+    found = quote_arguments(["run=runs/x", "--cfg", "job", "--help", "photo.jpg", "data.input_size=[3,4]"], "inputs")
+    assert found == ["run=runs/x", "data.input_size=[3,4]", "inputs=['photo.jpg']", "--cfg", "job", "--help"]
 
 
 def test_a_command_with_one_positional() -> None:
@@ -76,6 +76,8 @@ def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
         (("evaluate",), 2, "give run=FOLDER"),
+        (("report",), 2, "give the folders of evaluated runs"),
+        (("report", "no/such"), 2, "write it with pocketvision evaluate run=no/such report=true"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
         (("info", "model=lraspp"), 2, "model is for segmentation"),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pocketvision.datasets.labels import CITYSCAPES, Label, LabelMap, segmentation_labels
-from pocketvision.tools import drawing
+from pocketvision.tools import drawing, lettering
 from pocketvision.tools.drawing import (
     class_colors,
     draw_detections,
@@ -162,6 +162,59 @@ def test_crowd_is_dashed() -> None:
     assert side[1].all()
 
 
+def test_crowd_is_hatched() -> None:
+    picture = draw_detections(_photo(), [], [], crowd=[[100, 100, 500, 460], [600, 400, 9999, 9999], [5, 5, 5, 5]])
+    lines = (picture[280, 120:480] != 90).any(axis=1)
+    assert 0.1 < lines.mean() < 0.3
+    assert np.diff(lines.astype(int)).clip(0).sum() > 10
+    assert (picture[470:, :550] == 90).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (36, 64), (120, 2400)])
+def test_frames_of_a_video_keep_their_size(size: tuple[int, int]) -> None:
+    photo, mask = _photo(*size), np.arange(size[0] * size[1]).reshape(size) // (size[1] * 4) % 19
+    for picture in (
+        draw_detections(photo, [[5, 5, 30, 30]], [1], [0.5], {1: "car"}, enlarge=False),
+        draw_mask(photo, mask, names={i: f"class {i}" for i in range(19)}, enlarge=False),
+        drawing.draw_caption(photo, ["a cat", "a dog", "a long name of something"], enlarge=False),
+    ):
+        assert picture.shape == photo.shape
+        assert (picture != 90).any()
+    assert np.array_equal(drawing.draw_caption(photo, [], enlarge=False), photo)
+    whole = draw_mask(photo, np.zeros(size, np.uint8), names={0: "background"}, enlarge=False)
+    assert np.array_equal(whole, photo)
+
+
+def test_legends_on_frames_keep_the_order_of_the_classes() -> None:
+    mask = np.full((480, 640), 2, np.uint8)
+    mask[:100] = 1
+    legend = draw_mask(_photo(), mask, {1: (200, 0, 0), 2: (0, 0, 200)}, names={1: "a", 2: "b"}, enlarge=False)[460]
+    reds, blues = (np.flatnonzero(legend[:, i].astype(int) - legend[:, 2 - i] > 100) for i in (0, 2))
+    assert reds.max() < blues.min()
+
+
+def test_classes_that_were_filtered_out_are_not_hatched() -> None:
+    photo, mask = _photo(), np.full((480, 640), 255, np.uint8)
+    assert not np.array_equal(draw_mask(photo, mask), photo)
+    np.testing.assert_array_equal(draw_mask(photo, mask, {255: None}, names={}), photo)
+
+
+def test_a_panorama_does_not_drown_in_its_text() -> None:
+    for shape in ((1200, 6000), (2400, 120)):
+        (plate,) = _plates(_photo(*shape), [[10, 200, 100, 300]], {1: "person"})
+        assert plate[3] < 0.1 * max(200, min(shape))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("Ñandú", "Nandu"), ("Straße 0.87", "Strasse 0.87"), ("猫 0.5", "? 0.5"), ("", "")]
+)
+def test_text_where_opencv_has_only_ascii(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_HAS_UNICODE", False)
+    assert lettering.drawable(text) == expected
+    monkeypatch.setattr(lettering, "_HAS_UNICODE", True)
+    assert lettering.drawable(text) == text
+
+
 def test_torch_tensors_and_lists_give_the_same_picture() -> None:
     boxes, labels, scores = [[10.0, 20, 200, 300]], [2], [0.75]
     expected = draw_detections(_photo(), boxes, labels, scores, {2: "dog"})
@@ -252,8 +305,8 @@ def test_opencv_text_never_leaves_its_plate() -> None:
     """OpenCV 4 and 5 have different fonts: what counts is that the measured size holds the ink."""
     for text in ("Agjpq", "traffic light 0.87", "0.00"):
         canvas = _photo(100, 400, 255)
-        width, height = drawing._text_size(text, 0.8)
-        drawing._put_text(canvas, text, (20, 20), 0.8, (0, 0, 0))
+        width, height = lettering.text_size(text, 0.8)
+        lettering.put_text(canvas, text, (20, 20), 0.8, (0, 0, 0))
         x, y, w, h = cv2.boundingRect((canvas[..., 0] < 128).astype(np.uint8))
         assert x >= 19
         assert y >= 19

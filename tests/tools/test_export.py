@@ -184,7 +184,20 @@ def test_the_weights_of_a_cell_are_those_of_bilinear_interpolation(step: int, al
     np.testing.assert_allclose(whole[start : start + size[0], start : start + size[1]], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("post", [Postprocess.reference(), Postprocess.torchvision(), Postprocess(min_score=0.99)])
+POSTS = [
+    Postprocess.reference(),
+    Postprocess.torchvision(),
+    Postprocess(min_score=0.99),
+    Postprocess(top_k=10, max_per_class=None),  # ten of each class, though one class has the best thirty
+]
+
+
+def candidates_for(post: Postprocess) -> int:
+    """No more than `post` needs, out of three classes and 50 anchors."""
+    return 3 * min(50, post.top_k or 50)
+
+
+@pytest.mark.parametrize("post", POSTS)
 def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
     """Also none at all: nothing is above 0.99."""
     generator = torch.Generator().manual_seed(1)
@@ -194,6 +207,7 @@ def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
         "box_deltas": torch.randn(2, 40, 4, generator=generator),
         "anchors": torch.cat((corner, corner + 20), dim=1),
     }
+    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
     expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * 2)
 
     class Network(nn.Module):
@@ -201,7 +215,9 @@ def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
             return outputs
 
     limits = torch.tensor([64.0, 64.0, 64.0, 64.0])
-    found = ExportedDetector(Network(), post, candidates=500, padded=True)(torch.zeros(2, 3, 64, 64), limits)
+    found = ExportedDetector(Network(), post, candidates=candidates_for(post), padded=True)(
+        torch.zeros(2, 3, 64, 64), limits
+    )
     assert found["counts"].tolist() == [len(item) for item in expected]
     assert (post.min_score == 0.99) == (len(expected[0]) == 0)
     for i, item in enumerate(expected):
@@ -211,7 +227,7 @@ def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
 
 
 @pytest.mark.parametrize("input", ["photo", "network"])
-@pytest.mark.parametrize("post", [Postprocess.reference(), Postprocess.torchvision(), Postprocess(min_score=0.99)])
+@pytest.mark.parametrize("post", POSTS)
 def test_post_processing_as_onnx_nodes(post: Postprocess, input: str) -> None:
     """Also none at all: nothing is above 0.99."""
     import onnxruntime
@@ -225,10 +241,11 @@ def test_post_processing_as_onnx_nodes(post: Postprocess, input: str) -> None:
         "box_deltas": torch.randn(batch, 50, 4, generator=generator),
         "anchors": torch.cat((corner, corner + 20), dim=1),
     }
+    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
     expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * batch)
     interface = Interface(
         kind="detection", input=input, outputs="final", resize="none", input_size=(64, 64), network_size=(64, 64),
-        batch=None, candidates=500,
+        batch=None, candidates=candidates_for(post),
     )  # fmt: skip
     graph, raw = Graph("post"), {name: name for name in ("class_logits", "box_deltas")}
     anchors = outputs["anchors"].numpy()
@@ -417,6 +434,8 @@ def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Pa
         evaluate(compose(config_name="evaluate"))
     with pytest.raises(ValueError, match="file= is all of a model"):
         evaluate(compose(f"file={path}", "run=x", config_name="evaluate"))
+    with pytest.raises(ValueError, match="no report: leave"):
+        evaluate(compose(f"file={path}", "report=true", config_name="evaluate"))
     config = compose(f"file={path}", "run=x", config_name="predict")
     config.inputs = [str(path)]
     with pytest.raises(ValueError, match="file= is all of a model"):

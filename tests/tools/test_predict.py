@@ -1,14 +1,22 @@
-"""Prediction from the command and from Python: awkward names, pictures, json, broken files."""
+"""The predict command: what it takes, what it writes, and what it says about what cannot be read."""
 
+import csv
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pocketvision
 import pytest
+from pocketvision.datasets.labels import detection_labels, segmentation_labels
+from pocketvision.tools import outputs
+from pocketvision.tools import predict as command
 from pocketvision.tools.build import compose
-from pocketvision.tools.predict import find_images, picture_names, predict
+from pocketvision.tools.inputs import Shot, find_images, read_shots
+from pocketvision.tools.outputs import Found, JsonList, make_writers
+from pocketvision.tools.predict import image_ids, keep_inputs, output_names, predict
+from pocketvision.tools.result import Result
 from pocketvision.tools.train import train
 
 NAMES = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg"]
@@ -62,27 +70,6 @@ def test_a_broken_file_is_named_and_the_others_are_predicted(
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == len(NAMES)
 
 
-def test_from_python(runs: dict[str, Path], photos: Path) -> None:
-    model = pocketvision.load(runs["detection"])
-    assert model([]) == []
-    result = model(photos / "a,b.jpg")
-    count = len(result.boxes)
-    assert result.boxes.shape == (count, 4)
-    assert len(result.scores) == len(result.labels) == len(result.names) == count
-    assert (result.boxes[:, 2] <= 60).all()
-    assert (result.boxes[:, 3] <= 41).all()
-    assert result.draw().dtype == np.uint8
-    segmenter = pocketvision.load(str(runs["segmentation"]))
-    found = segmenter([photos / name for name in NAMES])
-    assert [r.mask.shape for r in found] == [(40 + i, 60) for i in range(4)]
-
-
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
-def test_an_array_that_is_no_picture(image: np.ndarray, runs: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="uint8 RGB"):
-        pocketvision.load(runs["detection"])(image)
-
-
 def test_inputs_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give photographs"):
         find_images([])
@@ -92,13 +79,335 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         find_images([str(tmp_path)])
 
 
-def test_pictures_of_the_same_name_do_not_overwrite_each_other() -> None:
-    assert picture_names([]) == {}
-    names = picture_names([Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x.png")])
-    assert sorted(names.values()) == ["x.png", "x_2.png", "x_3.png"]
+def test_results_of_the_same_name_do_not_overwrite_each_other() -> None:
+    assert output_names([]) == {}
+    names = output_names([Path("a/x.jpg"), Path("b/X.jpg"), Path("c/x.png"), Path("d/x.mp4")])
+    assert sorted(names.values()) == ["X_2", "x", "x_3", "x_4"]
     # A segmenter writes x_mask.png for x.jpg.
-    names = picture_names([Path("x.jpg"), Path("x_mask.jpg")])
-    assert sorted(names.values()) == ["x.png", "x_mask_2.png"]
+    names = output_names([Path("x.jpg"), Path("x_mask.jpg")])
+    assert sorted(names.values()) == ["x", "x_mask_2"]
+
+
+def test_globs_folders_and_what_lies_outside(photos: Path, tmp_path: Path) -> None:
+    (photos / "film.mp4").touch()
+    (photos / "notes.txt").touch()
+    (photos / "predictions").mkdir()
+    (photos / "predictions" / "a.png").touch()
+    everything = find_images([str(photos)], videos=True)
+    assert {path.name for path in everything} == {*NAMES, "film.mp4", "a.png"}
+    assert {path.name for path in find_images([str(photos)])} == {*NAMES, "a.png"}
+    results = photos / "predictions"
+    assert {path.name for path in find_images([str(photos)], outside=results)} == set(NAMES)
+    assert [path.name for path in find_images([str(results)], outside=results)] == ["a.png"]  # asked for by name
+    assert {path.name for path in find_images([str(tmp_path / "*" / "*")])} == set(NAMES) | {"a.png"}
+    assert len(find_images([str(tmp_path / "**" / "*.png"), str(tmp_path), str(results / "a.png")])) == 5  # each once
+    assert find_images([str(photos / "notes.txt")])  # whoever names a file means it
+    with pytest.raises(FileNotFoundError, match=r"no image matches .*\*\.tif \(looked for"):
+        find_images([str(photos / "*.tif")])
+
+
+def test_image_ids(tmp_path: Path) -> None:
+    assert image_ids([], None) == {}
+    coco = [Path("a/000000000139.jpg"), Path("000000000285.jpg")]
+    assert image_ids(coco, None) == {coco[0]: 139, coco[1]: 285}
+    others = [Path("x.jpg"), Path("7.jpg")]
+    assert image_ids(others, None) == {others[0]: 1, others[1]: 2}
+    assert image_ids([Path("a/7.jpg"), Path("b/07.jpg")], None) == {Path("a/7.jpg"): 1, Path("b/07.jpg"): 2}
+    assert image_ids([Path("7.jpg"), Path("film.mp4")], None) is None
+    truth = tmp_path / "truth.json"
+    rows = [("x.jpg", 30), ("a/y.jpg", 40), ("b/y.jpg", 50)]
+    truth.write_text(json.dumps({"images": [{"file_name": name, "id": i} for name, i in rows]}))
+    files = [Path("z/x.jpg"), Path("b/y.jpg")]
+    assert image_ids(files, str(truth)) == {files[0]: 30, files[1]: 50}
+    for name, message in (("q.jpg", "0 of its 3 images are named q"), ("c/y.jpg", "2 of its 3 images are named y")):
+        with pytest.raises(ValueError, match=message):
+            image_ids([Path(name)], str(truth))
+    truth.write_text("[]")
+    with pytest.raises(ValueError, match="no COCO annotation file"):
+        image_ids(files, str(truth))
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
+    for name, safe in (("a.jpg", True), ("a.png", False), ("a.mp4", False)):
+        (tmp_path / name).touch()
+        files = [tmp_path / name]
+        keep_inputs(files, output_names(files), tmp_path / "out")
+        if safe:
+            keep_inputs(files, output_names(files), tmp_path)
+        else:
+            with pytest.raises(ValueError, match=rf"{name} would overwrite an input"):
+                keep_inputs(files, output_names(files), tmp_path)
+
+
+def _result(*scores: float, image: np.ndarray | None = None) -> Result:
+    """Boxes of these scores, of classes 18, 1, 18, ... by their ids."""
+    labels = detection_labels([(1, "person", None), (18, "dog", None)])
+    boxes = np.array([[10 * i, 5, 10 * i + 8, 25.5] for i in range(len(scores))], np.float32).reshape(-1, 4)
+    slots = np.array([2 - i % 2 for i in range(len(scores))], np.int64)
+    image = np.full((48, 64, 3), 90, np.uint8) if image is None else image
+    return Result(image, labels, boxes=boxes, scores=np.array(scores, np.float32), labels=slots)
+
+
+def _found(result: Result, *, frame: int | None = None, name: str = "a", image_id: int = 1) -> Found:
+    shot = Shot(Path(f"{name}.jpg"), result.image, frame, None if frame is None else 10.0)
+    return Found(shot, result, name, image_id)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_files_of_detections(count: int, tmp_path: Path) -> None:
+    writers = make_writers(tmp_path, "detection", ["json", "csv", "coco"], score_threshold=0.5, all_masks=False)
+    for number in range(count):
+        for writer in writers:
+            writer.write(_found(_result(0.9, 0.6, 0.2), name=f"ü{number}", image_id=7 + number))
+    for writer in writers:
+        writer.close()
+    entries = json.loads((tmp_path / "predictions.json").read_text("utf-8"))
+    assert [entry["image_id"] for entry in entries] == [7, 8, 9][:count]
+    assert all([row["category_id"] for row in entry["detections"]] == [18, 1] for entry in entries)
+    results = json.loads((tmp_path / "coco_results.json").read_text("utf-8"))
+    assert len(results) == 3 * count  # no threshold
+    assert (
+        results[:1]
+        == [{"image_id": 7, "category_id": 18, "bbox": [0.0, 5.0, 8.0, 20.5], "score": pytest.approx(0.9)}][:count]
+    )
+    header, *rows = csv.reader((tmp_path / "predictions.csv").read_text("utf-8").splitlines())
+    assert header == ["file", "frame", "category_id", "category", "score", "x1", "y1", "x2", "y2"]
+    assert len(rows) == 2 * count
+    assert rows[:1] == [["ü0.jpg", "", "18", "dog", "0.9", "0.0", "5.0", "8.0", "25.5"]][:count]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_coco_results_are_scored_by_pycocotools(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": 7, "width": 64, "height": 48}], "categories": [{"id": 1}, {"id": 18}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 18, "bbox": [0, 5, 8, 20], "area": 160, "iscrowd": 0}],
+    }  # fmt: skip
+    truth.createIndex()
+    writer = JsonList(tmp_path / "coco_results.json", lambda found: found.result.to_coco(found.image_id))
+    writer.write(_found(_result(0.9, 0.2), image_id=7))
+    writer.close()
+    evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "coco_results.json")), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[1] == pytest.approx(1)
+
+
+def test_files_of_masks(tmp_path: Path) -> None:
+    labels = segmentation_labels(["sky", "road", "void", "car"], ignore_ids=[2])  # car: slot 2, number 3
+    mask = np.array([[0, 0], [2, 255]], np.uint8)
+    result = Result(np.full((2, 2, 3), 90, np.uint8), labels, mask=mask)
+    writes = ["json", "csv", "masks", "colors"]
+    for all_masks in (False, True):
+        writers = make_writers(tmp_path, "segmentation", writes, score_threshold=0.5, all_masks=all_masks)
+        for found in (_found(result), _found(result, name="film", frame=4)):
+            for writer in writers:
+                writer.write(found)
+        for writer in writers:
+            writer.close()
+        assert (tmp_path / "film_masks" / "000004.png").is_file() == all_masks
+    assert cv2.imread(str(tmp_path / "a_mask.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 0], [3, 255]]
+    colors = cv2.imread(str(tmp_path / "a_color.png"))
+    assert (colors[1, 1] == 0).all()
+    assert (colors[0, 0] == colors[0, 1]).all()
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) == 3
+    _, *rows = csv.reader((tmp_path / "predictions.csv").read_text().splitlines())
+    assert rows[:3] == [
+        ["a.jpg", "", "0", "sky", "2", "0.5"], ["a.jpg", "", "3", "car", "1", "0.25"],
+        ["a.jpg", "", "255", "ignored", "1", "0.25"],
+    ]  # fmt: skip
+    assert rows[3][1] == "4"
+    assert [entry.get("frame") for entry in json.loads((tmp_path / "predictions.json").read_text())] == [None, 4]
+
+
+def test_an_earlier_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_text("[1]")
+    writer = JsonList(path, lambda found: [{}])
+    writer.write(_found(_result()))
+    assert path.read_text() == "[1]"
+    writer.close()
+    assert json.loads(path.read_text()) == [{}]
+
+
+def _film(path: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size[::-1])
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no videos")
+    for number in range(frames):
+        writer.write(np.full((*size, 3), 20 + 10 * (number % 20), np.uint8))
+    writer.release()
+    return path
+
+
+def _frames(path: Path) -> list[np.ndarray]:
+    return [shot.image for shot in read_shots(path)]
+
+
+def test_a_video_becomes_a_video(runs: dict[str, Path], tmp_path: Path) -> None:
+    film = _film(tmp_path / "film.avi", 5)
+    for kind in ("detection", "segmentation"):
+        output = tmp_path / kind
+        config = compose(f"run={runs[kind]}", f"output={output}", "batch_size=2", config_name="predict")
+        config.inputs = [str(film)]
+        assert predict(config) == 0
+        (drawn,) = [path for path in output.iterdir() if path.stem == "film"]
+        capture = cv2.VideoCapture(str(drawn))
+        assert [capture.get(i) for i in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)] == [64, 48]
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+        assert len(_frames(drawn)) == 5
+        entries = json.loads((output / "predictions.json").read_text())
+        assert [(entry["frame"], entry["image_id"]) for entry in entries] == [(i, i + 1) for i in range(5)]
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
+def test_every_nth_frame(every: int, expected: list[int], tmp_path: Path) -> None:
+    shots = list(read_shots(_film(tmp_path / "film.avi", 5), every=every))
+    assert [shot.frame for shot in shots] == expected
+    assert [round((shot.image.mean() - 20) / 10) for shot in shots] == expected
+    assert [shot.rate for shot in shots] == pytest.approx([10 / every] * len(shots))
+
+
+def test_an_odd_video_loses_a_row_and_a_changing_one_is_resized(tmp_path: Path) -> None:
+    video = outputs.VideoFile(tmp_path / "odd", (49, 65), rate=10)
+    for size in ((49, 65), (20, 30), (80, 90)):
+        video.write(np.full((*size, 3), 90, np.uint8))
+    video.close()
+    (path,) = tmp_path.glob("odd.*")
+    assert [frame.shape for frame in _frames(path)] == [(48, 64, 3)] * 3
+    with pytest.raises(OSError, match="too small for a video"):
+        outputs.VideoFile(tmp_path / "thin", (1, 64), rate=10)
+
+
+def test_where_opencv_writes_no_mp4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "_CODECS", ((".mp4", "zzzz"), (".avi", "MJPG")))
+    outputs.VideoFile(tmp_path / "a", (48, 64), rate=10).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.avi"]
+    monkeypatch.setattr(outputs, "_CODECS", ((".mp4", "zzzz"),))
+    with pytest.raises(OSError, match=r"writes no video \(zzzz\)"):
+        outputs.VideoFile(tmp_path / "b", (48, 64), rate=10)
+
+
+def test_videos_that_are_none(tmp_path: Path) -> None:
+    whole = _film(tmp_path / "whole.avi", 40).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 3 // 4])
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    for name, message in (("empty.mp4", "is empty"), ("text.mp4", "does not open as a video")):
+        with pytest.raises(ValueError, match=rf"{name} {message}"):
+            list(read_shots(tmp_path / name))
+    seen: list[Shot] = []
+    with pytest.raises(ValueError, match=r"cut\.avi ends early: \d+ of 40 frames"):
+        seen.extend(read_shots(tmp_path / "cut.avi"))
+    assert 5 < len(seen) < 40  # what there is, is read
+    _film(tmp_path / "none.avi", 0)
+    with pytest.raises(ValueError, match=r"none\.avi (does not open|holds no frame)"):
+        list(read_shots(tmp_path / "none.avi"))
+
+
+class _Model:
+    """Stands in for a detector; `stream` looks at how many images anybody still holds."""
+
+    class task:  # noqa: N801
+        kind = "detection"
+
+    labels = _result().label_map
+
+    def __init__(self, alive: Callable[[], int]) -> None:
+        self.alive, self.most = alive, 0
+
+    def stream(self, images: Iterator[np.ndarray], *, batch_size: int) -> Iterator[Result]:
+        for image in images:
+            self.most = max(self.most, self.alive())
+            yield _result(0.9, 0.4, image=image)
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Model]:
+    """Makes `predict` read made-up frames, and count those that are alive."""
+
+    class Frame(np.ndarray):
+        alive = 0
+
+        def __del__(self) -> None:
+            Frame.alive -= 1
+
+    def film(count: int, stop: int | None = None) -> _Model:
+        def read(path: Path, *, every: int) -> Iterator[Shot]:
+            for number in range(count):
+                if number == stop:
+                    raise KeyboardInterrupt
+                Frame.alive += 1
+                yield Shot(path, np.zeros((48, 64, 3), np.uint8).view(Frame), number, 10.0)
+
+        Frame.alive = 0
+        model = _Model(lambda: Frame.alive)
+        monkeypatch.setattr(command, "read_shots", read)
+        monkeypatch.setattr(command, "_model", lambda config: model)
+        return model
+
+    return film
+
+
+def _predict_film(tmp_path: Path, *keys: str) -> Path:
+    (tmp_path / "film.mp4").touch()
+    config = compose("batch_size=4", f"output={tmp_path / 'out'}", *keys, config_name="predict")
+    config.inputs = [str(tmp_path / "film.mp4")]
+    predict(config)
+    return tmp_path / "out"
+
+
+def test_a_long_video_holds_no_more_than_a_batch(endless: Callable[..., _Model], tmp_path: Path) -> None:
+    most = []
+    for count in (50, 500):
+        model = endless(count)
+        output = _predict_film(tmp_path, "write=[json,csv,coco]")
+        assert len(json.loads((output / "predictions.json").read_text())) == count
+        most.append(model.most)
+    assert 4 <= most[0] == most[1] <= 9
+
+
+def test_an_interruption_leaves_valid_files(endless: Callable[..., _Model], tmp_path: Path) -> None:
+    endless(50, stop=21)
+    with pytest.raises(KeyboardInterrupt):
+        _predict_film(tmp_path, "write=[pictures,json,csv,coco]")
+    output = tmp_path / "out"
+    assert len(json.loads((output / "predictions.json").read_text())) == 20  # whole batches
+    assert len(json.loads((output / "coco_results.json").read_text())) == 40
+    (drawn,) = [path for path in output.iterdir() if path.stem == "film"]
+    assert len(_frames(drawn)) == 20
+    assert not list(output.glob("*part*"))
+
+
+def test_class_filter(endless: Callable[..., _Model], tmp_path: Path) -> None:
+    endless(1)
+    for classes, expected in (("[person]", []), ("dog", [18]), ("[dog,person]", [18])):
+        output = _predict_film(tmp_path, "write=json", f"classes={classes}")
+        (entry,) = json.loads((output / "predictions.json").read_text())
+        assert [row["category_id"] for row in entry["detections"]] == expected
+    assert [path.name for path in output.iterdir()] == ["predictions.json"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("batch_size=0", "batch_size=0: expected 1 or more"),
+        ("every=0", "every=0: expected 1"),
+        ("score_threshold=1.5", "score_threshold=1.5: expected a number from 0 to 1"),
+        ("write=[masks]", r"write=\[masks\]: of detection expected some of pictures, json, csv, coco"),
+        ("write=[]", r"write=\[\]: "),
+        ("classes=[Dog]", "no class is named 'Dog'; did you mean dog"),
+        ("classes=[zebra]", "no class is named 'zebra'; there are dog, person"),
+    ],
+)
+def test_keys_that_cannot_be(key: str, message: str, endless: Callable[..., _Model], tmp_path: Path) -> None:
+    endless(1)
+    with pytest.raises(ValueError, match=message):
+        _predict_film(tmp_path, key)
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pocketvision.tools.engine import resume
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.report import report
+from pocketvision.tools.reporting.summary import Summary
 from pocketvision.tools.train import train
 
 SMALL = ("data.input_size=[64,64]", "data.num_train=16", "data.num_val=4", "batch_size=4", "epochs=2", "workers=0",
@@ -59,11 +61,17 @@ def test_a_run_folder_holds_what_is_promised(kind: str) -> None:
         assert (folder / name).is_file()
     assert list((folder / "tensorboard").iterdir())
     assert {row["kind"] for row in rows("x")} == {"train", "val"}
-    again = evaluate(compose("run=runs/x", "checkpoint=last", "workers=0", config_name="evaluate"))
+    again = evaluate(compose("run=runs/x", "checkpoint=last", "workers=0", "report=true", config_name="evaluate"))
     written = json.loads((folder / "results.json").read_text())
     headline = "AP" if kind == "detection" else "mIoU"
     assert written[headline] == pytest.approx(again[headline])
     assert again[headline] == pytest.approx(results[headline], abs=1e-3)
+    summary = Summary.load(folder / "report")
+    assert summary.results[headline] == pytest.approx(again[headline], abs=1e-5)
+    assert {row["kind"] for row in summary.training} == {"train", "val"}
+    assert summary.config["model.network._target_"].startswith("pocketvision.")
+    assert len(summary.gallery) == 4
+    assert (report(compose("runs=[runs/x]", "output=x.html", config_name="report"))).stat().st_size > 20_000
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torchvision.ops import box_iou
 
-from ..exporting.verify import LIMITS, Limits
+from ..exporting.verify import LIMITS, num_matched
 
 LOSS = {"fp32": 1e-3, "bf16": 0.1}  # relative
-NEAR = 0.5  # pixels: boxes without area, as those at the picture's rim, overlap with nothing
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,6 @@ def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precis
         return Agreement("pixels of another class", wrong, limits.pixels)
     worst = max(float((_by_class(a) - _by_class(b)).abs().max()) for a, b in pairs)
     return Agreement("probability off by", worst, limits.probability)
-
-
-def num_matched(found: Any, others: Any, limits: Limits) -> int:
-    """How many detections have one of their class in `others`, there and as sure."""
-    if not len(found) or not len(others):
-        return 0
-    near = box_iou(found.boxes, others.boxes) >= limits.iou
-    near |= (found.boxes[:, None] - others.boxes).abs().amax(dim=2) <= NEAR
-    near &= (found.scores[:, None] - others.scores).abs() <= limits.score
-    near &= found.labels[:, None] == others.labels
-    return int(near.any(1).sum())
 
 
 def _by_class(ranking: Any) -> torch.Tensor:

@@ -58,7 +58,7 @@ def entries(config: DictConfig, threads: int, folder: Path) -> Iterator[Entry]:
 
 def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: int) -> Iterator[Entry]:
     """A trained run at both batch sizes, on its own photographs where there are some."""
-    from ..predict import find_images
+    from ..inputs import find_images
 
     photos = tuple(map(str, find_images([config.photos]))) if config.photos else ()
     keys = (f"photo_size=[{','.join(map(str, config.photo_size))}]",)

@@ -19,9 +19,9 @@ def evaluate(
     """Results of `model` on the whole of `loader`'s data set: the metric's figures and the losses.
 
     Args:
-        metric: is used, for what more it can tell afterwards; by default a copy of the task's.
+        metric: one like the task's, for callers who ask it for more afterwards; all images will be in it.
     """
-    metric = metric or copy.copy(task.metric)
+    metric = copy.copy(task.metric) if metric is None else metric
     metric.reset()
     model.eval()
     losses: dict[str, Tensor] = {}

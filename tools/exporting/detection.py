@@ -18,8 +18,9 @@ def add_detections(
     They are sorted, so whatever survives is in order: boxes [N, 4], scores [N], labels [N]; for batches padded with
     zeros to [B, M, 4], [B, M], [B, M] and counts [B].
     """
-    count = min(interface.candidates, len(anchors) * num_classes)
-    scores, anchor, labels = _candidates(graph, raw["class_logits"], num_classes, count, post)
+    of_class = len(anchors) if post.top_k is None else min(len(anchors), post.top_k)
+    count = min(interface.candidates, of_class * num_classes)
+    scores, anchor, labels = _candidates(graph, raw["class_logits"], num_classes, count, of_class, post)
     limits, scale = _pixels(graph, interface)
     boxes = _decode(graph, raw["box_deltas"], anchor, anchors, post.max_log_size)
     if scale is not None:
@@ -51,16 +52,25 @@ def _dtype(name: str) -> int:
     return getattr(TensorProto, name)
 
 
-def _candidates(graph: Graph, logits: str, num_classes: int, count: int, post: Postprocess) -> tuple[str, str, str]:
-    """Scores, anchors and slots of the best pairs, each [B, count], best first."""
+def _candidates(
+    graph: Graph, logits: str, num_classes: int, count: int, of_class: int, post: Postprocess
+) -> tuple[str, str, str]:
+    """Scores, anchors and slots of the best pairs, each [B, count], best first; see `best_candidates`."""
     if post.activation == "softmax":
         logits = graph.op("Softmax", logits, axis=-1)
     values = graph.slice(logits, 1, num_classes + 1, axis=2)
-    best, index = graph.ops("TopK", graph.op("Flatten", values, axis=1), np.array([count]), outputs=2, axis=1)
+    if count == of_class * num_classes and post.top_k is not None:
+        by_class = graph.op("Transpose", values, perm=[0, 2, 1])
+        values, rows = graph.ops("TopK", by_class, np.array([of_class]), outputs=2, axis=2)
+        best, index = graph.ops("TopK", graph.op("Flatten", values, axis=1), np.array([count]), outputs=2, axis=1)
+        anchor = graph.op("GatherElements", graph.op("Flatten", rows, axis=1), index, axis=1)
+        slot = graph.op("Div", index, of_class)
+    else:
+        best, index = graph.ops("TopK", graph.op("Flatten", values, axis=1), np.array([count]), outputs=2, axis=1)
+        anchor = graph.op("Div", index, num_classes)
+        slot = graph.op("Sub", index, graph.op("Mul", anchor, num_classes))
     if post.activation == "sigmoid":  # only now: it changes no order
         best = graph.op("Sigmoid", best)
-    anchor = graph.op("Div", index, num_classes)
-    slot = graph.op("Sub", index, graph.op("Mul", anchor, num_classes))
     return best, anchor, graph.op("Add", slot, 1)
 
 

@@ -1,0 +1,139 @@
+"""What the documentation says: every command composes and runs, every link leads somewhere, the reference is true."""
+
+import importlib
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pocketvision.__main__ import COMMANDS
+from pocketvision.tools.reference import reference
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+# What makes a command short enough to be tried, by its name.
+SHORT = {
+    "train": [
+        *("epochs=5", "max_steps=12", "batch_size=2", "lr_batch_size=2", "eval_every=5", "workers=0", "device=cpu"),
+        *("threads=1", "data.input_size=[96,96]"),
+    ],
+    "browse": ["count=4", "data.input_size=[96,96]"],
+    "evaluate": ["workers=0", "device=cpu", "threads=1"],
+    "predict": ["device=cpu", "threads=1"],
+    "export": ["num_photos=1", "threads=1"],
+    "benchmark": [
+        "rounds=1",
+        "repeats=1",
+        "warmup=0",
+        "memory=false",
+        "threads=1",
+        "device=cpu",
+    ],
+    "make-shapes": ["num_train=6", "num_val=2"],
+}
+# Composed only: these take minutes, a network, several GPUs, or files that others released.
+NOT_TRIED = (
+    r"torchrun|weights=|weights_source=|suite=|runs=|latency=true|import-weights|check-resume|vision paper\b|imagenet"
+    r"|results=|sweep=|photo_size=|paper/|info "
+)
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """Every `pocketvision` line of a page's shell blocks, and its arguments."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = [word for word in shlex.split(line, comments=True) if word != "..."]
+            if "pocketvision" in words[:5] and "install" not in words:
+                found.append((line, words[words.index("pocketvision") + 1 :]))
+    return [(line, words) for line, words in found if words]
+
+
+WITH_COMMANDS = [(page, name) for page, name in zip(PAGES, NAMES, strict=True) if commands(page)]
+
+
+def run(words: list[str]) -> None:
+    module = importlib.import_module(f"pocketvision.tools.{words[0].replace('-', '_')}")
+    module.main(words[1:])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages speak of, made of generated scenes."""
+    folder = tmp_path_factory.mktemp("docs")
+    for layout in ("coco", "cityscapes"):
+        size = "size=[96,96]" if layout == "coco" else "size=[96,192]"
+        run(["make-shapes", f"output={folder}/data/{layout}", f"layout={layout}", "num_train=6", "num_val=2", size])
+    coco = folder / "data" / "coco"
+    (folder / "photos").mkdir()
+    (folder / "holiday").mkdir()
+    for path in sorted(coco.glob("*2017/*.jpg")):
+        (folder / "photos" / path.name).write_bytes(path.read_bytes())
+    for name in ("photo.jpg", "street.jpg", "holiday/1.jpg", "photos/1.jpg"):
+        (folder / name).write_bytes(path.read_bytes())
+    for split in ("train", "val"):
+        (folder / f"{split}.json").write_bytes((coco / f"annotations/instances_{split}2017.json").read_bytes())
+        for kind in ("images", "labels"):
+            (folder / "mine" / split / kind).mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(folder / "mine" / split / "images" / f"{i}.jpg"), np.full((96, 96, 3), 80 * i, np.uint8))
+            cv2.imwrite(str(folder / "mine" / split / "labels" / f"{i}.png"), np.full((96, 96), i, np.uint8))
+    templates = {
+        "boxes": ["experiment=small_detection", "data=coco", f"data.root={coco}"],
+        "masks": ["experiment=lraspp_cityscapes", f"data.root={folder}/data/cityscapes"],
+    }
+    for name, keys in templates.items():
+        run(["train", f"name={name}", f"run_dir={folder}/templates/{name}", *keys, *SHORT["train"]])
+    return folder
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert {words[0] for page in PAGES for _, words in commands(page)} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_composes(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+    for _, words in commands(page):
+        run([*words, "--cfg", "job"])
+        assert "hydra" not in capsys.readouterr().err
+
+
+def test_the_configuration_reference_is_true() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference(), (
+        "python -m pocketvision.tools.reference docs/configuration.md"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, _ in WITH_COMMANDS], ids=[name for _, name in WITH_COMMANDS])
+def test_every_command_runs(page: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, on generated scenes, and short."""
+    shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+    for line, words in commands(page):
+        if re.search(NOT_TRIED, line):
+            continue
+        for name in re.findall(r"(?:run=| )runs/(\w+)", " ".join(words)):
+            if not Path("runs", name).exists():  # a page that begins with a run that is there
+                kind = "masks" if re.search("lraspp|city|espnet|masks", name) else "boxes"
+                shutil.copytree(Path("templates", kind), Path("runs", name))
+        short = SHORT.get(words[0], [])
+        keys = {key.partition("=")[0] for key in short}
+        given = [word for word in words if word.partition("=")[0] not in keys]
+        run([word.replace("=/data/", f"={tmp_path}/data/").replace("=ROOT", "=mine") for word in given] + short)

@@ -1,0 +1,128 @@
+"""A detector's part of a report: figures of each class, curves, sizes, and images with their boxes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...detection.analysis import DetectionAnalysis, ImageErrors
+from ...detection.metric import CocoMetric
+from ..drawing import GREY, class_colors
+from .gallery import Candidate, Store, choose, indices_by_id
+from .summary import Summary
+
+SIZE_EDGES = (0, 8, 16, 32, 64, 96, 128, 256, 512)  # pixels, the root of an object's area; COCO's limits are 32 and 96
+MISSED = "missed"
+CURVE_POINTS = 101
+
+
+def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, labels: Any) -> None:
+    """Fill in everything but the pictures."""
+    colors = class_colors(labels)
+    names = [figures.name for figures in analysis.classes]
+    for figures in analysis.classes:
+        summary.classes.append({
+            "name": figures.name, "color": colors.get(figures.slot) or GREY,
+            "AP": _known(figures.ap), "AP50": _known(figures.ap50), "AP75": _known(figures.ap75),
+            "AR": _known(figures.ar), "best F1": _known(figures.best_f1), "at score": float(figures.best_threshold),
+            "truths": figures.num_truths, "detections": figures.num_detections,
+        })  # fmt: skip
+    summary.curves = {
+        "precision": [_rounded(f.precision) if f.num_truths else None for f in analysis.classes],
+        "f1": [_on_grid(f.thresholds, f.f1) if f.num_truths else None for f in analysis.classes],
+        "threshold": float(analysis.score_threshold),
+    }
+    summary.confusion = confusion([*names, "background"], [*names, "background"], analysis.confusion, background=True)
+    summary.errors = {kind: float(points) for kind, points in analysis.errors.items()}
+    summary.sizes = sizes(metric.state(), analysis.images)
+    if not any(figures.num_truths for figures in analysis.classes):
+        summary.notes.append("The data has no truth: there is nothing that AP could be measured against.")
+    if not any(figures.num_detections for figures in analysis.classes):
+        summary.notes.append("The network found nothing at all.")
+
+
+def _known(value: float) -> float | None:
+    """COCO's -1 means that there is no such truth."""
+    return None if value < 0 else float(value)
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return np.round(np.maximum(np.asarray(values, float), 0), 4).tolist()
+
+
+def _on_grid(thresholds: np.ndarray, f1: np.ndarray) -> list[float]:
+    """F1 at thresholds 0, 0.01 ... 1, whatever thresholds it was measured at."""
+    thresholds, f1 = np.asarray(thresholds, float), np.asarray(f1, float)
+    if not len(thresholds):
+        return [0.0] * CURVE_POINTS
+    order = np.argsort(thresholds, kind="stable")
+    return _rounded(np.interp(np.linspace(0, 1, CURVE_POINTS), thresholds[order], f1[order]))
+
+
+def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, background: bool = False) -> dict[str, Any]:
+    """Names and the cells that are not zero; with `background` the last row and column are of no class."""
+    places = np.argwhere(counts)
+    cells = [[int(r), int(c), int(counts[r, c])] for r, c in places]
+    return {"rows": rows, "columns": columns, "cells": cells, "background": background}
+
+
+def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[str, Any]:
+    """How many objects of each size there are, and how many were found; crowds are not counted."""
+    truths, found = np.zeros(len(SIZE_EDGES), int), np.zeros(len(SIZE_EDGES), int)
+    for image_id, (_, truth) in images.items():
+        real = ~np.asarray(truth["crowd"], bool)
+        bins = np.searchsorted(SIZE_EDGES, np.sqrt(truth["area"]), side="right") - 1
+        missed = np.zeros(len(real), bool)
+        missed[list(errors[image_id].missed)] = True
+        np.add.at(truths, bins[real], 1)
+        np.add.at(found, bins[real & ~missed], 1)
+    return {"edges": list(SIZE_EDGES), "truths": truths.tolist(), "found": found.tolist()}
+
+
+# ---- pictures --------------------------------------------------------------------------------------------
+
+
+def pictures(
+    summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, source: Any, store: Store, count: int
+) -> None:
+    """The best and worst images: truth and every detection above the threshold, each with what is wrong with it."""
+    images, names = metric.state(), {f.slot: number for number, f in enumerate(analysis.classes)}
+    chosen = choose((_candidate(i, images[i], errors) for i, errors in analysis.images.items()), count)
+    index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
+    for candidate, group in chosen:
+        sample = source.read(index[candidate.image_id])
+        errors = analysis.images[candidate.image_id]
+        found, truth = images[errors.image_id]
+        missed = set(errors.missed)
+        entry = store.photo(sample.image)
+        file = Path(sample.path).name
+        title = f"{file} (id {candidate.image_id})" if file else str(candidate.image_id)
+        entry |= {"id": title, "group": group, "score": candidate.score}
+        entry["truth"] = [
+            {"box": box, "class": names.get(slot), "kind": "crowd" if crowd else MISSED if i in missed else "correct"}
+            for i, (box, slot, crowd) in enumerate(
+                zip(truth["boxes_xywh"].tolist(), truth["labels"].tolist(), truth["crowd"].tolist(), strict=True)
+            )
+        ]
+        entry["found"] = [
+            {
+                "box": found["boxes_xywh"][i].tolist(), "class": names.get(int(found["labels"][i])), "kind": kind,
+                "score": float(found["scores"][i]),
+            }
+            for i, kind in zip(errors.detections, errors.kinds, strict=True)
+        ]  # fmt: skip
+        summary.gallery.append(entry)
+
+
+def _candidate(image_id: Any, arrays: Any, errors: ImageErrors) -> Candidate:
+    """F1 of the image is its score; an image with neither truth nor detections is as good as it can be."""
+    found, truth = arrays
+    correct = errors.kinds.count("correct")
+    wrong = sum(kind not in ("correct", "ignored") for kind in errors.kinds)
+    total = 2 * correct + wrong + len(errors.missed)
+    slots = {int(slot) for slot in truth["labels"]} | {int(found["labels"][i]) for i in errors.detections}
+    kinds = {kind for kind in errors.kinds if kind != "correct"} | ({MISSED} if errors.missed else set())
+    tags = frozenset({f"class {slot}" for slot in slots} | kinds)
+    score = 2 * correct / total if total else 1.0
+    return Candidate(image_id, score, weight=total - correct if score < 1 else correct, tags=tags)

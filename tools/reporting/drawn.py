@@ -1,0 +1,153 @@
+"""Which charts a report has, of one run and of several: each by the name of its file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..drawing import palette
+from .canvas import Canvas, Color
+from .charts import (
+    RIGHT_COLOR,
+    WRONG_COLOR,
+    MatrixLayout,
+    Series,
+    bar_chart,
+    class_bars,
+    line_chart,
+    matrix_chart,
+)
+from .summary import Summary
+
+PRIMARY = {"detection": "AP", "segmentation": "mIoU", "classification": "top1"}
+CLASS_FIGURE = {"detection": "AP", "segmentation": "IoU", "classification": "top-1"}
+MANY_CLASSES = 7  # more lines than that are no longer told apart by colour
+_ALL, _GREY = "all classes", (134, 142, 150)
+GRID = np.linspace(0, 1, 101).tolist()  # of recall and of scores
+
+
+def charts_of(summary: Summary) -> dict[str, Canvas]:
+    """The charts of one run, without its confusion matrix; those that its task does not have are left out."""
+    found = {}
+    if summary.kind == "detection":
+        found["precision_recall"] = line_chart(
+            "Precision over recall at IoU 0.5", _class_lines(summary, "precision"), axes=("recall", "precision"),
+            x_range=(0, 1), y_range=(0, 1),
+        )  # fmt: skip
+        lines = [*_class_lines(summary, "f1"), *_threshold(summary)]
+        found["f1_confidence"] = line_chart(
+            "F1 over confidence", lines, axes=("score threshold", "F1"), x_range=(0, 1), y_range=(0, 1)
+        )
+        found["errors"] = _errors([summary])
+        found["object_sizes"] = bar_chart(
+            "Objects by size", _size_names(summary.sizes["edges"]),
+            [("truth", summary.sizes["truths"], _GREY), ("found", summary.sizes["found"], RIGHT_COLOR)],
+            axis="objects",
+        )  # fmt: skip
+    return found | _training([summary])
+
+
+def class_chart(summary: Summary) -> Canvas:
+    """Bars of the classes, for a file."""
+    figure = CLASS_FIGURE[summary.kind]
+    rows = [(row["name"], row[figure], color_of(row)) for row in summary.classes]
+    return class_bars(f"{figure} of each class", rows)
+
+
+def matrix_of(summary: Summary) -> tuple[Canvas, MatrixLayout]:
+    confusion = summary.confusion
+    return matrix_chart(
+        "Confusion in percent of the truth", confusion["rows"], confusion["columns"], counts_of(confusion)
+    )
+
+
+def counts_of(confusion: dict[str, Any]) -> np.ndarray:
+    """int64 [rows, columns]."""
+    counts = np.zeros((len(confusion["rows"]), len(confusion["columns"])), np.int64)
+    for row, column, count in confusion["cells"]:
+        counts[row, column] = count
+    return counts
+
+
+def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Canvas]:
+    """Charts in which every run has its colour."""
+    colors = palette(len(summaries))
+    found = {}
+    if summaries[0].kind == "detection":
+        for key, title, axes in (
+            ("precision", "Precision over recall at IoU 0.5, mean of the classes", ("recall", "precision")),
+            ("f1", "F1 over confidence, mean of the classes", ("score threshold", "F1")),
+        ):
+            lines = [
+                Series(s.name, GRID, _mean(s.curves[key]), color) for s, color in zip(summaries, colors, strict=True)
+            ]
+            found[f"compared_{key}"] = line_chart(title, lines, axes=axes, x_range=(0, 1), y_range=(0, 1))
+        found["compared_errors"] = _errors(summaries)
+    return found | {f"compared_{name}": chart for name, chart in _training(summaries).items()}
+
+
+def _class_lines(summary: Summary, key: str) -> list[Series]:
+    curves = summary.curves[key]
+    many = len(curves) > MANY_CLASSES
+    lines = [
+        Series(row["name"], GRID, values, color_of(row), faint=many)
+        for row, values in zip(summary.classes, curves, strict=True)
+        if values is not None
+    ]
+    return lines if len(lines) < 2 else [*lines, Series(_ALL, GRID, _mean(curves), _GREY, dashed=not many)]
+
+
+def _mean(curves: Sequence[Sequence[float] | None]) -> list[float | None]:
+    known = [values for values in curves if values is not None]
+    return np.mean(known, axis=0).tolist() if known else [None] * len(GRID)
+
+
+def _threshold(summary: Summary) -> list[Series]:
+    threshold = summary.curves["threshold"]
+    return [Series(f"threshold {threshold:.2f}", [threshold] * 2, [0.0, 1.0], _GREY, dashed=True)]
+
+
+def _errors(summaries: Sequence[Summary]) -> Canvas:
+    if len(summaries) == 1:
+        series = [("lost", list(summaries[0].errors.values()), WRONG_COLOR)]
+    else:
+        colors = palette(len(summaries))
+        series = [(s.name, list(s.errors.values()), color) for s, color in zip(summaries, colors, strict=True)]
+    return bar_chart("AP50 lost by kind of error", list(summaries[0].errors), series, axis="AP50 lost", form="{:.3f}")
+
+
+def _training(summaries: Sequence[Summary]) -> dict[str, Canvas]:
+    """Losses, the figure that chooses the best checkpoint, and the learning rate; of one run train beside val."""
+    primary = PRIMARY[summaries[0].kind]
+    wanted = {
+        "training_loss": ("Loss", [("train", "loss"), ("val", "loss")], "loss"),
+        "training_figure": (f"{primary} on validation data", [("val", primary)], primary),
+        "training_lr": ("Learning rate", [("train", "lr")], "lr"),
+    }
+    found = {}
+    for name, (title, columns, axis) in wanted.items():
+        lines = []
+        for summary, color in zip(summaries, palette(len(summaries)), strict=True):
+            for number, (kind, key) in enumerate(columns):
+                rows = [row for row in summary.training if row["kind"] == kind and _is_number(row.get(key))]
+                label = " ".join([summary.name] * (len(summaries) > 1) + [kind] * (len(columns) > 1))
+                line_color = color if len(summaries) > 1 else (RIGHT_COLOR, WRONG_COLOR)[number]
+                xs, ys = [row["step"] for row in rows], [row[key] for row in rows]
+                lines.append(Series(label, xs, ys, line_color, dashed=number > 0))
+        if any(line.known() for line in lines):
+            found[name] = line_chart(title, lines, axes=("step", axis))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _size_names(edges: Sequence[int]) -> list[str]:
+    """`<8`, `8-16` ... as their lower limits: the bars are in a row."""
+    return [f"<{edges[1]}", *(f"{edge}+" for edge in edges[1:])]
+
+
+def color_of(row: dict[str, Any]) -> Color:
+    r, g, b = (int(value) for value in row["color"])
+    return r, g, b

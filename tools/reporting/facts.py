@@ -1,0 +1,83 @@
+"""What was evaluated, with what and where: the small print of a report."""
+
+import importlib.metadata
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...datasets.sample import Source
+from ..benchmarking.machine import describe
+from ..runs import LoadedRun
+
+PACKAGES = ("pocketvision", "torch", "torchvision", "numpy", "opencv-python", "pycocotools", "albumentations")
+MAX_ROWS = 500  # of a training log; more cannot be told apart in a chart
+
+
+def facts(run: LoadedRun, source: Source, split: str) -> dict[str, str]:
+    """What identifies the evaluation, by its title."""
+    parameters = sum(parameter.numel() for parameter in run.task.model.parameters())
+    return {
+        "network": run.config.model.network._target_.rpartition(".")[2],
+        "parameters": f"{parameters:,}",
+        "checkpoint": f"{run.path}, step {run.step:,}",
+        "data": f"{type(source).__name__}, split {split}, {len(source):,} images",
+        "data hash": source.fingerprint(),
+        "evaluated": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Machine and versions."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {key: str(value) for key, value in describe(device, torch.get_num_threads()).items()} | versions
+
+
+def command() -> str:
+    """The command line of this process, as a shell takes it."""
+    name, *arguments = sys.argv
+    if not name.startswith("pocketvision "):  # the commands' own main() writes it there
+        return "called from Python"
+    return " ".join([name, *(shlex.quote(argument.removeprefix("++")) for argument in arguments)])
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their values as json."""
+    if isinstance(config, Mapping) and config:
+        found = {}
+        for key, value in config.items():
+            found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: config if isinstance(config, str) else json.dumps(config, default=str)}
+
+
+def training_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, thinned out evenly where there are very many; none where there is no file."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            by_kind.setdefault(row["kind"], []).append({"step": int(row["step"]), **row})
+        except (ValueError, KeyError, TypeError):  # a line that a crash cut
+            continue
+    return [row for rows in by_kind.values() for row in _thinned(rows)]
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(rows) <= MAX_ROWS:
+        return rows
+    return [rows[round(i * (len(rows) - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]

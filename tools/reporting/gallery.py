@@ -1,0 +1,111 @@
+"""Which images a report shows, and how they are stored: small enough that a page of them can be sent."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+SIDE = 640  # pixels of the longer side at most
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that might be shown: how good its prediction is (0..1), and what can be seen on it."""
+
+    image_id: Hashable
+    score: float
+    weight: int = 0  # of two images of one score the heavier is the better example
+    tags: frozenset[str] = field(default_factory=frozenset)  # classes and kinds of error that a reader may ask for
+
+
+def choose(candidates: Iterable[Candidate], count: int) -> list[tuple[Candidate, str]]:
+    """At most `count` images, each once: `worst` first, then `best`, then `more`, which show what the others don't.
+
+    Three eighths are the worst, a quarter the best. The rest goes round the tags, the rarest on the page first, and
+    takes the worst image of each.
+    """
+    pool = sorted(candidates, key=lambda c: (c.score, -c.weight, str(c.image_id)))
+    if len(pool) <= 1:
+        return [(candidate, "worst" if candidate.score < 1 else "best") for candidate in pool[:count]]
+    count = min(count, len(pool))
+    num_worst, num_best = max(min(1, count), 3 * count // 8), count // 4
+    worst, rest = pool[:num_worst], pool[num_worst:]
+    best = sorted(rest, key=lambda c: (-c.score, -c.weight, str(c.image_id)))[:num_best]
+    taken = {c.image_id for c in best}
+    rest = [c for c in rest if c.image_id not in taken]
+    return [(c, "worst") for c in worst] + [(c, "best") for c in best] + [
+        (c, "more") for c in _varied(rest, [*worst, *best], count - len(worst) - len(best))
+    ]  # fmt: skip
+
+
+def _varied(pool: list[Candidate], shown: list[Candidate], count: int) -> list[Candidate]:
+    seen = {tag: 0 for candidate in (*pool, *shown) for tag in candidate.tags}
+    for candidate in shown:
+        for tag in candidate.tags:
+            seen[tag] += 1
+    left, found = dict.fromkeys(pool), []
+    while left and len(found) < count:
+        open_tags = {tag for candidate in left for tag in candidate.tags}
+        rarest = min(open_tags, key=lambda tag: (seen[tag], tag), default=None)
+        candidate = next(c for c in left if rarest is None or rarest in c.tags)
+        found.append(candidate)
+        del left[candidate]
+        for tag in candidate.tags:
+            seen[tag] += 1
+    return found
+
+
+class Store:
+    """Writes the pictures of a gallery into a folder, as a report will read them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._number = 0
+
+    def photo(self, image: np.ndarray, *, side: int = SIDE) -> dict[str, Any]:
+        """uint8 RGB [H, W, 3] as a small JPEG: its file, and the size (width, height) of the original."""
+        self._number += 1
+        return {
+            "photo": self._write(
+                "jpg", _shrink(image, side, cv2.INTER_AREA)[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _QUALITY
+            ),
+            "width": image.shape[1],
+            "height": image.shape[0],
+        }
+
+    def layer(self, name: str, colors: np.ndarray) -> str:
+        """uint8 RGBA [H, W, 4], which lies over the last photo."""
+        small = _shrink(colors, SIDE, cv2.INTER_NEAREST)
+        return self._write(f"{name}.png", small[..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 9)
+
+    def _write(self, ending: str, image: np.ndarray, *options: int) -> str:
+        name = f"{self._number:04d}.{ending}"
+        ok, data = cv2.imencode(f".{ending.rpartition('.')[2]}", np.ascontiguousarray(image), options)
+        assert ok
+        data.tofile(self.folder / name)
+        return name
+
+
+def _shrink(image: np.ndarray, side: int, how: int) -> np.ndarray:
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=how)
+
+
+def indices_by_id(source: Any, wanted: Iterable[Hashable]) -> Mapping[Hashable, int]:
+    """Where a source has the images of these ids; those that it tells without decoding are not decoded."""
+    wanted, found = set(wanted), {}
+    ids = getattr(source, "image_ids", None)
+    for index in range(len(source)):
+        image_id = ids[index] if ids is not None else source.read(index).image_id
+        image_id = image_id.item() if hasattr(image_id, "item") else image_id
+        if image_id in wanted:
+            found.setdefault(image_id, index)
+    return found

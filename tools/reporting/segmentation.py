@@ -1,0 +1,95 @@
+"""A segmenter's part of a report: figures of each class by pixels, and images with their masks."""
+
+from typing import Any
+
+import numpy as np
+
+from ...datasets.labels import IGNORE
+from ...segmentation.metric import MeanIoU
+from ..drawing import GREY, class_colors
+from ..inference import Predictor
+from .charts import WRONG_COLOR
+from .detection import confusion
+from .gallery import SIDE, Candidate, Store, choose, indices_by_id
+from .summary import Summary
+
+_RIGHT_OR_WRONG = np.array([(0, 0, 0, 0), (*WRONG_COLOR, 230)], np.uint8)  # RGBA
+_ALPHA = 165  # of 255: how much of a class's colour lies over the photo
+
+
+def describe(summary: Summary, metric: MeanIoU, labels: Any) -> None:
+    """Fill in everything but the pictures."""
+    counts, colors = metric.confusion(), class_colors(labels)
+    total = max(1, int(counts.sum()))
+    for slot, name in enumerate(metric.names):
+        both, truth, predicted = (int(n) for n in (counts[slot, slot], counts[slot].sum(), counts[:, slot].sum()))
+        summary.classes.append({
+            "name": name, "color": colors.get(slot) or GREY, "IoU": _share(both, truth + predicted - both),
+            "recall": _share(both, truth), "precision": _share(both, predicted), "share of pixels": truth / total,
+        })  # fmt: skip
+    outside = counts[:, -1].any()  # of all classes: networks with an output for void
+    columns = [*metric.names, "no class"] if outside else list(metric.names)
+    summary.confusion = confusion(list(metric.names), columns, counts if outside else counts[:, :-1])
+    if not counts.any():
+        summary.notes.append("No pixel of the data has a class: there is nothing that IoU could be measured against.")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def pictures(summary: Summary, metric: MeanIoU, model: Predictor, source: Any, store: Store, count: int) -> None:
+    """The best and worst images: truth, prediction, and where they differ."""
+    candidates = {c.image_id: (c, ious) for c, ious in (_candidate(metric, i) for i in metric.state())}
+    chosen = choose((candidate for candidate, _ in candidates.values()), count)
+    index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
+    table = _color_table(model.labels)
+    for candidate, group in chosen:
+        sample = source.read(index[candidate.image_id])
+        truth, found = sample.mask, model(sample.image).mask
+        entry = store.photo(sample.image)
+        entry |= {"id": str(candidate.image_id), "group": group, "score": candidate.score}
+        entry |= {"classes": [[slot, iou] for slot, iou in candidates[candidate.image_id][1].items()]}
+        wrong = (truth != found) & (truth != IGNORE)
+        entry["wrong_share"] = float(wrong.sum() / max(1, (truth != IGNORE).sum()))
+        ignored = _hatch(truth)
+        entry["layers"] = {
+            "truth": store.layer("truth", _over(table[truth], ignored)),
+            "prediction": store.layer("prediction", table[found]),
+            "wrong": store.layer("wrong", _over(_RIGHT_OR_WRONG[wrong * 1], ignored)),
+        }  # fmt: skip
+        summary.gallery.append(entry)
+
+
+def _candidate(metric: MeanIoU, image_id: Any) -> tuple[Candidate, dict[int, float]]:
+    """The mean IoU over the classes that the image has or was said to have, and each one's."""
+    counts = metric.confusion(image_id)
+    both = counts.diagonal()
+    union = counts.sum(axis=1) + counts.sum(axis=0)[:-1] - both
+    ious = {int(slot): float(both[slot] / union[slot]) for slot in np.flatnonzero(union)}
+    score = sum(ious.values()) / len(ious) if ious else 1.0
+    pixels = int(counts.sum() - both.sum())
+    return Candidate(image_id, score, weight=pixels, tags=frozenset(f"class {slot}" for slot in ious)), ious
+
+
+def _color_table(labels: Any) -> np.ndarray:
+    """uint8 [256, 4]: RGBA of every slot; a class named background, and what is no class, stays clear."""
+    table = np.zeros((256, 4), np.uint8)
+    for slot, color in class_colors(labels).items():
+        if color is not None:
+            table[slot] = (*color, _ALPHA)
+    return table
+
+
+def _hatch(truth: np.ndarray) -> np.ndarray:
+    """uint8 RGBA: diagonal stripes over ignored pixels, which stay stripes when the picture is made smaller."""
+    layer = np.zeros((*truth.shape, 4), np.uint8)
+    rows, columns = np.nonzero(truth == IGNORE)
+    unit = max(1, round(max(truth.shape) / SIDE))
+    light = (rows + columns) // unit % 8 < 2
+    layer[rows, columns] = np.where(light[:, None], (255, 255, 255, 190), (60, 60, 60, 150))
+    return layer
+
+
+def _over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    return np.where(above[..., 3:] > 0, above, below)

@@ -1,0 +1,76 @@
+"""What a report tells of one evaluated run, as a json file that another report can read again."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+FILE, IMAGES = "summary.json", "images"
+KINDS = ("detection", "segmentation", "classification")
+
+
+@dataclass
+class Summary:
+    """One run on one data set. All of it plain json; figures that do not exist are None."""
+
+    kind: str
+    name: str
+    facts: dict[str, str]  # what was evaluated: checkpoint, data, split, images, when
+    results: dict[str, float | None]
+    environment: dict[str, str]
+    command: str
+    config: dict[str, str]  # dotted key -> value
+    training: list[dict[str, Any]]  # rows of metrics.jsonl
+    classes: list[dict[str, Any]] = field(default_factory=list)  # name, color [r, g, b], and figures by their titles
+    confusion: dict[str, Any] = field(default_factory=dict)  # rows, columns: names; cells: [row, column, count]
+    curves: dict[str, Any] = field(default_factory=dict)  # detection: lists by class
+    errors: dict[str, float] = field(default_factory=dict)  # detection: AP50 points lost
+    sizes: dict[str, Any] = field(default_factory=dict)  # detection: edges in pixels, truths, found
+    notes: list[str] = field(default_factory=list)
+    gallery: list[dict[str, Any]] = field(default_factory=list)  # pictures, see gallery.py
+
+    def save(self, folder: Path) -> None:
+        content = {"format": FORMAT, **plain(asdict(self))}
+        (folder / FILE).write_text(json.dumps(content, separators=(",", ":"), allow_nan=False))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Summary":
+        """The summary that `pocketvision evaluate report=true` left in a folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is no summary, or one of another version.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: write it with pocketvision evaluate run={folder.parent} report=true"
+            )
+        try:
+            content = json.loads(path.read_text())
+            version = content.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{path} is no summary of an evaluation ({error!r:.100}): evaluate with report=true again"
+            ) from error
+        names = {item.name: item.type for item in fields(cls)}
+        if version != FORMAT or content.keys() != names.keys() or content["kind"] not in KINDS:
+            raise ValueError(
+                f"{path} was written by another version (format {version!r:.20}): evaluate with report=true again"
+            )
+        return cls(**content)
+
+
+def plain(value: Any) -> Any:
+    """Floats that are not finite become None, others keep six digits; numpy's become Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

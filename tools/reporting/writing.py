@@ -1,0 +1,133 @@
+"""Reports on disk: a folder for each evaluated run, and pages that put several runs together."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...datasets.sample import Source
+from ..engine.report import log
+from ..engine.state import replace_file
+from ..inference import Predictor
+from ..pictures import write_image
+from ..runs import LoadedRun, plain
+from .canvas import Canvas
+from .drawn import charts_of, charts_of_several, class_chart, matrix_of
+from .facts import command, environment, facts, flat, training_rows
+from .gallery import Store
+from .page import page
+from .summary import FILE, IMAGES, Summary
+
+FOLDER, PAGE = "report", "report.html"
+
+
+def write_report(
+    run: LoadedRun, metric: Any, results: Mapping[str, float], source: Source, *, split: str, images: int
+) -> Path:
+    """The report of an evaluation: `report/` of the run folder, in place of an earlier one. Gives the page's path.
+
+    Args:
+        metric: the task's, with the whole data set in it.
+        images: how many photos the page shows at most.
+
+    Raises:
+        ValueError: see `check_place`.
+    """
+    folder = check_place(run.folder)
+    fresh = folder.with_name(f".{FOLDER}.new")  # an interrupted one leaves the old report as it was
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    summary = Summary(
+        kind=run.task.kind,
+        name=str(run.folder.resolve().name),
+        facts=facts(run, source, split),
+        results=dict(results),
+        environment=environment(next(run.task.model.parameters()).device),
+        command=command(),
+        config=flat(plain(run.config)),
+        training=training_rows(run.folder),
+    )
+    _describe(summary, run, metric, source, Store(fresh / IMAGES), images)
+    summary.save(fresh)
+    summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
+    (fresh / PAGE).write_text(page([(summary, fresh)]), encoding="utf-8")
+    charts = charts_of(summary) | {"classes": class_chart(summary), "confusion": matrix_of(summary)[0]}
+    _write_charts(fresh, charts)
+    if folder.exists():
+        shutil.rmtree(folder)
+    fresh.rename(folder)
+    return folder / PAGE
+
+
+def check_place(run_folder: Path) -> Path:
+    """The report's folder in a run folder.
+
+    Raises:
+        ValueError: something that is no report has its name.
+    """
+    folder = run_folder / FOLDER
+    if folder.exists() and not (folder / FILE).is_file():
+        raise ValueError(f"{folder} is no report that could be replaced (it has no {FILE}): move it away")
+    return folder
+
+
+def _describe(summary: Summary, run: LoadedRun, metric: Any, source: Any, store: Store, images: int) -> None:
+    """What differs between the tasks."""
+    labels = run.task.labels
+    if run.task.kind == "detection":
+        from ...detection.analysis import analyse
+        from . import detection
+
+        analysis = analyse(metric)
+        detection.describe(summary, metric, analysis, labels)
+        detection.pictures(summary, metric, analysis, source, store, images)
+    elif run.task.kind == "segmentation":
+        from . import segmentation
+
+        segmentation.describe(summary, metric, labels)
+        segmentation.pictures(summary, metric, Predictor(run), source, store, images)
+    else:
+        from . import classification
+
+        classification.describe(summary, metric, labels)
+        classification.pictures(summary, metric, source, store, images)
+
+
+def write_page(runs: Sequence[str | Path], output: Path) -> Path:
+    """One page of evaluated runs, and their common charts beside it as `NAME.CHART.png`.
+
+    Raises:
+        FileNotFoundError: a run has no report yet; the command that writes it is named.
+        ValueError: fewer than one run, the same run twice, or runs of different tasks.
+    """
+    folders = [Path(run) / FOLDER for run in runs]
+    if not folders:
+        raise ValueError("give the folders of evaluated runs: pocketvision report runs/A runs/B")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(f"a run is given twice: {', '.join(map(str, runs))}")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"output={output}: expected a file that ends in .html")
+    summaries = [Summary.load(folder) for folder in folders]
+    if len(kinds := {summary.kind for summary in summaries}) > 1:
+        raise ValueError(f"runs of one task can be put together, these are of {' and '.join(sorted(kinds))}")
+    if len({summary.facts["data hash"] for summary in summaries}) > 1:
+        log.warning("these runs were evaluated on different data: their figures do not compare")
+    _tell_apart(summaries, runs)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(output, page(list(zip(summaries, folders, strict=True))).encode("utf-8"))
+    charts = charts_of_several(summaries) if len(summaries) > 1 else charts_of(summaries[0])
+    _write_charts(output.parent, charts, prefix=f"{output.stem}.")
+    return output
+
+
+def _tell_apart(summaries: Sequence[Summary], runs: Sequence[str | Path]) -> None:
+    """Runs of one name get their whole paths."""
+    names = [summary.name for summary in summaries]
+    for summary, run in zip(summaries, runs, strict=True):
+        if names.count(summary.name) > 1:
+            summary.name = str(run)
+
+
+def _write_charts(folder: Path, charts: Mapping[str, Canvas], prefix: str = "") -> None:
+    for name, chart in charts.items():
+        write_image(folder / f"{prefix}{name}.png", chart.picture())
