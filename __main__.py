@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "train": "train a detector or a segmenter; the same command again resumes",
     "evaluate": "mAP or mIoU of a run, written to results.json",
+    "compare": "runs side by side, and which differences between them are real",
     "predict": "boxes or masks for photographs and folders: pictures and json",
     "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
     "benchmark": "time and memory of a run, a model or a file, beside torchvision's own",

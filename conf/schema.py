@@ -170,9 +170,25 @@ class EvaluateConfig(RunConfig):
     workers: int = 2
     split: str | None = None  # train or val; null: val, or what a run with `overfit` learnt
     output: str | None = None  # results file; null: results.json in the run folder
+    predictions: str | None = None  # in place of a run: a json in COCO's results format, scored against
+    annotations: str | None = None  # a json in COCO's format
+    backend: str | None = None  # pycocotools or faster (faster-coco-eval); null: what the run's model says
+    bootstrap: int = 0  # data sets drawn from the images, for 95 % intervals; 200 do
+    coco_results: str | None = None  # a file for the detections in COCO's results format
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
     data: dict[str, Any] = field(default_factory=dict)  # keys of the run's data group to replace
+
+
+@dataclass
+class CompareConfig:
+    """Keys of `pocketvision compare`."""
+
+    runs: list[str] = field(default_factory=list)  # run folders or results.json files; usually given without a key
+    samples: int = 1000  # data sets drawn from the images
+    seed: int = 0
+    threads: int = 0
+    output: str | None = None  # a json file to write the comparison to
 
 
 @dataclass

@@ -95,7 +95,7 @@ def _empty() -> dict[str, npt.NDArray[Any]]:
 
 
 def _match_image(detections: Arrays, truth: Arrays, slots: Sequence[int], most: int) -> dict[str, npt.NDArray[Any]]:
-    kept = _ranked(detections, slots, most)
+    kept = ranked(detections, slots, most)
     labels, crowd = detections["labels"][kept], truth["crowd"].astype(bool)
     ious = _ious(detections["boxes_xywh"][kept], truth)
     own = labels[:, None] == truth["labels"]
@@ -109,7 +109,7 @@ def _match_image(detections: Arrays, truth: Arrays, slots: Sequence[int], most: 
     }  # fmt: skip
 
 
-def _ranked(detections: Arrays, slots: Sequence[int], most: int) -> Ints:
+def ranked(detections: Arrays, slots: Sequence[int], most: int) -> Ints:
     """Positions by falling score, at most so many of each class."""
     labels = detections["labels"]
     order = np.argsort(-detections["scores"], kind="stable")

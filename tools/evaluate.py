@@ -3,6 +3,7 @@
 pocketvision evaluate run=runs/first
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,29 @@ from pocketvision.tools import build, pictures, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
-from pocketvision.tools.engine.report import table
 from pocketvision.tools.exported import evaluate_file, load_file
+from pocketvision.tools.foreign import score_predictions
+from pocketvision.tools.scores import Evaluation, evaluation_of, publish, with_backend
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Results of a run's network on a split of its data."""
     data = OmegaConf.to_container(config.data)
+    if config.predictions:
+        return _publish(config, *score_predictions(config))
+    if config.annotations:
+        raise ValueError(f"annotations={config.annotations} go with predictions=FILE; a run has its data group")
     if config.file:
         return evaluate_exported(config, data)
     if not config.run:
-        raise ValueError("give run=FOLDER of a training run, or file=MODEL.onnx that pocketvision export wrote")
+        raise ValueError(
+            "give run=FOLDER of a training run, file=MODEL.onnx of pocketvision export, or predictions=FILE.json"
+        )
     ranks = start_ranks(config.device)
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = run.as_asked(config)
+        metric = with_backend(copy.copy(run.task.metric), config.backend)
         split = config.split or ("train" if run.config.overfit else "val")
         source = build.build_source(run.config, split, labels=run.task.labels)
         log_summary(source)
@@ -35,11 +44,12 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             dataset, batch_size=config.batch_size, ranks=ranks, workers=config.workers, training=False
         )
         log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
-        results = evaluate_task(run.task, run.task.model, loader, ranks)
+        results = evaluate_task(run.task, run.task.model, loader, ranks, metric=metric)
         if ranks.is_main:
-            output = Path(config.output or run.folder / "results.json")
-            runs.write_results(output, results)
-            log.info("%s\nwritten: %s", table(results), output)
+            about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
+                     "config": runs.whole_config(run)}  # fmt: skip
+            evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
+            results = _publish(config, evaluation, run.folder / "results.json")
             if config.pictures:
                 folder = pictures.write_comparisons(
                     run, source, count=config.pictures, score_threshold=config.score_threshold
@@ -56,14 +66,18 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
         raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
+    with_backend(model.task.metric, config.backend)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)
     log.info("evaluating %s on %d images", config.file, len(source))
     results = evaluate_file(model, source, batch_size=config.batch_size, workers=config.workers)
-    output = Path(config.output or Path(config.file).with_suffix(".results.json"))
-    runs.write_results(output, results)
-    log.info("%s\nwritten: %s", table(results), output)
-    return results
+    evaluation = evaluation_of(model.task, model.config, source, model.task.metric, results)
+    return _publish(config, evaluation, Path(config.file).with_suffix(".results.json"))
+
+
+def _publish(config: DictConfig, evaluation: Evaluation, output: Path) -> dict[str, float]:
+    output = Path(config.output or output)
+    return publish(evaluation, output, bootstrap=config.bootstrap, coco_results=config.coco_results)
 
 
 main = command("evaluate", evaluate, positional="run", open_group="data")

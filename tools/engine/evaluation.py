@@ -9,13 +9,18 @@ from torch import Tensor, nn
 
 from .distributed import Ranks
 from .report import progress
-from .task import Task
+from .task import Metric, Task
 
 
 @torch.inference_mode()
-def evaluate(task: Task, model: nn.Module, loader: Any, ranks: Ranks) -> dict[str, float]:
-    """Results of `model` on the whole of `loader`'s data set: the metric's figures and the losses."""
-    metric = copy.copy(task.metric)
+def evaluate(
+    task: Task, model: nn.Module, loader: Any, ranks: Ranks, *, metric: Metric | None = None
+) -> dict[str, float]:
+    """Results of `model` on the whole of `loader`'s data set: the metric's figures and the losses.
+
+    `metric` is the one to fill, for those who look into it afterwards.
+    """
+    metric = metric or copy.copy(task.metric)
     metric.reset()
     model.eval()
     losses: dict[str, Tensor] = {}
