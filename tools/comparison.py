@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..detection.resampling import draw_weights
-from .runs import flat
+from .runs import flat, is_free
 from .scores import Evaluation, load, state_path
 
 _TOLD = ("step", "params")
@@ -163,8 +163,11 @@ def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]
     page += [_difference_line(key, classes[key], width) for key in real]
     same = [key for key, row in classes.items() if not row["real"] and row["difference"] is not None]
     if len(same) > 20:
-        return [*page, f"  {len(same)} classes are not told apart"]
-    return page + [_difference_line(key, classes[key], width) for key in same]
+        page.append(f"  {len(same)} classes are not told apart")
+    else:
+        page += [_difference_line(key, classes[key], width) for key in same]
+    unknown = [key for key, row in classes.items() if row["difference"] is None]
+    return page + ([f"  classes without truth: {len(unknown)}"] if unknown else [])
 
 
 def _difference_line(key: str, row: Mapping[str, Any], width: int) -> str:

@@ -15,13 +15,14 @@ from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
 from pocketvision.tools.exported import evaluate_file, load_file
 from pocketvision.tools.foreign import score_predictions
-from pocketvision.tools.scores import Evaluation, evaluation_of, publish, with_backend
+from pocketvision.tools.scores import Evaluation, check_asked, evaluation_of, publish, with_backend
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Results of a run's network on a split of its data."""
     data = OmegaConf.to_container(config.data)
     if config.predictions:
+        check_asked("detection", config.bootstrap, config.coco_results)
         return _publish(config, *score_predictions(config))
     if config.annotations:
         raise ValueError(f"annotations={config.annotations} go with predictions=FILE; a run has its data group")
@@ -35,6 +36,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = run.as_asked(config)
+        check_asked(run.task.kind, config.bootstrap, config.coco_results)
         metric = with_backend(copy.copy(run.task.metric), config.backend)
         split = config.split or ("train" if run.config.overfit else "val")
         source = build.build_source(run.config, split, labels=run.task.labels)
@@ -66,6 +68,7 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
         raise ValueError("file= is all of a model and makes no pictures: leave run= and pictures= out, or file=")
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
+    check_asked(model.task.kind, config.bootstrap, config.coco_results)
     with_backend(model.task.metric, config.backend)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)

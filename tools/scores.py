@@ -63,14 +63,20 @@ def with_backend(metric: Any, backend: str | None) -> Any:
     return metric
 
 
+def check_asked(kind: str, bootstrap: int, coco_results: str | None) -> None:
+    """Before an evaluation takes its time: raise ValueError for what the task cannot give."""
+    if bootstrap < 0:
+        raise ValueError(f"bootstrap={bootstrap}: expected the number of data sets to draw, or 0 for none")
+    if bootstrap and kind not in _METRICS:
+        raise ValueError(f"bootstrap={bootstrap} is for detection and segmentation, this is {kind}")
+    if coco_results and kind != "detection":
+        raise ValueError(f"coco_results={coco_results} is for detection, this is {kind}")
+
+
 def publish(
     evaluation: Evaluation, output: Path, *, bootstrap: int = 0, seed: int = 0, coco_results: str | None = None
 ) -> dict[str, float]:
-    """Complete the results, say them, write them with what `compare` needs; the results.
-
-    Raises:
-        ValueError: `bootstrap` or `coco_results` do not go with the task.
-    """
+    """Complete the results, say them, write them with what `compare` needs; the results."""
     results, lines = dict(evaluation.results), []
     intervals = intervals_of(evaluation, bootstrap, seed)
     for key, (low, high) in intervals.items():
@@ -86,8 +92,7 @@ def publish(
     save(evaluation, results, state_path(output))
     log.info("%s", "\n".join([table(heads), *lines]))
     if coco_results:
-        if not isinstance(evaluation.metric, CocoMetric):
-            raise ValueError(f"coco_results={coco_results} is for detection, this is {evaluation.kind}")
+        assert isinstance(evaluation.metric, CocoMetric)  # check_asked
         count = write_coco_results(coco_results, evaluation.metric, source_ids=evaluation.labels.source_ids)
         log.info("written: %s (%d detections, checked)", coco_results, count)
     log.info("written: %s", output)
@@ -110,10 +115,6 @@ def intervals_of(evaluation: Evaluation, samples: int, seed: int) -> dict[str, t
     """The interval of each figure that the metric can resample; none for no samples."""
     if not samples:
         return {}
-    if samples < 0:
-        raise ValueError(f"bootstrap={samples}: expected the number of data sets to draw, or 0 for none")
-    if not hasattr(evaluation.metric, "bootstrap"):
-        raise ValueError(f"bootstrap={samples} is for detection and segmentation, this is {evaluation.kind}")
     drawn: dict[str, npt.NDArray[np.float64]] = evaluation.metric.bootstrap(samples, seed)  # pyright: ignore
     return {key: interval(values) for key, values in drawn.items() if key in evaluation.results}
 
@@ -142,7 +143,7 @@ def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, f
         rows[half:-half] = [f"  {'...':<{width}} ({len(rows) - 2 * half} classes between them: see the results file)"]
     head = f"  {'class':<{width}}     AP   AP50     AR  truths  best threshold     F1"
     absent = len(found.classes) - len(known)
-    return [head, *rows, *([f"  {absent} classes have no annotation"] if absent else [])]
+    return [head, *rows, *([f"  classes without annotations: {absent}"] if absent else [])]
 
 
 def _row(one: ClassFigures, width: int, intervals: Mapping[str, tuple[float, float]]) -> str:
