@@ -7,6 +7,7 @@ COMMANDS = {
     "train": "train a detector or a segmenter; the same command again resumes",
     "evaluate": "mAP or mIoU of a run, written to results.json",
     "report": "one HTML page of evaluated runs, by themselves or side by side",
+    "compare": "runs side by side, and which differences between them are real",
     "predict": "boxes, masks or classes for photographs and videos: pictures, json, CSV",
     "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
     "benchmark": "time and memory of a run, a model or a file, beside torchvision's own",

@@ -168,6 +168,11 @@ class EvaluateConfig(RunConfig):
     workers: int = 2
     split: str | None = None  # train or val; null: val, or what a run with `overfit` learnt; test: cityscapes_results
     output: str | None = None  # results file; null: results.json in the run folder
+    predictions: str | None = None  # in place of a run: COCO results (json), or a folder or .zip of label id PNGs
+    annotations: str | None = None  # the json in COCO's format that the former are scored against
+    backend: str | None = None  # pycocotools or faster (faster-coco-eval); null: what the run's model says
+    bootstrap: int = 0  # data sets drawn from the images, for 95 % intervals; 200 do
+    coco_results: str | None = None  # a file for the detections in COCO's results format
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder
     score_threshold: float = 0.5  # boxes drawn in pictures; does not touch the metrics
     report: bool = False  # write report/ into the run folder: a page, its charts, and what `report` reads again
@@ -179,10 +184,9 @@ class EvaluateConfig(RunConfig):
     stride: list[int] | None = None  # h, w; null: two thirds of the window
     scales: list[float] = field(default_factory=lambda: [1.0])  # of the image; probabilities are averaged
     flip: bool = False  # the mirrored image, too
-    # Cityscapes' server, and other tools' predictions
+    # Cityscapes' server, and other tools' pictures
     cityscapes_results: str | None = None  # a folder or a .zip for label id PNGs, as the server takes them
-    predictions: str | None = None  # in place of a run: a folder or a .zip of such PNGs to score
-    prediction_ids: str = "label"  # what those hold: label or train ids
+    prediction_ids: str = "label"  # what pictures of `predictions` hold: label or train ids
 
 
 @dataclass
@@ -191,6 +195,17 @@ class ReportConfig:
 
     runs: list[str] = field(default_factory=list)  # folders of evaluated runs; usually given without a key
     output: str = "report.html"
+
+
+@dataclass
+class CompareConfig:
+    """Keys of `pocketvision compare`."""
+
+    runs: list[str] = field(default_factory=list)  # run folders or results.json files; usually given without a key
+    samples: int = 1000  # data sets drawn from the images
+    seed: int = 0
+    threads: int = 0
+    output: str | None = None  # a json file to write the comparison to
 
 
 @dataclass

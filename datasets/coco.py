@@ -139,6 +139,28 @@ class CocoDetection:
             )
 
 
+def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, np.ndarray]]]:
+    """Label map and `ground_truth` of every image of an annotation file, without the images.
+
+    Raises:
+        ValueError: the file is not in COCO's format.
+        FileNotFoundError: it does not exist.
+    """
+    path = Path(annotations)
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation file not found: {path}, expected a json in COCO's format")
+    reader = _Reader(path, _load(path))
+    labels, ids = reader.label_map("contiguous"), reader.image_ids()
+    columns = reader.annotation_columns(labels, ids)
+    order = np.argsort(columns["image_id"], kind="stable")
+    image_ids = columns["image_id"][order]
+    names = {"bbox": "boxes_xywh", "slot": "labels", "area": "area", "crowd": "crowd"}
+    arrays = {name: columns[key][order] for key, name in names.items()}
+    starts, ends = (np.searchsorted(image_ids, ids, side=side) for side in ("left", "right"))
+    rows = zip(ids.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    return labels, {image: {key: array[start:end] for key, array in arrays.items()} for image, start, end in rows}
+
+
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """[N, 4] left, top, width, height to corners."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
@@ -230,13 +252,17 @@ class _Reader:
             )
         return labels
 
-    def image_table(self) -> dict[str, np.ndarray]:
-        table = {key: self._integers("images", key) for key in ("id", "width", "height")}
-        ids, counts = np.unique(table["id"], return_counts=True)
+    def image_ids(self) -> np.ndarray:
+        all_ids = self._integers("images", "id")
+        ids, counts = np.unique(all_ids, return_counts=True)
         if (counts > 1).any():
             raise ValueError(
                 f"{self.path}: image id {ids[counts > 1][0]} occurs {counts.max()} times: ids must be unique"
             )
+        return all_ids
+
+    def image_table(self) -> dict[str, np.ndarray]:
+        table = {"id": self.image_ids()} | {key: self._integers("images", key) for key in ("width", "height")}
         names = self._column("images", "file_name")
         for name, record in zip(names, self.data["images"], strict=True):
             if not isinstance(name, str) or not _is_inside(name):

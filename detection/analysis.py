@@ -1,138 +1,164 @@
-"""What a detector gets wrong: figures of each class, confusion, and the kinds of error. (Stand-in, to be replaced.)"""
+"""What stands behind the figures: each class, the confusions, and what each kind of error costs.
+
+Kinds and costs follow TIDE (Bolya et al. 2020, "A General Toolbox for Identifying Object Detection Errors") and its
+published code: foreground is an IoU of 0.5, background below 0.1.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from .accumulation import RECALLS
+from .errors import average_precision_lost, kinds_of_detections, unfound
+from .matching_coco import Bools, ClassMatches, Floats, Ints, Matches
 from .metric import CocoMetric
+from .resampling import weighted_precision
 
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+_AT_75 = 5  # of COCO's IoU thresholds
+_CURVE = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class; -1 where it has no truth."""
+    """One class; figures are -1 where it has no annotation (crowds do not count as such).
+
+    `precision` is COCO's interpolated precision at `recall`, IoU 0.5. `f1` is F1 at IoU 0.5 of the detections that
+    score `thresholds` or more; `best_threshold` is exact and not of that grid, -1 where no detection is ever right.
+    """
 
     name: str
     slot: int
     num_truths: int
-    num_detections: int
+    num_detections: int  # at most `max_detections` an image
     ap: float
     ap50: float
     ap75: float
     ar: float
-    recall: np.ndarray
-    precision: np.ndarray
-    thresholds: np.ndarray
-    f1: np.ndarray
+    recall: Floats
+    precision: Floats
+    thresholds: Floats
+    f1: Floats
     best_threshold: float
     best_f1: float
 
 
 @dataclass(frozen=True)
 class ImageErrors:
-    """One image, at IoU 0.5 and the score threshold."""
+    """One image's detections from the score threshold on, by falling score, and the annotations that none found."""
 
-    image_id: Any
-    kinds: list[str]
-    detections: list[int]
-    missed: list[int]
+    image_id: int | str
+    kinds: list[str]  # correct, classification, localisation, both, duplicate, background, or ignored (in a crowd)
+    detections: Ints  # positions in the image's own arrays
+    missed: list[int]  # positions in the image's own annotations; crowds are never missed
 
 
 @dataclass(frozen=True)
 class DetectionAnalysis:
-    """All of it."""
+    """`confusion` int64 [K + 1, K + 1]: rows truth, columns detections, the last of both background; IoU 0.5.
+
+    A row adds up to the annotations of its class, a column to the detections of its class that no crowd excuses.
+    `errors` maps a kind to the AP50 (0..1) that correcting it alone would win, over all scores.
+    """
 
     classes: list[ClassFigures]
-    confusion: np.ndarray
+    confusion: npt.NDArray[np.int64]
     errors: dict[str, float]
-    images: dict[Any, ImageErrors]
+    images: dict[int | str, ImageErrors]
     score_threshold: float
 
 
 def analyse(metric: CocoMetric, *, score_threshold: float | None = None) -> DetectionAnalysis:
-    evaluation = metric._evaluate().eval
-    precision, recall = evaluation["precision"], evaluation["recall"]
-    slots = list(metric.names)
-    hits = _hits(metric)
-    grid = np.linspace(0, 1, 101)
-    total, counts = sum(h[2] for h in hits.values()), np.zeros((2, 101))
-    classes = []
-    for k, (slot, name) in enumerate(metric.names.items()):
-        scores, right, truths = hits[slot]
-        tp = np.array([(right & (scores >= t)).sum() for t in grid])
-        n = np.array([(scores >= t).sum() for t in grid])
-        counts += (tp, n)
-        f1 = 2 * tp / np.maximum(n + truths, 1)
-        mean = [_mean(precision[ts, :, k, 0, 2]) for ts in (slice(None), [0], [5])]
-        classes.append(ClassFigures(
-            name, slot, truths, len(scores), mean[0], mean[1], mean[2], _mean(recall[:, k, 0, 2]), grid,
-            precision[0, :, k, 0, 2], grid, f1, float(grid[f1.argmax()]), float(f1.max()) if truths else -1.0,
-        ))  # fmt: skip
+    """Analyse what was added to a metric.
+
+    Args:
+        score_threshold: of confusion matrix and images; null takes the best F1's, all classes together.
+    """
+    matches = metric.matches()
+    classes = [_class_figures(matches.of_class(slot), slot, name) for slot, name in metric.names.items()]
     if score_threshold is None:
-        score_threshold = float(grid[(2 * counts[0] / np.maximum(counts[1] + total, 1)).argmax()]) if total else 0.5
-    confusion = np.zeros((len(slots) + 1, len(slots) + 1), np.int64)
-    images = {i: _image(i, *arrays, slots, score_threshold, confusion) for i, arrays in metric.state().items()}
-    every = [kind for image in images.values() for kind in image.kinds]
-    wrong = {kind: every.count(kind) for kind in KINDS} | {"missed": sum(len(i.missed) for i in images.values())}
-    errors = {kind: 0.3 * n / max(1, sum(wrong.values())) for kind, n in wrong.items()}
-    return DetectionAnalysis(classes, confusion, errors, images, score_threshold)
+        score_threshold = _best_overall(matches)
+    kinds = kinds_of_detections(matches)
+    kept = matches.scores >= score_threshold
+    return DetectionAnalysis(
+        classes=classes,
+        confusion=_confusion(matches, kinds, kept, list(metric.names)),
+        errors=average_precision_lost(matches, kinds, list(metric.names)),
+        images=_images(matches, kinds, kept, metric.images()),
+        score_threshold=score_threshold,
+    )
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values[values > -1].mean()) if (values > -1).any() else -1.0
+def _class_figures(found: ClassMatches, slot: int, name: str) -> ClassFigures:
+    truths = int(found.truths.sum())
+    precision = weighted_precision(found, np.ones((1, len(found.truths)), np.int64))[0]
+    counted = ~found.ignored[0]
+    scores, f1 = _f1_curve(found.scores[counted], found.correct[0, counted], truths)
+    threshold, best = _best(scores, f1)
+    grid = _CURVE if not len(scores) else np.linspace(min(0.0, scores[-1]), max(1.0, scores[0]), len(_CURVE))
+    above = np.searchsorted(-scores, -grid, side="right") - 1
+    curve = np.where(above >= 0, f1[above], 0.0) if len(f1) else np.zeros(len(grid))
+    return ClassFigures(
+        name=name, slot=slot, num_truths=truths, num_detections=len(found.image),
+        ap=float(precision.mean()), ap50=float(precision[0].mean()), ap75=float(precision[_AT_75].mean()),
+        ar=float((found.correct.sum(axis=1) / truths).mean()) if truths else -1.0,
+        recall=RECALLS, precision=precision[0], thresholds=grid, f1=curve, best_threshold=threshold, best_f1=best,
+    )  # fmt: skip
 
 
-def _hits(metric: CocoMetric) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
-    rows: dict[int, list] = {slot: [] for slot in metric.names}
-    truths = dict.fromkeys(metric.names, 0)
-    for found, truth in metric.state().values():
-        real = ~truth["crowd"].astype(bool)
-        for slot in metric.names:
-            own, theirs = found["labels"] == slot, (truth["labels"] == slot) & real
-            truths[slot] += int(theirs.sum())
-            ious, taken = _ious(found["boxes_xywh"][own], truth["boxes_xywh"][theirs]), set()
-            for i, score in enumerate(found["scores"][own]):
-                free = [j for j in range(ious.shape[1]) if j not in taken and ious[i, j] >= 0.5]
-                best = max(free, key=lambda j: ious[i, j], default=None)
-                taken |= set() if best is None else {best}
-                rows[slot].append((score, best is not None))
-    return {s: (np.array([r[0] for r in rows[s]]), np.array([r[1] for r in rows[s]], bool), truths[s]) for s in rows}
+def _f1_curve(scores: Floats, correct: Bools, truths: int) -> tuple[Floats, Floats]:
+    """Distinct scores, falling, and F1 of what scores as much or more."""
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], correct[order].cumsum()
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
+    return scores[last], 2 * hits[last] / (last + 1 + truths)
 
 
-def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    return both / np.maximum(a[:, None, 2:].prod(-1) + b[None, :, 2:].prod(-1) - both, 1e-9)
+def _best(scores: Floats, f1: Floats) -> tuple[float, float]:
+    """The threshold with the best F1, the highest of equals, and that F1; -1 where nothing is ever right."""
+    if not len(f1) or f1.max() == 0:
+        return -1.0, 0.0
+    best = int(f1.argmax())
+    return float(scores[best]), float(f1[best])
 
 
-def _image(image_id: Any, found: Any, truth: Any, slots: list[int], threshold: float, confusion: Any) -> ImageErrors:
-    kept = np.flatnonzero(found["scores"] >= threshold)
-    kept = kept[np.argsort(-found["scores"][kept], kind="stable")]
-    real = np.flatnonzero(~truth["crowd"].astype(bool))
-    ious = _ious(found["boxes_xywh"][kept], truth["boxes_xywh"][real])
-    taken: set[int] = set()
-    kinds = []
-    for i, d in enumerate(kept):
-        same = truth["labels"][real] == found["labels"][d]
-        column = slots.index(int(found["labels"][d]))
-        free = [j for j in range(len(real)) if same[j] and ious[i, j] >= 0.5 and j not in taken]
-        best, best_same = ious[i].max(initial=0), ious[i][same].max(initial=0)
-        if free:
-            j = max(free, key=lambda j: ious[i, j])
-            taken.add(j)
-            kinds.append("correct")
-            confusion[slots.index(int(truth["labels"][real][j])), column] += 1
-            continue
-        kinds.append(
-            "duplicate" if best_same >= 0.5 else "classification" if best >= 0.5 else "localisation" if best_same >= 0.1
-            else "both" if best >= 0.1 else "background"
-        )  # fmt: skip
-        row = slots.index(int(truth["labels"][real][ious[i].argmax()])) if kinds[-1] == "classification" else -1
-        confusion[row, column] += 1
-    missed = [int(real[j]) for j in range(len(real)) if j not in taken]
-    for j in missed:
-        confusion[slots.index(int(truth["labels"][j])), -1] += 1
-    return ImageErrors(image_id, kinds, kept.tolist(), missed)
+def _best_overall(matches: Matches) -> float:
+    """The threshold of the best F1 over all classes together; 0.5 where nothing is ever right."""
+    counted = ~matches.ignored[0]
+    truths = int((~matches.truth_crowd).sum())
+    threshold, f1 = _best(*_f1_curve(matches.scores[counted], matches.found[0, counted] >= 0, truths))
+    return threshold if f1 > 0 else 0.5
+
+
+def _confusion(matches: Matches, kinds: npt.NDArray[np.str_], kept: Bools, slots: list[int]) -> npt.NDArray[np.int64]:
+    background = len(slots)
+    row_of = {slot: row for row, slot in enumerate(slots)}
+    rows = np.array([row_of[label] for label in matches.truth_labels.tolist()], np.int64)
+    confusion = np.zeros((background + 1, background + 1), np.int64)
+    left = ~matches.truth_crowd
+    found = matches.found[0]
+    left[found[kept & (found >= 0)]] = False  # an annotation that its own class found is confused with none
+    for d in np.flatnonzero(kept & (kinds != "ignored")).tolist():
+        row, truth = background, int(matches.other[d])
+        if kinds[d] == "correct":
+            row = rows[found[d]]
+        elif kinds[d] == "classification" and left[truth]:
+            row, left[truth] = rows[truth], False
+        confusion[row, row_of[int(matches.labels[d])]] += 1
+    confusion[:-1, background] += np.bincount(rows[left], minlength=background)
+    return confusion
+
+
+def _images(
+    matches: Matches, kinds: npt.NDArray[np.str_], kept: Bools, image_ids: list[int | str]
+) -> dict[int | str, ImageErrors]:
+    missed = unfound(matches, kept)
+    numbers = np.arange(len(image_ids) + 1)
+    starts, truth_starts = np.searchsorted(matches.image, numbers), np.searchsorted(matches.truth_image, numbers)
+    images = {}
+    for i, image_id in enumerate(image_ids):
+        own = np.arange(starts[i], starts[i + 1])
+        own = own[kept[own]]
+        left = np.flatnonzero(missed[truth_starts[i] : truth_starts[i + 1]]).tolist()
+        images[image_id] = ImageErrors(image_id, kinds[own].tolist(), matches.position[own], left)
+    return images

@@ -1,22 +1,20 @@
 """COCO's average precision. pycocotools does the counting, so the numbers are the official ones."""
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from .accumulation import IOU_THRESHOLDS, Accumulated, Arrays, Image, accumulate, check_backend
 from .boxes import area, to_original, xyxy_to_xywh
+from .matching_coco import Matches, match
+from .resampling import draw_weights, resampled_precision
 from .results import Detections
 
-Arrays = dict[str, npt.NDArray[Any]]
-State = dict[int | str, tuple[Arrays, Arrays]]  # image id -> detections, truth
+State = dict[int | str, Image]  # image id -> detections, truth
 
 
 class CocoMetric:
@@ -24,15 +22,18 @@ class CocoMetric:
 
     `names` maps slots to class names; detections of other slots (gaps of `coco91`) are left out. An image counts once
     however often it comes. `AR1`, `AR10` and `AR100` are recalls at 1, 10 and `max_detections` per class and image.
+    `backend` is `pycocotools`, or `faster` for faster-coco-eval: the same figures.
     """
 
     primary = "AP"
 
-    def __init__(self, names: Mapping[int, str], *, max_detections: int = 100) -> None:
+    def __init__(self, names: Mapping[int, str], *, max_detections: int = 100, backend: str = "pycocotools") -> None:
         if not names or min(names) < 1:
             raise ValueError(f"names must map slots from 1 on to class names, got {dict(names)}")
         if max_detections < 10:
             raise ValueError(f"max_detections must be at least 10, for AR10; got {max_detections}")
+        check_backend(backend)
+        self.backend = backend
         self.names = dict(sorted(names.items()))
         self.max_detections = max_detections
         self._images: State = {}
@@ -49,17 +50,25 @@ class CocoMetric:
     ) -> None:
         """Add images. The truth is `meta["ground_truth"]`, or the target in original pixels where that is missing."""
         for found, target, meta in zip(predictions, targets, metas, strict=True):
-            if meta["image_id"] in self._images:
-                continue
             truth = meta.get("ground_truth")
             truth = _truth_of_target(target, meta) if truth is None else {k: np.asarray(v) for k, v in truth.items()}
-            unknown = set(truth["labels"].tolist()) - self.names.keys()
-            if unknown:
-                raise ValueError(
-                    f"image {meta['image_id']!r}: its annotations have the slots {sorted(unknown)}, "
-                    f"the class list only {list(self.names)}"
-                )
-            self._images[meta["image_id"]] = _detection_arrays(found), truth
+            self.add(meta["image_id"], _detection_arrays(found), truth)
+
+    def add(self, image_id: int | str, detections: Arrays, truth: Arrays) -> None:
+        """Add one image: `boxes_xywh [N, 4]`, `labels`, `scores`; `boxes_xywh [M, 4]`, `labels`, `area`, `crowd`.
+
+        Raises:
+            ValueError: the truth has slots without a class.
+        """
+        if image_id in self._images:
+            return
+        unknown = set(truth["labels"].tolist()) - self.names.keys()
+        if unknown:
+            raise ValueError(
+                f"image {image_id!r}: its annotations have the slots {sorted(unknown)}, "
+                f"the class list only {list(self.names)}"
+            )
+        self._images[image_id] = detections, truth
 
     def state(self) -> State:
         """All that was added, for `merge` in another process."""
@@ -69,12 +78,15 @@ class CocoMetric:
         """Replace what was added by the union of `states`."""
         self._images = {image: content for state in states for image, content in state.items()}
 
+    def images(self) -> list[int | str]:
+        """The ids of all images in the order in which they count: numbers before texts, each sorted."""
+        return sorted(self._images, key=lambda image: (isinstance(image, str), image))
+
     def compute(self) -> dict[str, float]:
         """The figures by name, each in 0..1 or -1."""
-        evaluation = self._evaluate()
-        # [T, R, K, A, M] and [T, K, A, M]: IoU threshold, recall, class, area (all, s, m, l), detections (1, 10, max)
-        precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-        at50, at75 = ([np.flatnonzero(np.isclose(evaluation.params.iouThrs, t))[0]] for t in (0.5, 0.75))
+        arrays = self.accumulate()
+        precision, recall = arrays.precision, arrays.recall
+        at50, at75 = ([np.flatnonzero(np.isclose(IOU_THRESHOLDS, t))[0]] for t in (0.5, 0.75))
         figures = {
             "AP": precision[:, :, :, 0, 2],
             "AP50": precision[at50][:, :, :, 0, 2],
@@ -92,38 +104,35 @@ class CocoMetric:
         }
         return {name: _mean_of_known(values) for name, values in figures.items()}
 
-    def _evaluate(self) -> COCOeval:
-        truths: list[dict[str, Any]] = []
-        found: list[dict[str, Any]] = []
-        # In the order of the ids, as pycocotools goes through them; numbered from 1, because it takes an id 0 for none.
-        images = sorted(self._images.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-        for number, (_, (detections, truth)) in enumerate(images, start=1):
-            for box, label, size, crowd in zip(*(truth[k].tolist() for k in _TRUTH), strict=True):
-                truths.append(_annotation(number, label, box, area=size, iscrowd=int(crowd)))
-            for box, label, score in zip(*(detections[k].tolist() for k in _FOUND), strict=True):
-                if label in self.names:
-                    found.append(_annotation(number, label, box, area=box[2] * box[3], iscrowd=0, score=score))
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self._index(truths, len(images)), self._index(found, len(images)), "bbox")
-            evaluation.params.maxDets = [1, 10, self.max_detections]
-            evaluation.evaluate()
-            evaluation.accumulate()
-        return evaluation
+    def accumulate(self) -> Accumulated:
+        """Precision and recall as pycocotools accumulates them, the classes in the order of `names`."""
+        images = [self._images[image] for image in self.images()]
+        return accumulate(images, list(self.names), max_detections=self.max_detections, backend=self.backend)
 
-    def _index(self, annotations: list[dict[str, Any]], num_images: int) -> COCO:
-        """A data set in memory. `COCO.loadRes` would do for detections, but fails where there are none."""
-        coco = COCO()
-        dataset: Any = {
-            "images": [{"id": number} for number in range(1, num_images + 1)],
-            "categories": [{"id": slot, "name": name} for slot, name in self.names.items()],
-            "annotations": [{**annotation, "id": i} for i, annotation in enumerate(annotations, start=1)],
-        }
-        coco.dataset = dataset
-        coco.createIndex()
-        return coco
+    def matches(self) -> Matches:
+        """Which detection found which annotation: what analysis and resampling start from."""
+        images = [self._images[image] for image in self.images()]
+        return match(images, list(self.names), max_detections=self.max_detections)
+
+    def bootstrap(
+        self, samples: int, seed: int = 0, *, weights: npt.NDArray[np.integer] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """AP, AP50 and `AP/<name>`, each [samples], of data sets drawn from the images with replacement.
+
+        Each equals what pycocotools gives for the drawn data set (tied scores of one image and class aside).
+
+        Args:
+            weights: [samples, images] how often each draw has each of `images()`; drawn from `seed` where missing.
+        """
+        if weights is None:
+            weights = draw_weights(len(self._images), samples, seed)
+        if weights.shape != (samples, len(self._images)):
+            raise ValueError(
+                f"weights must be [samples, images] = {[samples, len(self._images)]}, got {list(weights.shape)}"
+            )
+        return resampled_precision(self.matches(), self.names, weights)
 
 
-_TRUTH = ("boxes_xywh", "labels", "area", "crowd")
 _FOUND = ("boxes_xywh", "labels", "scores")
 
 
@@ -143,10 +152,6 @@ def to_coco_results(
                     {"image_id": meta["image_id"], "category_id": source_ids[label], "bbox": box, "score": score}
                 )
     return results
-
-
-def _annotation(image: int, label: int, box: list[float], **fields: Any) -> dict[str, Any]:
-    return {"image_id": image, "category_id": label, "bbox": box, **fields}
 
 
 def _detection_arrays(detections: Detections) -> Arrays:

@@ -23,7 +23,7 @@ class ImageCounts(NamedTuple):
 
     indices: np.ndarray
     counts: np.ndarray
-    instances: np.ndarray | None  # see InstanceScores.weigh; None where the truth tells no instances
+    instances: np.ndarray | None = None  # see InstanceScores.weigh; None where the truth tells no instances
 
 
 class MeanIoU:

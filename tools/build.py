@@ -33,6 +33,7 @@ __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weight
 CONFIGS: dict[str, type] = {
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
+    "compare": schema.CompareConfig,
     "predict": schema.PredictConfig,
     "export": schema.ExportConfig,
     "benchmark": schema.BenchmarkConfig,

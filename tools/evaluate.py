@@ -15,29 +15,32 @@ from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
 from pocketvision.tools.exported import evaluate_file, load_file
-from pocketvision.tools.label_results import (
-    evaluate_pictures,
-    results_table,
-    write_test_results,
-    written_results,
-)
+from pocketvision.tools.foreign import score_predictions
+from pocketvision.tools.label_results import score_pictures, write_test_results, written_results
 from pocketvision.tools.protocols import asks_protocol, images_at_once, with_protocol
 from pocketvision.tools.reporting.writing import check_place, write_report
+from pocketvision.tools.scores import Evaluation, check_asked, evaluation_of, publish, with_backend
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Results of a run's network on a split of its data."""
     data = OmegaConf.to_container(config.data)
+    if config.predictions:
+        return evaluate_predictions(config, data)
+    if config.annotations:
+        raise ValueError(f"annotations={config.annotations} go with predictions=FILE; a run has its data group")
     if config.file:
         return evaluate_exported(config, data)
-    if config.predictions:
-        return evaluate_pictures(config, data)
     if not config.run:
-        raise ValueError("give run=FOLDER of a training run, or file=MODEL.onnx that pocketvision export wrote")
+        raise ValueError(
+            "give run=FOLDER of a training run, file=MODEL.onnx of pocketvision export, or predictions=FILE.json"
+        )
     ranks = start_ranks(config.device)
     try:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = with_protocol(run.as_asked(config), config)
+        check_asked(run.task.kind, config.bootstrap, config.coco_results)
+        metric = with_backend(copy.copy(run.task.metric), config.backend)
         if config.report:  # what cannot be written is known now, not after the evaluation
             at_least("report_images", config.report_images, 0)
             check_place(run.folder)
@@ -51,14 +54,14 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         loader = build.build_loader(
             dataset, batch_size=images_at_once(config), ranks=ranks, workers=config.workers, training=False
         )
-        metric = copy.copy(run.task.metric)
         log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
         with written_results(run.task, source, config.cityscapes_results, ranks) as task:
             results = evaluate_task(task, task.model, loader, ranks, metric=metric)
         if ranks.is_main:
-            output = Path(config.output or run.folder / "results.json")
-            runs.write_results(output, results)
-            log.info("%s\nwritten: %s", results_table(results, metric), output)
+            about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
+                     "config": runs.whole_config(run)}  # fmt: skip
+            evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
+            results = _publish(config, evaluation, run.folder / "results.json")
             if config.pictures:
                 folder = pictures.write_comparisons(
                     run, source, count=config.pictures, score_threshold=config.score_threshold
@@ -83,14 +86,29 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
         raise ValueError("file= runs as it was exported: protocol=, scales=, flip= and cityscapes_results= need a run=")
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
+    check_asked(model.task.kind, config.bootstrap, config.coco_results)
+    with_backend(model.task.metric, config.backend)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)
     log.info("evaluating %s on %d images", config.file, len(source))
     results = evaluate_file(model, source, batch_size=config.batch_size, workers=config.workers)
-    output = Path(config.output or Path(config.file).with_suffix(".results.json"))
-    runs.write_results(output, results)
-    log.info("%s\nwritten: %s", results_table(results, model.task.metric), output)
-    return results
+    evaluation = evaluation_of(model.task, model.config, source, model.task.metric, results)
+    return _publish(config, evaluation, Path(config.file).with_suffix(".results.json"))
+
+
+def evaluate_predictions(config: DictConfig, data: Any) -> dict[str, float]:
+    """Results of what another tool found: detections in a json, or pictures of label ids for Cityscapes."""
+    if Path(config.predictions).suffix.lower() == ".json":
+        check_asked("detection", config.bootstrap, config.coco_results)
+        return _publish(config, *score_predictions(config))
+    check_asked("segmentation", config.bootstrap, config.coco_results)
+    scored = score_pictures(config, data)
+    return _publish(config, *scored) if scored else {}
+
+
+def _publish(config: DictConfig, evaluation: Evaluation, output: Path) -> dict[str, float]:
+    output = Path(config.output or output)
+    return publish(evaluation, output, bootstrap=config.bootstrap, coco_results=config.coco_results)
 
 
 main = command("evaluate", evaluate, positional="run", open_group="data")

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +17,12 @@ from ..datasets.cityscapes_results import Results, image_sizes, pack_results, re
 from ..datasets.decode import decode_instances
 from ..datasets.labels import CITYSCAPES, instance_sizes
 from ..datasets.sample import log_summary
-from ..segmentation.class_table import class_table
 from ..segmentation.metric import MeanIoU
 from . import build, runs
 from .engine.distributed import Ranks
-from .engine.report import log, progress, table
+from .engine.report import log, progress
 from .engine.task import Task
-
-
-def results_table(results: Mapping[str, float], metric: Any) -> str:
-    """Results as text; those by class of a segmenter as one table."""
-    if not isinstance(metric, MeanIoU):
-        return table(results)
-    shown = {key: value for key, value in results.items() if not key.startswith(("IoU/", "iIoU/"))}
-    iious = {key.removeprefix("iIoU/"): value for key, value in results.items() if key.startswith("iIoU/")}
-    return f"{table(shown)}\n{class_table(metric.names, metric.confusion(), iious)}"
-
+from .scores import Evaluation
 
 # ---- for the server --------------------------------------------------------------------------------------
 
@@ -116,14 +106,20 @@ def write_test_results(run: runs.LoadedRun, config: Any, ranks: Ranks) -> None:
 # ---- of other tools --------------------------------------------------------------------------------------
 
 
-def evaluate_pictures(config: Any, data: Any) -> dict[str, float]:
-    """The figures of label pictures against Cityscapes' truth; of split=test, which has none, only a check.
+def score_pictures(config: Any, data: Any) -> tuple[Evaluation, Path] | None:
+    """The evaluation of label pictures against Cityscapes' truth, and where its results go unless `output` says.
+
+    Of split=test, which has no truth, only a check.
 
     Raises:
         ValueError: keys that do not go together, or pictures that are missing or wrong.
     """
-    if config.run or config.file or config.pictures or config.cityscapes_results:
-        raise ValueError("predictions= is scored as it is: leave run=, file=, pictures= and cityscapes_results= out")
+    if config.run or config.file or config.pictures or config.report or config.cityscapes_results:
+        raise ValueError(
+            "predictions= is scored as it is: leave run=, file=, pictures=, report= and cityscapes_results= out"
+        )
+    if config.annotations:
+        raise ValueError(f"annotations={config.annotations} go with a json of detections; pictures need data.root=")
     if unknown := sorted(set(data) - {"root", "suffix", "limit"}):
         raise ValueError(f"data.{unknown[0]} says nothing of label pictures: give data.root, data.suffix or data.limit")
     if not data.get("root"):
@@ -136,14 +132,11 @@ def evaluate_pictures(config: Any, data: Any) -> dict[str, float]:
     if split == "test":
         found.check()
         log.info("%s: %d pictures, as Cityscapes' server takes them", config.predictions, len(sizes))
-        return {}
-    metric = _score(found, source)
-    results = metric.compute()
-    path = Path(config.predictions)
-    output = Path(config.output or path.with_name(f"{path.name}.results.json"))
-    runs.write_results(output, results)
-    log.info("%s\nwritten: %s", results_table(results, metric), output)
-    return results
+        return None
+    metric, path = _score(found, source), Path(config.predictions)
+    about = {"predictions": str(path), "data": source.fingerprint()}
+    scored = Evaluation("segmentation", CITYSCAPES, metric, metric.compute(), {"unscored": metric.unscored}, about)
+    return scored, path.with_name(f"{path.name}.results.json")
 
 
 def _score(found: Results, source: Cityscapes) -> MeanIoU:

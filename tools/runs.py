@@ -87,8 +87,8 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
         return
     old = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(old, dict)
-    before, now = _flat(old), _flat(plain(config))
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not _is_free(key))
+    before, now = flat(old), flat(plain(config))
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
     if not keys:
         return
     changes = [f"{key} (was {before.get(key, 'not there')}, is {now.get(key, 'not there')})" for key in keys]
@@ -102,7 +102,8 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
     )
 
 
-def _is_free(key: str) -> bool:
+def is_free(key: str) -> bool:
+    """Whether a dotted key of a configuration tells nothing of what is learnt."""
     parts = key.split(".")
     return parts[0] in FREE_KEYS or (parts[0] == "data" and parts[-1] in PATH_KEYS)
 
@@ -147,13 +148,22 @@ def save_config(folder: Path, config: DictConfig) -> None:
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """A configuration as dotted keys with their values in json."""
     if isinstance(value, Mapping) and value:
         items = {}
         for key, item in value.items():
-            items |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+            items |= flat(item, f"{prefix}.{key}" if prefix else str(key))
         return items
     return {prefix: json.dumps(value, default=str)}
+
+
+def whole_config(run: "LoadedRun") -> dict[str, Any]:
+    """All that a run was trained with, where its folder still tells; else what its checkpoint was checked for."""
+    path = run.folder / "config.yaml"
+    config = OmegaConf.load(path) if path.is_file() else run.config
+    assert isinstance(config, DictConfig)
+    return plain(config)
 
 
 def write_results(path: Path, results: Mapping[str, float]) -> None:

@@ -15,8 +15,8 @@ from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.segmentation.metric import MeanIoU
 from pocketvision.tools.build import compose
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.label_results import results_table
 from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.scores import segmentation_table
 from pocketvision.tools.train import train
 
 FIGURES = ("mIoU", "pixel_accuracy", "mIoU_category", "iIoU", "iIoU_category", "IoU/road", "iIoU/car")
@@ -142,7 +142,7 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
         (["split=test"], "split=test has no truth"),
         (["split=tset"], "split=tset: a data group has"),
         (["cityscapes_results={city}/data"], "is there already"),
-        (["predictions=x"], "leave run=, file=, pictures= and cityscapes_results= out"),
+        (["predictions=x"], "leave run=, file=, pictures=, report= and cityscapes_results= out"),
     ],
 )
 def test_errors_of_a_run(keys: list[str], message: str, city: Path) -> None:
@@ -187,10 +187,9 @@ def test_the_table_tells_each_class_once() -> None:
     ids = np.array([[7, 7, 26000, 26000]], np.uint16)
     meta: dict[str, Any] = {"image_id": 0, "original_size": (1, 4), "ground_truth": {"mask": truth, "instances": ids}}
     metric.update([torch.tensor([[0, 1, 1, 1]], dtype=torch.uint8)], [{}], [meta])
-    text = results_table(metric.compute(), metric)
+    text = segmentation_table(metric, metric.compute())
     assert text.count("car") == 1
     assert [line.split() for line in text.splitlines()][-2:] == [
         ["road", "50.00", "50.00", "100.00", "50.00", "-"],
         ["car", "66.67", "50.00", "66.67", "100.00", "80.00"],
     ]
-    assert "mIoU_category" in text

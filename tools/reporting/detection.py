@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def pictures(
     index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
     for candidate, group in chosen:
         sample = source.read(index[candidate.image_id])
-        errors = analysis.images[candidate.image_id]
+        errors = analysis.images[cast(int | str, candidate.image_id)]
         found, truth = images[errors.image_id]
         missed = set(errors.missed)
         entry = store.photo(sample.image)

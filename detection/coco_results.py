@@ -1,0 +1,153 @@
+"""COCO's results format: what its server and pycocotools take, written, read and checked."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .accumulation import Arrays
+from .matching_coco import ranked
+from .metric import CocoMetric
+
+_MOST = 100  # of an image and a class; what scores less counts for nothing
+_NAMED = 3  # offenders named in a message
+_LARGEST = 1e300
+_KEYS = ("image_id", "category_id", "bbox", "score")
+
+
+@dataclass
+class Findings:
+    """What is wrong with results (`errors`: none can be scored so) and what a user should know (`notes`)."""
+
+    errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_results(
+    records: Any, *, image_ids: Collection[int | str], category_ids: Collection[int], most: int = _MOST
+) -> Findings:
+    """Check a results json that was read. Every message counts the entries it concerns and names the first."""
+    if not isinstance(records, list):
+        return Findings([f"expected a list of detections, found a {type(records).__name__}"])
+    known_images, known_categories = frozenset(image_ids), frozenset(category_ids)
+    findings = Findings()
+
+    def reject(problem: str, show: Callable[[Any], Any], wrong: Callable[[Any], bool], entries: list[Any]) -> list[Any]:
+        bad = [(i, entry) for i, entry in entries if wrong(entry)]
+        if bad:
+            named = ", ".join(f"entry {i} ({show(entry)!s:.80})" for i, entry in bad[:_NAMED])
+            more = ", ..." if len(bad) > _NAMED else ""
+            findings.errors.append(f"{len(bad)} of {len(records)} entries {problem}: {named}{more}")
+        rejected = {i for i, _ in bad}
+        return [(i, entry) for i, entry in entries if i not in rejected]
+
+    entries = list(enumerate(records))
+    entries = reject(f"are no objects with {', '.join(_KEYS)}", repr, _lacks_keys, entries)
+    reject("have an image_id that the annotations do not list", lambda e: repr(e["image_id"]),
+           lambda e: not _is_in(e["image_id"], known_images), entries)  # fmt: skip
+    reject("have a category_id that the annotations do not list", lambda e: repr(e["category_id"]),
+           lambda e: not _is_in(e["category_id"], known_categories), entries)  # fmt: skip
+    reject("have a bbox that is not four finite numbers x, y, width, height, the latter two not negative",
+           lambda e: e["bbox"], lambda e: not _is_box(e["bbox"]), entries)  # fmt: skip
+    reject("have a score that is not a finite number", lambda e: e["score"], lambda e: not _is_number(e["score"]),
+           entries)  # fmt: skip
+    if not findings.errors:
+        findings.notes += _crowded(records, most)
+    return findings
+
+
+def read_results(
+    path: str | Path, *, image_ids: Collection[int | str], slots: Mapping[int, int], most: int = _MOST
+) -> tuple[dict[int | str, Arrays], list[str]]:
+    """Detections of every image as `CocoMetric.add` takes them, and notes.
+
+    Args:
+        slots: the slot of every category id.
+
+    Raises:
+        ValueError: the file is no json or its content cannot be scored; all that is wrong is told.
+        FileNotFoundError: it does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"predictions not found: {path} (expected a json in COCO's results format)")
+    try:
+        records = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not json: {error}") from error
+    findings = check_results(records, image_ids=image_ids, category_ids=slots.keys(), most=most)
+    if findings.errors:
+        raise ValueError(f"{path} cannot be scored: " + "; ".join(findings.errors))
+    of_image: dict[int | str, list[Any]] = {image: [] for image in image_ids}
+    for record in records:
+        of_image[record["image_id"]].append(record)
+    return {image: _arrays(own, slots) for image, own in of_image.items()}, findings.notes
+
+
+def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int], most: int = _MOST) -> int:
+    """Write what was added to a metric, the best `most` of an image and class, and check the file.
+
+    Args:
+        source_ids: the category id of every slot; detections of other slots are left out.
+
+    Returns:
+        The number of detections written.
+
+    Raises:
+        ValueError: a detection is none that could be scored, such as one with a box that is not finite.
+    """
+    state, records = metric.state(), []
+    for image in metric.images():
+        found, _ = state[image]
+        kept = ranked(found, list(source_ids), most)
+        rows = zip(*(found[key][kept].tolist() for key in ("labels", "boxes_xywh", "scores")), strict=True)
+        records += [
+            {"image_id": image, "category_id": source_ids[label], "bbox": box, "score": score}
+            for label, box, score in rows
+        ]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(records))
+    slots = {category: slot for slot, category in source_ids.items()}
+    read_results(path, image_ids=metric.images(), slots=slots, most=most)
+    return len(records)
+
+
+def _arrays(records: list[dict[str, Any]], slots: Mapping[int, int]) -> Arrays:
+    return {
+        "boxes_xywh": np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4),
+        "labels": np.array([slots[record["category_id"]] for record in records], np.int64),
+        "scores": np.array([record["score"] for record in records], np.float64),
+    }
+
+
+def _crowded(records: list[dict[str, Any]], most: int) -> list[str]:
+    counts = Counter((record["image_id"], record["category_id"]) for record in records)
+    over = [(pair, count) for pair, count in counts.items() if count > most]
+    if not over:
+        return []
+    (image, category), count = over[0]
+    return [
+        f"{len(over)} pairs of image and class have more than {most} detections, first of all image {image} and "
+        f"category {category} with {count}: only the best {most} count"
+    ]
+
+
+def _lacks_keys(entry: Any) -> bool:
+    return not isinstance(entry, dict) or any(key not in entry for key in _KEYS)
+
+
+def _is_in(value: Any, known: Collection[Any]) -> bool:
+    return type(value) in (int, str) and value in known
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # neither NaN nor any infinity is
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)) and min(value[2:]) >= 0

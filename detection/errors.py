@@ -1,0 +1,100 @@
+"""Kinds of errors and what each costs, as TIDE defines them (Bolya et al. 2020)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .matching_coco import Bools, Ints, Matches
+from .resampling import weighted_precision
+
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+_FOREGROUND, _BACKGROUND = 0.5, 0.1  # IoU
+
+Kinds = npt.NDArray[np.str_]
+
+
+def kinds_of_detections(matches: Matches) -> Kinds:
+    """[D]: `correct`, `ignored` or the first of TIDE's kinds that a detection is, in the order of its code.
+
+    They do not depend on a score threshold: an annotation taken from a duplicate was taken by a higher score.
+    """
+    nothing = np.maximum(matches.same_iou, matches.other_iou) < _BACKGROUND
+    return np.select(
+        [
+            matches.found[0] >= 0,
+            matches.ignored[0],
+            nothing,
+            (matches.same_iou >= _BACKGROUND) & (matches.same_iou < _FOREGROUND),
+            matches.other_iou >= _FOREGROUND,
+            matches.same_iou >= _FOREGROUND,
+        ],
+        ["correct", "ignored", "background", "localisation", "classification", "duplicate"],
+        default="both",
+    )
+
+
+def unfound(matches: Matches, kept: Bools) -> Bools:
+    """[G]: annotations that no detection of `kept` found at IoU 0.5, crowds left out."""
+    found = matches.found[0]
+    left = ~matches.truth_crowd
+    left[found[kept & (found >= 0)]] = False
+    return left
+
+
+def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int]) -> dict[str, float]:
+    """By kind the AP50 that correcting all errors of that kind, and no others, would win.
+
+    A wrong class or box is put right if its annotation was not found and no better-scoring error of the kind wants it,
+    and deleted otherwise; duplicates, background and both are deleted; missed annotations, which no wrong class or box
+    points at, are deleted. A class that has then none left is right: it leaves the mean, where TIDE's code counts 0.
+    """
+    free = unfound(matches, np.ones(len(kinds), bool))
+    before = _mean(matches, slots)
+    if before is None:
+        return dict.fromkeys(KINDS, 0.0)
+    wrong_class, wrong_box = kinds == "classification", kinds == "localisation"
+    corrected = {
+        "classification": _corrected(matches, wrong_class, matches.other, free),
+        "localisation": _corrected(matches, wrong_box, matches.same, free),
+        **{kind: _without(matches, kinds == kind) for kind in ("both", "duplicate", "background")},
+    }
+    pointed_at = np.zeros(len(free), bool)
+    pointed_at[matches.other[wrong_class]] = pointed_at[matches.same[wrong_box]] = True
+    missed = free & ~pointed_at
+    corrected["missed"] = replace(matches, truth_crowd=matches.truth_crowd | missed)
+    after = {kind: _mean(changed, slots) for kind, changed in corrected.items()}
+    return {kind: (1.0 if mean is None else mean) - before for kind, mean in after.items()}
+
+
+def _corrected(matches: Matches, wrong: Bools, target: Ints, free: Bools) -> Matches:
+    """Each free annotation's best-scoring error finds it, in its class; the other errors go."""
+    candidates = np.flatnonzero(wrong & (target >= 0))
+    candidates = candidates[free[target[candidates]]]
+    candidates = candidates[np.argsort(-matches.scores[candidates], kind="stable")]
+    _, first = np.unique(target[candidates], return_index=True)
+    winners = candidates[first]
+    found, labels = matches.found.copy(), matches.labels.copy()
+    found[0, winners] = target[winners]
+    labels[winners] = matches.truth_labels[target[winners]]
+    gone = wrong.copy()
+    gone[winners] = False
+    return _without(replace(matches, found=found, labels=labels), gone)
+
+
+def _without(matches: Matches, gone: Bools) -> Matches:
+    """Detections that count for nothing are as good as deleted."""
+    return replace(matches, ignored=matches.ignored | gone)
+
+
+def _mean(matches: Matches, slots: Sequence[int]) -> float | None:
+    """AP50 over the classes that have annotations; None where none has."""
+    ones = np.ones((1, matches.num_images), np.int64)
+    known: list[float] = []
+    for slot in slots:
+        own = matches.of_class(slot)
+        if own.truths.any():
+            own = replace(own, correct=own.correct[:1], ignored=own.ignored[:1])
+            known.append(float(weighted_precision(own, ones).mean()))
+    return float(np.mean(known)) if known else None

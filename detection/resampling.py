@@ -1,0 +1,91 @@
+"""Average precision of many data sets drawn from the same images: matched once, counted with weights."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from .accumulation import RECALLS
+from .matching_coco import ClassMatches, Matches
+
+Weights = npt.NDArray[np.integer]  # [S, I]: how often data set s has image i
+Floats = npt.NDArray[np.float64]
+_CHUNK = 4_000_000  # weights looked at together: 32 MB
+
+
+def draw_weights(num_images: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
+    """[samples, num_images]: as many images as there are, drawn with replacement, `samples` times."""
+    if samples < 1:
+        raise ValueError(f"samples={samples}: expected 1 or more")
+    rng = np.random.default_rng(seed)
+    shares = np.full(num_images, 1 / max(1, num_images))
+    return rng.multinomial(num_images, shares, size=samples) if num_images else np.zeros((samples, 0), np.int64)
+
+
+def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Weights) -> dict[str, Floats]:
+    """AP, AP50 and `AP/<name>` of each data set, -1 where it has no such truth."""
+    classes = [matches.of_class(slot) for slot in names]
+    tables = [np.concatenate([_means(c, part) for part in _parts(weights, len(c.image))]) for c in classes]
+    overall = _mean_of_known(np.stack(tables))
+    per_class = {f"AP/{name}": table[:, 0] for name, table in zip(names.values(), tables, strict=True)}
+    return {"AP": overall[:, 0], "AP50": overall[:, 1], **per_class}
+
+
+def weighted_precision(matches: ClassMatches, weights: Weights) -> Floats:
+    """Precision [S, T, R] at COCO's recalls as pycocotools interpolates it, -1 in data sets without truth.
+
+    Only the correct detections have to be looked at: recall grows at no other, and precision between two of them is
+    below that of the first. An image drawn twice counts as two, one after the other, as renamed copies would.
+    """
+    truths = weights @ matches.truths
+    precision = np.stack([_at_threshold(matches, weights, truths, t) for t in range(len(matches.correct))], axis=1)
+    return np.where(truths[:, None, None] > 0, precision, -1.0)
+
+
+def _at_threshold(matches: ClassMatches, weights: Weights, truths: npt.NDArray[np.int64], t: int) -> Floats:
+    places = np.flatnonzero(matches.correct[t])
+    if not len(places):
+        return np.zeros((len(weights), len(RECALLS)))
+    until = places[-1] + 1  # what comes later lowers no precision that is looked at
+    seen = np.where(matches.ignored[t, :until], 0, weights[:, matches.image[:until]]).cumsum(axis=1)[:, places]
+    hits = weights[:, matches.image[places]].cumsum(axis=1)
+    precision = hits / (seen + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    first = _first_reaching(hits, _hits_needed(truths))
+    reached = np.take_along_axis(envelope, np.minimum(first, len(places) - 1), axis=1)
+    return np.where(first < len(places), reached, 0.0)
+
+
+def _hits_needed(truths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[S, R]: the smallest number of hits whose share of the truths, as floats, is the recall or more."""
+    total = np.maximum(truths, 1)[:, None]
+    needed = np.ceil(RECALLS * total).astype(np.int64)
+    needed -= (needed - 1) / total >= RECALLS
+    return needed + (needed / total < RECALLS)
+
+
+def _first_reaching(hits: npt.NDArray[np.int64], needed: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[S, R]: in each row the first place with so many hits, the row's length where there is none."""
+    rows, length = hits.shape
+    step = max(int(hits.max()), int(needed.max())) + 1
+    apart = np.arange(rows)[:, None] * step  # rows one behind the other, so that one search serves all
+    places = np.searchsorted((hits + apart).ravel(), (needed + apart).ravel()).reshape(rows, -1)
+    return np.minimum(places - np.arange(rows)[:, None] * length, length)
+
+
+def _means(matches: ClassMatches, weights: Weights) -> Floats:
+    """[S, 2]: AP and AP50."""
+    precision = weighted_precision(matches, weights)
+    return np.stack([precision.mean(axis=(1, 2)), precision[:, 0].mean(axis=1)], axis=1)
+
+
+def _parts(weights: Weights, length: int) -> list[Weights]:
+    rows = max(1, _CHUNK // max(1, length))
+    return [weights[start : start + rows] for start in range(0, len(weights), rows)]
+
+
+def _mean_of_known(values: Floats) -> Floats:
+    """Over the first axis, without -1; -1 where there is nothing else."""
+    known = values > -1
+    total, count = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), -1.0)

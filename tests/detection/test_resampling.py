@@ -1,0 +1,57 @@
+"""Resampled figures are pycocotools' for the drawn data set, its copies renamed."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pocketvision.detection.resampling import draw_weights, weighted_precision
+
+
+def drawn(truth: dict[str, Any], results: list[dict[str, Any]], weights: np.ndarray) -> tuple[Any, Any]:
+    """The data set in which each image stands as often as its weight says, under new ids."""
+    copies: dict[int, list[int]] = {}
+    for image, count in zip(sorted(i["id"] for i in truth["images"]), weights.tolist(), strict=True):
+        copies[image] = [image * 100 + n for n in range(count)]
+
+    def renamed(records: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+        return [{**record, key: new} for record in records for new in copies[record[key]]]
+
+    annotations = renamed(truth["annotations"], "image_id")
+    annotations = [{**annotation, "id": n} for n, annotation in enumerate(annotations, start=1)]
+    images = renamed(truth["images"], "id")
+    return {**truth, "images": images, "annotations": annotations}, renamed(results, "image_id")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_is_pycocotools_on_the_drawn_data(coco_files: Any, seed: int) -> None:
+    truth, results = coco_files.made_up(seed, crowds=0.3)
+    metric = coco_files.metric(truth, results)
+    weights = draw_weights(12, 4, seed)
+    weights[0] = 1  # the data set itself
+    found = metric.bootstrap(4, weights=weights)
+    precision = [weighted_precision(metric.matches().of_class(slot), weights) for slot in metric.names]
+    for s, row in enumerate(weights):
+        evaluation = coco_files.pycocotools(*drawn(truth, results, row))
+        np.testing.assert_array_equal(np.stack([p[s] for p in precision], 2), evaluation.eval["precision"][..., 0, 2])
+        assert [found["AP"][s], found["AP50"][s]] == pytest.approx(evaluation.stats[:2].tolist(), abs=1e-12)
+    figures = metric.compute()
+    assert {key: values[0] for key, values in found.items()} == pytest.approx({key: figures[key] for key in found})
+    assert found["AP/class 12"].tolist() == [-1] * 4
+    assert len(set(found["AP"].tolist())) == 4
+
+
+def test_nothing_to_draw_from(coco_files: Any) -> None:
+    metric = coco_files.metric({"images": [], "categories": [{"id": 1, "name": "cat"}], "annotations": []}, [])
+    found = metric.bootstrap(3, 0)
+    assert {key: values.tolist() for key, values in found.items()} == {k: [-1] * 3 for k in ("AP", "AP50", "AP/cat")}
+
+
+def test_draws_depend_on_the_seed_alone(coco_files: Any) -> None:
+    metric = coco_files.metric(*coco_files.made_up())
+    np.testing.assert_array_equal(metric.bootstrap(5, 1)["AP"], metric.bootstrap(5, 1)["AP"])
+    assert not np.array_equal(metric.bootstrap(5, 1)["AP"], metric.bootstrap(5, 2)["AP"])
+    assert draw_weights(7, 3, 0).sum(axis=1).tolist() == [7] * 3
+    with pytest.raises(ValueError, match="samples=0: expected 1 or more"):
+        metric.bootstrap(0)
+    with pytest.raises(ValueError, match=r"weights must be \[samples, images\] = \[2, 12\], got \[2, 3\]"):
+        metric.bootstrap(2, weights=np.ones((2, 3), int))

@@ -1,0 +1,47 @@
+"""Scores of predictions that any other tool made, from files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..datasets.coco import read_truth
+from ..detection.coco_results import read_results
+from ..detection.metric import CocoMetric
+from .engine.report import log
+from .scores import Evaluation, fingerprint_of_truth
+
+_WITH_A_RUN = ("run", "file", "split", "data", "pictures", "report", "optimize", "compile")
+
+
+def score_predictions(config: Any) -> tuple[Evaluation, Path]:
+    """The evaluation of `predictions` against `annotations`, and where its results go unless `output` says.
+
+    Raises:
+        ValueError: a key is missing or does not go with files, or the predictions cannot be scored.
+    """
+    given = [key for key in _WITH_A_RUN if config.get(key)]
+    if given:
+        raise ValueError(f"predictions={config.predictions} are scored from files: leave {given[0]}= out")
+    path = Path(config.predictions)
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"predictions={path}: expected a json in COCO's results format")
+    if not config.annotations:
+        raise ValueError(f"predictions={path} need annotations=FILE, the json in COCO's format to score them against")
+    labels, truth = read_truth(config.annotations)
+    slots = {source_id: slot for slot, source_id in labels.source_ids.items()}
+    found, notes = read_results(path, image_ids=truth.keys(), slots=slots)
+    for note in notes:
+        log.warning("%s: %s", path, note)
+    arguments: Mapping[str, Any] = {"backend": config.backend} if config.backend else {}
+    metric = CocoMetric(labels.names, **arguments)
+    for image, annotations in truth.items():
+        metric.add(image, found[image], annotations)
+    log.info(
+        "%d detections in %d of the %d images that %s lists",
+        sum(len(arrays["scores"]) for arrays in found.values()),
+        sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), config.annotations,
+    )  # fmt: skip
+    about = {"predictions": str(path), "data": fingerprint_of_truth(metric)}
+    return Evaluation("detection", labels, metric, metric.compute(), arguments, about), path.with_suffix(
+        ".results.json"
+    )
