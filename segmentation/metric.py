@@ -129,7 +129,7 @@ class MeanIoU:
         whole, num_classes = self._whole_confusion(some), len(self.names)
         return np.concatenate((whole[:, :num_classes], whole[:, num_classes:].sum(axis=1, keepdims=True)), axis=1)
 
-    def bootstrap(self, samples: int, seed: int, *, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def bootstrap(self, samples: int, seed: int = 0, *, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """`mIoU`, `pixel_accuracy` and `IoU/<name>`, each [samples], of images drawn with replacement.
 
         An IoU is NaN in samples that neither show nor predict the class; mIoU is the mean of the others.

@@ -1,5 +1,6 @@
 """Evaluations side by side, and the paired bootstrap that tells real differences from chance."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) 
 
 
 def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) -> dict[str, np.ndarray]:
-    metric: Any = evaluation.metric
+    metric: Any = copy.copy(evaluation.metric)  # the next one may share other images with it
     metric.merge([{image: content for image, content in metric.state().items() if image in images}])
     return metric.bootstrap(len(weights), weights=weights)
 
