@@ -170,7 +170,7 @@ class EvaluateConfig(RunConfig):
     output: str | None = None  # results file; null: results.json in the run folder
     predictions: str | None = None  # in place of a run: COCO results (json), or a folder or .zip of label id PNGs
     annotations: str | None = None  # the json in COCO's format that the former are scored against
-    backend: str | None = None  # pycocotools or faster (faster-coco-eval); null: what the run's model says
+    backend: str | None = None  # of COCO's figures: pycocotools (null) or faster (faster-coco-eval)
     bootstrap: int = 0  # data sets drawn from the images, for 95 % intervals; 200 do
     coco_results: str | None = None  # a file for the detections in COCO's results format
     pictures: int = 0  # pictures of truth beside prediction to write into the run folder

@@ -1,6 +1,5 @@
 """Scores of predictions that any other tool made, from files."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from ..datasets.coco import read_truth
 from ..detection.coco_results import read_results
 from ..detection.metric import CocoMetric
 from .engine.report import log
-from .scores import Evaluation, fingerprint_of_truth
+from .scores import Evaluation, fingerprint_of_truth, with_backend
 
 _WITH_A_RUN = ("run", "file", "split", "data", "pictures", "report", "optimize", "compile")
 
@@ -32,8 +31,7 @@ def score_predictions(config: Any) -> tuple[Evaluation, Path]:
     found, notes = read_results(path, image_ids=truth.keys(), slots=slots)
     for note in notes:
         log.warning("%s: %s", path, note)
-    arguments: Mapping[str, Any] = {"backend": config.backend} if config.backend else {}
-    metric = CocoMetric(labels.names, **arguments)
+    metric = with_backend(CocoMetric(labels.names), config.backend)
     for image, annotations in truth.items():
         metric.add(image, found[image], annotations)
     log.info(
@@ -42,6 +40,4 @@ def score_predictions(config: Any) -> tuple[Evaluation, Path]:
         sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), config.annotations,
     )  # fmt: skip
     about = {"predictions": str(path), "data": fingerprint_of_truth(metric)}
-    return Evaluation("detection", labels, metric, metric.compute(), arguments, about), path.with_suffix(
-        ".results.json"
-    )
+    return Evaluation("detection", labels, metric, metric.compute(), about=about), path.with_suffix(".results.json")

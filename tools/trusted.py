@@ -86,6 +86,9 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
             raise ValueError(
                 f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
             )
+    # What the training machine counted with may be missing here, where perhaps nothing is counted at all.
+    if isinstance(metric := part["model"].get("metric"), dict):
+        metric.pop("backend", None)
     return OmegaConf.create(part)
 
 

@@ -7,7 +7,7 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.coco import CocoDetection, xywh_to_xyxy
+from pocketvision.datasets.coco import CocoDetection, read_truth, xywh_to_xyxy
 from pocketvision.datasets.labels import coco_labels
 from pocketvision.datasets.sample import log_summary
 
@@ -47,6 +47,27 @@ def test_images_without_annotations_are_negatives(write):
     assert {key: len(value) for key, value in sample.ground_truth.items()} == dict.fromkeys(
         ("boxes_xywh", "labels", "area", "crowd"), 0
     )
+
+
+def test_truth_without_images_is_that_of_the_data(write):
+    paths = write([_annotation(2, 7, area=12.5), _annotation(1, 3, iscrowd=1), _annotation(2, 3)], num_images=3)
+    data = CocoDetection(**paths)
+    labels, truth = read_truth(paths["annotations"])
+    assert labels == data.labels
+    assert list(truth) == [1, 2, 3]
+    for index, found in enumerate(truth.values()):
+        expected = data.read(index).ground_truth
+        assert {key: array.tolist() for key, array in found.items()} == {k: a.tolist() for k, a in expected.items()}
+    with pytest.raises(FileNotFoundError, match="annotation file not found"):
+        read_truth("no.json")
+
+
+def test_truth_needs_no_sizes_but_ids_once(write):
+    paths = write(change=lambda data: [image.pop("height") for image in data["images"]])
+    assert len(read_truth(paths["annotations"])[1]) == 2
+    paths = write(change=lambda data: data["images"].append({"id": 1}))
+    with pytest.raises(ValueError, match="image id 1 occurs 2 times"):
+        read_truth(paths["annotations"])
 
 
 def test_boxes_labels_and_crowds(write):

@@ -16,6 +16,7 @@ from pocketvision.tools.comparison import lines
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.scores import Evaluation, class_table, interval, load, save
 from pocketvision.tools.states import pack, unpack
+from pocketvision.tools.train import train
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 9, "name": "newt"}]
 
@@ -139,6 +140,30 @@ def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
     more.with_suffix(".npz").write_bytes(b"PK broken")
     with pytest.raises(ValueError, match=r"is no evaluation: .* pocketvision evaluate again"):
         compared(a, more)
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_runs_are_evaluated_for_comparison(kind: str, tmp_path: Path) -> None:
+    small = ("data.input_size=[64,64]", "data.num_train=8", "data.num_val=6", "batch_size=4", "workers=0",
+             "backbone.width=0.35", "threads=1", "device=cpu")  # fmt: skip
+    train(compose(f"experiment=demo_{kind}", *small, "epochs=1", f"run_dir={tmp_path / 'run'}"))
+    keys = ("bootstrap=20", f"coco_results={tmp_path / 'r.json'}") if kind == "detection" else ()
+    found = evaluate(compose(f"run={tmp_path / 'run'}", "workers=0", *keys, config_name="evaluate"))
+    assert found == json.loads((tmp_path / "run" / "results.json").read_text())
+    again = load(tmp_path / "run" / "results.npz")
+    assert again.metric.compute().items() <= found.items()
+    assert again.about["step"] == 2
+    assert again.about["config"]["optimizer"]["lr"] > 0  # of training, which the checkpoint's checked part leaves out
+    assert again.about["params"] > 10_000
+    if kind == "detection":
+        entries = json.loads((tmp_path / "r.json").read_text())
+        assert 0 < len(entries) <= 600
+        assert "AP/low" in found
+    else:
+        with pytest.raises(ValueError, match=r"coco_results=x\.json is for detection, this is segmentation"):
+            evaluate(compose(f"run={tmp_path / 'run'}", "coco_results=x.json", config_name="evaluate"))
+        with pytest.raises(ValueError, match="backend=faster is for detection, this run has MeanIoU"):
+            evaluate(compose(f"run={tmp_path / 'run'}", "backend=faster", config_name="evaluate"))
 
 
 def test_states_come_back_as_they_were() -> None:

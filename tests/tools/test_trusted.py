@@ -43,6 +43,13 @@ def test_what_a_resolver_answered_travels_in_place_of_the_question(monkeypatch: 
     assert trusted(header, data={"num_val": 7}).data.val.length == 7
 
 
+def test_what_a_machine_counted_with_does_not_travel() -> None:
+    """A run trained with faster-coco-eval loads where that is missing."""
+    config = stored()
+    config["model"]["metric"]["backend"] = "faster"
+    assert "backend" not in trusted(config).model.metric
+
+
 @pytest.mark.parametrize(
     "target",
     [
