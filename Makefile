@@ -28,9 +28,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: setup
 	@$(BIN)/pocketvision train experiment=demo_detection
 	@$(BIN)/pocketvision train experiment=demo_segmentation
-	@$(BIN)/pocketvision evaluate run=runs/demo_detection pictures=8
-	@$(BIN)/pocketvision evaluate run=runs/demo_segmentation pictures=8
-	@echo "look at runs/demo_detection/pictures and runs/demo_segmentation/pictures"
+	@$(BIN)/pocketvision evaluate run=runs/demo_detection pictures=8 report=true
+	@$(BIN)/pocketvision evaluate run=runs/demo_segmentation pictures=8 report=true
+	@echo "look at runs/demo_detection/report/report.html and runs/demo_segmentation/report/report.html, and pictures/ beside report/"
 
 test: lint types unit
 
