@@ -77,6 +77,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "photos" / path.name).write_bytes(path.read_bytes())
     for name in ("photo.jpg", "street.jpg", "holiday/1.jpg", "photos/1.jpg"):
         (folder / name).write_bytes(path.read_bytes())
+    shutil.copytree(coco / "val2017", folder / "val2017")
+    shutil.copy(coco / "annotations" / "instances_val2017.json", folder)
+    film = cv2.VideoWriter(str(folder / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 96))
+    for path in sorted((folder / "photos").iterdir()):
+        film.write(cv2.imread(str(path)))
+    film.release()
     for split in ("train", "val"):
         (folder / f"{split}.json").write_bytes((coco / f"annotations/instances_{split}2017.json").read_bytes())
         for kind in ("images", "labels"):
@@ -136,4 +142,12 @@ def test_every_command_runs(page: Path, workspace: Path, tmp_path: Path, monkeyp
         short = SHORT.get(words[0], [])
         keys = {key.partition("=")[0] for key in short}
         given = [word for word in words if word.partition("=")[0] not in keys]
-        run([word.replace("=/data/", f"={tmp_path}/data/").replace("=ROOT", "=mine") for word in given] + short)
+        run(
+            [
+                word.replace("=/data/", f"={tmp_path}/data/")
+                .replace("=ROOT", "=mine")
+                .replace("[person,dog]", "[circle]")
+                for word in given
+            ]
+            + short
+        )

@@ -329,10 +329,11 @@ def test_evaluate_and_predict_a_file(
     keys = (f"output={tmp_path / 'results.json'}", "workers=0", "threads=1")
     found = evaluate(compose(f"file={onnx_files[kind]}", *keys, config_name="evaluate"))
     expected = evaluate(compose(f"run={runs[kind]}", *keys, config_name="evaluate"))
-    figures = [key for key in found if key in expected]
+    # Of thresholds with the same F1, and of detections that want one annotation, rounding takes one or another.
+    figures = [key for key in found if key in expected and not key.startswith(("threshold/", "lost/"))]
     assert len(figures) > 2
     for key in figures:
-        assert found[key] == pytest.approx(expected[key], abs=1e-3, nan_ok=True)
+        assert found[key] == pytest.approx(expected[key], abs=1e-3, nan_ok=True), key
     np.save(tmp_path / "unused.npy", photo())
     config = compose(f"file={onnx_files[kind]}", f"output={tmp_path / 'out'}", "threads=1", config_name="predict")
     import cv2
