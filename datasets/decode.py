@@ -47,6 +47,7 @@ def to_uint8(image: np.ndarray, *, name: str | Path = "the image") -> np.ndarray
     Raises:
         ValueError: another type, or floats outside of 0..1.
     """
+    image = image if image.dtype.isnative else image.astype(image.dtype.newbyteorder("="))
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:

@@ -77,7 +77,7 @@ def read_results(
         raise FileNotFoundError(f"predictions not found: {path} (expected a json in COCO's results format)")
     try:
         records = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not json: {error}") from error
     findings = check_results(records, image_ids=image_ids, category_ids=slots.keys(), most=most)
     if findings.errors:

@@ -13,6 +13,7 @@ from .runs import flat, is_free
 from .scores import Evaluation, load, state_path
 
 _TOLD = ("step", "params")
+FEWEST_IMAGES = 10  # with fewer the drawn data sets are hardly other ones, and every difference seems real
 
 
 def load_evaluations(paths: Sequence[str]) -> dict[str, Evaluation]:
@@ -21,7 +22,7 @@ def load_evaluations(paths: Sequence[str]) -> dict[str, Evaluation]:
     Raises:
         ValueError: fewer than two, one twice, or one that was not evaluated.
     """
-    if len(paths) < 2 or len(set(paths)) < len(paths):
+    if len(paths) < 2 or len({_state(Path(path)).resolve() for path in paths}) < len(paths):
         raise ValueError(
             f"compare needs two or more different runs, got {list(paths)}: pocketvision compare runs/A runs/B"
         )
@@ -58,6 +59,7 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], *, samples: int, 
     return {
         "runs": {name: _told(evaluation) for name, evaluation in evaluations.items()},
         "config": _config_differences(evaluations),
+        "shared": {name: len(set(first.metric.state()) & set(other.metric.state())) for name, other in others.items()},
         "differences": {name: _differences(first, other, samples, seed) for name, other in others.items()},
     }
 
@@ -96,8 +98,8 @@ def _told(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, str]]:
-    configs = {name: flat(evaluation.about.get("config", {})) for name, evaluation in evaluations.items()}
-    configs = {name: config for name, config in configs.items() if config}
+    known = {name: evaluation.about.get("config") for name, evaluation in evaluations.items()}
+    configs = {name: flat(config) for name, config in known.items() if config}  # predictions from files have none
     keys = sorted({key for config in configs.values() for key in config})
     rows = {key: {name: config.get(key, "-") for name, config in configs.items()} for key in keys}
     return {key: row for key, row in rows.items() if len(set(row.values())) > 1 and key != "name" and not is_free(key)}
@@ -111,7 +113,8 @@ def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) 
     weights = draw_weights(len(shared), samples, seed)
     weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the images as they are
     before, after = (_drawn(evaluation, shared, weights) for evaluation in (first, other))
-    return {key: _difference(before[key], after[key]) for key in before if key in after}
+    enough = len(shared) >= FEWEST_IMAGES
+    return {key: _difference(before[key], after[key], enough=enough) for key in before if key in after}
 
 
 def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,13 +123,13 @@ def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) 
     return metric.bootstrap(len(weights), weights=weights)
 
 
-def _difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[str, Any]:
     known = (before >= 0) & (after >= 0)  # neither -1 nor NaN: a drawn data set may lack a class
     if not known[0]:
         return {"difference": None, "low": None, "high": None, "real": False}
     change = after - before
     low, high = np.percentile(change[1:][known[1:]], [2.5, 97.5]) if known[1:].any() else (change[0], change[0])
-    real = bool(low > 0 or high < 0)
+    real = enough and bool(low > 0 or high < 0)
     return {"difference": float(change[0]), "low": float(low), "high": float(high), "real": real}
 
 
@@ -149,7 +152,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
                 f"  {key}: " + ", ".join(f"{m} {row.get(n, '-'):.60}" for m, n in zip(marks, names, strict=True))
             )
     for mark, (name, differences) in zip(marks[1:], found["differences"].items(), strict=True):
-        page += ["", f"{mark} against {marks[0]} ({name}), with 95 % intervals over the choice of images"]
+        shared = found["shared"][name]
+        few = f"; with fewer than {FEWEST_IMAGES} nothing is told apart" if shared < FEWEST_IMAGES else ""
+        page += ["", f"{mark} against {marks[0]} ({name}) on their {shared} common images{few}; 95 % intervals"]
         page += _difference_lines(differences)
     return page
 

@@ -19,12 +19,13 @@ from pocketvision.tools.foreign import score_predictions
 from pocketvision.tools.label_results import score_pictures, write_test_results, written_results
 from pocketvision.tools.protocols import asks_protocol, images_at_once, with_protocol
 from pocketvision.tools.reporting.writing import check_place, write_report
-from pocketvision.tools.scores import Evaluation, check_asked, evaluation_of, publish, with_backend
+from pocketvision.tools.scores import Evaluation, check_asked, check_files, evaluation_of, publish, with_backend
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Results of a run's network on a split of its data."""
     data = OmegaConf.to_container(config.data)
+    at_least("pictures", config.pictures, 0)
     if config.predictions:
         return evaluate_predictions(config, data)
     if config.annotations:
@@ -40,6 +41,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = with_protocol(run.as_asked(config), config)
         check_asked(run.task.kind, config.bootstrap, config.coco_results)
+        check_files(config, Path(config.output or run.folder / "results.json"))
         metric = with_backend(copy.copy(run.task.metric), config.backend)
         if config.report:  # what cannot be written is known now, not after the evaluation
             at_least("report_images", config.report_images, 0)
@@ -59,7 +61,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             results = evaluate_task(task, task.model, loader, ranks, metric=metric)
         if ranks.is_main:
             about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
-                     "config": runs.whole_config(run)}  # fmt: skip
+                     "config": _settings(config, run)}  # fmt: skip
             evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
             results = _publish(config, evaluation, run.folder / "results.json")
             if config.pictures:
@@ -87,6 +89,7 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     check_asked(model.task.kind, config.bootstrap, config.coco_results)
+    check_files(config, Path(config.output or Path(config.file).with_suffix(".results.json")))
     with_backend(model.task.metric, config.backend)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)
@@ -98,12 +101,28 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
 
 def evaluate_predictions(config: DictConfig, data: Any) -> dict[str, float]:
     """Results of what another tool found: detections in a json, or pictures of label ids for Cityscapes."""
-    if Path(config.predictions).suffix.lower() == ".json":
+    if asks_protocol(config):
+        raise ValueError("predictions= is scored as it is: protocol=, window=, stride=, scales= and flip= need a run=")
+    path = Path(config.predictions)
+    detections = path.suffix.lower() == ".json"
+    check_files(config, Path(config.output or path.with_name(f"{path.stem if detections else path.name}.results.json")))
+    if detections:
         check_asked("detection", config.bootstrap, config.coco_results)
         return _publish(config, *score_predictions(config))
     check_asked("segmentation", config.bootstrap, config.coco_results)
     scored = score_pictures(config, data)
     return _publish(config, *scored) if scored else {}
+
+
+def _settings(config: DictConfig, run: runs.LoadedRun) -> dict[str, Any]:
+    """What a run was trained with, on what data it was evaluated, and how."""
+    ways = ("protocol", "window", "stride", "scales", "flip", "optimize", "precision", "compile")
+    evaluated = runs.plain(config)
+    return {
+        **runs.whole_config(run),
+        "data": runs.plain(run.config)["data"],
+        "evaluate": {k: evaluated[k] for k in ways},
+    }
 
 
 def _publish(config: DictConfig, evaluation: Evaluation, output: Path) -> dict[str, float]:

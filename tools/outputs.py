@@ -63,7 +63,7 @@ def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     wrong = [name for name in asked if name not in possible]
     if wrong or not asked:
         raise ValueError(f"write=[{','.join(asked)}]: of {kind} expected some of {', '.join(possible)}")
-    return tuple(asked)
+    return tuple(dict.fromkeys(asked))
 
 
 def make_writers(folder: Path, kind: str, writes: Sequence[str], *, score_threshold: float, all_masks: bool,

@@ -46,7 +46,7 @@ class Result:
         Raises:
             ValueError: there is no class of such a name; near ones are listed.
         """
-        slots = sorted(find_slots(self.label_map, classes))
+        slots = sorted(find_slots(self.label_map, [classes] if isinstance(classes, str) else classes))
         if self.mask is not None:
             mask = np.where(np.isin(self.mask, slots), self.mask, IGNORE).astype(np.uint8)
             return replace(self, mask=mask, filtered=True)

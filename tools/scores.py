@@ -66,12 +66,28 @@ def with_backend(metric: Any, backend: str | None) -> Any:
 
 def check_asked(kind: str, bootstrap: int, coco_results: str | None) -> None:
     """Before an evaluation takes its time: raise ValueError for what the task cannot give."""
-    if bootstrap < 0:
-        raise ValueError(f"bootstrap={bootstrap}: expected the number of data sets to draw, or 0 for none")
+    if bootstrap < 0 or 0 < bootstrap < 20:
+        raise ValueError(f"bootstrap={bootstrap}: expected 0 for no intervals, or 20 and more data sets to draw")
     if bootstrap and kind not in _METRICS:
         raise ValueError(f"bootstrap={bootstrap} is for detection and segmentation, this is {kind}")
     if coco_results and kind != "detection":
         raise ValueError(f"coco_results={coco_results} is for detection, this is {kind}")
+
+
+def check_files(config: Any, output: Path) -> None:
+    """Before an evaluation takes its time: raise ValueError for files that are folders, or that meet."""
+    files = {"output": output, "its images' part": state_path(output)}
+    others = {key: config[key] for key in ("coco_results", "predictions", "annotations")}
+    files |= {key: Path(value) for key, value in others.items() if value}
+    if output.suffix == ".npz":
+        raise ValueError(f"output={output}: the results are json, their images' part beside them is .npz")
+    for key in ("output", "coco_results"):
+        if key in files and files[key].is_dir():
+            raise ValueError(f"{key}={files[key]} is a folder: expected a file")
+    seen: dict[Path, str] = {}
+    for key, path in files.items():
+        if (other := seen.setdefault(path.resolve(), key)) and other != key:
+            raise ValueError(f"{key} and {other} are one file, {path}: give output= or {key}= another name")
 
 
 def publish(
@@ -174,8 +190,8 @@ def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
 
 
 def state_path(results: Path) -> Path:
-    """Where the images' part of an evaluation lies: beside its results."""
-    return results.with_suffix(".npz")
+    """Where the images' part of an evaluation lies: beside its results, a.npz of a.json and b.0.1.npz of b.0.1."""
+    return results.with_suffix(".npz") if results.suffix == ".json" else results.with_name(f"{results.name}.npz")
 
 
 def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> None:

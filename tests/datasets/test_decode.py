@@ -95,6 +95,8 @@ def test_numbers_that_are_no_brightness(tmp_path):
         with pytest.raises(ValueError, match=message):
             to_uint8(array)
     assert to_uint8(np.zeros((0, 3), np.uint16)).shape == (0, 3)
+    big_endian = np.array([[0, 65535]], ">u2")
+    assert to_uint8(big_endian).tolist() == [[0, 255]]
     cv2.imencode(".tif", np.full((2, 2), 1000, np.float32))[1].tofile(tmp_path / "hot.tif")
     with pytest.raises(ValueError, match=r"hot\.tif holds float32 from 0 to 1000"):
         decode_image(tmp_path / "hot.tif")

@@ -84,7 +84,7 @@ def test_predictions_of_any_tool(files: Path, tmp_path: Path) -> None:
         ({"predictions": "x.png", "annotations": "y.json"}, r"go with a json of detections"),
         ({"predictions": "x.json", "annotations": "y.json", "run": "runs/a"}, "leave run= out"),
         ({"annotations": "y.json"}, "go with predictions=FILE"),
-        ({"predictions": "x.json", "annotations": "y.json", "bootstrap": -1}, "bootstrap=-1: expected the number"),
+        ({"predictions": "x.json", "annotations": "y.json", "bootstrap": -1}, "bootstrap=-1: expected 0"),
         ({"predictions": "x.json", "annotations": "no.json"}, r"annotation file not found: no\.json"),
     ],
 )
@@ -92,6 +92,58 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], told: str) -> None:
     config = compose(*(f"{key}={value}" for key, value in keys.items()), config_name="evaluate")
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         evaluate(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"output": "sharp.json"}, "predictions and output are one file"),
+        ({"output": "a", "coco_results": "a"}, "coco_results and output are one file"),
+        ({"output": "a.npz"}, "the results are json"),
+        ({"coco_results": "."}, "is a folder"),
+        ({"protocol": "sliding"}, "is scored as it is"),
+        ({"bootstrap": 2}, "bootstrap=2: expected 0"),
+    ],
+)
+def test_no_file_takes_the_place_of_another(
+    keys: dict[str, Any], told: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    before = (files / "sharp.json").read_bytes()
+    given = [f"{key}={value}" for key, value in keys.items()]
+    config = compose("predictions=sharp.json", "annotations=truth.json", *given, config_name="evaluate")
+    with pytest.raises(ValueError, match=told):
+        evaluate(config)
+    assert (files / "sharp.json").read_bytes() == before
+
+
+def test_names_with_dots_have_states_of_their_own(files: Path, tmp_path: Path) -> None:
+    for name, output in (("sharp", "lr.1"), ("blunt", "lr.2")):
+        score(files, name, output=tmp_path / output)
+    (found,) = compared(tmp_path / "lr.1", tmp_path / "lr.2", samples=20)["differences"].values()
+    assert found["AP"]["difference"] < 0
+
+
+def test_few_images_tell_nothing_apart(files: Path, tmp_path: Path) -> None:
+    truth = json.loads((files / "truth.json").read_text())
+    truth["images"] = truth["images"][:4]
+    truth["annotations"] = [one for one in truth["annotations"] if one["image_id"] < 4]
+    (tmp_path / "few.json").write_text(json.dumps(truth))
+    for name in ("sharp", "blunt"):
+        some = [one for one in json.loads((files / f"{name}.json").read_text()) if one["image_id"] < 4]
+        (tmp_path / f"{name}.json").write_text(json.dumps(some))
+        score(tmp_path, name, truth="few", output=tmp_path / f"{name}.out.json")
+    found = compared(tmp_path / "blunt.out.json", tmp_path / "sharp.out.json", samples=20)
+    (differences,) = found["differences"].values()
+    assert differences["AP"]["difference"] > 0
+    assert not differences["AP"]["real"]
+    assert "4 common images; with fewer than 10 nothing is told apart" in "\n".join(lines(found))
+
+
+def test_a_run_is_not_compared_with_itself(files: Path, tmp_path: Path) -> None:
+    score(files, "sharp", output=tmp_path / "a.json")
+    with pytest.raises(ValueError, match="two or more different"):
+        compared(tmp_path / "a.json", f"{tmp_path}/../{tmp_path.name}/a.json")
 
 
 def test_a_difference_is_real_or_not(files: Path, tmp_path: Path) -> None:
