@@ -122,7 +122,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
 
 def _quoted(text: str) -> str:
     """In single quotes; inside them Hydra reads backslashes literally, except before a quote and at the end."""
-    text = text.replace("'", "\\'")
+    text = text.replace("'", "\\'").replace("${", "\\${")  # a name, not OmegaConf's interpolation
     return f"'{text}\\'" if text.endswith("\\") else f"'{text}'"
 
 

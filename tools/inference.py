@@ -1,6 +1,6 @@
 """A trained run as a callable: images in; boxes or label maps in their own pixels, or classes, out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,12 @@ def _is_one(images: Any) -> bool:
     )
 
 
+def _refuse(run: str | Path, why: str, given: Mapping[str, bool]) -> None:
+    """Raise ValueError for arguments that would do nothing."""
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"load({str(run)!r}): leave {', '.join(names)} out; {why}")
+
+
 def load(
     run: str | Path,
     *,
@@ -217,9 +223,14 @@ def load(
 
     exported = is_exported(run)
     check_optimize(optimize, precision, compile, file=run if exported else None)
+    told = {"weights": weights is not None, "source": source != "pocketvision", "overrides": bool(overrides)}
     if exported:
+        _refuse(
+            run, "a file is as it was exported", told | {"checkpoint": checkpoint != "best", "device": device != "cpu"}
+        )
         return load_file(run)
     if weights is None:
+        _refuse(run, "they are for published networks with weights=", told)
         loaded = load_run(run, which=checkpoint, device=device)
     else:
         config = published_config(str(run), overrides)

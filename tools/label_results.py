@@ -90,6 +90,8 @@ def write_test_results(run: runs.LoadedRun, config: Any, ranks: Ranks) -> None:
     """
     if not config.cityscapes_results:
         raise ValueError("split=test has no truth to compare with: give cityscapes_results=FILE.zip, or split=val")
+    if given := [key for key in ("bootstrap", "pictures", "report") if config.get(key)]:
+        raise ValueError(f"split=test has no truth to compare with: leave {', '.join(given)} out")
     node = run.config.data.val
     if build.get_class(node._target_) is not Cityscapes:
         raise ValueError(f"split=test is Cityscapes' (data=cityscapes), this run's data is {node._target_}")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -86,12 +86,17 @@ def _entry(found: Found, score_threshold: float) -> dict[str, Any]:
     return {"file": str(found.shot.path)} | frame | {key: value for key, value in entry.items() if key != "file"}
 
 
+def _open(path: Path, *, newline: str | None = None) -> TextIO:
+    """For text; a file name that is no UTF-8, which Linux allows, is written as JSON escapes."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
+
+
 class JsonList:
     """A json list of which every result adds entries, one a line."""
 
     def __init__(self, path: Path, entries_of: Callable[[Found], list[dict[str, Any]]]) -> None:
         self._path, self._part, self._entries_of = path, _part(path), entries_of
-        self._file = open(self._part, "w", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._file = _open(self._part)
         self._separator = "[\n"
 
     def write(self, found: Found) -> None:
@@ -110,7 +115,7 @@ class CsvTable:
 
     def __init__(self, path: Path, kind: str, *, score_threshold: float) -> None:
         self._path, self._part, self._score_threshold = path, _part(path), score_threshold
-        self._file = open(self._part, "w", encoding="utf-8", newline="")  # noqa: SIM115 (closed by close)
+        self._file = _open(self._part, newline="")
         self._table = csv.writer(self._file)
         self._table.writerow(COLUMNS[kind])
 

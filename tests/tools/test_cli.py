@@ -6,13 +6,25 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from pocketvision.tools.cli import explain, missing_keys, quote_arguments
 
-AWKWARD = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg", "it's.jpg", "x[1].png", "a:b {c}.png", "50%.jpg"]
+AWKWARD = [
+    "IMG (1).jpg",
+    "a,b.jpg",
+    "a=b.jpg",
+    "über.jpg",
+    "it's.jpg",
+    "x[1].png",
+    "a:b {c}.png",
+    "50%.jpg",
+    "${z}.jpg",
+]
 
 
 def value_of(override: str) -> object:
-    return OverridesParser.create().parse_override(override).value()
+    value = OverridesParser.create().parse_override(override).value()
+    return OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=True)["value"]
 
 
 @pytest.mark.parametrize("name", AWKWARD)

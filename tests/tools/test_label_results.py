@@ -140,6 +140,7 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
         (["protocol=sliding", "window=[9,9]", "stride=[10,1]"], "larger than window"),
         (["scales=[]"], r"scales=\[\]"),
         (["split=test"], "split=test has no truth"),
+        (["split=test", "cityscapes_results=x.zip", "report=true"], "leave report out"),
         (["split=tset"], "split=tset: a data group has"),
         (["cityscapes_results={city}/data"], "is there already"),
         (["predictions=x"], "leave run=, file=, pictures=, report= and cityscapes_results= out"),

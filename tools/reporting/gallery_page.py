@@ -96,7 +96,13 @@ def _kinds(entry: dict[str, Any]) -> set[str]:
 
 
 def inlined(path: Path) -> str:
-    """A picture's file as a data URI."""
+    """A picture's file as a data URI.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: pocketvision evaluate run=... report=true makes the report again")
     kind = "jpeg" if path.suffix == ".jpg" else "png"
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
