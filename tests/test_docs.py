@@ -5,12 +5,14 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from pocketvision.__main__ import COMMANDS
+from pocketvision.tools.cli import log
 from pocketvision.tools.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,14 @@ WITH_COMMANDS = [(page, name) for page, name in zip(PAGES, NAMES, strict=True) i
 def run(words: list[str]) -> None:
     module = importlib.import_module(f"pocketvision.tools.{words[0].replace('-', '_')}")
     module.main(words[1:])
+
+
+@pytest.fixture(autouse=True)
+def quiet_again() -> Iterator[None]:
+    """Commands set up the log of their process, which other tests share."""
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture(scope="module")
