@@ -9,14 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .decode import mask_from_bytes, png_header
+from .decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes, png_header
 from .labels import CITYSCAPES, CITYSCAPES_TABLE, IGNORE
 
 PREDICTION_IDS = ("label", "train")
 _LABEL_IDS = {row[1] for row in CITYSCAPES_TABLE if row[1] >= 0}
 _UNLABELED = 0
 _MAX_FILES = 100_000
-_GRAY, _PALETTE = 0, 3  # PNG's colour types with one channel
 _SHOWN = 3  # offenders of a kind that a message names
 
 Size = tuple[int, int]
@@ -128,7 +127,7 @@ class Results:
         except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, ValueError) as error:
             raise ValueError(f"{file.name} cannot be read: {error}") from error  # encrypted, damaged
         header = png_header(data)
-        if header is None or header.bit_depth != 8 or header.color_type not in (_GRAY, _PALETTE):
+        if header is None or header.bit_depth != 8 or header.color_type not in (PNG_GRAY, PNG_PALETTE):
             raise ValueError(f"{file.name} is no PNG with one channel of 8 bits")
         if header.size != (height, width):
             raise ValueError(

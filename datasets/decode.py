@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 _PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-_PNG_GRAY, _PNG_PALETTE, _PNG_ALPHA = 0, 3, (4, 6)
+PNG_GRAY, PNG_PALETTE = 0, 3  # colour types with one channel
+_PNG_ALPHA = (4, 6)
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # like IMREAD_COLOR it follows EXIF, but it keeps 16 bits
 
 
@@ -97,7 +98,7 @@ def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
     """`decode_mask` of a file's bytes; `path` is for messages."""
     header = png_header(data)
     bit_depth, color_type = (header.bit_depth, header.color_type) if header else (8, -1)
-    if color_type == _PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
+    if color_type == PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
         return _palette_indices(data, path)
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
@@ -107,7 +108,7 @@ def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
                 "Remedy: convert colours to class numbers first"
             )
         mask = np.ascontiguousarray(mask[..., 0])
-    if color_type == _PNG_GRAY and bit_depth < 8:
+    if color_type == PNG_GRAY and bit_depth < 8:
         mask = mask // (255 // (2**bit_depth - 1))  # the decoder stretches small grey values to 0..255
     if mask.dtype != np.uint8:
         if mask.min() < 0 or mask.max() > 255:

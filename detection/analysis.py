@@ -135,9 +135,7 @@ def _confusion(matches: Matches, kinds: npt.NDArray[np.str_], kept: Bools, slots
     row_of = {slot: row for row, slot in enumerate(slots)}
     rows = np.array([row_of[label] for label in matches.truth_labels.tolist()], np.int64)
     confusion = np.zeros((background + 1, background + 1), np.int64)
-    left = ~matches.truth_crowd
-    found = matches.found[0]
-    left[found[kept & (found >= 0)]] = False  # an annotation that its own class found is confused with none
+    found, left = matches.found[0], unfound(matches, kept)  # what its own class found is confused with none
     for d in np.flatnonzero(kept & (kinds != "ignored")).tolist():
         row, truth = background, int(matches.other[d])
         if kinds[d] == "correct":

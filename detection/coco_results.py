@@ -88,6 +88,21 @@ def read_results(
     return {image: _arrays(own, slots) for image, own in of_image.items()}, findings.notes
 
 
+def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int, int]) -> list[dict[str, Any]]:
+    """One image's entries of a results json.
+
+    Args:
+        detections: `boxes_xywh` [N, 4], `labels` (slots), `scores`.
+        source_ids: the category id of every slot; detections of other slots are left out.
+    """
+    rows = zip(*(detections[key].tolist() for key in ("labels", "boxes_xywh", "scores")), strict=True)
+    return [
+        {"image_id": image_id, "category_id": source_ids[label], "bbox": box, "score": score}
+        for label, box, score in rows
+        if label in source_ids
+    ]
+
+
 def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int], most: int = _MOST) -> int:
     """Write what was added to a metric, the best `most` of an image and class, and check the file.
 
@@ -104,11 +119,7 @@ def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[i
     for image in metric.images():
         found, _ = state[image]
         kept = ranked(found, list(source_ids), most)
-        rows = zip(*(found[key][kept].tolist() for key in ("labels", "boxes_xywh", "scores")), strict=True)
-        records += [
-            {"image_id": image, "category_id": source_ids[label], "bbox": box, "score": score}
-            for label, box, score in rows
-        ]
+        records += to_records(image, {key: array[kept] for key, array in found.items()}, source_ids)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(records))

@@ -133,27 +133,6 @@ class CocoMetric:
         return resampled_precision(self.matches(), self.names, weights)
 
 
-_FOUND = ("boxes_xywh", "labels", "scores")
-
-
-def to_coco_results(
-    predictions: Sequence[Detections], metas: Sequence[Mapping[str, Any]], *, source_ids: Mapping[int, int]
-) -> list[dict[str, Any]]:
-    """COCO's results format: a json of this list can be scored by pycocotools or sent to the evaluation server.
-
-    `source_ids` maps slots to category ids; detections of slots it does not have are left out.
-    """
-    results = []
-    for detections, meta in zip(predictions, metas, strict=True):
-        arrays = _detection_arrays(detections)
-        for box, label, score in zip(*(arrays[k].tolist() for k in _FOUND), strict=True):
-            if label in source_ids:
-                results.append(
-                    {"image_id": meta["image_id"], "category_id": source_ids[label], "bbox": box, "score": score}
-                )
-    return results
-
-
 def _detection_arrays(detections: Detections) -> Arrays:
     return {
         "boxes_xywh": xyxy_to_xywh(detections.boxes.detach().cpu().double()).numpy(),

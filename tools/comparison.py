@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..detection.resampling import draw_weights
-from .runs import flat, is_free
+from .runs import flat_json, is_free
 from .scores import Evaluation, load, state_path
 
 _TOLD = ("step", "params")
@@ -99,7 +99,7 @@ def _told(evaluation: Evaluation) -> dict[str, Any]:
 
 def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, str]]:
     known = {name: evaluation.about.get("config") for name, evaluation in evaluations.items()}
-    configs = {name: flat(config) for name, config in known.items() if config}  # predictions from files have none
+    configs = {name: flat_json(config) for name, config in known.items() if config}  # predictions from files have none
     keys = sorted({key for config in configs.values() for key in config})
     rows = {key: {name: config.get(key, "-") for name, config in configs.items()} for key in keys}
     return {key: row for key, row in rows.items() if len(set(row.values())) > 1 and key != "name" and not is_free(key)}

@@ -41,7 +41,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = with_protocol(run.as_asked(config), config)
         check_asked(run.task.kind, config.bootstrap, config.coco_results)
-        check_files(config, Path(config.output or run.folder / "results.json"))
+        output = _output(config, run.folder / "results.json")
         metric = with_backend(copy.copy(run.task.metric), config.backend)
         if config.report:  # what cannot be written is known now, not after the evaluation
             at_least("report_images", config.report_images, 0)
@@ -63,7 +63,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
                      "config": _settings(config, run)}  # fmt: skip
             evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
-            results = _publish(config, evaluation, run.folder / "results.json")
+            results = _publish(config, evaluation, output)
             if config.pictures:
                 folder = pictures.write_comparisons(
                     run, source, count=config.pictures, score_threshold=config.score_threshold
@@ -89,14 +89,14 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
     runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     check_asked(model.task.kind, config.bootstrap, config.coco_results)
-    check_files(config, Path(config.output or Path(config.file).with_suffix(".results.json")))
+    output = _output(config, Path(config.file).with_suffix(".results.json"))
     with_backend(model.task.metric, config.backend)
     source = build.build_source(model.config, config.split or "val", labels=model.labels)
     log_summary(source)
     log.info("evaluating %s on %d images", config.file, len(source))
     results = evaluate_file(model, source, batch_size=config.batch_size, workers=config.workers)
     evaluation = evaluation_of(model.task, model.config, source, model.task.metric, results)
-    return _publish(config, evaluation, Path(config.file).with_suffix(".results.json"))
+    return _publish(config, evaluation, output)
 
 
 def evaluate_predictions(config: DictConfig, data: Any) -> dict[str, float]:
@@ -105,13 +105,10 @@ def evaluate_predictions(config: DictConfig, data: Any) -> dict[str, float]:
         raise ValueError("predictions= is scored as it is: protocol=, window=, stride=, scales= and flip= need a run=")
     path = Path(config.predictions)
     detections = path.suffix.lower() == ".json"
-    check_files(config, Path(config.output or path.with_name(f"{path.stem if detections else path.name}.results.json")))
-    if detections:
-        check_asked("detection", config.bootstrap, config.coco_results)
-        return _publish(config, *score_predictions(config))
-    check_asked("segmentation", config.bootstrap, config.coco_results)
-    scored = score_pictures(config, data)
-    return _publish(config, *scored) if scored else {}
+    output = _output(config, path.with_name(f"{path.stem if detections else path.name}.results.json"))
+    check_asked("detection" if detections else "segmentation", config.bootstrap, config.coco_results)
+    evaluation = score_predictions(config) if detections else score_pictures(config, data)
+    return _publish(config, evaluation, output) if evaluation else {}
 
 
 def _settings(config: DictConfig, run: runs.LoadedRun) -> dict[str, Any]:
@@ -125,8 +122,14 @@ def _settings(config: DictConfig, run: runs.LoadedRun) -> dict[str, Any]:
     }
 
 
+def _output(config: DictConfig, usual: Path) -> Path:
+    """Where the results go; what they must not overwrite is known before an evaluation takes its time."""
+    output = Path(config.output or usual)
+    check_files(config, output)
+    return output
+
+
 def _publish(config: DictConfig, evaluation: Evaluation, output: Path) -> dict[str, float]:
-    output = Path(config.output or output)
     return publish(evaluation, output, bootstrap=config.bootstrap, coco_results=config.coco_results)
 
 

@@ -12,8 +12,8 @@ from .scores import Evaluation, fingerprint_of_truth, with_backend
 _WITH_A_RUN = ("run", "file", "split", "data", "pictures", "report", "optimize", "compile")
 
 
-def score_predictions(config: Any) -> tuple[Evaluation, Path]:
-    """The evaluation of `predictions` against `annotations`, and where its results go unless `output` says.
+def score_predictions(config: Any) -> Evaluation:
+    """The evaluation of `predictions`, a json, against `annotations`.
 
     Raises:
         ValueError: a key is missing or does not go with files, or the predictions cannot be scored.
@@ -22,8 +22,6 @@ def score_predictions(config: Any) -> tuple[Evaluation, Path]:
     if given:
         raise ValueError(f"predictions={config.predictions} are scored from files: leave {given[0]}= out")
     path = Path(config.predictions)
-    if path.suffix.lower() != ".json":
-        raise ValueError(f"predictions={path}: expected a json in COCO's results format")
     if not config.annotations:
         raise ValueError(f"predictions={path} need annotations=FILE, the json in COCO's format to score them against")
     labels, truth = read_truth(config.annotations)
@@ -40,4 +38,4 @@ def score_predictions(config: Any) -> tuple[Evaluation, Path]:
         sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), config.annotations,
     )  # fmt: skip
     about = {"predictions": str(path), "data": fingerprint_of_truth(metric)}
-    return Evaluation("detection", labels, metric, metric.compute(), about=about), path.with_suffix(".results.json")
+    return Evaluation("detection", labels, metric, metric.compute(), about=about)

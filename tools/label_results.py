@@ -108,8 +108,8 @@ def write_test_results(run: runs.LoadedRun, config: Any, ranks: Ranks) -> None:
 # ---- of other tools --------------------------------------------------------------------------------------
 
 
-def score_pictures(config: Any, data: Any) -> tuple[Evaluation, Path] | None:
-    """The evaluation of label pictures against Cityscapes' truth, and where its results go unless `output` says.
+def score_pictures(config: Any, data: Any) -> Evaluation | None:
+    """The evaluation of label pictures against Cityscapes' truth.
 
     Of split=test, which has no truth, only a check.
 
@@ -135,10 +135,9 @@ def score_pictures(config: Any, data: Any) -> tuple[Evaluation, Path] | None:
         found.check()
         log.info("%s: %d pictures, as Cityscapes' server takes them", config.predictions, len(sizes))
         return None
-    metric, path = _score(found, source), Path(config.predictions)
-    about = {"predictions": str(path), "data": source.fingerprint()}
-    scored = Evaluation("segmentation", CITYSCAPES, metric, metric.compute(), {"unscored": metric.unscored}, about)
-    return scored, path.with_name(f"{path.name}.results.json")
+    metric = _score(found, source)
+    about = {"predictions": config.predictions, "data": source.fingerprint()}
+    return Evaluation("segmentation", CITYSCAPES, metric, metric.compute(), {"unscored": metric.unscored}, about)
 
 
 def _score(found: Results, source: Cityscapes) -> MeanIoU:

@@ -8,8 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from ..datasets.labels import IGNORE, LabelMap
+from ..detection.boxes import xyxy_to_xywh
+from ..detection.coco_results import to_records
 from . import drawing
 
 NUM_TOP = 5  # classes that a classifier's result shows
@@ -123,12 +126,8 @@ class Result:
             raise ValueError("COCO's results are boxes, and this model finds none: it is no detector")
         assert self.scores is not None
         assert self.labels is not None
-        ids, rows = self.label_map.source_ids, zip(self.boxes, self.scores, self.labels, strict=True)
-        return [
-            {"image_id": image_id, "category_id": ids[int(slot)], "bbox": _xywh(box), "score": float(score)}
-            for box, score, slot in rows
-            if int(slot) in ids
-        ]
+        found = {"boxes_xywh": _xywh(self.boxes), "labels": self.labels, "scores": self.scores}
+        return to_records(image_id, found, self.label_map.source_ids)
 
     def to_json(self, *, score_threshold: float = 0.0) -> dict[str, Any]:
         """Plain numbers: COCO-like boxes (xywh, the data's category ids), shares of pixels, or the top 5 classes."""
@@ -142,13 +141,13 @@ class Result:
         assert shown.boxes is not None
         assert shown.scores is not None
         assert shown.labels is not None
-        ids = self.label_map.source_ids
+        ids, boxes = self.label_map.source_ids, _xywh(shown.boxes).tolist()
         rows = [
             {
                 "category_id": ids.get(int(slot), int(slot)), "category": name,
-                "bbox": [round(v, 2) for v in _xywh(box)], "score": round(float(score), 5),
+                "bbox": [round(v, 2) for v in box], "score": round(float(score), 5),
             }
-            for box, score, slot, name in zip(shown.boxes, shown.scores, shown.labels, shown.names, strict=True)
+            for box, score, slot, name in zip(boxes, shown.scores, shown.labels, shown.names, strict=True)
         ]  # fmt: skip
         return entry | {"detections": rows}
 
@@ -196,9 +195,9 @@ def find_slots(labels: LabelMap, classes: Iterable[str]) -> set[int]:
     return {slots[name] for name in classes}
 
 
-def _xywh(box: np.ndarray) -> list[float]:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return [x1, y1, x2 - x1, y2 - y1]
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    """float64, so that differences are exact."""
+    return xyxy_to_xywh(torch.from_numpy(boxes).double()).numpy()
 
 
 def _shortened(words: list[str], count: int = NUM_TOP) -> str:

@@ -87,7 +87,7 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
         return
     old = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(old, dict)
-    before, now = flat(old), flat(plain(config))
+    before, now = flat_json(old), flat_json(plain(config))
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
     if not keys:
         return
@@ -148,14 +148,19 @@ def save_config(folder: Path, config: DictConfig) -> None:
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """A configuration as dotted keys with their values in json."""
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A configuration's values by their dotted keys; an empty mapping is a value."""
     if isinstance(value, Mapping) and value:
         items = {}
         for key, item in value.items():
             items |= flat(item, f"{prefix}.{key}" if prefix else str(key))
         return items
-    return {prefix: json.dumps(value, default=str)}
+    return {prefix: value}
+
+
+def flat_json(config: Any) -> dict[str, str]:
+    """The same, the values in json."""
+    return {key: json.dumps(value, default=str) for key, value in flat(config).items()}
 
 
 def whole_config(run: "LoadedRun") -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pocketvision.detection.metric import CocoMetric, to_coco_results
+from pocketvision.detection.coco_results import to_records
+from pocketvision.detection.metric import CocoMetric
 from pocketvision.detection.results import Detections
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -61,6 +62,10 @@ def perturbed(truth: dict[str, Any], rng: np.random.Generator, slots: list[int])
     )
 
 
+def records_of(metric: CocoMetric, image: int, source_ids: dict[int, int]) -> list[dict[str, Any]]:
+    return to_records(image, metric.state()[image][0], source_ids)
+
+
 def compare(path: Path, source: dict[str, Any], slots: dict[int, int], seed: int) -> dict[str, float]:
     """Feed the metric image by image, score the same with files, and demand the same bits."""
     rng = np.random.default_rng(seed)
@@ -74,7 +79,8 @@ def compare(path: Path, source: dict[str, Any], slots: dict[int, int], seed: int
         metas.append({"image_id": image["id"], "ground_truth": truth})
     metric.update(predictions, [NO_TARGET] * len(metas), metas)
     (path / "truth.json").write_text(json.dumps(source))
-    results = to_coco_results(predictions, metas, source_ids={slot: i for i, slot in slots.items()})
+    source_ids = {slot: i for i, slot in slots.items()}
+    results = [record for meta in metas for record in records_of(metric, meta["image_id"], source_ids)]
     (path / "results.json").write_text(json.dumps(results))
     expected, per_class = by_hand(path / "truth.json", path / "results.json")
     found = metric.compute()
@@ -147,7 +153,7 @@ def test_perfect_and_gaps() -> None:
     figures = metric.compute()
     assert [figures[name] for name in ("AP", "AP/dog", "AR1")] == pytest.approx([1, 1, 1])
     assert type(figures["AP"]) is float
-    assert to_coco_results([gap], [{"image_id": 1}], source_ids={1: 1, 3: 18}) == []
+    assert records_of(metric, 1, {1: 1, 3: 18}) == []
 
 
 def test_images_count_once_and_states_merge() -> None:

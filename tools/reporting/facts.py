@@ -5,7 +5,6 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from ...datasets.sample import Source
 from ..benchmarking.machine import describe
-from ..runs import LoadedRun
+from ..runs import LoadedRun, flat
 
 PACKAGES = ("pocketvision", "torch", "torchvision", "numpy", "opencv-python", "pycocotools", "albumentations")
 MAX_ROWS = 500  # of a training log; more cannot be told apart in a chart
@@ -51,14 +50,10 @@ def command() -> str:
     return " ".join([name, *(shlex.quote(argument.removeprefix("++")) for argument in arguments)])
 
 
-def flat(config: Any, prefix: str = "") -> dict[str, str]:
-    """Dotted keys and their values as json."""
-    if isinstance(config, Mapping) and config:
-        found = {}
-        for key, value in config.items():
-            found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-        return found
-    return {prefix: config if isinstance(config, str) else json.dumps(config, default=str)}
+def settings(config: Any) -> dict[str, str]:
+    """Dotted keys and their values: texts as they are, all else as json."""
+    values = flat(config)
+    return {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in values.items()}
 
 
 def training_rows(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from ..pictures import write_image
 from ..runs import LoadedRun, plain
 from .canvas import Canvas
 from .drawn import charts_of, charts_of_several, class_chart, matrix_of
-from .facts import command, environment, facts, flat, training_rows
+from .facts import command, environment, facts, settings, training_rows
 from .gallery import Store
 from .page import page
 from .summary import FILE, IMAGES, Summary
@@ -44,7 +44,7 @@ def write_report(
         results=dict(results),
         environment=environment(next(run.task.model.parameters()).device),
         command=command(),
-        config=flat(plain(run.config)),
+        config=settings(plain(run.config)),
         training=training_rows(run.folder),
     )
     _describe(summary, run, metric, source, Store(fresh / IMAGES), images)
