@@ -65,7 +65,7 @@ def test_accumulation_does_not_change_the_step(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
-    # standalone: a free port; with a fixed one, two runs of the tests on one machine met
+    # standalone: a free port, for two runs of the tests may meet on one machine
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     ended = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
@@ -97,3 +97,5 @@ if __name__ == "__main__":  # one rank of test_two_ranks_take_the_same_step_as_o
     found = trained(folder, [[halves(batch)[ranks.rank]] for batch in make_batches() * 3], ranks)
     torch.save(found, folder / f"{ranks.rank}.pt")
     stop_ranks()
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]  # none where there is no /proc
+    assert not [name for name in names if "gloo" in name], f"threads that outlive the process group: {names}"

@@ -1,5 +1,6 @@
 """Ranks: who am I, on which device, and the few collectives the loop needs. One process is simply world 1."""
 
+import importlib
 import os
 import socket
 import time
@@ -143,6 +144,9 @@ def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
     hosts = None
     peers: list[Any] = [None] * world
     if world > 1 and not dist.is_initialized():
+        # Default arguments there would hold a group that is there already, for good. Its threads would then outlive
+        # `stop_ranks`, and now and then one kills the process (SIGABRT) while Python shuts down.
+        importlib.import_module("torch.distributed.nn")
         timeout = timedelta(minutes=timeout_minutes)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
         hosts = dist.new_group(backend="gloo", timeout=timeout) if chosen.type == "cuda" else None
