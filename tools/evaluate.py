@@ -70,7 +70,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                 )
                 log.info("pictures of truth beside prediction: %s", folder)
             if config.report:
-                page = write_report(run, metric, results, source, split=split, images=config.report_images)
+                page = write_report(
+                    run, metric, results, source, analysis=evaluation.analysis, split=split, images=config.report_images
+                )
                 log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
         return results
     finally:

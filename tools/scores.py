@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ class Evaluation:
     results: Mapping[str, float]
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the metric's beside its classes
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def analysis(self) -> DetectionAnalysis | None:
+        """Of a detector; seconds for thousands of images."""
+        return analyse(self.metric) if isinstance(self.metric, CocoMetric) else None
 
 
 def evaluation_of(
@@ -100,8 +106,7 @@ def publish(
         results |= {f"{key}/low": low, f"{key}/high": high}
     lines += [f"  {key} {results[key]:.3f} {_bracket(pair)}" for key, pair in intervals.items() if "/" not in key]
     heads = evaluation.results
-    if isinstance(evaluation.metric, CocoMetric):
-        found = analyse(evaluation.metric)
+    if (found := evaluation.analysis) is not None:
         results |= class_results(found)
         heads = {key: value for key, value in heads.items() if "/" not in key}
         lines += [*class_table(found, intervals), *error_lines(found)]

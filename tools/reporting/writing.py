@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.sample import Source
+from ...detection.analysis import DetectionAnalysis
 from ..engine.report import log
 from ..engine.state import replace_file
 from ..inference import Predictor
@@ -22,12 +23,20 @@ FOLDER, PAGE = "report", "report.html"
 
 
 def write_report(
-    run: LoadedRun, metric: Any, results: Mapping[str, float], source: Source, *, split: str, images: int
+    run: LoadedRun,
+    metric: Any,
+    results: Mapping[str, float],
+    source: Source,
+    *,
+    analysis: DetectionAnalysis | None,
+    split: str,
+    images: int,
 ) -> Path:
     """The report of an evaluation: `report/` of the run folder, in place of an earlier one. Gives the page's path.
 
     Args:
         metric: the task's, with the whole data set in it.
+        analysis: a detector's.
         images: how many photos the page shows at most.
 
     Raises:
@@ -47,7 +56,7 @@ def write_report(
         config=settings(plain(run.config)),
         training=training_rows(run.folder),
     )
-    _describe(summary, run, metric, source, Store(fresh / IMAGES), images)
+    _describe(summary, run, metric, analysis, source, Store(fresh / IMAGES), images)
     summary.save(fresh)
     summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
     (fresh / PAGE).write_text(page([(summary, fresh)]), encoding="utf-8")
@@ -71,14 +80,21 @@ def check_place(run_folder: Path) -> Path:
     return folder
 
 
-def _describe(summary: Summary, run: LoadedRun, metric: Any, source: Any, store: Store, images: int) -> None:
+def _describe(
+    summary: Summary,
+    run: LoadedRun,
+    metric: Any,
+    analysis: DetectionAnalysis | None,
+    source: Any,
+    store: Store,
+    images: int,
+) -> None:
     """What differs between the tasks."""
     labels = run.task.labels
     if run.task.kind == "detection":
-        from ...detection.analysis import analyse
         from . import detection
 
-        analysis = analyse(metric)
+        assert analysis is not None
         detection.describe(summary, metric, analysis, labels)
         detection.pictures(summary, metric, analysis, source, store, images)
     elif run.task.kind == "segmentation":

@@ -178,9 +178,9 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
         config = OmegaConf.create({"model": {"network": {"_target_": "x.Net"}}, "name": name, "lr": len(name)})
         task = Task(kind, nn.Linear(2, 2), SimpleNamespace(), SimpleNamespace(), metric, source.labels)  # pyright: ignore
         run = LoadedRun(task, config, folder, folder / "checkpoints" / "best.pt", 7)
-        monkeypatch.setattr(analysis, "analyse", lambda metric: extra)
         monkeypatch.setattr(writing, "Predictor", lambda run: _Predictor(source.labels, extra))
-        writing.write_report(run, metric, metric.compute() | figures, source, split="val", images=shown)
+        results, found_out = metric.compute() | figures, extra if kind == "detection" else None
+        writing.write_report(run, metric, results, source, analysis=found_out, split="val", images=shown)
         return folder
 
     return make
