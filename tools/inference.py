@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.decode import decode_bytes, decode_image, to_uint8
-from ..datasets.loading import collate
+from ..datasets.loading import Batch, collate
 from ..datasets.transforms import prepare
 from .build import crop_fraction
 from .result import Result
@@ -156,14 +156,18 @@ class Predictor:
                 groups.append([item])
         return groups
 
-    @torch.inference_mode()
-    def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
+    def to_batch(self, images: Sequence[np.ndarray]) -> Batch:
+        """What goes into the network for images uint8 RGB [H, W, 3] that have one input size."""
         fraction = self._crop_fraction
-        prepared = [prepare(image, self._size, self._resize, crop_fraction=fraction) for image, _ in items]
+        prepared = [prepare(image, self._size, self._resize, crop_fraction=fraction) for image in images]
         tensors = [
             (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in prepared
         ]
-        batch = collate(tensors).to(self.device)
+        return collate(tensors).to(self.device)
+
+    @torch.inference_mode()
+    def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
+        batch = self.to_batch([image for image, _ in items])
         found = self.task.postprocess(self.task.model(batch.images), batch.metas)
         return [self._result(image, path, item) for (image, path), item in zip(items, found, strict=True)]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pocketvision.datasets.decode import decode_bytes
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.tools.benchmark import benchmark, check
@@ -494,5 +495,5 @@ def test_photographs_are_what_they_are_decoded_to() -> None:
     (photo,) = pictures.make_photos(1, (40, 60))
     assert photo.shape == (40, 60, 3)
     assert photo.std() > 20
-    again = pictures.decode(pictures.jpeg_bytes(photo))
+    again = decode_bytes(pictures.jpeg_bytes(photo))
     assert np.abs(again.astype(int) - photo).mean() < 5

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ...backbones.counting import count
+from ...datasets.decode import decode_bytes
 from ...segmentation.labelling import axis_cells
 from .agreement import Agreement, check, compare
 from .machine import peak_madds
 from .memory import peak_memory
-from .pictures import decode
 from .subject import Setup, Subject
 from .timing import Spread, Times, measure, mode, ratios
 from .variant import Spec, Variant
@@ -211,6 +211,6 @@ def _decode_seconds(subject: Subject) -> float:
     for _ in range(1 + max(3, subject.config.rounds)):
         start = time.perf_counter()
         for data in subject.jpegs:
-            decode(data)
+            decode_bytes(data)
         seconds.append(time.perf_counter() - start)
     return Spread.of(seconds[1:]).median

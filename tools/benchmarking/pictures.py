@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datasets.decode import decode_image
+from ...datasets.decode import decode_bytes
 
 
 def make_photos(count: int, size: Sequence[int], *, seed: int = 0) -> list[np.ndarray]:
@@ -30,17 +30,11 @@ def jpeg_bytes(photo: np.ndarray) -> np.ndarray:
     return cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
 
 
-def decode(data: np.ndarray) -> np.ndarray:
-    """What `decode_image` does with a file's bytes."""
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert image is not None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-
-
 def read_photos(files: Sequence[str | Path], count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """`count` photographs and the bytes of their files, from the first on, again from there if there are fewer."""
     some = [files[i % len(files)] for i in range(count)]
-    return [decode_image(file) for file in some], [np.fromfile(file, np.uint8) for file in some]
+    data = [np.fromfile(file, np.uint8) for file in some]
+    return [decode_bytes(one, name=file) for one, file in zip(data, some, strict=True)], data
 
 
 def make_targets(kind: str, num_classes: int, images: Tensor, *, seed: int = 0) -> list[dict[str, Tensor]]:

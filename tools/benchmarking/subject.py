@@ -10,11 +10,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ...datasets.loading import Batch, collate
-from ...datasets.transforms import prepare
+from ...datasets.loading import Batch
 from .. import build, runs
-from ..build import crop_fraction
 from ..engine.distributed import pick_device
+from ..inference import Predictor
 from .lively import enliven
 from .machine import pin_threads
 from .pictures import jpeg_bytes, make_photos, read_photos
@@ -104,16 +103,13 @@ class Subject:
         """Their files' bytes."""
         return self._read[1]
 
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.run)
+
     def prepare(self, photos: list[np.ndarray]) -> Batch:
         """What goes into the network, as prediction makes it."""
-        data = self.run.config.data
-        size = None if data.eval_size is None else (int(data.eval_size[0]), int(data.eval_size[1]))
-        fraction = crop_fraction(self.run.config)
-        pairs = [prepare(photo, size, data.resize, crop_fraction=fraction) for photo in photos]
-        items: list[Any] = [
-            (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in pairs
-        ]
-        return collate(items).to(self.device)
+        return self._predictor.to_batch(photos)
 
     def training_images(self) -> Tensor:
         """uint8 [B, 3, h, w] of the size that training has: `data.input_size`."""
