@@ -18,9 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from ..conf.schema import TrainConfig
 from .allocator import keep_freed_memory
-from .build import missing_keys, register_schemas, with_implied
+from .build import CONFIGS, missing_keys, register_schemas, with_implied
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
@@ -75,7 +74,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         try:
             hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
         except (HydraException, OmegaConfBaseException) as error:  # of the composition: guarded() lets none out
-            print(f"pocketvision {title}: error: {explain_composition(error)}", file=sys.stderr)
+            print(f"pocketvision {title}: error: {explain_composition(error, CONFIGS[config_name])}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return main
@@ -145,12 +144,12 @@ def _parses(argument: str) -> bool:
     return True
 
 
-def explain_composition(error: BaseException) -> str:
-    """What is wrong with an override, without Hydra's advice on its own syntax."""
+def explain_composition(error: BaseException, config: type) -> str:
+    """What is wrong with an override, without Hydra's advice on its own syntax; `config` has the command's keys."""
     text = f"{error}\n{error.__cause__ or ''}"
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if unknown:
-        near = difflib.get_close_matches(unknown[1], [field.name for field in fields(TrainConfig)], n=1)
+        near = difflib.get_close_matches(unknown[1], [field.name for field in fields(config)], n=1)
         return f"no key {unknown[1]!r}{f'; did you mean {near[0]}?' if near else ''} (--help lists the keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = str(error.missing_cfg_file).partition("/")

@@ -86,6 +86,7 @@ def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
         (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
         (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
+        (("evaluate", "run=runs/x", "bootstrp=200"), 2, "no key 'bootstrp'; did you mean bootstrap?"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
         (("evaluate",), 2, "give run=FOLDER"),
         (("report",), 2, "give the folders of evaluated runs"),
