@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from .decode import check_size, decode_instances
 from .labels import LabelMap
-from .sample import Sample, Source, digest
+from .sample import Pending, Sample, Source, digest
 from .transforms import Transform
 
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
@@ -38,10 +38,11 @@ class AugmentedDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        sample = self.source.read(index)
+        pending = getattr(self.source, "open", self.source.read)(index)
         try:
-            sample, meta = self.transform(sample, sample_seed(self.seed, epoch, index))
+            sample, meta = self.transform(pending, sample_seed(self.seed, epoch, index))
         except Exception as error:
+            sample = getattr(pending, "sample", pending)
             error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
             raise
         meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
@@ -96,7 +97,14 @@ class FirstSamples:
         return self.count
 
     def read(self, index: int) -> Sample:
-        return self.source.read(index * len(self.source) // self.count if self.spread else index)
+        return self.source.read(self._index(index))
+
+    def open(self, index: int) -> Sample | Pending:
+        """As the source does, where it can."""
+        return getattr(self.source, "open", self.source.read)(self._index(index))
+
+    def _index(self, index: int) -> int:
+        return index * len(self.source) // self.count if self.spread else index
 
     def fingerprint(self) -> str:
         """Over the whole source's fingerprint, the count, and whether they are spread."""

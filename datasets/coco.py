@@ -4,14 +4,15 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from .decode import check_size, decode_image
+from .decoder import Decoder, decode_checked
 from .labels import LabelMap, detection_labels
-from .sample import Sample, check_limit, digest
+from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 
 _CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
 
@@ -53,21 +54,24 @@ class CocoDetection:
         self._group(columns)
         self._clip()
         self._check_files()
+        self.decoder = Decoder()
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def read(self, index: int) -> Sample:
         """Decode one image. Boxes are clipped and clean for training, `ground_truth` is exactly the file's."""
+        return self.open(index).read()
+
+    def open(self, index: int) -> Pending:
+        """The same before its picture is decoded."""
         path = self.images / str(self.file_names[index])
-        image = decode_image(path)
         size = int(self.heights[index]), int(self.widths[index])
-        check_size(image.shape[:2], size, path=path, source=self.annotations)
         part = slice(self._offsets[index], self._offsets[index + 1])
         usable, crowd, slots = self._usable[part], self._crowd[part], self._slots[part]
         boxes = self._boxes[part]
-        return Sample(
-            image,
+        sample = Sample(
+            NO_IMAGE,
             int(self.image_ids[index]),
             boxes=boxes[usable & ~crowd],
             labels=slots[usable & ~crowd],
@@ -81,6 +85,8 @@ class CocoDetection:
             },
             path=str(path),
         )
+        decode = partial(decode_checked, decoder=self.decoder, path=path, size=size, source=self.annotations)
+        return Pending(sample, size, decode)
 
     def fingerprint(self) -> str:
         """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""

@@ -13,8 +13,14 @@ _PNG_ALPHA = (4, 6)
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # like IMREAD_COLOR it follows EXIF, but it keeps 16 bits
 
 
-def decode_image(path: str | Path) -> np.ndarray:
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+def decode_image(path: str | Path, *, reduction: int = 1) -> np.ndarray:
     """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says.
+
+    With a `reduction` of 2, 4 or 8 a jpeg is decoded at that part of its sides (rounded up), each pixel the mean of
+    those it stands for. Anything else comes at its full size.
 
     Grey, palette and CMYK become RGB, deeper pixels are scaled (`to_uint8`), and what is transparent lies over white,
     as a page would show it.
@@ -23,10 +29,10 @@ def decode_image(path: str | Path) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it is empty, does not decode, or holds numbers that are no brightness.
     """
-    return decode_bytes(_read_bytes(path, "image"), name=path)
+    return decode_bytes(_read_bytes(path, "image"), name=path, reduction=reduction)
 
 
-def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data") -> np.ndarray:
+def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", reduction: int = 1) -> np.ndarray:
     """`decode_image` of a file's content; `name` stands in the errors."""
     data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     if not data.size:
@@ -34,6 +40,8 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data") -> 
     if _may_be_transparent(data) and (image := _over_white(data, name)) is not None:
         return image
     flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # of TIFF: floats too
+    if reduction > 1 and data[:2].tobytes() == _JPEG_SIGNATURE:
+        flags = _REDUCED[reduction]
     image = _decode(data, flags, name)
     image = to_uint8(image, name=name)
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])

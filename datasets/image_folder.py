@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decode import decode_image
+from .decoder import Decoder
 from .labels import Label, LabelMap
 from .mask_folder import IMAGE_ENDINGS
 from .sample import Sample, check_limit, digest
@@ -48,6 +48,7 @@ class ImageFolder:
         self._paths = np.array([os.path.relpath(path, self._folder) for path, _, _ in found])
         self._sizes = np.array([size for _, size, _ in found], np.int64)
         self._slots = np.array([slot for _, _, slot in found], np.int64)
+        self.decoder = Decoder()
         absent = len(slots) - len(classes)
         self.notes = [f"{len(found)} images of {len(classes)} classes in {self._folder}"]
         self.notes += [f"{absent} of {len(slots)} classes have no folder there"] if absent else []
@@ -64,7 +65,7 @@ class ImageFolder:
         """Decode an image; its id is the path below the split's folder."""
         name = str(self._paths[index])
         path = str(self._folder / name)
-        return Sample(decode_image(path), Path(name).as_posix(), label=int(self._slots[index]), path=path)
+        return Sample(self.decoder.image(path), Path(name).as_posix(), label=int(self._slots[index]), path=path)
 
     def fingerprint(self) -> str:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""

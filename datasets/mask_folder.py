@@ -3,14 +3,15 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from .decode import check_size, decode_image, decode_mask
+from .decoder import Decoder, decode_checked
 from .labels import IGNORE, LabelMap, segmentation_labels
-from .sample import Sample, check_limit, digest
+from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
@@ -41,6 +42,7 @@ class MaskPairs:
         self._instances = np.array([str(path) for path in instances])
         self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
+        self.decoder = Decoder()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -51,19 +53,27 @@ class MaskPairs:
 
     def read(self, index: int) -> Sample:
         """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
-        path, image = str(self._images[index]), decode_image(self._images[index])
+        pending = self.open(index)
+        return pending.read() if isinstance(pending, Pending) else pending
+
+    def open(self, index: int) -> Pending | Sample:
+        """The same before its image is decoded, where there is a mask: that tells the size."""
+        path = str(self._images[index])
         if not self._masks[index]:  # a test split
-            return Sample(image, str(self.image_ids[index]), path=path)
+            return Sample(self.decoder.image(path), str(self.image_ids[index]), path=path)
         mask = self.read_mask(index)
-        check_size(image.shape[:2], mask.shape, path=path, source=str(self._masks[index]))
-        return Sample(
-            image,
+        decode = partial(
+            decode_checked, decoder=self.decoder, path=path, size=mask.shape, source=str(self._masks[index])
+        )
+        sample = Sample(
+            NO_IMAGE,
             str(self.image_ids[index]),
             mask=mask,
             ground_truth={"mask": mask},
             path=path,
             instances_path=self.instances_path(index),
         )
+        return Pending(sample, mask.shape, decode)
 
     def instances_path(self, index: int) -> str:
         """The picture of an image's instance ids, empty where there is none."""
@@ -72,7 +82,7 @@ class MaskPairs:
     def read_mask(self, index: int) -> np.ndarray:
         """The mask alone."""
         mask_path = str(self._masks[index])
-        stored = decode_mask(mask_path)
+        stored = self.decoder.mask(mask_path)
         mask = cv2.LUT(stored, self._table)
         if (mask == _UNKNOWN).any():
             unknown = sorted(set(np.unique(stored[mask == _UNKNOWN]).tolist()))

@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,8 +30,30 @@ class Sample:
     instances_path: str = ""  # a picture of instance ids, which evaluation reads
 
 
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A sample whose picture is not decoded yet: what is cut out of it can be decided first.
+
+    `decode(reduction)` gives uint8 [H, W, 3], or a jpeg at 1/2, 1/4 or 1/8 of its sides.
+    """
+
+    sample: Sample  # its image is empty
+    size: tuple[int, int]  # h, w of the whole picture
+    decode: Callable[[int], Array]
+
+    def read(self) -> Sample:
+        """The sample with its picture."""
+        return replace(self.sample, image=self.decode(1))
+
+
 class Source(Protocol):
-    """A dataset without augmentation."""
+    """A dataset without augmentation.
+
+    It may have `open(index) -> Pending` beside `read`, and the `decoder` by which it reads its files.
+    """
 
     @property
     def labels(self) -> LabelMap: ...

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .labels import IGNORE
-from .sample import Sample
+from .sample import Pending, Sample
 
 FILL = (128, 128, 128)  # what padding looks like: the mean, which normalisation turns into (nearly) zero
 RESIZES = ("stretch", "letterbox", "shorter", "center_crop", "none")
@@ -80,7 +80,8 @@ class Transform:
     the aspect, `input_size` is the least; such images differ in size), "center_crop" (see `prepare`; for images with a
     label only), or "none" with input_size null. Boxes smaller than `min_box_size`
     pixels on a side in the result are no training targets.
-    `exact`: see `prepare`.
+    `exact`: see `prepare`. `reduced`: decode a jpeg at 1/2, 1/4 or 1/8 where that is still as large as its place in
+    the result, if the policy is one that `planning` knows.
     """
 
     def __init__(
@@ -92,18 +93,26 @@ class Transform:
         crop_fraction: float = CROP_FRACTION,
         min_box_size: float = 1.0,
         exact: bool = False,
+        reduced: bool = False,
     ) -> None:
         _check_resize(input_size, resize)
+        if reduced and exact:
+            raise ValueError("reduced=True decodes less than there is: it does not go with exact=True (evaluation)")
         if not 0 < crop_fraction <= 1:
             raise ValueError(f"crop_fraction={crop_fraction}: expected a share of the image above 0, at most 1")
         self.input_size = (int(input_size[0]), int(input_size[1])) if input_size is not None else None
         self.resize, self.crop_fraction = resize, crop_fraction
-        self.min_box_size, self.exact = min_box_size, exact
+        self.min_box_size, self.exact, self.reduced = min_box_size, exact, reduced
         check_arguments(policy)
         self._pipelines = {boxes: _compose(policy, boxes=boxes) for boxes in (True, False)} if len(policy) else {}
+        self._planner: Any = None if exact or resize == "center_crop" else _planner_of(policy)
 
-    def __call__(self, sample: Sample, seed: int) -> tuple[Sample, dict[str, Any]]:
+    def __call__(self, sample: Sample | Pending, seed: int) -> tuple[Sample, dict[str, Any]]:
         """The transformed sample and its meta, the same for the same seed. `ground_truth` stays as it is."""
+        truth = sample.sample if isinstance(sample, Pending) else sample
+        if self._planner is not None and self._planner.takes(truth):
+            return self._plan(sample if isinstance(sample, Pending) else _decoded(sample), seed)
+        sample = sample.read() if isinstance(sample, Pending) else sample
         original_size = sample.image.shape[:2]
         if self._pipelines:
             sample = self._augment(sample, seed)
@@ -119,13 +128,34 @@ class Transform:
         changes: dict[str, Any] = {"image": image}
         if sample.mask is not None:
             changes["mask"] = pad_image(resize_mask(sample.mask, inner), pad, IGNORE)
-        if sample.boxes is not None:
-            scale = np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)
-            changes |= self._scale_boxes(sample, scale)
-        return replace(sample, **changes), meta
+        result = replace(sample, **changes)
+        return self._with_large_boxes(result, np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)), meta
 
-    def _scale_boxes(self, sample: Sample, scale: np.ndarray) -> dict[str, np.ndarray]:
-        changes = {}
+    def _plan(self, pending: Pending, seed: int) -> tuple[Sample, dict[str, Any]]:
+        """The same for policies whose geometry is decided first: less is decoded, and no pixel moved twice."""
+        from . import planning
+
+        planner, sample, size = self._planner, pending.sample, pending.size
+        boxes = stack_boxes(sample)
+        drawn = planner.draw(boxes, size, seed)
+        inner, pad = _fit(drawn.size, self.input_size, self.resize)
+        target = drawn.plan.size if any(drawn.plan.pad) else inner
+        reduction = planning.best_reduction(drawn, size, target) if self.reduced else 1
+        image = pending.decode(reduction)
+        if image.shape[:2] == size:
+            reduction = 1  # it is no jpeg
+        image = pad_image(planner.color(planning.render(image, drawn, inner, reduction=reduction)), pad, FILL)
+        changes: dict[str, Any] = {"image": image}
+        if sample.mask is not None:
+            changes["mask"] = pad_image(planning.render_mask(sample.mask, drawn, inner), pad, IGNORE)
+        if sample.boxes is not None:
+            changes |= unstack_boxes(sample, planning.move_boxes(boxes, drawn, size, inner))
+        meta = {"original_size": size, "input_size": image.shape[:2], "pad": pad}
+        return self._with_large_boxes(replace(sample, **changes)), meta
+
+    def _with_large_boxes(self, sample: Sample, scale: np.ndarray | float = 1) -> Sample:
+        """With boxes multiplied by `scale`, and without those that are smaller then than `min_box_size`."""
+        changes: dict[str, Any] = {}
         for boxes_key, labels_key in (("boxes", "labels"), ("crowd_boxes", "crowd_labels")):
             boxes, labels = getattr(sample, boxes_key), getattr(sample, labels_key)
             if boxes is None:
@@ -133,7 +163,7 @@ class Transform:
             boxes = boxes * scale
             large = (boxes[:, 2:] - boxes[:, :2] >= self.min_box_size).all(1)
             changes |= {boxes_key: boxes[large], labels_key: labels[large]}
-        return changes
+        return replace(sample, **changes)
 
     def _augment(self, sample: Sample, seed: int) -> Sample:
         pipeline = self._pipelines[sample.boxes is not None]
@@ -146,18 +176,33 @@ class Transform:
         if sample.boxes is None:
             result = pipeline(**data)
             return replace(sample, image=result["image"], mask=result.get("mask"))
-        # The fifth column is the row a box came from; below zero marks crowd regions, which crops treat differently.
-        crowd = sample.crowd_boxes if sample.crowd_boxes is not None else np.zeros((0, 4), np.float32)
-        rows = np.concatenate([np.arange(len(sample.boxes)), -1 - np.arange(len(crowd))])
-        data["bboxes"] = np.column_stack([np.concatenate([sample.boxes, crowd]), rows]).astype(np.float64)
+        data["bboxes"] = stack_boxes(sample)
         result = pipeline(**data)
-        found = np.asarray(result["bboxes"], np.float64)
-        rows = found[:, 4].astype(np.int64) if len(found) else np.zeros(0, np.int64)
-        boxes = found[:, :4].astype(np.float32).reshape(-1, 4)
-        changes: dict[str, Any] = {"boxes": boxes[rows >= 0], "labels": _take(sample.labels, rows[rows >= 0])}
-        if sample.crowd_boxes is not None:
-            changes |= {"crowd_boxes": boxes[rows < 0], "crowd_labels": _take(sample.crowd_labels, -1 - rows[rows < 0])}
+        changes = unstack_boxes(sample, np.asarray(result["bboxes"], np.float64))
         return replace(sample, image=result["image"], mask=result.get("mask"), **changes)
+
+
+def stack_boxes(sample: Sample) -> np.ndarray:
+    """Boxes and crowd regions as float64 [N, 5].
+
+    The fifth column is the row a box came from; below zero marks crowd regions, which crops treat differently.
+    """
+    none = np.zeros((0, 4), np.float32)
+    boxes, crowd = (none if found is None else found for found in (sample.boxes, sample.crowd_boxes))
+    stacked = np.empty((len(boxes) + len(crowd), 5))
+    stacked[: len(boxes), :4], stacked[len(boxes) :, :4] = boxes, crowd
+    stacked[: len(boxes), 4], stacked[len(boxes) :, 4] = np.arange(len(boxes)), -1 - np.arange(len(crowd))
+    return stacked
+
+
+def unstack_boxes(sample: Sample, found: np.ndarray) -> dict[str, Any]:
+    """What of `stack_boxes` is left, as the fields of a sample."""
+    rows = found[:, 4].astype(np.int64) if len(found) else np.zeros(0, np.int64)
+    boxes = found[:, :4].astype(np.float32).reshape(-1, 4)
+    changes: dict[str, Any] = {"boxes": boxes[rows >= 0], "labels": _take(sample.labels, rows[rows >= 0])}
+    if sample.crowd_boxes is not None:
+        changes |= {"crowd_boxes": boxes[rows < 0], "crowd_labels": _take(sample.crowd_labels, -1 - rows[rows < 0])}
+    return changes
 
 
 def check_arguments(policy: Sequence[Any]) -> None:
@@ -178,6 +223,16 @@ def _compose(policy: Sequence[Any], *, boxes: bool) -> Any:
 
     box_params = A.BboxParams("pascal_voc", clip=True, filter_invalid_bboxes=True) if boxes else None
     return A.Compose(list(policy), bbox_params=box_params)
+
+
+def _planner_of(policy: Sequence[Any]) -> Any:
+    from .planning import planner_of  # it needs us, and albumentations, which is slow to import
+
+    return planner_of(policy)
+
+
+def _decoded(sample: Sample) -> Pending:
+    return Pending(sample, sample.image.shape[:2], lambda _: sample.image)
 
 
 def _check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
