@@ -74,6 +74,10 @@ class TrainConfig:
     channels_last: bool = True  # memory layout of images and filters; faster
     compile: bool = False  # torch.compile
     timeout_minutes: float = 30.0  # how long a process waits for the others before it gives up
+    # loading
+    cache: str | None = None  # ram or disk: decode each picture once, after its size was estimated; null: every time
+    cache_folder: str | None = None  # of cache=disk; null: ~/.cache/pocketvision/decoded
+    reduced_decode: bool = False  # large jpegs of training at 1/2, 1/4 or 1/8 of their sides, where that is enough
     # length and batch
     epochs: int = 100  # passes over the training images
     overfit: int | None = None  # learn only the first n training images, and evaluate on them
@@ -127,6 +131,10 @@ def check(config: TrainConfig) -> None:
         at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
         at_least(key, getattr(config, key), 0)
+    if config.cache not in (None, "ram", "disk"):
+        raise ValueError(f"cache={config.cache}: expected ram, disk or null")
+    if config.cache_folder is not None and config.cache != "disk":
+        raise ValueError(f"cache_folder={config.cache_folder} is where cache=disk keeps its files: set that, too")
     if config.weights_reduce not in (None, "importance", "first"):
         raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
     schedule = config.schedule
@@ -280,7 +288,9 @@ class BenchmarkConfig(TrainConfig):
     # several at once
     sweep: str | None = None  # pixels, classes, detections or batch
     sweep_values: list[float] = field(default_factory=list)  # empty: some that suit most
-    suite: str | None = None  # peers
+    suite: str | None = None  # peers or loading
+    images: int = 256  # photographs that suite=loading loads in each round
+    enlarge: list[int] | None = None  # h, w of enlarged copies that suite=loading takes instead (segmentation)
     runs: list[str] = field(default_factory=list)  # trained runs that the suite measures, too
     output: str | None = "benchmark"  # a folder for results.json and pictures; null: none
 

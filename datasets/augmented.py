@@ -103,6 +103,19 @@ class FirstSamples:
         """As the source does, where it can."""
         return getattr(self.source, "open", self.source.read)(self._index(index))
 
+    def files(self, index: int) -> list[Any]:
+        """As the source does."""
+        return self.source.files(self._index(index))  # type: ignore[attr-defined]
+
+    @property
+    def decoder(self) -> Any:
+        """The source's."""
+        return self.source.decoder  # type: ignore[attr-defined]
+
+    @decoder.setter
+    def decoder(self, decoder: Any) -> None:
+        self.source.decoder = decoder  # type: ignore[attr-defined]
+
     def _index(self, index: int) -> int:
         return index * len(self.source) // self.count if self.spread else index
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .decoder import Decoder, decode_checked
+from .decoder import Decoder, PictureFile, decode_checked
 from .labels import LabelMap, detection_labels
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 
@@ -87,6 +87,16 @@ class CocoDetection:
         )
         decode = partial(decode_checked, decoder=self.decoder, path=path, size=size, source=self.annotations)
         return Pending(sample, size, decode)
+
+    def has_boxes(self, index: int) -> bool:
+        """Whether there is one that training learns from."""
+        part = slice(self._offsets[index], self._offsets[index + 1])
+        return bool((self._usable[part] & ~self._crowd[part]).any())
+
+    def files(self, index: int) -> list[PictureFile]:
+        """What `read` decodes."""
+        size = int(self.heights[index]), int(self.widths[index])
+        return [PictureFile(self.images / str(self.file_names[index]), size)]
 
     def fingerprint(self) -> str:
         """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""

@@ -1,37 +1,53 @@
 """What a source reads its files with, so that a cache can take its place."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .decode import check_size, decode_image, decode_mask
 
+_JPEG_ENDINGS = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A file that a source decodes, for who wants to know them all."""
+
+    path: Path
+    size: tuple[int, int] | None = None  # h, w, where the truth tells it
+    mask: bool = False
+
 
 class Decoder:
     """Reads files as they are."""
 
     def image(self, path: str | Path, *, reduction: int = 1) -> np.ndarray:
-        """See `decode_image`."""
-        return decode_image(path, reduction=reduction)
+        """See `decode_image`; only what is called a jpeg is reduced."""
+        return decode_image(path, reduction=reduction if is_jpeg(path) else 1)
 
     def mask(self, path: str | Path) -> np.ndarray:
         """See `decode_mask`."""
         return decode_mask(path)
 
 
+def is_jpeg(path: str | Path) -> bool:
+    """By its name."""
+    return str(path).lower().endswith(_JPEG_ENDINGS)
+
+
 def decode_checked(
     reduction: int, *, decoder: Decoder, path: str | Path, size: tuple[int, int], source: str | Path
 ) -> np.ndarray:
-    """The picture, whose full size has to be `size` (h, w), as `source` says.
+    """The picture at its full `size` (h, w), which is what `source` says, or a jpeg at 1/`reduction` of that.
 
     Raises:
         ValueError: it has another size.
     """
     image = decoder.image(path, reduction=reduction)
-    if reduction > 1 and image.shape[:2] != reduced_size(size, reduction):
-        image = decoder.image(path)  # no jpeg; or a wrong size, which the error should tell in full
-    if image.shape[:2] != reduced_size(size, reduction):
-        check_size(image.shape[:2], size, path=path, source=source)
+    if image.shape[:2] not in (size, reduced_size(size, reduction)):
+        whole = image if reduction == 1 else decoder.image(path)  # the error tells the size of the file
+        check_size(whole.shape[:2], size, path=path, source=source)
     return image
 
 

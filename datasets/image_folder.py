@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoder import Decoder
+from .decoder import Decoder, PictureFile
 from .labels import Label, LabelMap
 from .mask_folder import IMAGE_ENDINGS
 from .sample import Sample, check_limit, digest
@@ -66,6 +66,10 @@ class ImageFolder:
         name = str(self._paths[index])
         path = str(self._folder / name)
         return Sample(self.decoder.image(path), Path(name).as_posix(), label=int(self._slots[index]), path=path)
+
+    def files(self, index: int) -> list[PictureFile]:
+        """What `read` decodes."""
+        return [PictureFile(self._folder / str(self._paths[index]))]
 
     def fingerprint(self) -> str:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""

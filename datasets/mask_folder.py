@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .decoder import Decoder, decode_checked
+from .decoder import Decoder, PictureFile, decode_checked
 from .labels import IGNORE, LabelMap, segmentation_labels
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 
@@ -74,6 +74,15 @@ class MaskPairs:
             instances_path=self.instances_path(index),
         )
         return Pending(sample, mask.shape, decode)
+
+    def files(self, index: int) -> list[PictureFile]:
+        """What `read` decodes."""
+        files = [PictureFile(Path(self._images[index]))]
+        return [*files, PictureFile(Path(self._masks[index]), mask=True)] if self._masks[index] else files
+
+    def of(self, pairs: Sequence[tuple[str, Path, Path | None]], folder: Path) -> "MaskPairs":
+        """A source of other files below `folder` with the same classes."""
+        return MaskPairs(pairs, folders=(folder, folder), labels=self.labels, table=self._table, notes=())
 
     def instances_path(self, index: int) -> str:
         """The picture of an image's instance ids, empty where there is none."""

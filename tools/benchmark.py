@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 from pocketvision.conf.schema import at_least
-from pocketvision.tools.benchmarking import machine, plots, results, suite, sweeps
+from pocketvision.tools.benchmarking import loading, machine, plots, results, suite, sweeps
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject
 from pocketvision.tools.cli import command, log
@@ -28,13 +28,15 @@ from tqdm import tqdm
 def benchmark(config: DictConfig) -> list[Case]:
     """Measure, print, and write results.json and pictures into `output`."""
     check(config)
-    threads = config.threads or machine.physical_cores()
+    threads = 1 if config.suite == "loading" else config.threads or machine.physical_cores()
     machine.pin_threads(threads)
     device = pick_device(config.device)
     about = machine.describe(device, threads)
     log.info("%s", ", ".join(f"{key} {value}" for key, value in about.items()))
     pictures: dict[str, np.ndarray] = {}
-    if config.suite:
+    if config.suite == "loading":
+        cases = run_loading_suite(config)
+    elif config.suite:
         cases = run_suite(config, threads)
     else:
         files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
@@ -53,9 +55,9 @@ def benchmark(config: DictConfig) -> list[Case]:
 
 def check(config: DictConfig) -> None:
     """Raise ValueError for keys out of their range, or that do not go together."""
-    for key in ("batch_size", "rounds", "repeats"):
+    for key in ("batch_size", "rounds", "repeats", "images"):
         at_least(key, config[key], 1)
-    for key in ("warmup", "threads"):
+    for key in ("warmup", "threads", "workers"):
         at_least(key, config[key], 0)
     if len(config.photo_size) != 2 or min(config.photo_size) < 1:
         raise ValueError(f"photo_size={list(config.photo_size)}: expected two positive numbers, [h,w]")
@@ -66,7 +68,13 @@ def check(config: DictConfig) -> None:
         raise ValueError(
             f"suite={config.suite} brings its own networks: leave {', '.join(others)} out (runs=[...] adds)"
         )
-    if config.runs and not config.suite:
+    if config.enlarge is not None and (len(config.enlarge) != 2 or min(config.enlarge) < 1):
+        raise ValueError(f"enlarge={list(config.enlarge)}: expected two positive numbers, [h,w]")
+    if config.enlarge and config.suite != "loading":
+        raise ValueError("enlarge=[h,w] goes with suite=loading")
+    if config.suite == "loading" and config.threads > 1:
+        raise ValueError("threads= does not go with suite=loading, which measures one core; workers=N adds processes")
+    if config.runs and config.suite != "peers":
         raise ValueError("runs=[...] goes with suite=peers; a single one is run=FOLDER")
     if config.run and config.get("model"):
         raise ValueError("run= brings its model along: leave model= and experiment= out, or run=")
@@ -96,6 +104,16 @@ def run_suite(config: DictConfig, threads: int) -> list[Case]:
                 cases.append(run_case(entry.setup, entry.title, say=say))
             log.info("%s", results.table(cases[-1]))
     log.info("\n[%3.0f s] %s", time.monotonic() - start, results.summary(cases))
+    return cases
+
+
+def run_loading_suite(config: DictConfig) -> list[Case]:
+    """The cases of `suite=loading`, each told as soon as it is there."""
+    cases = []
+    with phase() as say:
+        for case in loading.run_loading(config, say=say):
+            log.info("\n%s", results.table(case))
+            cases.append(case)
     return cases
 
 

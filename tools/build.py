@@ -255,8 +255,9 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         size = None  # a crop of the policy makes the size
     size = None if size is None else tuple(size)
     transform = Transform(
-        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training
-    )
+        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training,
+        reduced=training and config.get("reduced_decode", False),
+    )  # fmt: skip
     return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
 
 

@@ -12,6 +12,7 @@ from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
 from pocketvision.datasets.loading import Batch, collate
 from pocketvision.datasets.sample import Source, log_summary
 from pocketvision.tools import build, drawing, runs
+from pocketvision.tools.caching import cached
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
@@ -44,10 +45,19 @@ def train(config: DictConfig) -> dict[str, float]:
 
 
 def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
-    folder, batch = Path(settings.run_dir), build.micro_batch(settings, ranks)
+    build.micro_batch(settings, ranks)  # an error of the command line before any data is read
     sources = _sources(config, settings)
     for source in sources.values():
         log_summary(source)
+    with cached(
+        settings.cache, sources, run=settings.run_dir, folder=settings.cache_folder,
+        reduced=settings.reduced_decode, tell=ranks.is_main,
+    ):  # fmt: skip
+        return _train_on(sources, config, settings, ranks)
+
+
+def _train_on(sources: dict[str, Source], config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
+    folder, batch = Path(settings.run_dir), build.micro_batch(settings, ranks)
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):

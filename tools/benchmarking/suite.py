@@ -20,7 +20,7 @@ from ..exporting.runtimes import PACKAGES, require
 from .subject import Setup, Subject
 from .variant import Spec
 
-SUITES = ("peers",)
+SUITES = ("peers", "loading")
 # title, keys that make the subject, batch sizes of inference, keys of training beside them
 _SSDLITE = ("SSDLite 320", ("model=ssdlite_torchvision", "photo_size=[480,640]"), ("batch_size=16",))
 _LRASPP = (

@@ -1,0 +1,135 @@
+"""Decoded pictures kept in files: shared by all loader processes and ranks of a machine by the system's memory."""
+
+import hashlib
+import logging
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .decoder import Decoder, PictureFile, is_jpeg
+
+_HEADER = 12  # bytes: height, width, channels
+_SAMPLES = 500  # of files whose sizes nobody tells, so many are asked
+_OF_REDUCED = 4 / 3  # 1 + 1/4 + 1/16 + 1/64: a jpeg may be kept at every reduction
+_log = logging.getLogger(__name__)
+
+
+class CachedDecoder(Decoder):
+    """Decodes a file once; after that its pixels come from `folder`, as long as its size and time do not change.
+
+    Files appear whole or not at all, so any number of processes may write at once. Where one cannot be written (a full
+    disk) the picture is decoded every time, and the log says so.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder, self._told = Path(folder), False
+
+    def image(self, path: str | Path, *, reduction: int = 1) -> np.ndarray:
+        """As `Decoder.image`."""
+        reduction = reduction if is_jpeg(path) else 1
+        return self._kept(
+            path, f"image {reduction}", lambda: super(CachedDecoder, self).image(path, reduction=reduction)
+        )
+
+    def mask(self, path: str | Path) -> np.ndarray:
+        """As `Decoder.mask`."""
+        return self._kept(path, "mask", lambda: super(CachedDecoder, self).mask(path))
+
+    def holds(self, path: str | Path, *, mask: bool = False) -> bool:
+        """Whether this file is there, whole and in its present state."""
+        file = self._file(path, "mask" if mask else "image 1")
+        return file is not None and file.exists()
+
+    def _kept(self, path: str | Path, kind: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        file = self._file(path, kind)
+        if file is None:
+            return decode()  # tells what is wrong
+        if (found := _load(file)) is not None:
+            return found
+        pixels = decode()
+        try:
+            _save(file, pixels)
+        except OSError as error:
+            if not self._told:
+                _log.warning("%s: not kept (%s); such pictures are decoded every time", path, error)
+            self._told = True
+        return pixels
+
+    def _file(self, path: str | Path, kind: str) -> Path | None:
+        try:
+            about = os.stat(path)
+        except OSError:
+            return None
+        key = f"{kind}\0{os.path.abspath(path)}\0{about.st_size}\0{about.st_mtime_ns}"
+        return self.folder / hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _load(file: Path) -> np.ndarray | None:
+    """The pixels, [H, W] or [H, W, C]; None where they are not, or not whole. Changing them changes no file."""
+    try:
+        with open(file, "rb") as opened:
+            data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):
+        return None
+    shape = tuple(np.frombuffer(data, np.uint32, 3).tolist()) if len(data) >= _HEADER else ()
+    if not shape or len(data) != _HEADER + shape[0] * shape[1] * max(shape[2], 1):
+        return None
+    return np.frombuffer(data, np.uint8, offset=_HEADER).reshape(shape if shape[2] else shape[:2])
+
+
+def _save(file: Path, pixels: np.ndarray) -> None:
+    header = np.array([*pixels.shape, 0][:3], np.uint32)
+    number, name = tempfile.mkstemp(dir=file.parent, prefix=".")
+    try:
+        with os.fdopen(number, "wb") as opened:
+            opened.write(header.tobytes())
+            opened.write(np.ascontiguousarray(pixels).data)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# ---- how much it will take -------------------------------------------------------------------------------
+
+
+def estimate(sources: Iterable[Any], decoder: CachedDecoder, *, reduced: bool) -> tuple[int, int]:
+    """(number of files to come, their bytes once decoded) of all that `sources` read and `decoder` does not hold.
+
+    Raises:
+        ValueError: a source has no files.
+    """
+    files: list[PictureFile] = []
+    for source in sources:
+        if not hasattr(source, "files"):
+            raise ValueError(
+                f"{type(source).__name__} reads no picture files, there is nothing to keep: leave cache out"
+            )
+        files += [file for index in range(len(source)) for file in source.files(index)]
+    files = [file for file in dict.fromkeys(files) if not decoder.holds(file.path, mask=file.mask)]
+    images = _pixels([file for file in files if not file.mask]) * 3 * (_OF_REDUCED if reduced else 1)
+    return len(files), round(images + _pixels([file for file in files if file.mask]))
+
+
+def _pixels(files: Sequence[PictureFile]) -> float:
+    """Of all files; where their sizes have to be read, of a part of them, and scaled up."""
+    known = [file.size for file in files if file.size]
+    unknown = [file.path for file in files if not file.size]
+    asked = [unknown[i * len(unknown) // _SAMPLES] for i in range(_SAMPLES)] if len(unknown) > _SAMPLES else unknown
+    total = sum(height * width for height, width in known)
+    return total + sum(map(_area, asked)) * len(unknown) / max(len(asked), 1)
+
+
+def _area(path: Path) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:  # reads the header alone
+            return picture.width * picture.height
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0  # who reads it tells what is wrong

@@ -1,0 +1,246 @@
+"""How fast training data is loaded, beside torchvision's reference pipeline on the same photographs."""
+
+import copy
+import itertools
+import math
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from ...datasets.augmented import AugmentedDataset
+from ...datasets.cache import CachedDecoder
+from ...datasets.coco import CocoDetection
+from ...datasets.decode import decode_image, decode_mask
+from ...datasets.loading import collate
+from ...datasets.mask_folder import MaskPairs
+from .. import build
+from .case import Case, Row
+from .loading_peer import CocoPeer, MaskPeer
+from .timing import Times, ratios
+
+PARTS = ("read", "decode", "augment", "collate")
+_POLICY = {"detection": "detection_torchvision", "segmentation": "segmentation"}
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass
+class Side:
+    """One pipeline. Each call does all that the one before it does, and more."""
+
+    name: str
+    dataset: Any
+    keys: Sequence[Any]  # what the dataset is indexed by, one for each photograph
+    files: Sequence[Sequence[Path]]
+    decoded: Callable[[Any], Any]
+    collate: Callable[[Sequence[Any]], Any]
+
+    def loader(self, batch_size: int, workers: int) -> DataLoader[Any]:
+        """Batches of all its photographs."""
+        keys: Any = list(self.keys)
+        return DataLoader(
+            self.dataset, batch_size=batch_size, sampler=keys, num_workers=workers, collate_fn=self.collate,
+            worker_init_fn=_one_thread, persistent_workers=workers > 0, generator=torch.Generator(),
+        )  # fmt: skip
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def run_loading(config: DictConfig, *, say: Callable[[str], object]) -> Iterator[Case]:
+    """A comparison in this process alone, then one with `workers`; for enlarged copies both as jpeg and as png.
+
+    Raises:
+        ValueError: the data is none that torchvision's references load.
+    """
+    config.augment = build.compose(f"augment={_policy(config)}", config_name="benchmark").augment
+    source = build.build_source(config, "train")
+    with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
+        for name, part, indices in _sources(config, source, Path(folder), say=say):
+            keep = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path(folder)
+            with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-", dir=keep) as kept:
+                sides = make_sides(config, part, indices, Path(kept))
+                title = f"{config.data.task}, {len(indices)} photographs{name} to {_size(config.data.input_size)}"
+                yield one_process(config, sides, title, say=say)
+                if config.workers:
+                    yield with_workers(config, sides, title, say=say)
+
+
+def _policy(config: DictConfig) -> str:
+    task = config.get("data") and config.data.task
+    if task not in _POLICY:
+        raise ValueError("suite=loading needs data=NAME with its keys, for detection or segmentation (data=coco, ...)")
+    if config.enlarge and task != "segmentation":
+        raise ValueError("enlarge=[h,w] is for segmentation")
+    return _POLICY[task]
+
+
+def _sources(
+    config: DictConfig, source: Any, folder: Path, *, say: Callable[[str], object]
+) -> Iterator[tuple[str, Any, list[int]]]:
+    """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
+    order = np.random.default_rng(0).permutation(len(source)).tolist()
+    if isinstance(source, CocoDetection):
+        order = [i for i in order if source.has_boxes(i)]  # its references leave out the others
+    order = order[: config.images]
+    if not config.enlarge:
+        yield "", source, order
+        return
+    assert isinstance(source, MaskPairs)
+    for ending in (".jpg", ".png"):
+        say(f"enlarging, {ending}")
+        pairs = [_enlarge(source, i, tuple(config.enlarge), folder, ending) for i in order]
+        yield f" of {_size(config.enlarge)}, {ending[1:]}", source.of(pairs, folder), list(range(len(pairs)))
+        shutil.rmtree(folder / ending[1:])
+
+
+def _size(size: Sequence[int]) -> str:
+    return "x".join(map(str, reversed(size)))
+
+
+def _enlarge(source: MaskPairs, index: int, size: tuple[int, int], folder: Path, ending: str) -> tuple[str, Path, Path]:
+    image, mask = (file.path for file in source.files(index))
+    place = folder / ending[1:]
+    place.mkdir(exist_ok=True)
+    targets = place / f"{index}{ending}", place / f"{index}_mask.png"
+    pixels = cv2.resize(decode_image(image), size[::-1], interpolation=cv2.INTER_CUBIC)
+    values = cv2.resize(decode_mask(mask), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    for target, array in zip(targets, (cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), values), strict=True):
+        cv2.imencode(target.suffix, array)[1].tofile(target)
+    return str(index), *targets
+
+
+# ---- sides -----------------------------------------------------------------------------------------------
+
+
+def make_sides(config: DictConfig, source: Any, indices: Sequence[int], kept: Path) -> list[Side]:
+    """torchvision's, which the others are compared with, first."""
+    if isinstance(source, CocoDetection):
+        peers = _coco_peers(config, source, indices)
+    elif isinstance(source, MaskPairs):
+        peers = [_mask_peer(config, source, indices)]
+    else:
+        raise ValueError(
+            f"suite=loading compares with torchvision's CocoDetection, or with pairs of files: "
+            f"data={type(source).__name__} is neither"
+        )
+    cached = copy.copy(source)
+    cached.decoder = CachedDecoder(kept)
+    ours = _ours(config, source, indices, "pocketvision"), _ours(config, cached, indices, "cache=ram, 2nd epoch on")
+    return [*peers, *ours]
+
+
+def _ours(config: DictConfig, source: Any, indices: Sequence[int], name: str) -> Side:
+    dataset: AugmentedDataset = build.build_dataset(config, source, training=True)
+    files = [[file.path for file in source.files(index)] for index in indices]
+    return Side(name, dataset, [(0, index) for index in indices], files, lambda key: source.read(key[1]), collate)
+
+
+def _coco_peers(config: DictConfig, source: CocoDetection, indices: Sequence[int]) -> list[Side]:
+    keys = source.image_ids[list(indices)].tolist()
+    files = [[file.path for file in source.files(index)] for index in indices]
+    height, width = config.data.input_size
+    sides = []
+    ways: tuple[tuple[str, Any, bool], ...] = (
+        ("torchvision", (height, width), False),
+        ("its preset alone, not resized", None, False),
+        ("its preset with v2.Resize", (height, width), True),
+    )
+    for name, size, early in ways:
+        peer = CocoPeer(source.annotations, source.images, size=size, early=early)
+        sides.append(Side(name, peer, keys, files, peer.decoded, peer.collate))
+    return sides
+
+
+def _mask_peer(config: DictConfig, source: MaskPairs, indices: Sequence[int]) -> Side:
+    files = [[file.path for file in source.files(index)] for index in indices]
+    height, width = config.data.input_size
+    base = min(decode_mask(files[0][1]).shape)
+    peer = MaskPeer([(image, mask) for image, mask in files], crop=(height, width), base=base)
+    return Side("torchvision", peer, list(range(len(files))), files, peer.decoded, peer.collate)
+
+
+# ---- measuring -------------------------------------------------------------------------------------------
+
+
+def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
+    """Seconds for each photograph, in rounds in which every side loads all of them, part by part."""
+    found = {side.name: Times() for side in sides}
+    for number in range(-1, config.rounds):  # the first one fills the caches
+        for side in sides:
+            say(f"{title}, {side.name}")
+            parts = _ladder(side, config.batch_size)
+            if number < 0:
+                continue
+            times = found[side.name]
+            times.whole.append(sum(parts))
+            for name, seconds in zip(PARTS, parts, strict=True):
+                times.stages.setdefault(name, []).append(seconds)
+    return _case(config, sides, f"{title}, one process", found)
+
+
+def _ladder(side: Side, batch_size: int) -> list[float]:
+    """Seconds of each part of a photograph's way: what each call takes beyond the one before it."""
+    steps = (
+        partial(_each, _read, side.files), partial(_each, side.decoded, side.keys),
+        partial(_each, side.dataset.__getitem__, side.keys), partial(_drain, side.loader(batch_size, 0)),
+    )  # fmt: skip
+    ends = []
+    for step in steps:
+        torch.manual_seed(0)  # each of its steps draws the same crops; ours depend on the key alone
+        start = time.perf_counter()
+        step()
+        ends.append((time.perf_counter() - start) / len(side.keys))
+    return [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+
+
+def _each(function: Callable[[Any], Any], keys: Sequence[Any]) -> None:
+    for key in keys:
+        function(key)
+
+
+def _read(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.read_bytes()
+
+
+def _drain(loader: DataLoader[Any]) -> None:
+    for _ in loader:
+        pass
+
+
+def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
+    """The same by so many processes; their start is not counted."""
+    found = {}
+    for side in sides:
+        say(f"{title}, {side.name}, workers={config.workers}")
+        loader, times = side.loader(config.batch_size, config.workers), Times()
+        for number in range(-1, config.rounds):
+            start = time.perf_counter()
+            _drain(loader)
+            if number >= 0:
+                times.whole.append((time.perf_counter() - start) / len(side.keys))
+        found[side.name] = times
+        del loader  # ends its processes
+    return _case(config, sides, f"{title}, workers={config.workers}", found)
+
+
+def _case(config: DictConfig, sides: Sequence[Side], title: str, found: dict[str, Times]) -> Case:
+    faster = ratios(found, sides[0].name)
+    rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
+    facts = {f"{row.name}: images/s": 1 / statistics.median(row.times.whole) for row in rows}
+    assert all(math.isfinite(value) for value in facts.values())
+    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows, facts)
