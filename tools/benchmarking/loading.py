@@ -2,9 +2,7 @@
 
 import copy
 import itertools
-import math
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -154,13 +152,8 @@ def _coco_peers(config: DictConfig, source: CocoDetection, indices: Sequence[int
     files = [[file.path for file in source.files(index)] for index in indices]
     height, width = config.data.input_size
     sides = []
-    ways: tuple[tuple[str, Any, bool], ...] = (
-        ("torchvision", (height, width), False),
-        ("its preset alone, not resized", None, False),
-        ("its preset with v2.Resize", (height, width), True),
-    )
-    for name, size, early in ways:
-        peer = CocoPeer(source.annotations, source.images, size=size, early=early)
+    for name, size in (("torchvision", (height, width)), ("its preset alone, not resized", None)):
+        peer = CocoPeer(source.annotations, source.images, size=size)
         sides.append(Side(name, peer, keys, files, peer.decoded, peer.collate))
     return sides
 
@@ -224,23 +217,19 @@ def _drain(loader: DataLoader[Any]) -> None:
 
 def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
     """The same by so many processes; their start is not counted."""
-    found = {}
-    for side in sides:
-        say(f"{title}, {side.name}, workers={config.workers}")
-        loader, times = side.loader(config.batch_size, config.workers), Times()
-        for number in range(-1, config.rounds):
+    loaders = [side.loader(config.batch_size, config.workers) for side in sides]
+    found = {side.name: Times() for side in sides}
+    for number in range(-1, config.rounds):
+        for side, loader in zip(sides, loaders, strict=True):
+            say(f"{title}, {side.name}, workers={config.workers}")
             start = time.perf_counter()
             _drain(loader)
             if number >= 0:
-                times.whole.append((time.perf_counter() - start) / len(side.keys))
-        found[side.name] = times
-        del loader  # ends its processes
+                found[side.name].whole.append((time.perf_counter() - start) / len(side.keys))
     return _case(config, sides, f"{title}, workers={config.workers}", found)
 
 
 def _case(config: DictConfig, sides: Sequence[Side], title: str, found: dict[str, Times]) -> Case:
     faster = ratios(found, sides[0].name)
     rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
-    facts = {f"{row.name}: images/s": 1 / statistics.median(row.times.whole) for row in rows}
-    assert all(math.isfinite(value) for value in facts.values())
-    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows, facts)
+    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)

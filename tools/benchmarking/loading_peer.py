@@ -25,17 +25,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class CocoPeer(Dataset[Any]):
     """Its CocoDetection with the preset `ssdlite`, which leaves photographs as large as the crop.
 
-    With `size` (h, w) each is resized: as its model does with what the preset made, or (`early`) by a v2.Resize added
-    to the preset, before photographs become floats. Then a batch is one tensor.
+    With `size` (h, w) each is resized as its model does before anything else; then a batch is one tensor.
     """
 
-    def __init__(self, annotations: Path, images: Path, *, size: tuple[int, int] | None, early: bool = False) -> None:
+    def __init__(self, annotations: Path, images: Path, *, size: tuple[int, int] | None) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells what it does
             plain = CocoDetection(str(images), str(annotations))
         self.row = {image_id: row for row, image_id in enumerate(plain.ids)}
         self.plain = wrap_dataset_for_transforms_v2(plain, target_keys=["boxes", "labels", "image_id"])
-        self.transforms = detection_preset(T.Resize(size) if early else None)
-        self.size, self.early = size, early
+        self.transforms, self.size = detection_preset(), size
 
     def decoded(self, image_id: int) -> Any:
         """Photograph and truth before the preset."""
@@ -43,7 +41,7 @@ class CocoPeer(Dataset[Any]):
 
     def __getitem__(self, image_id: int) -> tuple[Tensor, dict[str, Any]]:
         image, target = self.transforms(*self.decoded(image_id))
-        return (image, target) if self.size is None or self.early else resize_as_model(image, target, self.size)
+        return (image, target) if self.size is None else resize_as_model(image, target, self.size)
 
     def collate(self, items: Sequence[Any]) -> Any:
         """Its `tuple(zip(*batch))`; photographs of one size are stacked, which its model does."""
@@ -51,13 +49,12 @@ class CocoPeer(Dataset[Any]):
         return (images if self.size is None else torch.stack(images)), targets
 
 
-def detection_preset(resize: T.Resize | None = None) -> T.Compose:
+def detection_preset() -> T.Compose:
     """DetectionPresetTrain(data_augmentation="ssdlite", backend="pil", use_v2=True), which has no resize."""
     return T.Compose(
         [
             T.RandomIoUCrop(),
             T.RandomHorizontalFlip(p=0.5),
-            *([resize] if resize else []),
             T.ToImage(),
             T.ToDtype(torch.float, scale=True),
             T.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYXY),

@@ -12,8 +12,20 @@ def table(case: Case) -> str:
     """Lines of one case."""
     stages = list(case.rows[0].times.stages)
     first = case.rows[0].name
-    heads = ["", "ms", "quartiles", f"x {first}", *stages, "MB", "GMAdd/s", "of peak", f"against {first}"]
-    lines = [heads, *(_cells(row, stages, case.peaks) for row in case.rows)]
+    loading = case.kind == "loading"
+    heads = [
+        "",
+        "ms",
+        *["images/s"] * loading,
+        "quartiles",
+        f"x {first}",
+        *stages,
+        "MB",
+        "GMAdd/s",
+        "of peak",
+        f"against {first}",
+    ]
+    lines = [heads, *(_cells(row, stages, case.peaks, loading=loading) for row in case.rows)]
     used = [i for i in range(len(heads)) if any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in used}
     body = ["  ".join(line[i].ljust(widths[i]) if i in (0, len(heads) - 1) else line[i].rjust(widths[i]) for i in used)
@@ -25,16 +37,17 @@ def table(case: Case) -> str:
     return "\n".join([case.title, *(line.rstrip() for line in body), *(["; ".join(facts)] if facts else [])])
 
 
-def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float]) -> list[str]:
+def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float], *, loading: bool) -> list[str]:
     whole, rate, peak = Spread.of(row.times.whole), row.madds_per_second, peaks.get(row.precision)
     times = [f"{1e3 * Spread.of(row.times.stages[stage]).median:.1f}" for stage in stages]
     return [
         row.name,
         f"{1e3 * whole.median:.1f}",
+        *[f"{1 / whole.median:.0f}"] * loading,
         f"{1e3 * whole.low:.1f} to {1e3 * whole.high:.1f}",
         f"{row.ratio:.2f}",
         *times,
-        "not measured" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+        ("" if loading else "not measured") if row.memory_mb is None else f"{row.memory_mb:.0f}",
         "" if rate is None else f"{rate / 1e9:.1f}",
         "" if rate is None or peak is None else f"{rate / peak:.0%}",
         "" if row.agreement is None else str(row.agreement),
