@@ -42,8 +42,9 @@ class AugmentedDataset(Dataset[Item]):
         try:
             sample, meta = self.transform(pending, sample_seed(self.seed, epoch, index))
         except Exception as error:
-            sample = getattr(pending, "sample", pending)
-            error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
+            if getattr(pending, "fault", None) is not error:  # else it names its file
+                sample = getattr(pending, "sample", pending)
+                error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
             raise
         meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
         if self.ground_truth:

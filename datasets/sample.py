@@ -33,20 +33,26 @@ class Sample:
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pending:
-    """A sample whose picture is not decoded yet: what is cut out of it can be decided first.
-
-    `decode(reduction)` gives uint8 [H, W, 3], or a jpeg at 1/2, 1/4 or 1/8 of its sides.
-    """
+    """A sample whose picture is not decoded yet: what is cut out of it can be decided first."""
 
     sample: Sample  # its image is empty
     size: tuple[int, int]  # h, w of the whole picture
-    decode: Callable[[int], Array]
+    decode: Callable[[int], Array]  # see `pixels`
+    fault: Exception | None = None  # why it did not decode
+
+    def pixels(self, reduction: int = 1) -> Array:
+        """uint8 [H, W, 3], or a jpeg at 1/2, 1/4 or 1/8 of its sides. What is raised is the `fault`, too."""
+        try:
+            return self.decode(reduction)
+        except Exception as error:
+            self.fault = error
+            raise
 
     def read(self) -> Sample:
         """The sample with its picture."""
-        return replace(self.sample, image=self.decode(1))
+        return replace(self.sample, image=self.pixels())
 
 
 class Source(Protocol):

@@ -141,7 +141,7 @@ class Transform:
         inner, pad = _fit(drawn.size, self.input_size, self.resize)
         target = drawn.plan.size if any(drawn.plan.pad) else inner
         reduction = planning.best_reduction(drawn, size, target) if self.reduced else 1
-        image = pending.decode(reduction)
+        image = pending.pixels(reduction)
         if image.shape[:2] == size:
             reduction = 1  # it is no jpeg
         image = pad_image(planner.color(planning.render(image, drawn, inner, reduction=reduction)), pad, FILL)

@@ -9,6 +9,7 @@ from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.crops import IoUCrop, Plan, RandomScaleCrop, SSDRandomCrop, ZoomOut
 from pocketvision.datasets.decode import decode_image
 from pocketvision.datasets.decoder import Decoder, decode_checked, reduced_size
+from pocketvision.datasets.mask_folder import MaskFolder
 from pocketvision.datasets.planning import Drawn, best_reduction, planner_of, render
 from pocketvision.datasets.sample import Pending, Sample
 from pocketvision.datasets.transforms import Transform
@@ -184,3 +185,20 @@ def test_photographs_of_coco(data_root):
         changed += difference > 0
         assert difference < 20
     assert changed > 10
+
+
+@pytest.mark.parametrize("policy", [[IoUCrop()], [A.VerticalFlip()]], ids=["planned", "plain"])
+def test_a_picture_that_does_not_decode_is_no_fault_of_the_transform(tmp_path, photo, policy):
+    (tmp_path / "train" / "images").mkdir(parents=True)
+    (tmp_path / "train" / "labels").mkdir()
+    (tmp_path / "train" / "images" / "x.jpg").write_bytes(photo.read_bytes()[:100])
+    cv2.imencode(".png", np.zeros((960, 1280), np.uint8))[1].tofile(tmp_path / "train" / "labels" / "x.png")
+    source = MaskFolder(tmp_path, classes=["a"])
+    dataset = AugmentedDataset(source, transform=Transform(policy, input_size=(32, 32), resize="stretch"))
+    with pytest.raises(ValueError, match=r"x\.jpg does not decode") as raised:
+        dataset[0, 0]
+    assert not hasattr(raised.value, "__notes__")
+    pending = source.open(0)
+    with pytest.raises(ValueError, match=r"x\.jpg") as raised:
+        pending.read()
+    assert pending.fault is raised.value

@@ -86,7 +86,7 @@ def test_errors(capsys: pytest.CaptureFixture[str], keys: list[str], message: st
 
 def test_the_detection_peer(data: Path) -> None:
     source = CocoDetection(root=data / "coco")
-    plain, resized = (CocoPeer(source.annotations, source.images, size=size) for size in (None, (320, 320)))
+    plain, resized = (CocoPeer(Path(source.annotations), source.images, size=size) for size in (None, (320, 320)))
     for image_id in source.image_ids.tolist():
         torch.manual_seed(3)
         (image, target), (small, other) = plain[image_id], None or (torch.manual_seed(3), resized[image_id])[1]

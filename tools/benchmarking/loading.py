@@ -153,7 +153,7 @@ def _coco_peers(config: DictConfig, source: CocoDetection, indices: Sequence[int
     height, width = config.data.input_size
     sides = []
     for name, size in (("torchvision", (height, width)), ("its preset alone, not resized", None)):
-        peer = CocoPeer(source.annotations, source.images, size=size)
+        peer = CocoPeer(Path(source.annotations), source.images, size=size)
         sides.append(Side(name, peer, keys, files, peer.decoded, peer.collate))
     return sides
 
