@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ...datasets.augmented import AugmentedDataset
+from ...datasets.augmented import AugmentedDataset, sample_seed
 from ...datasets.cache import CachedDecoder
 from ...datasets.coco import CocoDetection
 from ...datasets.decode import decode_image, decode_mask
@@ -144,7 +144,26 @@ def make_sides(config: DictConfig, source: Any, indices: Sequence[int], kept: Pa
 def _ours(config: DictConfig, source: Any, indices: Sequence[int], name: str) -> Side:
     dataset: AugmentedDataset = build.build_dataset(config, source, training=True)
     files = [[file.path for file in source.files(index)] for index in indices]
-    return Side(name, dataset, [(0, index) for index in indices], files, lambda key: source.read(key[1]), collate)
+    reductions = {index: _reduction(dataset, index) if config.reduced_decode else 1 for index in indices}
+
+    def decoded(key: tuple[int, int]) -> Any:
+        return source.open(key[1]).pixels(reductions[key[1]])
+
+    return Side(name, dataset, [(0, index) for index in indices], files, decoded, collate)
+
+
+def _reduction(dataset: AugmentedDataset, index: int) -> int:
+    """At which the first epoch decodes a photograph."""
+    pending: Any = dataset.source.open(index)  # type: ignore[attr-defined]
+    asked = [1]
+
+    def decode(reduction: int) -> np.ndarray:
+        asked.append(reduction)
+        return np.zeros((*pending.size, 3), np.uint8)
+
+    pending.decode = decode
+    dataset.transform(pending, sample_seed(dataset.seed, 0, index))
+    return asked[-1]
 
 
 def _coco_peers(config: DictConfig, source: CocoDetection, indices: Sequence[int]) -> list[Side]:
@@ -175,18 +194,18 @@ def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: C
     for number in range(-1, config.rounds):  # the first one fills the caches
         for side in sides:
             say(f"{title}, {side.name}")
-            parts = _ladder(side, config.batch_size)
+            whole, parts = _ladder(side, config.batch_size)
             if number < 0:
                 continue
             times = found[side.name]
-            times.whole.append(sum(parts))
+            times.whole.append(whole)
             for name, seconds in zip(PARTS, parts, strict=True):
                 times.stages.setdefault(name, []).append(seconds)
     return _case(config, sides, f"{title}, one process", found)
 
 
-def _ladder(side: Side, batch_size: int) -> list[float]:
-    """Seconds of each part of a photograph's way: what each call takes beyond the one before it."""
+def _ladder(side: Side, batch_size: int) -> tuple[float, list[float]]:
+    """Seconds of a photograph's whole way, and of each part: what each call takes beyond the one before it."""
     steps = (
         partial(_each, _read, side.files), partial(_each, side.decoded, side.keys),
         partial(_each, side.dataset.__getitem__, side.keys), partial(_drain, side.loader(batch_size, 0)),
@@ -197,7 +216,7 @@ def _ladder(side: Side, batch_size: int) -> list[float]:
         start = time.perf_counter()
         step()
         ends.append((time.perf_counter() - start) / len(side.keys))
-    return [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+    return ends[-1], [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
 
 
 def _each(function: Callable[[Any], Any], keys: Sequence[Any]) -> None:
