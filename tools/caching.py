@@ -71,8 +71,8 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
     if cache == "ram":
         free = min(free, *_free_memory())
     if tell and number:
-        what = f"{number:,} more pictures take about {_gb(needed)} decoded"
-        log.info("cache=%s: %s, in %s (%s free)", cache, what, place, _gb(free))
+        what = f"{number:,} more pictures take about {_told(needed)} decoded"
+        log.info("cache=%s: %s, in %s (%s free)", cache, what, place, _told(free))
     if needed > _SHARE * free:
         other = "cache=disk, cache=null" if cache == "ram" else "cache_folder=FOLDER on another disk, cache=null"
         shm = (
@@ -81,8 +81,8 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
             else ""
         )
         raise ValueError(
-            f"cache={cache}: {number:,} pictures take about {_gb(needed)} decoded, but {place.parent} has {_gb(free)} "
-            f"free{shm}. Remedy: {other}, or smaller photographs"
+            f"cache={cache}: {number:,} pictures take about {_told(needed)} decoded, but {place.parent} has "
+            f"{_told(free)} free{shm}. Remedy: {other}, or smaller photographs"
         )
 
 
@@ -98,8 +98,8 @@ def _free_memory() -> list[int]:
     return found
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _told(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 # ---- a folder that somebody uses -------------------------------------------------------------------------

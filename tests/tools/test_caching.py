@@ -106,7 +106,7 @@ def test_disk_stays(source: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("cache", "disk", "memory", "message"),
     [
-        ("ram", 10_000, [1 << 40], r"cache=ram: 1 pictures take about 0\.00 GB .*--shm-size.* cache=disk, cache=null"),
+        ("ram", 10_000, [1 << 40], r"cache=ram: 1 pictures take about 0\.1 MB .*--shm-size.* cache=disk, cache=null"),
         ("ram", 1 << 40, [60_000], "cache=ram: 1 pictures"),
         ("disk", 10_000, [1 << 40], r"cache=disk: 1 pictures .* cache_folder=FOLDER on another disk"),
         ("disk", 1 << 40, [60_000], None),
