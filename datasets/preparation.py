@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from .archives import CHUNK, ArchiveError, Member, list_members, safe_name, unpack
 from .labels import VOC_CLASSES
 from .public_sets import Part, PublicSet, count_content
-from .targets import Advance, Target, write_bytes
+from .targets import Advance, Target, at_once, clear_leftovers, link_or_copy
 
 RECORD = ".prepared.json"
 _VERSION = 1
@@ -48,7 +47,8 @@ class Record:
 
     def save(self, output: Path) -> None:
         content = {"version": _VERSION, "data": self.data, "parts": self.parts}
-        write_bytes(output / RECORD, json.dumps(content, indent=0).encode())
+        with at_once(output, output / RECORD) as file:
+            file.write(json.dumps(content, indent=0).encode())
 
     def lost(self, output: Path, file: str) -> list[str]:
         """Files of a part that are no longer there, or of another size."""
@@ -197,6 +197,7 @@ def make_voc_masks(output: Path) -> dict[str, int]:
         FileExistsError: another file is in a link's place.
         ValueError: a split names no file.
     """
+    clear_leftovers(output)
     made: dict[str, int] = {}
     for listing in sorted(output.glob("VOCdevkit/VOC20*/ImageSets/Segmentation/*.txt")):
         root, split = listing.parents[2], listing.stem
@@ -208,24 +209,9 @@ def make_voc_masks(output: Path) -> dict[str, int]:
                 raise ValueError(f"{listing} holds {name!r}: expected names of images")
             for folder, kind in (("JPEGImages", "images/{}.jpg"), ("SegmentationClass", "labels/{}.png")):
                 source = root / folder / Path(kind.format(name)).name
-                _link(source, output / "masks" / root.name / split / kind.format(name))
+                link_or_copy(output, source, output / "masks" / root.name / split / kind.format(name))
         made[f"{root.name}/{split}"] = len(names)
     if made:
-        write_bytes(output / "masks" / "classes.txt", "".join(f"{name}\n" for name in VOC_CLASSES).encode())
+        with at_once(output, output / "masks" / "classes.txt") as file:
+            file.write("".join(f"{name}\n" for name in VOC_CLASSES).encode())
     return made
-
-
-def _link(source: Path, path: Path) -> None:
-    if path.exists():
-        if not path.samefile(source) and path.read_bytes() != source.read_bytes():
-            raise FileExistsError(f"{path} is there and differs from {source}: it is left as it is. Move it away")
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, path)
-    except FileNotFoundError:
-        raise
-    except OSError:  # no hard links here
-        temporary = path.with_name(f".prepare-{os.getpid()}.part")
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, path)

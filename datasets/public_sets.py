@@ -45,7 +45,7 @@ class Part:
 class PublicSet:
     """A data set.
 
-    `ways` are sets of files that are enough, each with the keys of commands that read it ({root} in them is the output).
+    `ways` are sets of files that are enough, each with the keys of commands that read it ({root} is the output).
     `one_way`: they must not be mixed. `masks`: folders of images and masks are made beside what was unpacked.
     """
 

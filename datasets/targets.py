@@ -4,8 +4,9 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 Advance = Callable[[int], None]
 _LEFTOVER = ".prepare-*.part"
@@ -93,26 +94,41 @@ def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:
         pieces = iter([target.convert(b"".join(pieces), target.path)])
     if path.exists():
         return _compare(path, pieces)
+    with at_once(output, path) as file:
+        return sum(file.write(piece) for piece in pieces)
+
+
+@contextmanager
+def at_once(output: Path, path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place when all is written. Until then it is beside the output's folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = output / _LEFTOVER.replace("*", str(os.getpid()))
     try:
         with open(temporary, "wb") as file:
-            size = sum(file.write(piece) for piece in pieces)
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return size
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a small file at once."""
+def link_or_copy(output: Path, source: Path, path: Path) -> None:
+    """A second name for a file, or a copy where the file system has none.
+
+    Raises:
+        FileExistsError: another file is there.
+    """
+    if path.exists():
+        if not path.samefile(source) and path.read_bytes() != source.read_bytes():
+            raise _differs(path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(_LEFTOVER.replace("*", str(os.getpid())))
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.link(source, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with at_once(output, path) as file, open(source, "rb") as content:
+            shutil.copyfileobj(content, file)
 
 
 def _compare(path: Path, pieces: Iterator[bytes]) -> int:
