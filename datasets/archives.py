@@ -48,7 +48,7 @@ class Member(NamedTuple):
 class Limits:
     """What an archive may hold. The defaults leave any public data set far below, and any disk above."""
 
-    members: int = 2_000_000
+    members: int = 2_000_000  # files and folders
     total: int = 1 << 40  # bytes unpacked
     ratio: float = 50  # bytes unpacked for one packed, from 64 MB on; label pictures come to 5
 
@@ -126,19 +126,22 @@ def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
     return members
 
 
-def _bounded(members: Iterator[Member], packed: int, limits: Limits) -> Iterator[Member]:
-    """Stops at the first member that goes beyond a limit: in a gzip, before what it announces is unpacked."""
+def _bounded(entries: Iterator[Member | None], packed: int, limits: Limits) -> Iterator[Member]:
+    """Stops at the first entry that goes beyond a limit: in a gzip, before what it announces is unpacked."""
     total = 0
-    for count, member in enumerate(members, start=1):
-        total += member.size
+    for count, member in enumerate(entries, start=1):
         if count > limits.members:
-            raise ValueError(f"it holds more than {limits.members:,} files")
+            raise ValueError(f"it holds more than {limits.members:,} files and folders")
+        if member is None:
+            continue
+        total += member.size
         if total > limits.total or total > max(_SMALL, limits.ratio * packed):
             raise ValueError(f"{packed:,} bytes would unpack to {total:,} or more: a decompression bomb")
         yield member
 
 
-def _entries(path: str | Path) -> Iterator[Member]:
+def _entries(path: str | Path) -> Iterator[Member | None]:
+    """Every entry, None for a folder."""
     if kind_of(path) == "zip":
         with zipfile.ZipFile(path) as archive:
             yield from _zip_entries(archive)
@@ -172,13 +175,14 @@ def _tar_checksum(head: bytes) -> bool:
     return told.isdigit() and int(told, 8) == sum(head[:148]) + 8 * 32 + sum(head[156:])
 
 
-def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Member | None]:
     for index, entry in enumerate(archive.infolist()):
         name = safe_name(entry.orig_filename)
         mode = entry.external_attr >> 16
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(f"{name} is a link or a device")
         if entry.is_dir():
+            yield None
             continue
         if entry.flag_bits & 1:
             raise ValueError(f"{name} is encrypted")
@@ -187,13 +191,14 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Member]:
         yield Member(index, name, entry.file_size, entry.CRC)
 
 
-def _tar_entries(archive: tarfile.TarFile) -> Iterator[Member]:
+def _tar_entries(archive: tarfile.TarFile) -> Iterator[Member | None]:
     index = -1
     for index, entry in enumerate(archive):
         _forget(archive)
         if entry.isdir():
             if entry.name.strip("./"):
                 safe_name(entry.name)
+            yield None
             continue
         name = safe_name(entry.name)
         if not entry.isreg() or entry.issparse():
@@ -321,13 +326,20 @@ def _read(path: str | Path, wanted: Sequence[Member]) -> Generator[tuple[Member,
         with zipfile.ZipFile(path) as archive:
             for index, entry in enumerate(archive.infolist()):
                 if index in by_index:
+                    _check_same(by_index[index], entry.filename, entry.file_size)
                     yield by_index[index], lambda entry=entry: archive.open(entry)
         return
     with _open_tar(path) as archive:
         for index, entry in enumerate(archive):
             _forget(archive)
             if index in by_index:
+                _check_same(by_index[index], entry.name, entry.size if entry.isreg() else -1)
                 yield by_index[index], lambda entry=entry: _tar_file(archive, entry)
+
+
+def _check_same(member: Member, name: str, size: int) -> None:
+    if (member.name, member.size) != (safe_name(name), size):
+        raise ValueError(f"it was changed after it was looked through: {member.name} is no longer there")
 
 
 def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

@@ -186,6 +186,22 @@ def test_limits(limits: Limits, said: str, tmp_path: Path) -> None:
             list_members(write(tmp_path / f"x.{ending}", FILES), limits)
 
 
+def test_folders_without_end_are_too_many(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar.gz", {f"{i}/": b"" for i in range(9)}, mode="w:gz", kind=tarfile.DIRTYPE)
+    assert list_members(path) == []
+    with pytest.raises(ArchiveError, match="more than 5"):
+        list_members(path, Limits(members=5))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_an_archive_that_is_exchanged_after_it_was_checked(ending: str, tmp_path: Path) -> None:
+    path = WRITERS[ending](tmp_path / "x", FILES)
+    members = list_members(path)
+    WRITERS[ending](path, {"a/1.txt": b"other", **{name: FILES[name] for name in ("a/2.txt", "b.bin")}})
+    with pytest.raises(ArchiveError, match="was changed"):
+        unpack(path, members, {m.index: Target(m.name) for m in members}, tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
 def test_a_header_of_gigabytes_is_not_read(kind: bytes, tmp_path: Path) -> None:
     entry = tarfile.TarInfo("header")
