@@ -129,7 +129,7 @@ def check_counts(found: Recognised) -> None:
         count = sum(bool(fitting.fullmatch(path)) for path in paths)
         if count != number:
             raise ArchiveError(
-                f"{found.path} holds {count:,} files {_plain(pattern)}, {found.part.file} holds {number:,}: "
+                f"{found.path} has {count:,} files for {_plain(pattern)}, expected {number:,} of {found.part.file}: "
                 "it is not the whole archive, or another version"
             )
 

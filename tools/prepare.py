@@ -30,6 +30,8 @@ def prepare(config: DictConfig) -> None:
     """Unpack what is given, and tell what is there and what is still to be got."""
     data, paths = _choose(config.dataset, list(config.archives))
     output = Path(config.output or f"data/{data.name}")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output={output} is a file: give a folder")
     record = Record.load(output, data.name)
     archives = [path for given in paths for path in _archives(Path(given), data)]
     if missing := [str(path) for path in archives if not path.is_file()]:
