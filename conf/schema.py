@@ -89,6 +89,7 @@ class TrainConfig:
     freeze: list[str] = field(default_factory=list)  # parts that do not learn, e.g. [backbone.stem,backbone.blocks.0-5]
     lr_factors: dict[str, float] = field(default_factory=dict)  # part: factor on its learning rate, {backbone: 0.1}
     on_nonfinite: OnNonfinite = OnNonfinite.stop
+    on_bad_sample: str = "raise"  # a training file that cannot be read: raise ends the run, skip learns another instead
     patience: int | None = None  # stop after so many evaluations without a better one
     # reporting
     log_every: int = 50  # steps
@@ -127,6 +128,8 @@ def check(config: TrainConfig) -> None:
         at_least(key, getattr(config, key), 1)
     for key in ("seed", "threads", "workers"):
         at_least(key, getattr(config, key), 0)
+    if config.on_bad_sample not in ("raise", "skip"):
+        raise ValueError(f"on_bad_sample={config.on_bad_sample}: expected raise or skip")
     if config.weights_reduce not in (None, "importance", "first"):
         raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
     schedule = config.schedule

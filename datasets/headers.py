@@ -98,7 +98,7 @@ def picture_size(data: np.ndarray) -> tuple[int, int] | None:
         if head.startswith(_PNG_SIGNATURE):
             width, height = struct.unpack_from(">II", head, 16)
         elif head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-            height, width = _tiff_size(memoryview(data))
+            height, width = _tiff_size(data.data)
         elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
             height, width = _webp_size(head)
         elif head.startswith((b"GIF87a", b"GIF89a")):
@@ -117,7 +117,7 @@ def picture_size(data: np.ndarray) -> tuple[int, int] | None:
 
 def _jpeg_frame(data: np.ndarray) -> tuple[int, int, int] | None:
     """(marker, h, w) of the first frame header, found by the steps in which libjpeg looks for it."""
-    view, position = memoryview(data), 2
+    view, position = data.data, 2
     while position + 9 <= len(view):
         if view[position] != 0xFF:  # bytes that belong nowhere are passed over
             position = bytes(view).find(b"\xff", position)
