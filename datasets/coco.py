@@ -2,26 +2,27 @@
 
 import json
 import math
-import os
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .decode import check_size, decode_image
+from .boxes import BoxSource, BoxTable, agreed_labels, is_inside
+from .faults import Fault, Report, refuse
 from .labels import LabelMap, detection_labels
-from .sample import Sample, check_limit, digest
 
-_CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
+T = TypeVar("T")
+Record = dict[str, Any]
+TABLES = ("images", "annotations", "categories")
 
 
-class CocoDetection:
-    """Images and boxes. Everything stays in flat arrays, so that forked workers share instead of copying it.
+class CocoDetection(BoxSource):
+    """Images and boxes of a json in COCO's format.
 
     Either `annotations` (a json file) with `images` (a folder), or `root` with `split` for the official layout
-    `annotations/instances_SPLIT.json` and `SPLIT/`. Crowd regions are kept apart. Images without annotations are
-    negatives, unless `with_annotations_only`. `labels` imposes the slots of another dataset or a checkpoint.
+    `annotations/instances_SPLIT.json` and `SPLIT/`. `labels` imposes the slots of another dataset or a checkpoint.
     """
 
     def __init__(
@@ -36,139 +37,20 @@ class CocoDetection:
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        self.annotations, self.images = _locate(annotations, images, root, split)
-        reader = _Reader(self.annotations, _load(self.annotations))
-        self.labels = reader.label_map(slots) if labels is None else reader.agree_with(labels)
-        table = reader.image_table()
-        columns = reader.annotation_columns(self.labels, table["id"])
-        rows = np.arange(len(table["id"]))
-        if with_annotations_only:
-            rows = rows[np.isin(table["id"], columns["image_id"])]
-        rows = rows[: check_limit(limit)]
-        if not len(rows):
-            which = " with annotations" if with_annotations_only else ""
-            raise ValueError(f"{self.annotations} lists no images{which}")
-        self.image_ids, self.heights, self.widths = (table[key][rows] for key in ("id", "height", "width"))
-        self.file_names = table["file_name"][rows]
-        self._group(columns)
-        self._clip()
-        self._check_files()
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def read(self, index: int) -> Sample:
-        """Decode one image. Boxes are clipped and clean for training, `ground_truth` is exactly the file's."""
-        path = self.images / str(self.file_names[index])
-        image = decode_image(path)
-        size = int(self.heights[index]), int(self.widths[index])
-        check_size(image.shape[:2], size, path=path, source=self.annotations)
-        part = slice(self._offsets[index], self._offsets[index + 1])
-        usable, crowd, slots = self._usable[part], self._crowd[part], self._slots[part]
-        boxes = self._boxes[part]
-        return Sample(
-            image,
-            int(self.image_ids[index]),
-            boxes=boxes[usable & ~crowd],
-            labels=slots[usable & ~crowd],
-            crowd_boxes=boxes[usable & crowd],
-            crowd_labels=slots[usable & crowd],
-            ground_truth={
-                "boxes_xywh": self._boxes_xywh[part],
-                "labels": slots,
-                "area": self._area[part],
-                "crowd": crowd,
-            },
-            path=str(path),
-        )
-
-    def fingerprint(self) -> str:
-        """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""
-        # Names as json: the width of numpy's strings also tells of images beyond `limit`.
-        texts = [self.file_names.tolist(), self.labels.num_classes, sorted(self.labels.names.items())]
-        truth = (self._offsets, self._boxes_xywh, self._slots, self._area, self._crowd)
-        return digest(json.dumps(texts), self.image_ids, self.widths, self.heights, *truth)
-
-    def _group(self, columns: dict[str, np.ndarray]) -> None:
-        """Sort the annotations by image, in the file's order within one; image i owns rows offsets[i]:offsets[i+1]."""
-        by_id = np.argsort(self.image_ids, kind="stable")
-        place = np.searchsorted(self.image_ids, columns["image_id"], sorter=by_id)
-        place = by_id[np.minimum(place, len(by_id) - 1)]
-        kept = self.image_ids[place] == columns["image_id"]  # the others belong to images beyond `limit`
-        order = np.flatnonzero(kept)[np.argsort(place[kept], kind="stable")]
-        self._image_of = place[order]
-        self._offsets = np.searchsorted(self._image_of, np.arange(len(self) + 1))
-        self._boxes_xywh, self._slots = columns["bbox"][order], columns["slot"][order]
-        self._area, self._crowd = columns["area"][order], columns["crowd"][order]
-
-    def _clip(self) -> None:
-        """What training learns from: xyxy boxes cut at the image, `_usable` where something is left."""
-        xyxy = xywh_to_xyxy(self._boxes_xywh)
-        sides = np.stack([self.widths, self.heights], 1)[self._image_of]
-        limits = np.concatenate([sides, sides], 1)
-        clipped = np.clip(xyxy, 0, limits)
-        self._boxes = clipped.astype(np.float32)
-        self._usable = np.all((self._boxes[:, 2:] > self._boxes[:, :2]) & (self._boxes_xywh[:, 2:] > 0), axis=1)
-        outside = self._usable & np.any(np.abs(clipped - xyxy) > _CLIP_TOLERANCE, axis=1)
-        empty = np.diff(self._offsets) == 0
-        self.notes: list[str] = [
-            f"{len(self)} images ({int(empty.sum())} without annotations), {int((~self._crowd).sum())} boxes of "
-            f"{len(self.labels.labels)} classes, {int(self._crowd.sum())} crowd regions ({self.annotations})"
-        ]
-        if outside.any():
-            self.notes.append(f"{int(outside.sum())} boxes reach outside of their image: clipped for training")
-        if not self._usable.all():
-            self.notes.append(
-                f"{int((~self._usable).sum())} boxes have no area inside their image: dropped from training, "
-                "still counted by evaluation"
-            )
-
-    def _check_files(self) -> None:
-        """Miss an image now, not hours into training. A listing is far cheaper than asking for every file."""
-        names = self.file_names.tolist()
-        folders = {name.rpartition("/")[0] for name in names}
-        listed = {
-            f"{f}/{n}" if f else n for f in folders if (self.images / f).is_dir() for n in os.listdir(self.images / f)
-        }
-        # Asked again by name: a file system may find what it lists in another spelling.
-        missing = [name for name in names if name not in listed and not (self.images / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
-                f"first of all {', '.join(missing[:3])}. Is this the folder its file names start from?"
-            )
+        path, folder = locate(annotations, images, root=root, split=split)
+        table = read_coco(path, slots=slots, labels=labels)
+        super().__init__(table, folder, limit=limit, with_annotations_only=with_annotations_only)
 
 
-def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, np.ndarray]]]:
-    """Label map and `ground_truth` of every image of an annotation file, without the images.
+def locate(
+    annotations: str | Path | None, images: str | Path | None, *, root: str | Path | None, split: str
+) -> tuple[Path, Path]:
+    """The json and the folder of images that `CocoDetection`'s arguments name.
 
     Raises:
-        ValueError: the file is not in COCO's format.
-        FileNotFoundError: it does not exist.
+        ValueError: they name both layouts, or none.
+        FileNotFoundError: one of the two is not there.
     """
-    path = Path(annotations)
-    if not path.is_file():
-        raise FileNotFoundError(f"annotation file not found: {path}, expected a json in COCO's format")
-    reader = _Reader(path, _load(path))
-    labels, ids = reader.label_map("contiguous"), reader.image_ids()
-    columns = reader.annotation_columns(labels, ids)
-    order = np.argsort(columns["image_id"], kind="stable")
-    image_ids = columns["image_id"][order]
-    names = {"bbox": "boxes_xywh", "slot": "labels", "area": "area", "crowd": "crowd"}
-    arrays = {name: columns[key][order] for key, name in names.items()}
-    starts, ends = (np.searchsorted(image_ids, ids, side=side) for side in ("left", "right"))
-    rows = zip(ids.tolist(), starts.tolist(), ends.tolist(), strict=True)
-    return labels, {image: {key: array[start:end] for key, array in arrays.items()} for image, start, end in rows}
-
-
-def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    """[N, 4] left, top, width, height to corners."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-
-
-def _locate(
-    annotations: str | Path | None, images: str | Path | None, root: str | Path | None, split: str
-) -> tuple[Path, Path]:
     if root is not None and annotations is None and images is None:
         annotations, images = Path(root, "annotations", f"instances_{split}.json"), Path(root, split)
         layout = f" (the official layout below {root} for split {split!r})"
@@ -186,144 +68,201 @@ def _locate(
     return annotations, images
 
 
+def read_coco(
+    path: Path, *, slots: str = "contiguous", labels: LabelMap | None = None, report: Report = refuse
+) -> BoxTable:
+    """A json in COCO's format. A `report` that returns gets every fault; the records that have one are left out.
+
+    Raises:
+        ValueError: the file is no such json at all, or `report` refuses a fault.
+    """
+    reader = _Reader(path, report)
+    labels = reader.labels(slots) if labels is None else reader.agree_with(labels)
+    images = reader.table("images", reader.image)
+    columns = reader.annotations(labels, {image_id: row for row, (image_id, *_) in enumerate(images)})
+    ids, heights, widths = (np.array([image[column] for image in images], np.int64) for column in range(3))
+    names = np.array([name for *_, name in images], dtype=str)
+    return BoxTable(str(path), labels, ids, names, heights, widths, **columns)
+
+
+def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, np.ndarray]]]:
+    """Label map and `ground_truth` of every image of an annotation file, without the images.
+
+    Raises:
+        ValueError: the file is not in COCO's format.
+        FileNotFoundError: it does not exist.
+    """
+    path = Path(annotations)
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation file not found: {path}, expected a json in COCO's format")
+    reader = _Reader(path, refuse)
+    labels = reader.labels("contiguous")
+    row_of = {image_id: row for row, image_id in enumerate(reader.table("images", reader.image_id))}
+    columns = reader.annotations(labels, row_of)
+    order = np.argsort(columns["image"], kind="stable")
+    starts, ends = (
+        np.searchsorted(columns["image"][order], np.arange(len(row_of)), side=side) for side in ("left", "right")
+    )
+    names = {"boxes_xywh": "boxes_xywh", "slots": "labels", "area": "area", "crowd": "crowd"}
+    arrays = {name: columns[key][order] for key, name in names.items()}
+    rows = zip(row_of, starts.tolist(), ends.tolist(), strict=True)
+    return labels, {image: {key: values[start:end] for key, values in arrays.items()} for image, start, end in rows}
+
+
 def _load(path: Path) -> dict[str, Any]:
-    def without_segmentation(record: dict[str, Any]) -> dict[str, Any]:
+    def without_segmentation(record: Record) -> Record:
         record.pop("segmentation", None)  # most of COCO's json; not kept even while loading
         return record
 
     try:
         data = json.loads(path.read_bytes(), object_hook=without_segmentation)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not json: {error}") from error
     if not isinstance(data, dict):
         raise ValueError(
             f"{path}: expected an object with images, annotations, categories, found a {type(data).__name__}"
         )
-    for key in ("images", "annotations", "categories"):
+    for key in TABLES:
         if not isinstance(data.get(key), list):
             raise ValueError(f"{path} lacks the list {key!r}: expected COCO's instances format (found {sorted(data)})")
     return data
 
 
+class RecordError(Exception):
+    """A record's fault: kind, and what to say after the record."""
+
+
 class _Reader:
-    """Turns the json's records into arrays; every complaint names file, record, key and remedy."""
+    """Turns the json's records into columns; every complaint names file, record, key and remedy."""
 
-    def __init__(self, path: Path, data: dict[str, Any]) -> None:
-        self.path, self.data = path, data
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path, self.report, self.data = path, report, _load(path)
+        self._image_ids: set[int] = set()
 
-    def _column(self, table: str, key: str, default: Any = None) -> list[Any]:
-        try:
-            if default is not None:
-                return [record.get(key, default) for record in self.data[table]]
-            return [record[key] for record in self.data[table]]
-        except (KeyError, TypeError, AttributeError) as error:
-            bad = next(r for r in self.data[table] if not isinstance(r, dict) or (default is None and key not in r))
-            raise self._error(table, bad, f"lacks the key {key!r}") from error
+    def table(self, table: str, parse: Callable[[Record], T]) -> list[T]:
+        """What `parse` makes of the records, without those it refuses."""
+        return [row for row in map(self._parsed(table, parse), self.data[table]) if row is not None]
 
-    def _error(self, table: str, record: Any, problem: str) -> ValueError:
-        return ValueError(f"{self.path}: {table} record {str(record)[:200]} {problem}")
+    def _parsed(self, table: str, parse: Callable[[Record], T]) -> Callable[[Any], T | None]:
+        def parsed(record: Any) -> T | None:
+            try:
+                return parse(record)
+            except RecordError as wrong:
+                kind, problem = wrong.args
+                image = record.get("file_name", "") if isinstance(record, dict) and table == "images" else ""
+                message = f"{self.path}: {table} record {str(record)[:200]} {problem}"
+                self.report(Fault(kind, str(self.path), message, image=str(image)))
+                return None
 
-    def _integers(self, table: str, key: str) -> np.ndarray:
-        values = self._column(table, key)
-        for value, record in zip(values, self.data[table], strict=True):
-            if type(value) is not int:
-                raise self._error(table, record, f"has {key} {value!r}: expected a whole number")
-        return np.array(values, np.int64)
+        return parsed
 
-    def label_map(self, slots: str) -> LabelMap:
-        ids, names = self._integers("categories", "id").tolist(), self._column("categories", "name")
-        if not ids:
+    def labels(self, slots: str) -> LabelMap:
+        """The classes of the file's own categories."""
+        known: dict[int, tuple[int, str, str | None]] = {}
+
+        def category(record: Record) -> None:
+            number = _integer(record, "id")
+            if number in known:
+                raise RecordError(
+                    "clashing_ids", f"has the id {number}, which another category has: ids must be unique"
+                )
+            known[number] = number, str(_value(record, "name")), str(record.get("supercategory") or "") or None
+
+        self.table("categories", category)
+        if not known:
             raise ValueError(f"{self.path}: its list of categories is empty: it has to name the classes")
-        categories = [str(category) or None for category in self._column("categories", "supercategory", "")]
         try:
-            return detection_labels(list(zip(ids, map(str, names), categories, strict=True)), slots=slots)
+            return detection_labels(list(known.values()), slots=slots)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
 
     def agree_with(self, labels: LabelMap) -> LabelMap:
-        """`labels`, if every category of the file has the same id and name there; the file may have fewer."""
-        known = {label.source_id: label.name for label in labels.labels}
-        own = self.label_map("contiguous").labels
-        other = [f"{label.source_id} {label.name}" for label in own if known.get(label.source_id) != label.name]
-        if other:
-            raise ValueError(
-                f"{self.path}: its categories {', '.join(other[:5])} are not those of the training data or the model "
-                f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names have to agree"
-            )
-        return labels
-
-    def image_ids(self) -> np.ndarray:
-        all_ids = self._integers("images", "id")
-        ids, counts = np.unique(all_ids, return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(
-                f"{self.path}: image id {ids[counts > 1][0]} occurs {counts.max()} times: ids must be unique"
-            )
-        return all_ids
-
-    def image_table(self) -> dict[str, np.ndarray]:
-        table = {"id": self.image_ids()} | {key: self._integers("images", key) for key in ("width", "height")}
-        names = self._column("images", "file_name")
-        for name, record in zip(names, self.data["images"], strict=True):
-            if not isinstance(name, str) or not _is_inside(name):
-                raise self._error(
-                    "images",
-                    record,
-                    "has a file_name outside of the image folder: expected a relative path without '..'",
-                )
-        small = np.flatnonzero((table["width"] < 1) | (table["height"] < 1))
-        if len(small):
-            raise self._error(
-                "images", self.data["images"][small[0]], "has no size: expected width and height of 1 or more"
-            )
-        return table | {"file_name": np.array(names, dtype=str)}
-
-    def annotation_columns(self, labels: LabelMap, known_images: np.ndarray) -> dict[str, np.ndarray]:
-        """`image_id`, `slot`, `bbox` float64 [M, 4] xywh, `area`, `crowd` of every annotation."""
-        records = self.data["annotations"]
-        image_ids, categories = self._integers("annotations", "image_id"), self._integers("annotations", "category_id")
-        slot_of = {source_id: slot for slot, source_id in labels.source_ids.items()}
-        known = np.isin(categories, list(slot_of))
-        if not known.all():
-            row = int(np.flatnonzero(~known)[0])
-            remedy = f"the label map has {len(slot_of)} categories, ids {_shorten(sorted(slot_of))}"
-            raise self._error(
-                "annotations", records[row], f"has category_id {categories[row]}, which is unknown: {remedy}"
-            )
-        listed = np.isin(image_ids, known_images)
-        if not listed.all():
-            row = int(np.flatnonzero(~listed)[0])
-            raise self._error(
-                "annotations", records[row], f"has image_id {image_ids[row]}, which `images` does not list"
-            )
-        boxes = self._column("annotations", "bbox")
-        for box, record in zip(boxes, records, strict=True):
-            if not _is_box(box):
-                raise self._error("annotations", record, f"has bbox {box!r}: expected four finite numbers x, y, w, h")
-        bbox = np.array(boxes, np.float64).reshape(-1, 4)
-        areas = self._column("annotations", "area", math.nan)
+        """`labels`; the file may have fewer categories, but no others."""
         try:
-            area = np.array(areas, np.float64)
-        except (TypeError, ValueError) as error:
-            bad = next(r for r in records if not isinstance(r.get("area", 0), int | float))
-            raise self._error("annotations", bad, f"has area {bad['area']!r}: expected a number") from error
+            return agreed_labels(self.labels("contiguous"), labels, str(self.path))
+        except ValueError as error:
+            self.report(Fault("other_classes", str(self.path), str(error)))
+            return labels
+
+    def image_id(self, record: Record) -> int:
+        """The id of an `images` record."""
+        number = _integer(record, "id")
+        if number in self._image_ids:
+            raise RecordError("clashing_ids", f"has the id {number}, which another image has: ids must be unique")
+        self._image_ids.add(number)
+        return number
+
+    def image(self, record: Record) -> tuple[int, int, int, str]:
+        """Id, height, width, file name of an `images` record."""
+        number, height, width = self.image_id(record), _integer(record, "height"), _integer(record, "width")
+        name = _value(record, "file_name")
+        if not isinstance(name, str) or not is_inside(name):
+            raise RecordError(
+                "outside_root", "has a file_name outside of the image folder: expected a relative path without '..'"
+            )
+        if height < 1 or width < 1:
+            raise RecordError("no_size", "has no size: expected width and height of 1 or more")
+        return number, height, width, name
+
+    def annotations(self, labels: LabelMap, row_of: dict[int, int]) -> dict[str, np.ndarray]:
+        """The columns of `BoxTable` that tell of annotations."""
+        slot_of = {source_id: slot for slot, source_id in labels.source_ids.items()}
+        ids = sorted(slot_of)
+        known = f"{len(ids)} categories, ids {ids if len(ids) <= 12 else f'{ids[0]} to {ids[-1]}'}"
+        rows, slots, boxes, areas, crowds = array("q"), array("q"), array("d"), array("d"), array("b")
+
+        def annotation(record: Record) -> None:
+            image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
+            if category not in slot_of:
+                raise RecordError(
+                    "unknown_category", f"has category_id {category}, which is unknown: the label map has {known}"
+                )
+            if image_id not in row_of:
+                raise RecordError("unknown_image", f"has image_id {image_id}, which `images` does not list")
+            box = _value(record, "bbox")
+            if not _is_box(box):
+                raise RecordError("format", f"has bbox {box!r}: expected four finite numbers x, y, w, h")
+            area, crowd = record.get("area"), record.get("iscrowd", 0)
+            if area is not None and not _is_number(area):
+                raise RecordError("format", f"has area {area!r}: expected a number")
+            if crowd not in (0, 1):
+                raise RecordError("format", f"has iscrowd {crowd!r}: expected 0 or 1")
+            rows.append(row_of[image_id])
+            slots.append(slot_of[category])
+            boxes.extend(box)
+            areas.append(box[2] * box[3] if area is None else area)
+            crowds.append(bool(crowd))
+
+        self.table("annotations", annotation)
         return {
-            "image_id": image_ids,
-            "slot": np.array([slot_of[category] for category in categories.tolist()], np.int64),
-            "bbox": bbox,
-            "area": np.where(np.isnan(area), bbox[:, 2] * bbox[:, 3], area),
-            "crowd": np.array(self._column("annotations", "iscrowd", 0), bool),
+            "image": np.array(rows, np.int64),
+            "slots": np.array(slots, np.int64),
+            "boxes_xywh": np.array(boxes, np.float64).reshape(-1, 4),
+            "area": np.array(areas, np.float64),
+            "crowd": np.array(crowds, bool),
         }
 
 
+def _value(record: Record, key: str) -> Any:
+    try:
+        return record[key]
+    except (KeyError, TypeError, IndexError):
+        raise RecordError("format", f"lacks the key {key!r}") from None
+
+
+def _integer(record: Record, key: str) -> int:
+    value = _value(record, key)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise RecordError("format", f"has {key} {value!r}: expected a whole number")
+    return value
+
+
 def _is_box(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) and math.isfinite(v) for v in box)
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
-def _is_inside(name: str) -> bool:
-    paths = (PurePosixPath(name), PureWindowsPath(name))
-    return bool(name) and not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
-
-
-def _shorten(values: Sequence[int]) -> str:
-    return str(list(values)) if len(values) <= 12 else f"{values[0]} to {values[-1]}"
+def _is_number(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond floats
+        return False

@@ -7,7 +7,9 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.coco import CocoDetection, read_truth, xywh_to_xyxy
+from pocketvision.datasets.boxes import xywh_to_xyxy
+from pocketvision.datasets.coco import CocoDetection, read_coco, read_truth
+from pocketvision.datasets.faults import Fault
 from pocketvision.datasets.labels import coco_labels
 from pocketvision.datasets.sample import log_summary
 
@@ -66,7 +68,7 @@ def test_truth_needs_no_sizes_but_ids_once(write):
     paths = write(change=lambda data: [image.pop("height") for image in data["images"]])
     assert len(read_truth(paths["annotations"])[1]) == 2
     paths = write(change=lambda data: data["images"].append({"id": 1}))
-    with pytest.raises(ValueError, match="image id 1 occurs 2 times"):
+    with pytest.raises(ValueError, match="has the id 1, which another image has"):
         read_truth(paths["annotations"])
 
 
@@ -159,7 +161,7 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d["images"][1].pop("width"), "images record .*'id': 2.* lacks the key 'width'"),
         (lambda d: d["images"][1].update(height=0), "has no size"),
         (lambda d: d["images"][1].update(height="30"), "has height '30': expected a whole number"),
-        (lambda d: d["images"][1].update(id=1), "image id 1 occurs 2 times"),
+        (lambda d: d["images"][1].update(id=1), "has the id 1, which another image has"),
         (lambda d: d["images"].append(5), "images record 5 lacks the key 'id'"),
         (lambda d: d["images"][0].update(file_name="../x.png"), "file_name outside of the image folder"),
         (lambda d: d["images"][0].update(file_name="/etc/x.png"), "file_name outside of the image folder"),
@@ -167,7 +169,7 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d["images"][0].update(file_name="a\\..\\..\\x.png"), "file_name outside of the image folder"),
         (lambda d: d["images"][0].update(file_name=""), "file_name outside of the image folder"),
         (lambda d: d["categories"][0].pop("name"), "categories record .* lacks the key 'name'"),
-        (lambda d: d["categories"].append(CATEGORIES[0]), "source_id once.*twice: .7."),
+        (lambda d: d["categories"].append(CATEGORIES[0]), "has the id 7, which another category has"),
         (
             lambda d: d["annotations"][0].update(category_id=4),
             r"category_id 4, which is unknown.*2 categories.*\[3, 7\]",
@@ -178,13 +180,36 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "expected four finite numbers"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, "4"]), "expected four finite numbers"),
         (lambda d: d["annotations"][0].update(bbox=None), "expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "expected four finite numbers"),
+        (lambda d: d["annotations"][0].update(image_id=2**63), "expected a whole number"),
         (lambda d: d["annotations"][0].update(area="big"), "area 'big': expected a number"),
+        (lambda d: d["annotations"][0].update(area=10**400), "expected a number"),
+        (lambda d: d["annotations"][0].update(iscrowd="no"), "iscrowd 'no': expected 0 or 1"),
     ],
 )
 def test_broken_annotations(write, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         CocoDetection(**write([_annotation()], change=change))
     assert "a.json" in str(caught.value)
+
+
+def test_a_report_gets_every_fault_and_the_rest_is_read(write):
+    def change(data):
+        data["images"][1]["width"] = 0
+        data["images"].append({**data["images"][0], "file_name": "3.png"})
+        data["categories"].append({"id": 7, "name": "again"})
+
+    paths = write(
+        [_annotation(category_id=5), _annotation(2), _annotation(9), _annotation(bbox=[1]), _annotation()],
+        change=change,
+    )
+    faults: list[Fault] = []
+    table = read_coco(paths["annotations"], report=faults.append)
+    assert [fault.kind for fault in faults] == [
+        "clashing_ids", "no_size", "clashing_ids", "unknown_category", "unknown_image", "unknown_image", "format",
+    ]  # fmt: skip
+    assert [fault.image for fault in faults[:3]] == ["", "2.png", "3.png"]
+    assert (table.file_names.tolist(), table.image.tolist(), table.slots.tolist()) == (["1.png"], [0], [1])
 
 
 def test_files_that_are_missing_or_no_json(write, tmp_path):
@@ -208,7 +233,12 @@ def test_files_that_are_missing_or_no_json(write, tmp_path):
         FileNotFoundError, match=r"1 of 2 images that .*a\.json lists are missing in .*images, first of all 1\.png"
     ):
         CocoDetection(**files)
-    for text, message in (("{,}", "is not json"), ("[1]", "expected an object.*found a list"), ("\x00", "is not json")):
+    for text, message in (
+        ("{,}", "is not json"),
+        ("[1]", "expected an object.*found a list"),
+        ("\x00", "is not json"),
+        ("[" * 99999, "is not json"),
+    ):
         files["annotations"].write_text(text)
         with pytest.raises(ValueError, match=message):
             CocoDetection(**files)
