@@ -114,7 +114,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
         order = np.resize(order, self._total) if self.num_samples else order  # cuts, or repeats from the start
         epoch = self.epoch
-        return ((epoch, index) for index in order[self.rank :: self.world][self.start :].tolist())
+        return ((epoch, int(index)) for index in order[self.rank :: self.world][self.start :])
 
     def __len__(self) -> int:
         return max(0, len(range(self.rank, self._total, self.world)) - self.start)

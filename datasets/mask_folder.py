@@ -11,6 +11,7 @@ import numpy as np
 from .decode import check_size, decode_image, decode_mask
 from .labels import IGNORE, LabelMap, segmentation_labels
 from .sample import Sample, check_limit, digest
+from .shared import Names
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
@@ -34,11 +35,10 @@ class MaskPairs:
         instances: Sequence[Path] = (),
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
-        # numpy strings, not lists: forked workers share them
-        self.image_ids = np.array([name for name, _, _ in pairs])
-        self._images = np.array([str(image) for _, image, _ in pairs])
-        self._masks = np.array([str(mask or "") for _, _, mask in pairs])
-        self._instances = np.array([str(path) for path in instances])
+        self.image_ids = Names([name for name, _, _ in pairs])
+        self._images = Names([str(image) for _, image, _ in pairs])
+        self._masks = Names([str(mask or "") for _, _, mask in pairs])
+        self._instances = Names([str(path) for path in instances])
         self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
 
@@ -51,14 +51,15 @@ class MaskPairs:
 
     def read(self, index: int) -> Sample:
         """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
-        path, image = str(self._images[index]), decode_image(self._images[index])
-        if not self._masks[index]:  # a test split
-            return Sample(image, str(self.image_ids[index]), path=path)
+        path, mask_path = self._images[index], self._masks[index]
+        image = decode_image(path)
+        if not mask_path:  # a test split
+            return Sample(image, self.image_ids[index], path=path)
         mask = self.read_mask(index)
-        check_size(image.shape[:2], mask.shape, path=path, source=str(self._masks[index]))
+        check_size(image.shape[:2], mask.shape, path=path, source=mask_path)
         return Sample(
             image,
-            str(self.image_ids[index]),
+            self.image_ids[index],
             mask=mask,
             ground_truth={"mask": mask},
             path=path,
@@ -67,11 +68,11 @@ class MaskPairs:
 
     def instances_path(self, index: int) -> str:
         """The picture of an image's instance ids, empty where there is none."""
-        return str(self._instances[index]) if len(self._instances) else ""
+        return self._instances[index] if len(self._instances) else ""
 
     def read_mask(self, index: int) -> np.ndarray:
         """The mask alone."""
-        mask_path = str(self._masks[index])
+        mask_path = self._masks[index]
         stored = decode_mask(mask_path)
         mask = cv2.LUT(stored, self._table)
         if (mask == _UNKNOWN).any():
