@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 TABLES = ("images", "annotations", "categories")
 _CHUNK = 1 << 20  # bytes
+_NUMBER_GOES_ON = ("", ".", "e", "E", "+", "-")
 _BLANK = " \t\n\r"
 _NO_ID = -(2**63)
 _IMAGE_KEYS = ("id", "height", "width", "file_name")
@@ -195,7 +196,8 @@ class _Text:
                 if not self._more():  # the value was whole and is wrong, or the file is cut
                     raise self._error(error.msg, error.pos) from error
                 continue
-            if end < len(self._piece) or not self._more():  # a number could go on
+            could_go_on = self._piece[end : end + 1] in _NUMBER_GOES_ON  # 1.5e|3, also at the end of the piece
+            if not could_go_on or not self._more():
                 self.place = end
                 return value
 
