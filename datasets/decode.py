@@ -161,10 +161,13 @@ def _read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
     problem = "it is damaged, cut short, or not a picture"
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it, with the file's name
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:  # too many pixels, for one
-        image, problem = None, str(error)
+        image, problem = None, " ".join(error.err.split())
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if image is None:
         raise ValueError(f"{path} does not decode: {problem}")
     return image

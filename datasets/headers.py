@@ -45,7 +45,7 @@ def check_picture(data: np.ndarray, name: str | Path) -> None:
         ValueError: more pixels than the limit, a progressive JPEG of very many scans, or no size can be told.
     """
     size = picture_size(data)
-    if size is None:
+    if size is None or not _png_chunks_fit(data):
         raise ValueError(f"{name} does not decode: it is damaged, cut short, or not a picture")
     height, width = size
     if height * width > (limit := max_pixels()):
@@ -155,6 +155,21 @@ def _walk_scans(content: bytes) -> int:
         if marker not in _BARE_MARKERS:
             position += struct.unpack_from(">H", content, position)[0]
     return scans
+
+
+def _png_chunks_fit(data: np.ndarray) -> bool:
+    """Whether no chunk of a PNG announces more bytes than there are: OpenCV would take that memory, 4 GB at most."""
+    view, position = data.data, 8
+    if view[:8] != _PNG_SIGNATURE:
+        return True
+    while position + 12 <= len(view):
+        length, kind = struct.unpack_from(">I4s", view, position)
+        position += 12 + length
+        if position > len(view):
+            return False
+        if kind == b"IEND":
+            break
+    return True
 
 
 def _tiff_size(view: memoryview) -> tuple[int, int]:

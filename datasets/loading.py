@@ -1,5 +1,6 @@
 """From samples to batches: collation, the order of an epoch, the DataLoader."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -161,12 +162,19 @@ def _start_worker(worker: int, *, parent: int) -> None:
         threading.Thread(target=_live_with, args=(parent,), daemon=True).start()
 
 
+def _process_lives() -> bool:
+    """Whether the process is there that had this one started, by whatever other process."""
+    process = multiprocessing.parent_process()
+    return process is not None and process.is_alive()
+
+
 def _live_with(parent: int) -> None:
     """A thread of a worker, which ends it when the parent says so by SIGTERM, and joins it, or when the parent is gone.
 
     torch's own watch overlooks a parent that was killed before the worker had started.
     """
-    while os.getppid() == parent:
+    is_child = os.getppid() == parent  # no: a forkserver's, or its parent is gone already
+    while os.getppid() == parent if is_child else _process_lives():
         told = signal.sigtimedwait([signal.SIGTERM], 1)
         if told is not None and told.si_pid == parent:
             break

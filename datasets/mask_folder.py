@@ -126,13 +126,22 @@ class MaskFolder(MaskPairs):
         image_dir = Path(images) if images else Path(str(root), split, "images")
         mask_dir = Path(masks) if masks else Path(str(root), split, "labels")
         ignored = set(ignore_ids)
-        labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
+        labels, table = _labels_and_table(classes, ignored)
         pairs, notes = _match(image_dir, mask_dir, mask_suffix)
         pairs = pairs[: check_limit(limit)]
         ignored_values = sorted(ignored | {IGNORE})
         notes.insert(0, f"{len(pairs)} images of {image_dir}, {labels.num_classes} classes, ignored: {ignored_values}")
-        table = slot_table({source_id: slot for slot, source_id in labels.source_ids.items()}, ignore_ids=ignored)
         super().__init__(pairs, folders=(image_dir, mask_dir), labels=labels, table=table, notes=notes)
+
+
+def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
+    try:
+        labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
+        return labels, slot_table({value: slot for slot, value in labels.source_ids.items()}, ignore_ids=ignored)
+    except ValueError as error:
+        if isinstance(classes, str | Path) and str(classes) not in str(error):
+            raise ValueError(f"{classes}: {error}") from error
+        raise
 
 
 def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:
