@@ -155,12 +155,12 @@ class BoxSource:
 
 def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Corners [N, 4] of boxes cut at their images' sides; `limits` are width, height, width, height, [4] or [N, 4]."""
-    return np.clip(xywh_to_xyxy(boxes_xywh), 0, limits)
+    return np.minimum(np.maximum(xywh_to_xyxy(boxes_xywh), 0), limits)  # np.clip takes five times as long for few boxes
 
 
 def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
     """bool [N]: whether anything is left of the clipped float32 boxes, and there was something."""
-    return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
+    return ((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0)).all(1)
 
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
