@@ -160,7 +160,7 @@ def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
     """bool [N]: whether anything is left of the clipped float32 boxes, and there was something."""
-    return ((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0)).all(1)
+    return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
 
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from .augmented import AugmentedDataset, Item
 from .labels import IGNORE
+from .shared import give_back_freed_memory
 from .transforms import FILL
 
 
@@ -134,6 +135,7 @@ def make_loader(
     sampler = EpochSampler(len(dataset), shuffle=False) if sampler is None else sampler
     if sampler.num_samples != len(dataset):
         raise ValueError(f"the sampler counts {sampler.num_samples} samples, the dataset has {len(dataset)}")
+    give_back_freed_memory()  # forked processes would have it, too
     return DataLoader(
         dataset,
         batch_size=batch_size,

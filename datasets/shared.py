@@ -6,6 +6,7 @@ behind however processes end, and /dev/shm, which is tiny in containers, is not 
 """
 
 import contextlib
+import ctypes
 import mmap
 import os
 import tempfile
@@ -85,6 +86,12 @@ def _memory(size: int) -> int | None:
     with tempfile.TemporaryFile() as file:  # it has no name any more
         os.ftruncate(file.fileno(), size)
         return os.dup(file.fileno())
+
+
+def give_back_freed_memory() -> None:
+    """What reading annotations took goes back to the system (with glibc): 80 MB after all of COCO's."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Names(Sequence[str]):

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 COCO = 118_287, 860_001  # images and boxes of train2017
-SIDE = 64  # of the pictures: what is decoded is the same in both cases
+SIDE = 32  # of the pictures: what is decoded is the same in both cases
 
 
 def write_coco(folder: Path, num_images: int, num_boxes: int, *, polygon_points: int = 0, seed: int = 0) -> Path:
@@ -51,6 +52,19 @@ def write_coco(folder: Path, num_images: int, num_boxes: int, *, polygon_points:
     return path
 
 
+class Repeated:
+    """A source, as often as processes need to do some ten batches each: work costs memory, whatever the size."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.labels = source, source.labels
+
+    def __len__(self) -> int:
+        return max(8192, len(self.source))
+
+    def read(self, index: int) -> Any:
+        return self.source.read(index % len(self.source))
+
+
 def proportional(pid: int) -> dict[str, float]:
     """Megabytes of a process by kind, each page divided by the number of processes that have it."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
@@ -58,7 +72,7 @@ def proportional(pid: int) -> dict[str, float]:
 
 
 def loaders_memory(json_path: Path, folder: Path, method: str, workers: int) -> dict[str, float]:
-    """Megabytes of this process and of its loader processes after two epochs, training and evaluation loaders alive."""
+    """Megabytes of this process and of its loader processes after two epochs."""
     from pocketvision.datasets.augmented import AugmentedDataset
     from pocketvision.datasets.coco import CocoDetection
     from pocketvision.datasets.loading import EpochSampler, make_loader
@@ -66,16 +80,15 @@ def loaders_memory(json_path: Path, folder: Path, method: str, workers: int) -> 
 
     if method != "default":
         multiprocessing.set_start_method(method)
-    source = CocoDetection(json_path, folder)
+    source: Any = Repeated(CocoDetection(json_path, folder))
     dataset = AugmentedDataset(source, transform=Transform(input_size=(SIDE, SIDE), resize="stretch"))
-    sampler = EpochSampler(len(dataset), batch_size=2, last="keep")
-    loader = make_loader(dataset, batch_size=max(2, min(32, len(source) // workers)), sampler=sampler, workers=workers)
+    sampler = EpochSampler(len(dataset), batch_size=64, last="drop")
+    loader = make_loader(dataset, batch_size=64, sampler=sampler, workers=workers)
     for epoch in range(2):
         sampler.set_epoch(epoch)
         for _ in loader:
             pass
     gc.collect()
-    # Every loader process, wherever it hangs in the tree.
     pids = [worker.pid for worker in loader._iterator._workers]  # type: ignore[union-attr]
     of_workers = [proportional(pid)["Pss"] for pid in pids]
     own = proportional(os.getpid())["Pss"]
@@ -107,7 +120,7 @@ def _in_a_process(*arguments: str) -> dict[str, float]:
 
 
 def compare(method: str, workers: int, sizes: tuple[int, int] = COCO) -> dict[str, dict[str, float]]:
-    """`loaders_memory` of both sets, and the increase."""
+    """Megabytes of this process and of its loader processes, of both sets; and the increase."""
     with tempfile.TemporaryDirectory() as root:
         found = {}
         for name, (num_images, num_boxes) in {"small": (10, 73), "large": sizes}.items():
