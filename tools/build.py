@@ -42,6 +42,7 @@ CONFIGS: dict[str, type] = {
     "import_weights": schema.ImportWeightsConfig,
     "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
+    "prepare": schema.PrepareConfig,
     "paper": schema.PaperConfig,
     "report": schema.ReportConfig,
 }
