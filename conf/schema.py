@@ -93,6 +93,7 @@ class TrainConfig:
     freeze: list[str] = field(default_factory=list)  # parts that do not learn, e.g. [backbone.stem,backbone.blocks.0-5]
     lr_factors: dict[str, float] = field(default_factory=dict)  # part: factor on its learning rate, {backbone: 0.1}
     on_nonfinite: OnNonfinite = OnNonfinite.stop
+    on_bad_sample: str = "raise"  # a training file that cannot be read: raise ends the run, skip learns another instead
     patience: int | None = None  # stop after so many evaluations without a better one
     # reporting
     log_every: int = 50  # steps
@@ -135,6 +136,8 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"cache={config.cache}: expected ram, disk or null")
     if config.cache_folder is not None and config.cache != "disk":
         raise ValueError(f"cache_folder={config.cache_folder} is where cache=disk keeps its files: set that, too")
+    if config.on_bad_sample not in ("raise", "skip"):
+        raise ValueError(f"on_bad_sample={config.on_bad_sample}: expected raise or skip")
     if config.weights_reduce not in (None, "importance", "first"):
         raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
     schedule = config.schedule

@@ -1,5 +1,6 @@
 """A source with a transform: what a DataLoader indexes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from .sample import Pending, Sample, Source, digest
 from .transforms import Transform
 
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
+# What a file can be blamed for. Not every OSError: if files cannot be opened for want of descriptors, or a disk answers
+# with errors, others would take their place at random.
+FILE_FAULTS = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_DRAWS = 20  # bad ones in a row; by chance that happens where nearly all are bad
 
 
 class AugmentedDataset(Dataset[Item]):
@@ -21,10 +26,24 @@ class AugmentedDataset(Dataset[Item]):
     target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`, or `label`. meta:
     `image_id`, `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the source's own
     truth in original pixels.
+
+    With `skip_bad` another sample stands in for one whose files cannot be read: drawn by (seed, epoch, index), so that
+    workers, ranks and restarts do not matter, and augmented as the bad one would have been. Its meta then has
+    `skipped`, a list of (index, reason). Otherwise such a file is an error, which ends with `remedy`.
     """
 
-    def __init__(self, source: Source, *, transform: Transform, seed: int = 0, ground_truth: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        transform: Transform,
+        seed: int = 0,
+        ground_truth: bool = False,
+        skip_bad: bool = False,
+        remedy: str = "",
+    ) -> None:
         self.source, self.transform, self.seed, self.ground_truth = source, transform, seed, ground_truth
+        self.skip_bad, self.remedy = skip_bad, remedy
 
     @property
     def labels(self) -> LabelMap:
@@ -38,20 +57,56 @@ class AugmentedDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        pending = getattr(self.source, "open", self.source.read)(index)
-        try:
-            sample, meta = self.transform(pending, sample_seed(self.seed, epoch, index))
-        except Exception as error:
-            if getattr(pending, "fault", None) is not error:  # else it names its file
-                sample = getattr(pending, "sample", pending)
-                error.add_note(f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {index})")
-            raise
+        sample, meta, skipped = self._first_good(epoch, index)
         meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
+        if skipped:
+            meta["skipped"] = skipped
         if self.ground_truth:
             meta["ground_truth"] = _whole_truth(sample)
         # A view: batches are built channels-last, which is how the pixels lie already.
         image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
         return image, _target(sample), meta
+
+    def _first_good(self, epoch: int, index: int) -> tuple[Sample, dict[str, Any], list[tuple[int, str]]]:
+        """Sample and meta, transformed; with `skip_bad` of the first good one drawn after it; and the bad ones."""
+        skipped: list[tuple[int, str]] = []
+        for place in self._places(epoch, index):
+            pending = None
+            try:
+                pending = getattr(self.source, "open", self.source.read)(place)
+                return (*self.transform(pending, sample_seed(self.seed, epoch, index)), skipped)
+            except Exception as error:
+                if pending is not None and getattr(pending, "fault", None) is not error:
+                    sample = getattr(pending, "sample", pending)
+                    error.add_note(
+                        f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {place})"
+                    )
+                    raise
+                if not isinstance(error, FILE_FAULTS):
+                    raise
+                if not self.skip_bad:
+                    raise _kind(error)(f"{_said(error)}{self.remedy}") from error
+                skipped.append((place, _said(error)))
+        raise ValueError(
+            f"{len(skipped)} samples, drawn at random one after the other, cannot be read: that is no matter of single "
+            f"files. The first one: {skipped[0][1]}"
+        )
+
+    def _places(self, epoch: int, index: int) -> Iterator[int]:
+        yield index
+        if self.skip_bad:  # the fourth number keeps these draws apart from the augmentation's
+            yield from np.random.default_rng((self.seed, epoch, index, 1)).integers(len(self), size=_DRAWS).tolist()
+
+
+def _kind(error: Exception) -> type[Exception]:
+    """Without the kinds that take more than a text, such as UnicodeDecodeError."""
+    return ValueError if isinstance(error, ValueError) else type(error)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _whole_truth(sample: Sample) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +13,10 @@ import numpy as np
 from .decoder import Decoder, PictureFile, decode_checked
 from .labels import LabelMap
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
+from .shared import Names, SharedArrays
 
 _CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
+_STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of characters
 
 
 @dataclass
@@ -45,7 +48,7 @@ class BoxTable:
 
 
 class BoxSource:
-    """Images and boxes. Everything stays in flat arrays, so that workers share instead of copying it.
+    """Images and boxes. Everything stays in flat arrays that worker processes share (48 MB for all of COCO).
 
     Crowd regions are kept apart. Images without annotations are negatives, unless `with_annotations_only`.
     """
@@ -62,17 +65,29 @@ class BoxSource:
             raise ValueError(f"{table.source} lists no images{which}")
         table = table.take(rows)
         self.annotations, self.images, self.labels = table.source, images, table.labels
-        self.image_ids, self.file_names = table.image_ids, table.file_names
-        self.heights, self.widths = table.heights, table.widths
-        self._image_of, self._boxes_xywh, self._slots = table.image, table.boxes_xywh, table.slots
-        self._area, self._crowd = table.area, table.crowd
-        self._offsets = np.searchsorted(self._image_of, np.arange(len(self) + 1))  # image i owns rows [i]:[i + 1]
-        self._clip()
+        self.file_names = Names(table.file_names.tolist())
+        self._shared = SharedArrays(
+            {
+                "image_ids": table.image_ids,
+                "sizes": np.stack([table.heights, table.widths], 1).astype(np.int32),
+                "offsets": np.searchsorted(table.image, np.arange(len(rows) + 1)),  # image i owns rows [i]:[i + 1]
+                "boxes_xywh": table.boxes_xywh,
+                "slots": table.slots.astype(np.int32),
+                "area": table.area,
+                "crowd": table.crowd,
+            }
+        )
+        self.notes = self._notes(table)
         self._check_files()
         self.decoder = Decoder()
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.file_names)
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 [N]"""
+        return self._shared["image_ids"]
 
     def read(self, index: int) -> Sample:
         """Decode one image. Boxes are clipped and clean for training, `ground_truth` is exactly the file's."""
@@ -80,11 +95,13 @@ class BoxSource:
 
     def open(self, index: int) -> Pending:
         """The same before its picture is decoded."""
-        path = self.images / str(self.file_names[index])
-        size = int(self.heights[index]), int(self.widths[index])
-        part = slice(self._offsets[index], self._offsets[index + 1])
-        usable, crowd, slots = self._usable[part], self._crowd[part], self._slots[part]
-        boxes = self._boxes[part]
+        path, shared = self.images / self.file_names[index], self._shared
+        height, width = shared["sizes"][index].tolist()
+        part = slice(*shared["offsets"][index : index + 2].tolist())
+        boxes_xywh, crowd = shared["boxes_xywh"][part], shared["crowd"][part]
+        slots = shared["slots"][part].astype(np.int64)
+        boxes = clip(boxes_xywh, np.array([width, height, width, height])).astype(np.float32)
+        usable = has_area(boxes, boxes_xywh)
         sample = Sample(
             NO_IMAGE,
             int(self.image_ids[index]),
@@ -93,54 +110,52 @@ class BoxSource:
             crowd_boxes=boxes[usable & crowd],
             crowd_labels=slots[usable & crowd],
             ground_truth={
-                "boxes_xywh": self._boxes_xywh[part],
+                "boxes_xywh": boxes_xywh,
                 "labels": slots,
-                "area": self._area[part],
+                "area": shared["area"][part],
                 "crowd": crowd,
             },
             path=str(path),
         )
-        decode = partial(decode_checked, decoder=self.decoder, path=path, size=size, source=self.annotations)
-        return Pending(sample, size, decode)
+        decode = partial(decode_checked, decoder=self.decoder, path=path, size=(height, width), source=self.annotations)
+        return Pending(sample, (height, width), decode)
 
     def has_boxes(self, index: int) -> bool:
         """Whether there is one that training learns from."""
-        part = slice(self._offsets[index], self._offsets[index + 1])
-        return bool((self._usable[part] & ~self._crowd[part]).any())
+        return bool(np.size(self.open(index).sample.boxes))
 
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
-        size = int(self.heights[index]), int(self.widths[index])
-        return [PictureFile(self.images / str(self.file_names[index]), size)]
+        height, width = self._shared["sizes"][index].tolist()
+        return [PictureFile(self.images / self.file_names[index], (height, width))]
 
     def fingerprint(self) -> str:
         """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""
         # Names as json: the width of numpy's strings also tells of images beyond `limit`.
         texts = [self.file_names.tolist(), self.labels.num_classes, sorted(self.labels.names.items())]
-        truth = (self._offsets, self._boxes_xywh, self._slots, self._area, self._crowd)
-        return digest(json.dumps(texts), self.image_ids, self.widths, self.heights, *truth)
+        shared = self._shared
+        heights, widths = shared["sizes"].astype(np.int64).T
+        truth = (shared["boxes_xywh"], shared["slots"].astype(np.int64), shared["area"], shared["crowd"])
+        return digest(json.dumps(texts), self.image_ids, widths, heights, shared["offsets"], *truth)
 
-    def _clip(self) -> None:
-        """What training learns from: xyxy boxes cut at the image, `_usable` where something is left."""
-        xyxy = xywh_to_xyxy(self._boxes_xywh)
-        sides = np.stack([self.widths, self.heights], 1)[self._image_of]
-        limits = np.concatenate([sides, sides], 1)
-        clipped = np.clip(xyxy, 0, limits)
-        self._boxes = clipped.astype(np.float32)
-        self._usable = np.all((self._boxes[:, 2:] > self._boxes[:, :2]) & (self._boxes_xywh[:, 2:] > 0), axis=1)
-        outside = self._usable & np.any(np.abs(clipped - xyxy) > _CLIP_TOLERANCE, axis=1)
-        empty = np.diff(self._offsets) == 0
-        self.notes: list[str] = [
-            f"{len(self)} images ({int(empty.sum())} without annotations), {int((~self._crowd).sum())} boxes of "
-            f"{len(self.labels.labels)} classes, {int(self._crowd.sum())} crowd regions ({self.annotations})"
+    def _notes(self, table: BoxTable) -> list[str]:
+        limits = np.stack([table.widths, table.heights] * 2, 1)[table.image]
+        clipped = clip(table.boxes_xywh, limits)
+        usable = has_area(clipped.astype(np.float32), table.boxes_xywh)
+        moved = np.abs(clipped - xywh_to_xyxy(table.boxes_xywh)) > _CLIP_TOLERANCE
+        outside, lost = int((usable & moved.any(1)).sum()), int((~usable).sum())
+        num_empty, num_crowd = len(self) - len(np.unique(table.image)), int(table.crowd.sum())
+        notes = [
+            f"{len(self)} images ({num_empty} without annotations), {len(table.crowd) - num_crowd} boxes of "
+            f"{len(self.labels.labels)} classes, {num_crowd} crowd regions ({self.annotations})"
         ]
-        if outside.any():
-            self.notes.append(f"{int(outside.sum())} boxes reach outside of their image: clipped for training")
-        if not self._usable.all():
-            self.notes.append(
-                f"{int((~self._usable).sum())} boxes have no area inside their image: dropped from training, "
-                "still counted by evaluation"
+        if outside:
+            notes.append(f"{outside} boxes reach outside of their image: clipped for training")
+        if lost:
+            notes.append(
+                f"{lost} boxes have no area inside their image: dropped from training, still counted by evaluation"
             )
+        return notes
 
     def _check_files(self) -> None:
         """Miss an image now, not hours into training."""
@@ -153,10 +168,23 @@ class BoxSource:
             )
 
 
+def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Corners [N, 4] of boxes cut at their images' sides; `limits` are width, height, width, height, [4] or [N, 4]."""
+    return np.minimum(np.maximum(xywh_to_xyxy(boxes_xywh), 0), limits)  # np.clip takes five times as long for few boxes
+
+
+def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
+    """bool [N]: whether anything is left of the clipped float32 boxes, and there was something."""
+    return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
+
+
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
     """The relative names that are no file in the folder. A listing is far cheaper than asking for every file."""
-    folders = {name.rpartition("/")[0] for name in names}
-    listed = {f"{f}/{n}" if f else n for f in folders if (folder / f).is_dir() for n in os.listdir(folder / f)}
+    listed: set[str] = set()
+    for below in {name.rpartition("/")[0] for name in names}:
+        if (folder / below).is_dir():
+            with os.scandir(folder / below) as entries:
+                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
     # Asked again by name: a file system may find what it lists in another spelling.
     return [name for name in names if name not in listed and not (folder / name).is_file()]
 
@@ -167,9 +195,14 @@ def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name out of an annotation file is relative, and stays below its folder on any system."""
+    """Whether a file name out of an annotation file is relative, and stays below its folder on any system.
+
+    A link below the folder may lead out of it: no annotation file made it.
+    """
     paths = (PurePosixPath(name), PureWindowsPath(name))
-    return bool(name) and not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
+    if not paths[0].name or name.endswith(("/", "/.")) or _STRANGE.search(name):
+        return False
+    return not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
 
 
 def agreed_labels(own: LabelMap, labels: LabelMap, source: str) -> LabelMap:

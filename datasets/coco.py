@@ -1,6 +1,5 @@
 """COCO annotations: official layout, or any json in COCO's format with a folder of images."""
 
-import json
 import math
 from array import array
 from collections.abc import Callable
@@ -12,10 +11,10 @@ import numpy as np
 from .boxes import BoxSource, BoxTable, agreed_labels, is_inside
 from .faults import Fault, Report, refuse
 from .labels import LabelMap, detection_labels
+from .records import read_tables
 
 T = TypeVar("T")
 Record = dict[str, Any]
-TABLES = ("images", "annotations", "categories")
 
 
 class CocoDetection(BoxSource):
@@ -109,25 +108,6 @@ def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, n
     return labels, {image: {key: values[start:end] for key, values in arrays.items()} for image, start, end in rows}
 
 
-def _load(path: Path) -> dict[str, Any]:
-    def without_segmentation(record: Record) -> Record:
-        record.pop("segmentation", None)  # most of COCO's json; not kept even while loading
-        return record
-
-    try:
-        data = json.loads(path.read_bytes(), object_hook=without_segmentation)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not json: {error}") from error
-    if not isinstance(data, dict):
-        raise ValueError(
-            f"{path}: expected an object with images, annotations, categories, found a {type(data).__name__}"
-        )
-    for key in TABLES:
-        if not isinstance(data.get(key), list):
-            raise ValueError(f"{path} lacks the list {key!r}: expected COCO's instances format (found {sorted(data)})")
-    return data
-
-
 class RecordError(Exception):
     """A record's fault: kind, and what to say after the record."""
 
@@ -136,7 +116,7 @@ class _Reader:
     """Turns the json's records into columns; every complaint names file, record, key and remedy."""
 
     def __init__(self, path: Path, report: Report) -> None:
-        self.path, self.report, self.data = path, report, _load(path)
+        self.path, self.report, self.data = path, report, read_tables(path)
         self._image_ids: set[int] = set()
 
     def table(self, table: str, parse: Callable[[Record], T]) -> list[T]:
@@ -198,7 +178,9 @@ class _Reader:
         name = _value(record, "file_name")
         if not isinstance(name, str) or not is_inside(name):
             raise RecordError(
-                "outside_root", "has a file_name outside of the image folder: expected a relative path without '..'"
+                "outside_root",
+                "has a file_name outside of the image folder: expected a relative path without '..' "
+                "or control characters",
             )
         if height < 1 or width < 1:
             raise RecordError("no_size", "has no size: expected width and height of 1 or more")

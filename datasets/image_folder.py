@@ -12,6 +12,7 @@ from .decoder import Decoder, PictureFile
 from .labels import Label, LabelMap
 from .mask_folder import IMAGE_ENDINGS
 from .sample import Sample, check_limit, digest
+from .shared import Names, SharedArrays
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -44,10 +45,9 @@ class ImageFolder:
         if limit is not None:  # from all classes: the files lie class by class
             count = min(check_limit(limit) or 0, len(found))
             found = [found[i * len(found) // count] for i in range(count)]
-        # numpy arrays, not lists: forked workers share them
-        self._paths = np.array([os.path.relpath(path, self._folder) for path, _, _ in found])
-        self._sizes = np.array([size for _, size, _ in found], np.int64)
-        self._slots = np.array([slot for _, _, slot in found], np.int64)
+        self._paths = Names([os.path.relpath(path, self._folder) for path, _, _ in found])
+        sizes, slots_of = (np.array([row[column] for row in found], np.int64) for column in (1, 2))
+        self._shared = SharedArrays({"sizes": sizes, "slots": slots_of})
         self.decoder = Decoder()
         absent = len(slots) - len(classes)
         self.notes = [f"{len(found)} images of {len(classes)} classes in {self._folder}"]
@@ -63,17 +63,22 @@ class ImageFolder:
 
     def read(self, index: int) -> Sample:
         """Decode an image; its id is the path below the split's folder."""
-        name = str(self._paths[index])
+        name = self._paths[index]
         path = str(self._folder / name)
-        return Sample(self.decoder.image(path), Path(name).as_posix(), label=int(self._slots[index]), path=path)
+        label = int(self._shared["slots"][index])
+        return Sample(self.decoder.image(path), Path(name).as_posix(), label=label, path=path)
 
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
-        return [PictureFile(self._folder / str(self._paths[index]))]
+        return [PictureFile(self._folder / self._paths[index])]
 
     def fingerprint(self) -> str:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""
-        return digest(json.dumps([self.image_ids, sorted(self.labels.names.items())]), self._sizes, self._slots)
+        return digest(
+            json.dumps([self.image_ids, sorted(self.labels.names.items())]),
+            self._shared["sizes"],
+            self._shared["slots"],
+        )
 
 
 def _slots(classes: list[str], labels: LabelMap) -> dict[str, int]:

@@ -168,8 +168,8 @@ def read_class_file(path: str | Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"class list not found: {path} (expected a .txt, .csv or .json file, or a list of names)"
         )
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         match path.suffix.lower():
             case ".txt":
                 rows: list[Any] = [line.strip() for line in text.splitlines()]
@@ -181,7 +181,7 @@ def read_class_file(path: str | Path) -> list[dict[str, Any]]:
             case other:
                 raise ValueError(f"unknown ending {other!r}: expected .txt, .csv or .json")
         return [_class_row(row) for row in rows if row != ""]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path} is no class list: {error!r}. Remedy: one name a line in a .txt file") from error
 
 
@@ -200,8 +200,17 @@ def _class_row(row: Any) -> dict[str, Any]:
         raise ValueError(f"{row!r} is neither a name nor a row with a `name` (several columns need a header)")
     color = row.get("color") or tuple(row[channel] for channel in "rgb" if channel in row) or None
     result = {"name": str(row["name"]).strip(), "category": row.get("category") or None}
-    result["color"] = tuple(int(value) for value in color) if color else None
-    return result | ({"id": int(row["id"])} if row.get("id") not in (None, "") else {})
+    result["color"] = tuple(_whole(value, 0, 255) for value in color) if color else None
+    if color and len(color) != 3:
+        raise ValueError(f"{len(color)} values are no colour: expected red, green and blue")
+    return result | ({"id": _whole(row["id"], -(2**31), 2**31)} if row.get("id") not in (None, "") else {})
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    number = float(value)
+    if not (least <= number <= most and number == int(number)):
+        raise ValueError(f"{number:g} is no whole number from {least} to {most}")
+    return int(number)
 
 
 # fmt: off

@@ -1,5 +1,6 @@
 """From samples to batches: collation, the order of an epoch, the DataLoader."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from .augmented import AugmentedDataset, Item
 from .labels import IGNORE
+from .shared import give_back_freed_memory
 from .transforms import FILL
 
 
@@ -114,7 +116,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
         order = np.resize(order, self._total) if self.num_samples else order  # cuts, or repeats from the start
         epoch = self.epoch
-        return ((epoch, index) for index in order[self.rank :: self.world][self.start :].tolist())
+        return ((epoch, int(index)) for index in order[self.rank :: self.world][self.start :])
 
     def __len__(self) -> int:
         return max(0, len(range(self.rank, self._total, self.world)) - self.start)
@@ -133,6 +135,7 @@ def make_loader(
     sampler = EpochSampler(len(dataset), shuffle=False) if sampler is None else sampler
     if sampler.num_samples != len(dataset):
         raise ValueError(f"the sampler counts {sampler.num_samples} samples, the dataset has {len(dataset)}")
+    give_back_freed_memory()  # forked processes would have it, too
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -161,12 +164,19 @@ def _start_worker(worker: int, *, parent: int) -> None:
         threading.Thread(target=_live_with, args=(parent,), daemon=True).start()
 
 
+def _process_lives() -> bool:
+    """Whether the process is there that had this one started, by whatever other process."""
+    process = multiprocessing.parent_process()
+    return process is not None and process.is_alive()
+
+
 def _live_with(parent: int) -> None:
     """A thread of a worker, which ends it when the parent says so by SIGTERM, and joins it, or when the parent is gone.
 
     torch's own watch overlooks a parent that was killed before the worker had started.
     """
-    while os.getppid() == parent:
+    is_child = os.getppid() == parent  # no: a forkserver's, or its parent is gone already
+    while os.getppid() == parent if is_child else _process_lives():
         told = signal.sigtimedwait([signal.SIGTERM], 1)
         if told is not None and told.si_pid == parent:
             break

@@ -12,6 +12,7 @@ import numpy as np
 from .decoder import Decoder, PictureFile, decode_checked
 from .labels import IGNORE, LabelMap, segmentation_labels
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
+from .shared import Names
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
@@ -35,11 +36,10 @@ class MaskPairs:
         instances: Sequence[Path] = (),
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
-        # numpy strings, not lists: forked workers share them
-        self.image_ids = np.array([name for name, _, _ in pairs])
-        self._images = np.array([str(image) for _, image, _ in pairs])
-        self._masks = np.array([str(mask or "") for _, _, mask in pairs])
-        self._instances = np.array([str(path) for path in instances])
+        self.image_ids = Names([name for name, _, _ in pairs])
+        self._images = Names([str(image) for _, image, _ in pairs])
+        self._masks = Names([str(mask or "") for _, _, mask in pairs])
+        self._instances = Names([str(path) for path in instances])
         self._folders = folders
         self.labels, self._table, self.notes = labels, table, list(notes)
         self.decoder = Decoder()
@@ -58,16 +58,14 @@ class MaskPairs:
 
     def open(self, index: int) -> Pending | Sample:
         """The same before its image is decoded, where there is a mask: that tells the size."""
-        path = str(self._images[index])
-        if not self._masks[index]:  # a test split
-            return Sample(self.decoder.image(path), str(self.image_ids[index]), path=path)
+        path, mask_path = self._images[index], self._masks[index]
+        if not mask_path:  # a test split
+            return Sample(self.decoder.image(path), self.image_ids[index], path=path)
         mask = self.read_mask(index)
-        decode = partial(
-            decode_checked, decoder=self.decoder, path=path, size=mask.shape, source=str(self._masks[index])
-        )
+        decode = partial(decode_checked, decoder=self.decoder, path=path, size=mask.shape, source=mask_path)
         sample = Sample(
             NO_IMAGE,
-            str(self.image_ids[index]),
+            self.image_ids[index],
             mask=mask,
             ground_truth={"mask": mask},
             path=path,
@@ -86,11 +84,11 @@ class MaskPairs:
 
     def instances_path(self, index: int) -> str:
         """The picture of an image's instance ids, empty where there is none."""
-        return str(self._instances[index]) if len(self._instances) else ""
+        return self._instances[index] if len(self._instances) else ""
 
     def read_mask(self, index: int) -> np.ndarray:
         """The mask alone."""
-        mask_path = str(self._masks[index])
+        mask_path = self._masks[index]
         stored = self.decoder.mask(mask_path)
         mask = cv2.LUT(stored, self._table)
         if (mask == _UNKNOWN).any():
@@ -144,13 +142,22 @@ class MaskFolder(MaskPairs):
         image_dir = Path(images) if images else Path(str(root), split, "images")
         mask_dir = Path(masks) if masks else Path(str(root), split, "labels")
         ignored = set(ignore_ids)
-        labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
+        labels, table = _labels_and_table(classes, ignored)
         pairs, notes = _match(image_dir, mask_dir, mask_suffix)
         pairs = pairs[: check_limit(limit)]
         ignored_values = sorted(ignored | {IGNORE})
         notes.insert(0, f"{len(pairs)} images of {image_dir}, {labels.num_classes} classes, ignored: {ignored_values}")
-        table = slot_table({source_id: slot for slot, source_id in labels.source_ids.items()}, ignore_ids=ignored)
         super().__init__(pairs, folders=(image_dir, mask_dir), labels=labels, table=table, notes=notes)
+
+
+def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
+    try:
+        labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
+        return labels, slot_table({value: slot for slot, value in labels.source_ids.items()}, ignore_ids=ignored)
+    except ValueError as error:
+        if isinstance(classes, str | Path) and str(classes) not in str(error):
+            raise ValueError(f"{classes}: {error}") from error
+        raise
 
 
 def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:

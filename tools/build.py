@@ -47,6 +47,8 @@ CONFIGS: dict[str, type] = {
     "report": schema.ReportConfig,
 }
 NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
+LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_sample=skip"
+LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 # They take the classes they have to have: what is in their files may be only some of them.
 GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
@@ -259,7 +261,14 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training,
         reduced=training and config.get("reduced_decode", False),
     )  # fmt: skip
-    return AugmentedDataset(source, transform=transform, seed=config.get("seed", 0), ground_truth=not training)
+    return AugmentedDataset(
+        source,
+        transform=transform,
+        seed=config.get("seed", 0),
+        ground_truth=not training,
+        skip_bad=training and config.get("on_bad_sample") == "skip",
+        remedy=LEAVE_OUT if training else LEAVE_NOTHING_OUT,
+    )
 
 
 def crop_fraction(config: DictConfig) -> float:

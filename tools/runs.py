@@ -26,8 +26,8 @@ from .weight_files import checkpoint_path
 # Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
 FREE_KEYS = (
     *("device", "threads", "workers", "timeout_minutes", "compile", "run_dir", "debug", "replay", "accept_changes"),
-    *("cache", "cache_folder"),
-    *("max_steps", "patience", "on_nonfinite", "log_every", "save_every", "keep_last", "eval_every", "eval_batch_size"),
+    *("cache", "cache_folder", "max_steps", "patience", "on_nonfinite", "on_bad_sample", "log_every", "save_every"),
+    *("keep_last", "eval_every", "eval_batch_size"),
 )
 # Where the data lies; whether it still is the same data is told by its fingerprint.
 PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations")

@@ -12,6 +12,7 @@ from pocketvision.datasets.coco import CocoDetection, read_coco, read_truth
 from pocketvision.datasets.faults import Fault
 from pocketvision.datasets.labels import coco_labels
 from pocketvision.datasets.sample import log_summary
+from pocketvision.datasets.shared import Names
 
 CATEGORIES = [{"id": 7, "name": "train"}, {"id": 3, "name": "car", "supercategory": "vehicle"}]
 
@@ -146,7 +147,7 @@ def test_annotations_are_flat_arrays(write):
     """Lists of dicts would be copied into every worker by reference counting."""
     data = CocoDetection(**write([_annotation()]))
     assert not [k for k, v in vars(data).items() if isinstance(v, dict) or (isinstance(v, list) and k != "notes")]
-    assert data.file_names.dtype.kind == "U"
+    assert isinstance(data.file_names, Names)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,30 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d["images"][0].update(file_name="/etc/x.png"), "file_name outside of the image folder"),
         (lambda d: d["images"][0].update(file_name="C:\\x.png"), "file_name outside of the image folder"),
         (lambda d: d["images"][0].update(file_name="a\\..\\..\\x.png"), "file_name outside of the image folder"),
-        (lambda d: d["images"][0].update(file_name=""), "file_name outside of the image folder"),
+        *(
+            (lambda d, name=name: d["images"][0].update(file_name=name), "file_name outside of the image folder")
+            for name in (
+                "",
+                ".",
+                "..",
+                "a/..",
+                "a/.",
+                "1.png/",
+                "//x/a.png",
+                "\\\\x\\y\\a.png",
+                "C:1.png",
+                "c:/1.png",
+                "1\0.png",
+                "1\n.png",
+                "\x7f.png",
+                "\ud800.png",
+                "x/../1.png",
+                "x\\..\\1.png",
+                None,
+                5,
+                ["1.png"],
+            )
+        ),
         (lambda d: d["categories"][0].pop("name"), "categories record .* lacks the key 'name'"),
         (lambda d: d["categories"].append(CATEGORIES[0]), "has the id 7, which another category has"),
         (
@@ -254,6 +278,21 @@ def test_images_in_sub_folders(write):
         path.rename(files["images"].parent / "x" / path.name)
     (files["images"].parent / "x").rename(files["images"] / "deep/x")
     assert CocoDetection(**files).read(1).image_id == 2
+
+
+def test_names_of_folders_are_missing_images(write):
+    files = write([_annotation()])
+    (files["images"] / "1.png").unlink()
+    (files["images"] / "1.png").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* first of all 1\.png"):
+        CocoDetection(**files)
+
+
+def test_a_users_own_link_may_lead_elsewhere(write, tmp_path):
+    files = write([_annotation()])
+    (files["images"] / "1.png").rename(tmp_path / "elsewhere.png")
+    (files["images"] / "1.png").symlink_to(tmp_path / "elsewhere.png")
+    assert CocoDetection(**files).read(0).image.shape == (30, 40, 3)
 
 
 def test_image_errors_name_the_file(write):

@@ -119,7 +119,7 @@ def test_imagenets_own_folders_are_the_classes_in_their_order(tmp_path: Path) ->
     for background in (False, True):
         source = ImageFolder(tmp_path, split="val", labels=imagenet_labels(background=background))
         assert len(source) == 1000
-        assert source._slots.tolist() == list(range(background, 1000 + background))
+        assert source._shared["slots"].tolist() == list(range(background, 1000 + background))
     shutil.rmtree(tmp_path / "val" / names[7])
     with pytest.raises(ValueError, match=r"has the class n00000000, .* which the training data or the model has not"):
         ImageFolder(tmp_path, split="val", labels=imagenet_labels())

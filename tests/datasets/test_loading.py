@@ -1,5 +1,6 @@
 """Batches, the order of epochs, and that workers change nothing."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -216,6 +217,19 @@ def test_workers_change_nothing():
             _equal(a, b)
         assert previous is None or not torch.equal(previous, batches[0][0].images)
         previous = batches[0][0].images
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="not on this system")
+def test_loader_processes_of_a_forkserver():
+    """Python's default from 3.14 on: their parent is not the process that had them started."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        batches = list(make_loader(_dataset(TRAINING), batch_size=4, workers=1))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    for batch, expected in zip(batches, make_loader(_dataset(TRAINING), batch_size=4), strict=True):
+        _equal(batch, expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

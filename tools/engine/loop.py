@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...conf.schema import OnNonfinite
+from .bad_samples import bad_samples_of, tell_bad_samples
 from .evaluation import evaluate
 from .optim import improves, out_of_patience
 from .replay import stop_for_replay
@@ -83,6 +84,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
             lr, random = run.learning_rate, generator_state()
             step = train_step(run, network, batches)
             run.window.add(step.losses, step.norm, step.finite, [_names(batch) for batch in batches], random)
+            run.bad_samples += [skipped for batch in batches for skipped in bad_samples_of(batch)]
             state.step, state.batches_done = state.step + 1, state.batches_done + 1
             end_of_epoch = state.batches_done == steps
             if state.step % config.log_every == 0 or end_of_epoch:
@@ -96,13 +98,14 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
             if config.save_every and state.step % config.save_every == 0 and not end_of_epoch:
                 _checked_save(run)
     if state.batches_done == steps:
-        state.epoch, state.batches_done = state.epoch + 1, 0
+        state.epoch, state.batches_done, state.bad_samples = state.epoch + 1, 0, 0
         state.finished = state.epoch >= config.epochs
 
 
 def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:
     """One row for the steps since the last one; the only place where the loop waits for the device."""
     _check_finite(run)
+    tell_bad_samples(run)
     row = run.window.read()
     seconds, steps = row.pop("seconds"), row.pop("steps")
     row |= {
@@ -112,6 +115,8 @@ def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:
         "peak_memory_gb": peak_memory(run.ranks.device),
         "epoch": run.progress.epoch + 1,
     }
+    if run.config.on_bad_sample == "skip":
+        row["bad_samples"], run.progress.bad_in_window = run.progress.bad_in_window, 0
     waiting.seconds = 0.0
     run.report.row("train", run.progress.step, row)
     if row.get("skipped"):
@@ -122,6 +127,7 @@ def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:
 def _checked_save(run: Run) -> None:
     """What is saved has no bad step behind it that nobody reported yet."""
     _check_finite(run)
+    tell_bad_samples(run)
     save(run)
 
 

@@ -34,8 +34,10 @@ class Run:
     header: dict[str, Any]  # configuration, label map, versions, data: travels in every checkpoint
     window: Window
     halted: Tensor  # bool: a step was not finite, and nothing may move the weights until that is reported
+    steps_per_epoch: int
     progress: Progress = field(default_factory=Progress)
     report: Report = field(default_factory=lambda: Report(None))
+    bad_samples: list[list[tuple[int, str]]] = field(default_factory=list)  # this rank's, not told yet: index, reason
 
     @property
     def model(self) -> nn.Module:
@@ -90,6 +92,7 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
         header=header,
         window=Window(ranks.device),
         halted=torch.zeros((), dtype=torch.bool, device=ranks.device),
+        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -32,6 +32,8 @@ class Progress:
     evaluated: int = 0  # the step of the last evaluation
     evaluations: int = 0
     best_evaluation: int = 0  # which of them was the best
+    bad_samples: int = 0  # left out in the epoch in progress, by all ranks
+    bad_in_window: int = 0  # of these, since the last row of metrics.jsonl
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) -> None:

@@ -1,0 +1,94 @@
+"""Damaged inputs: a few hundred always, 5,000 where slow tests run (tests/datasets/mutations.py tells more)."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.coco import CocoDetection
+from pocketvision.datasets.loading import EpochSampler, make_loader
+from pocketvision.datasets.transforms import Transform
+
+
+def _script():
+    spec = importlib.util.spec_from_file_location("mutations", Path(__file__).with_name("mutations.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutations"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+mutations = _script()
+
+
+def test_the_trial_sees_what_it_is_for(tmp_path):
+    """A traceback, an error that names no file, one of two lines, a warning, and nothing wrong."""
+
+    def family(error):
+        def read():
+            if isinstance(error, Warning):
+                import warnings
+
+                warnings.warn(error, stacklevel=1)
+            elif error is not None:
+                raise error
+
+        return lambda folder, rng: (folder / "a.png", read)
+
+    def named(folder, rng):
+        def read():
+            raise ValueError(f"{folder}/a.png does not decode")
+
+        return folder / "a.png", read
+
+    errors = {"key": KeyError("x"), "nameless": ValueError("bad"), "good": None, "warning": UserWarning("hm")}
+    families = {name: family(error) for name, error in errors.items()} | {"named": named}
+    found = {row["family"]: row for row in mutations.run(mutations.Trial(5, families=families), workers=0)}
+    assert {name: bool(row["problem"]) for name, row in found.items()} == {
+        "key": True, "nameless": True, "good": False, "warning": True, "named": False,
+    }  # fmt: skip
+    assert (found["key"]["result"], found["named"]["result"], found["good"]["result"]) == (
+        "traceback",
+        "refused",
+        "read",
+    )
+
+
+@pytest.mark.parametrize("count", [330, pytest.param(5000, marks=pytest.mark.slow)])
+def test_damaged_inputs(count):
+    found = mutations.run(mutations.Trial(count, seed=count))
+    assert [f"{row['index']} {row['family']}: {row['problem']}" for row in found if row["problem"]] == []
+    for family in mutations.FAMILIES:
+        results = [row["result"] for row in found if row["family"] == family]
+        assert "refused" in results
+    assert sum(row["result"] == "read" for row in found) > count / 10  # not all damage is beyond repair
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_goes_on_among_damaged_pictures(tmp_path, workers):
+    rng = np.random.default_rng(0)
+    kinds, images = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"), []
+    for i in range(60):
+        kind = kinds[i % 6]
+        data = mutations.picture("PNG", np.random.default_rng(i))
+        name = f"{i}.{kind.lower()}"
+        (tmp_path / name).write_bytes(mutations.damage(mutations.picture(kind, rng), rng) if i % 3 == 0 else data)
+        images.append({"id": i, "file_name": name, "height": mutations.SIZE[0], "width": mutations.SIZE[1]})
+    categories = [{"id": 1, "name": "a"}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+    transform = Transform(input_size=(32, 32), resize="stretch")
+    dataset = AugmentedDataset(CocoDetection(path, tmp_path), transform=transform, skip_bad=True)
+    sampler = EpochSampler(60, batch_size=4, last="drop")
+    metas = [
+        meta for batch in make_loader(dataset, batch_size=4, sampler=sampler, workers=workers) for meta in batch.metas
+    ]
+    bad = {index for meta in metas for index, _ in meta.get("skipped", ())}
+    assert len(metas) == 60
+    assert len(bad) > 8
+    assert all(index % 3 == 0 for index in bad)
