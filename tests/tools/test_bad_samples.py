@@ -170,6 +170,10 @@ def test_the_default_names_the_file(made: Path) -> None:
         run(made, "workers=0", skip=False)
     with pytest.raises(ValueError, match="on_bad_sample=drop: expected raise or skip"):
         run(made, "on_bad_sample=drop", skip=False)
+
+
+@pytest.mark.slow
+def test_the_command_says_it_in_a_line(made: Path) -> None:
     assert re.search(r"train: error: \S+\.jpg does not decode: .*on_bad_sample=skip$", _command(made, "name=y"))
 
 
