@@ -122,7 +122,8 @@ class BoxSource:
 
     def has_boxes(self, index: int) -> bool:
         """Whether there is one that training learns from."""
-        return bool(np.size(self.open(index).sample.boxes))
+        boxes = self.open(index).sample.boxes
+        return boxes is not None and len(boxes) > 0
 
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
