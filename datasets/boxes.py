@@ -88,14 +88,19 @@ class BoxSource:
             labels=slots[usable & ~crowd],
             crowd_boxes=boxes[usable & crowd],
             crowd_labels=slots[usable & crowd],
-            ground_truth={
-                "boxes_xywh": self._boxes_xywh[part],
-                "labels": slots,
-                "area": self._area[part],
-                "crowd": crowd,
-            },
+            ground_truth=self.ground_truth(index),
             path=str(path),
         )
+
+    def ground_truth(self, index: int) -> dict[str, np.ndarray]:
+        """`boxes_xywh`, `labels`, `area` and `crowd` of one image as the files have them, without its pixels."""
+        part = slice(self._offsets[index], self._offsets[index + 1])
+        return {
+            "boxes_xywh": self._boxes_xywh[part],
+            "labels": self._slots[part],
+            "area": self._area[part],
+            "crowd": self._crowd[part],
+        }
 
     def fingerprint(self) -> str:
         """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""

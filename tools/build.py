@@ -48,7 +48,16 @@ CONFIGS: dict[str, type] = {
 NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 # They take the classes they have to have: what is in their files may be only some of them.
-GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
+GIVEN_LABELS = tuple(
+    f"pocketvision.datasets.{name}"
+    for name in (
+        "coco.CocoDetection",
+        "coco_json.CocoJson",
+        "voc.VocDetection",
+        "yolo.YoloDetection",
+        "image_folder.ImageFolder",
+    )
+)
 
 
 def register_schemas() -> None:
