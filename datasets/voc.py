@@ -79,6 +79,8 @@ class VocDetection(BoxSource):
             layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
         )
         notes = [*layout.notes, *report.notes()]
+        if layout.whole and holdout is None and split == "val":
+            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
         if layout.whole and holdout is not None:
             table, note = cut(table, split, holdout)
             notes.append(note)

@@ -51,6 +51,8 @@ class YoloDetection(BoxSource):
         notes = [*layout.notes, *report.notes()]
         if outlines:
             notes.append(f"{outlines} outlines: the boxes around them are used")
+        if layout.whole and holdout is None and split == "val":
+            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
         if layout.whole and holdout is not None:
             table, note = cut(table, split, holdout)
             notes.append(note)

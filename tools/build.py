@@ -41,6 +41,7 @@ CONFIGS: dict[str, type] = {
     "info": schema.InfoConfig,
     "import_weights": schema.ImportWeightsConfig,
     "check_resume": schema.CheckResumeConfig,
+    "convert": schema.ConvertConfig,
     "make_shapes": schema.MakeShapesConfig,
     "paper": schema.PaperConfig,
     "report": schema.ReportConfig,
