@@ -30,7 +30,7 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
             return of_split(root, split)._replace(divided=divided)
         if split == "val" and may_cut and of_split(root, "train").images.is_dir():
             return of_split(root, "train")._replace(divided=False)
-    if (root / "images").is_dir() and not (root / "train").is_dir():
+    if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
         return Folders(root / "images", _masks(root), divided=False, root=root)
     return _around(root, split)  # its error says what was expected
 

@@ -12,7 +12,14 @@ from .headers import list_files
 from .labels import LabelMap
 from .mask_folder import IMAGE_ENDINGS
 
-_MAX_BYTES = 256 << 10  # of a data.yaml; names of a thousand classes have 30 kB
+_MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; names of a thousand classes have 30 kB
+_STARTS = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 
 
 class YoloLayout(NamedTuple):
@@ -42,7 +49,7 @@ def locate_yolo(
         FileNotFoundError, ValueError: what was expected, and where.
     """
     path = Path(root)
-    if path.is_dir() and folder is None and annotations is None:
+    if path.is_dir() and annotations is None:
         found = [path / "data.yaml"] if (path / "data.yaml").is_file() else sorted([*path.glob("*.y*ml")])
         if len(found) > 1:
             raise ValueError(f"{path} holds {', '.join(p.name for p in found)}: give the one that is meant as root")
@@ -55,6 +62,8 @@ def locate_yolo(
         return _by_yaml(path, split, None if folder is None else Path(folder))
     if not path.is_dir():
         raise FileNotFoundError(f"not found: {path}, expected a data.yaml, or a folder of images and label files")
+    if folder is not None:
+        raise ValueError(f"folder={folder} takes the place of a data.yaml's path, but {path} has no such file")
     return _by_folders(path, split, None if annotations is None else Path(annotations), classes)
 
 
@@ -70,14 +79,15 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     entries = data.get(key)
     if entries in (None, "", []):
         raise ValueError(f"{path} has no {key!r}: expected a folder of images, a list of folders, or a .txt of images")
-    images = [name for entry in _listed(entries, path, key) for name in _images(root, entry, path, key)]
-    names = list(dict.fromkeys(images))
+    entries, notes = _listed(entries, path, key), []
+    names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
     labels = [root / label_name(name) for name in names]
-    notes = []
+    below = _prefix(root, entries)
     if has_val and data.get("val") == data.get("train"):
         notes.append(f"{path}: train and val are the same images: the figures will promise too much")
     whole = not has_val and split in ("train", "val")
-    return YoloLayout(str(path), root, names, labels, classes, whole, "kpt_shape" in data, notes)
+    names = [name.removeprefix(below) for name in names]
+    return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -90,8 +100,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is larger than {_MAX_BYTES >> 10} kB: expected a data.yaml")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise ValueError("it refers to its own parts by *NAME")
+        depth = 0
+        for token in yaml.scan(text, yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError("it refers to its own parts by *NAME")
+            depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
+            if depth > _MAX_DEPTH:  # the parser takes the square of it
+                raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no data.yaml: {' '.join(str(error).split())}") from error
@@ -173,17 +188,30 @@ def _inner(entry: str) -> str:
     return entry.replace("\\", "/").removeprefix("../")
 
 
+def _place(root: Path, entry: str) -> Path:
+    where = root / entry
+    return root / _inner(entry) if not _below(where, root) and (root / _inner(entry)).exists() else where
+
+
+def _relative(where: Path, root: Path) -> str:
+    return os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
+
+
+def _prefix(root: Path, entries: list[str]) -> str:
+    """What all names of a split begin with if it is one folder, so that a name is that below the folder."""
+    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
+    return "" if below == "." or not (root / below).is_dir() else f"{below}/"
+
+
 def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
     """Names relative to the root, of one entry of a split."""
-    where = root / entry
-    if not _below(where, root) and (root / _inner(entry)).exists():
-        where = root / _inner(entry)
+    where = _place(root, entry)
     if not _below(where, root):
         raise ValueError(
             f"{path}: {key} is {entry!r}, which is outside of {root}. Remedy: a path relative to it, or another folder "
             "to start from (data.folder=FOLDER)"
         )
-    below = os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
+    below = _relative(where, root)
     if where.is_dir():
         return [name if below == "." else f"{below}/{name}" for name in list_files(where, IMAGE_ENDINGS)]
     if not where.is_file() or where.suffix.lower() != ".txt":
@@ -200,7 +228,7 @@ def _from_list(path: Path, root: Path) -> Iterable[str]:
         where = beside if text.startswith("./") or beside.exists() else root / text
         if not _below(where, root):
             raise ValueError(f"{path} lists {text!r}, which is outside of {root}: expected paths relative to it")
-        yield os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
+        yield _relative(where, root)
 
 
 def label_name(image: str) -> str:
@@ -237,4 +265,5 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     if classes is None and not beside.is_file():
         raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: give classes, a list of names")
     found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root), first=0)
-    return YoloLayout(str(root), root, names, labels, found, not has_val and split in ("train", "val"), False, [])
+    names = [name.removeprefix(below) for name in names]
+    return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])
