@@ -158,13 +158,11 @@ def _check_names(sources: Mapping[str, BoxSource], labels: LabelMap, layout: str
 def write_coco(
     writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
 ) -> None:
-    """`annotations/instances_SPLIT.json` and `SPLIT/`. Image and category ids stay; those from 0 become 1 and on."""
-    labels = writing.labels.labels
-    ids = {label.slot: label.source_id for label in labels}
-    if min(ids.values(), default=1) < 1:
-        ids = {slot: slot for slot in ids}
+    """`annotations/instances_SPLIT.json` and `SPLIT/`. Image and category ids stay."""
+    ids = writing.labels.source_ids
     categories = [
-        {"id": ids[label.slot], "name": label.name, "supercategory": label.category or ""} for label in labels
+        {"id": label.source_id, "name": label.name, "supercategory": label.category or ""}
+        for label in writing.labels.labels
     ]
     rows: dict[str, tuple[list[Any], list[Any]]] = {split: ([], []) for split in sources}
     number = 0
@@ -200,7 +198,7 @@ def write_voc(
     for split, new in names.items():
         writing.text(f"ImageSets/Main/{split}.txt", "".join(f"{os.path.splitext(name)[0]}\n" for name in new))
     writing.text("classes.txt", "".join(f"{name}\n" for name in writing.labels.names.values()))
-    _count_ids(writing, sources, first=1)
+    _count_ids(writing, sources)
 
 
 def write_yolo(
@@ -220,7 +218,7 @@ def write_yolo(
     splits = {split: f"images/{split}" if split in sources else None for split in ("train", "val")}
     data = {**splits, "names": dict(enumerate(writing.labels.names.values()))}
     writing.text("data.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=4096))
-    _count_ids(writing, sources, first=0)
+    _count_ids(writing, sources)
 
 
 _COLUMNS = ("boxes_xywh", "labels", "area", "crowd")
@@ -304,10 +302,10 @@ def _count_lost(writing: Writing, truth: dict[str, np.ndarray]) -> None:
     )
 
 
-def _count_ids(writing: Writing, sources: Mapping[str, BoxSource], *, first: int) -> None:
+def _count_ids(writing: Writing, sources: Mapping[str, BoxSource]) -> None:
     labels = writing.labels.labels
-    changed = sum(label.source_id != number for number, label in enumerate(labels, start=first))
-    writing.lost[f"category ids become numbers from {first} on; the names stay"] += changed
+    changed = sum(label.source_id != number for number, label in enumerate(labels, start=1))
+    writing.lost["category ids are counted anew, from 1; the names stay"] += changed
     writing.lost["supercategories are lost"] += len({label.category for label in labels if label.category})
     for source in sources.values():
         renumbered = (np.sort(source.image_ids) != np.arange(1, len(source) + 1)).sum()

@@ -7,11 +7,11 @@ from .labels import LabelMap, detection_labels, read_class_file
 
 
 def class_list(
-    classes: Sequence[str] | str | Path | None, beside: Path, found: Iterable[str], *, source: str, first: int = 1
+    classes: Sequence[str] | str | Path | None, beside: Path, found: Iterable[str], *, source: str
 ) -> LabelMap:
     """`classes` (names or a file of them), or the file `beside` the data, or the names `found`, sorted.
 
-    The first class has slot 1 and the number `first` on disk.
+    The first class has slot 1, and 1 for its number.
 
     Raises:
         ValueError: there are none, or one twice.
@@ -19,7 +19,7 @@ def class_list(
     names = names_of(classes) if classes is not None else names_of(beside) if beside.is_file() else sorted(set(found))
     if not names:
         raise ValueError(f"{source} names no classes, and there are no objects to tell them: give classes, a list")
-    return numbered(dict(enumerate(names, start=first)), source)
+    return numbered(dict(enumerate(names, start=1)), source)
 
 
 def names_of(classes: Sequence[str] | str | Path) -> list[str]:
@@ -30,7 +30,7 @@ def names_of(classes: Sequence[str] | str | Path) -> list[str]:
 
 
 def numbered(names: dict[int, str], source: str) -> LabelMap:
-    """Slots for names by their number on disk.
+    """Slots for names by their number.
 
     Raises:
         ValueError: a name occurs twice.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .boxes import BoxSource
 from .coco import locate, read_coco
-from .holdout import cut
+from .holdout import check_holdout, cut
 from .labels import LabelMap
 
 
@@ -29,6 +29,7 @@ class CocoJson(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
+        check_holdout(holdout)
         own = split == "val" and val_json is not None
         if split not in ("train", "val") or (split == "val" and not own and holdout is None):
             raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")

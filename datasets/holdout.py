@@ -16,8 +16,7 @@ def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
     Raises:
         ValueError: `fraction` is not between 0 and 1, or there are fewer than two images.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"holdout={fraction}: expected the share of images that validate, between 0 and 1, as 0.2")
+    check_holdout(fraction)
     if len(names) < 2:
         raise ValueError(f"{len(names)} images cannot be divided into training and validation: give 2 or more")
     hashes = np.array([_place(name) for name in names])
@@ -27,6 +26,12 @@ def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
     if chosen.all():
         chosen[hashes.argmax()] = False
     return chosen
+
+
+def check_holdout(fraction: float | None) -> None:
+    """Raise ValueError unless it is a share, or None; also where a validation split makes it needless."""
+    if fraction is not None and not (isinstance(fraction, int | float) and 0 < fraction < 1):
+        raise ValueError(f"holdout={fraction}: expected the share of images that validate, between 0 and 1, as 0.2")
 
 
 def _place(name: str) -> float:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from .decode import check_size, decode_image, decode_mask
+from .holdout import check_holdout
 from .label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
 from .mask_layout import Folders, divide, find_folders
@@ -138,6 +139,7 @@ class MaskFolder(MaskPairs):
                 "give either root (with split), or both images and masks, two folders; "
                 f"got root={root}, images={images}, masks={masks}"
             )
+        check_holdout(holdout)
         if images and masks:
             found = Folders(Path(images), Path(masks), divided=False)
         else:

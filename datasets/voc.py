@@ -11,7 +11,7 @@ from .boxes import BoxSource, BoxTable, is_inside
 from .class_names import class_list, known_names
 from .faults import Fault, Report, Strict, refuse
 from .headers import image_size, list_files
-from .holdout import cut
+from .holdout import check_holdout, cut
 from .labels import LabelMap
 from .mask_folder import IMAGE_ENDINGS
 from .voc_xml import VocXml, parse_voc
@@ -74,6 +74,7 @@ class VocDetection(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
+        check_holdout(holdout)
         layout, report = locate_voc(root, split=split, annotations=annotations, years=years), Strict()
         table = read_voc_layout(
             layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report

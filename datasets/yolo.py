@@ -11,7 +11,7 @@ from .boxes import BoxSource, BoxTable
 from .class_names import known_names
 from .faults import Fault, Report, Strict, refuse
 from .headers import image_size
-from .holdout import cut
+from .holdout import check_holdout, cut
 from .labels import LabelMap
 from .watched import watched
 from .yolo_layout import YoloLayout, locate_yolo
@@ -30,6 +30,8 @@ class YoloDetection(BoxSource):
         folder: where a data.yaml's paths start, in place of its `path`.
         annotations: the label files' folder, if it is elsewhere.
         labels: the slots of another dataset or a checkpoint; classes are found by their names.
+
+    Class 0 of the files has the number 1 in `labels` (and in COCO's results), class 1 the 2.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class YoloDetection(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
+        check_holdout(holdout)
         layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
         report = Strict()
         table, outlines = read_yolo_layout(layout, labels=labels, report=report)
@@ -100,7 +103,7 @@ class _Reader:
         self._layout, self._report = layout, report
         self._labels = labels or layout.classes
         slots = {name: slot for slot, name in self._labels.names.items()}
-        self._slots = {label.source_id: slots.get(label.name) for label in layout.classes.labels}
+        self._slots = {label.source_id - 1: slots.get(label.name) for label in layout.classes.labels}
         self._names: list[str] = []
         self._sizes: list[tuple[int, int]] = []
         self._rows, self._classes, self._boxes = array("q"), array("q"), array("d")

@@ -29,7 +29,7 @@ class YoloLayout(NamedTuple):
     images: Path
     names: list[str]
     label_files: list[Path]
-    classes: LabelMap
+    classes: LabelMap  # their numbers are one more than on disk: as in COCO, the first is 1
     whole: bool  # there is no validation split: these are all images
     keypoints: bool  # lines go on after the box with something else
     notes: list[str]
@@ -129,7 +129,7 @@ def _classes(data: dict[str, Any], path: Path) -> LabelMap:
         raise ValueError(f"{path}: names has {wrong[0]!r}: expected class numbers from 0 and a name for each")
     if count is not None and count != len(names):
         raise ValueError(f"{path}: nc is {count!r}, but there are {len(names)} names: correct one of them")
-    return numbered({number: str(name) for number, name in names.items()}, str(path))
+    return numbered({number + 1: str(name) for number, name in names.items()}, str(path))
 
 
 def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
@@ -264,6 +264,6 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     beside = next((path for path in lists if path.is_file()), lists[0])
     if classes is None and not beside.is_file():
         raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: give classes, a list of names")
-    found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root), first=0)
+    found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root))
     names = [name.removeprefix(below) for name in names]
     return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])

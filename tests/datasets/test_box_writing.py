@@ -123,7 +123,7 @@ def test_losses_are_counted(tmp_path: Path) -> None:
         "1 crowd regions (or difficult objects) have no place in YOLO: left out",
         "2 boxes have no area inside their image: left out",
         "1 boxes reach outside of their image: cut at its edges, as YOLO's are",
-        "2 category ids become numbers from 0 on; the names stay",
+        "2 category ids are counted anew, from 1; the names stay",
         "1 supercategories are lost",
         "6 image ids are counted anew, from 1 in each split",
     ]
@@ -154,7 +154,7 @@ def test_names_that_would_share_an_annotation(tmp_path: Path) -> None:
                 assert copy.file_names.tolist() == [in_val]
         if layout == "voc":
             assert {"a", "a_png"} < {p.stem for p in (tmp_path / "voc/Annotations").iterdir()}
-    with pytest.raises(ValueError, match="2 images need another name.*images=link"):
+    with pytest.raises(ValueError, match=r"2 images need another name.*images=link"):
         write_boxes({"train": train}, tmp_path / "none", layout="yolo", images="none")
     assert not (tmp_path / "none").exists()
 

@@ -163,7 +163,7 @@ def test_lists(tmp_path: Path) -> None:
     (tmp_path / "lists/train.txt").write_text("nowhere\n")
     with pytest.raises(ValueError, match=r"train\.txt lists 1 images that are not there, first of all nowhere"):
         MaskFolder(tmp_path, **keys)
-    with pytest.raises(FileNotFoundError, match="folder not found: .*none, expected lists"):
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*none, expected lists"):
         MaskFolder(tmp_path, classes=list("abc"), lists=tmp_path / "none")
 
 

@@ -160,11 +160,11 @@ def test_two_folders_and_photographs_without_xml(tmp_path: Path) -> None:
     assert data.notes[-1] == "1 photographs have no xml, as not labelled: left out, as nobody labelled them"
     (tmp_path / "annotations").rename(tmp_path / "elsewhere")
     assert len(VocDetection(tmp_path, annotations=tmp_path / "elsewhere")) == 1
-    with pytest.raises(FileNotFoundError, match="no xml in .*images"):
+    with pytest.raises(FileNotFoundError, match=r"no xml in .*images"):
         VocDetection(tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder not found: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*nowhere"):
         VocDetection(tmp_path, annotations=tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="folder not found: .*none, expected VOCdevkit"):
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*none, expected VOCdevkit"):
         VocDetection(tmp_path / "none")
 
 
@@ -228,7 +228,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + annotation(thin
         ("<annotation>" + "<a>" * 99, "more than 32 levels deep"),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "says it is in klingon.*save it as UTF-8"),
         ('<?xml version="1.0" encoding="hex"?><annotation/>', "says it is in hex"),
-        ('<?xml version="1.0" encoding="gbk"?>'.encode() + b"<annotation>\xff\xff", "says it is in gbk"),
+        (b'<?xml version="1.0" encoding="gbk"?>' + b"<annotation>\xff\xff", "says it is in gbk"),
         (annotation(thing("é")).encode("latin-1"), "is no xml: not well-formed"),
         (annotation(thing("")), "object 1 has no <name>"),
         (annotation("<object><name>dog</name></object>"), r"object 1 \(dog\) has no <bndbox>"),

@@ -50,7 +50,7 @@ def test_lines(tmp_path: Path) -> None:
     assert truth["labels"].tolist() == [2, 1, 2, 1]
     assert not truth["crowd"].any()
     assert data.labels.names == {1: "cat", 2: "dog"}
-    assert data.labels.source_ids == {1: 0, 2: 1}
+    assert data.labels.source_ids == {1: 1, 2: 2}  # as COCO counts
     assert data.notes[-1] == "1 outlines: the boxes around them are used"
 
 
@@ -98,7 +98,7 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
     (root / "lists" / "val.txt").write_text("images/val/c.jpg\n")
     for split, expected in (("train", train), ("val", val)):
         if not expected:
-            with pytest.raises(FileNotFoundError, match="none of the . images has a label file"):
+            with pytest.raises(FileNotFoundError, match=r"none of the . images has a label file"):
                 YoloDetection(path, split=split)
             continue
         data = YoloDetection(path, split=split)
@@ -117,7 +117,7 @@ def test_a_folder_in_place_of_the_yamls_path(tmp_path: Path) -> None:
     assert len(YoloDetection(tmp_path / "elsewhere", folder=tmp_path / "images here")) == 1
     with pytest.raises(ValueError, match=r"takes the place of a data\.yaml's path, but"):
         YoloDetection(tmp_path / "images here/images", folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder not found: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*nowhere"):
         YoloDetection(tmp_path / "elsewhere/x.yaml", folder=tmp_path / "nowhere")
 
 
@@ -129,6 +129,8 @@ def test_without_a_split_for_validation_some_are_held_out(tmp_path: Path) -> Non
     assert "are held out" in train.notes[-1]
     with pytest.raises(ValueError, match="has no validation split: give holdout"):
         YoloDetection(path, split="val")
+    with pytest.raises(ValueError, match="holdout=x: expected the share"):
+        YoloDetection(path, holdout="x")
     same = data_set(tmp_path, f"train: images/train\nval: images/train\n{NAMES}")
     assert "train and val are the same images" in YoloDetection(same).notes[-1]
 

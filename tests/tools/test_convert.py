@@ -35,7 +35,7 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     told = capsys.readouterr().out
     assert "of 6 images are held out for it" in told
     assert "outlines (segmentation) are not taken over" in told
-    assert "1 category ids become numbers from 0 on; the names stay" in told
+    assert "1 category ids are counted anew, from 1; the names stay" in told
     assert f"train on them with data=yolo data.root={tmp_path}/out/data.yaml" in told
     convert.main([*keys, "format=voc", f"output={tmp_path}/bare", "images=none", "splits=[train]"])
     assert f"annotations only: the images belong into {tmp_path}/bare/JPEGImages" in capsys.readouterr().out
