@@ -51,12 +51,12 @@ class VocDetection(BoxSource):
     Args:
         classes: names, or a file of them; without it ROOT/classes.txt, or else every class that occurs, sorted.
         labels: the slots of another dataset or a checkpoint; classes are found by their names.
-        difficult: what becomes of objects with that mark: `crowd` regions, which count neither way, as in VOC's
-            evaluation (an `object` missed or found is none of the score there), ordinary objects, or `drop`.
+        difficult: what becomes of objects with that mark: `crowd` regions, because VOC's evaluation counts such an
+            object neither as missed nor as found; an ordinary `object`; or `drop` it.
         one_based: whether a box's corners are numbers of pixels counted from 1, both inside the box, as in VOC's own
             files; the image's left pixel column is then xmin = 1 and a full image has xmax = W. Otherwise they are
-            distances from the image's left and top edge. Without it: true in the devkit's layout, where detectron2 and
-            mmdet do the same, false for a plain folder, as labelImg writes it.
+            distances from the image's left and top edge. Without it: true in the devkit's layout, as detectron2
+            reads it, false for a plain folder, as labelImg writes it.
     """
 
     def __init__(
@@ -159,6 +159,8 @@ def locate_voc(
             f"folder not found: {root}, expected VOCdevkit, a year's folder, or photographs and xml"
         )
     root = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
+    if annotations is not None and ((root / "ImageSets" / "Main").is_dir() or list(root.glob("VOC*/JPEGImages"))):
+        raise ValueError(f"annotations={annotations} are for a plain folder: {root} has its own, Annotations")
     folders = sorted(path for path in root.glob("VOC*") if (path / "JPEGImages").is_dir())
     if folders and not (root / "JPEGImages").is_dir():
         return _several(root, _chosen(folders, years, root), split)

@@ -43,6 +43,7 @@ CONFIGS: dict[str, type] = {
     "check_resume": schema.CheckResumeConfig,
     "convert": schema.ConvertConfig,
     "make_shapes": schema.MakeShapesConfig,
+    "prepare": schema.PrepareConfig,
     "paper": schema.PaperConfig,
     "report": schema.ReportConfig,
 }

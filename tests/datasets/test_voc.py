@@ -130,6 +130,9 @@ def test_the_devkit(tmp_path: Path) -> None:
         VocDetection(tmp_path, years=[2010])
     with pytest.raises(ValueError, match=r"years=\[2007\] choose among"):
         VocDetection(root, years=[2007])
+    for where in (root, tmp_path):
+        with pytest.raises(ValueError, match=r"are for a plain folder: .* has its own"):
+            VocDetection(where, annotations=tmp_path)
     (tmp_path / "up" / "VOCdevkit").mkdir(parents=True)
     root.rename(tmp_path / "up" / "VOCdevkit" / "VOC2007")
     assert len(VocDetection(tmp_path / "up", split="val")) == 1
