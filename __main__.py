@@ -16,6 +16,7 @@ COMMANDS = {
     "import-weights": "a run folder of torchvision's, timm's or others' weights",
     "paper": "the paper's tables beside what these networks count and take here",
     "check-resume": "kill training at random instants; it must end bit-identical",
+    "convert": "boxes from one format into another: COCO json, PASCAL VOC, YOLO",
     "prepare": "unpack and verify COCO, Cityscapes, VOC or CamVid; what to download where",
     "make-shapes": "write generated scenes to disk as COCO json or Cityscapes layout",
 }

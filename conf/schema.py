@@ -350,6 +350,17 @@ class MakeShapesConfig:
 
 
 @dataclass
+class ConvertConfig:
+    """Keys of `pocketvision convert`."""
+
+    data: Any = MISSING
+    format: str = MISSING  # coco, voc or yolo
+    output: str = MISSING  # a folder that is empty or not there
+    images: str = "link"  # hard links (a copy where there can be none), copy, or none
+    splits: list[str] = field(default_factory=lambda: ["train", "val"])
+
+
+@dataclass
 class PrepareConfig:
     """Keys of `pocketvision prepare`."""
 

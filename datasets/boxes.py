@@ -89,6 +89,16 @@ class BoxSource:
         """int64 [N]"""
         return self._shared["image_ids"]
 
+    @property
+    def heights(self) -> np.ndarray:
+        """int32 [N]"""
+        return self._shared["sizes"][:, 0]
+
+    @property
+    def widths(self) -> np.ndarray:
+        """int32 [N]"""
+        return self._shared["sizes"][:, 1]
+
     def read(self, index: int) -> Sample:
         """Decode one image. Boxes are clipped and clean for training, `ground_truth` is exactly the file's."""
         return self.open(index).read()
@@ -97,9 +107,8 @@ class BoxSource:
         """The same before its picture is decoded."""
         path, shared = self.images / self.file_names[index], self._shared
         height, width = shared["sizes"][index].tolist()
-        part = slice(*shared["offsets"][index : index + 2].tolist())
-        boxes_xywh, crowd = shared["boxes_xywh"][part], shared["crowd"][part]
-        slots = shared["slots"][part].astype(np.int64)
+        truth = self.ground_truth(index)
+        boxes_xywh, slots, crowd = truth["boxes_xywh"], truth["labels"], truth["crowd"]
         boxes = clip(boxes_xywh, np.array([width, height, width, height])).astype(np.float32)
         usable = has_area(boxes, boxes_xywh)
         sample = Sample(
@@ -109,12 +118,7 @@ class BoxSource:
             labels=slots[usable & ~crowd],
             crowd_boxes=boxes[usable & crowd],
             crowd_labels=slots[usable & crowd],
-            ground_truth={
-                "boxes_xywh": boxes_xywh,
-                "labels": slots,
-                "area": shared["area"][part],
-                "crowd": crowd,
-            },
+            ground_truth=truth,
             path=str(path),
         )
         decode = partial(decode_checked, decoder=self.decoder, path=path, size=(height, width), source=self.annotations)
@@ -129,6 +133,20 @@ class BoxSource:
         """What `read` decodes."""
         height, width = self._shared["sizes"][index].tolist()
         return [PictureFile(self.images / self.file_names[index], (height, width))]
+
+    def ground_truth(self, index: int) -> dict[str, np.ndarray]:
+        """`boxes_xywh`, `labels`, `area` and `crowd` of one image as the files have them, without its pixels."""
+        shared, part = self._shared, self._part(index)
+        return {
+            "boxes_xywh": shared["boxes_xywh"][part],
+            "labels": shared["slots"][part].astype(np.int64),
+            "area": shared["area"][part],
+            "crowd": shared["crowd"][part],
+        }
+
+    def _part(self, index: int) -> slice:
+        """The annotations of an image."""
+        return slice(*self._shared["offsets"][index : index + 2].tolist())
 
     def fingerprint(self) -> str:
         """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""

@@ -1,6 +1,7 @@
 """Decoded pictures kept in files: shared by all loader processes and ranks of a machine by the system's memory."""
 
 import hashlib
+import json
 import logging
 import mmap
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .decoder import Decoder, PictureFile, is_jpeg
+from .label_colors import ColorTable
 
 _HEADER = 12  # bytes: height, width, channels
 _SAMPLES = 500  # of files whose sizes nobody tells, so many are asked
@@ -36,14 +38,14 @@ class CachedDecoder(Decoder):
             path, f"image {reduction}", lambda: super(CachedDecoder, self).image(path, reduction=reduction)
         )
 
-    def mask(self, path: str | Path) -> np.ndarray:
+    def mask(self, path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
         """As `Decoder.mask`."""
-        return self._kept(path, "mask", lambda: super(CachedDecoder, self).mask(path))
+        return self._kept(path, _mask_kind(colors), lambda: super(CachedDecoder, self).mask(path, colors))
 
-    def holds(self, path: str | Path, *, mask: bool = False) -> bool:
-        """Whether this file is there, whole and in its present state."""
-        file = self._file(path, "mask" if mask else "image 1")
-        return file is not None and file.exists()
+    def holds(self, file: PictureFile) -> bool:
+        """Whether it is there, whole and in its present state."""
+        kept = self._file(file.path, _mask_kind(file.colors) if file.mask else "image 1")
+        return kept is not None and kept.exists()
 
     def _kept(self, path: str | Path, kind: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         file = self._file(path, kind)
@@ -67,6 +69,11 @@ class CachedDecoder(Decoder):
             return None
         key = f"{kind}\0{os.path.abspath(path)}\0{about.st_size}\0{about.st_mtime_ns}"
         return self.folder / hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _mask_kind(colors: ColorTable | None) -> str:
+    """Another class list with other colours makes other numbers of the same file."""
+    return "mask" if colors is None else f"mask {json.dumps(colors.content())}"
 
 
 def _load(file: Path) -> np.ndarray | None:
@@ -111,7 +118,7 @@ def estimate(sources: Iterable[Any], decoder: CachedDecoder, *, reduced: bool) -
                 f"{type(source).__name__} reads no picture files, there is nothing to keep: leave cache out"
             )
         files += [file for index in range(len(source)) for file in source.files(index)]
-    files = [file for file in dict.fromkeys(files) if not decoder.holds(file.path, mask=file.mask)]
+    files = [file for file in dict.fromkeys(files) if not decoder.holds(file)]
     images = _pixels([file for file in files if not file.mask]) * 3 * (_OF_REDUCED if reduced else 1)
     return len(files), round(images + _pixels([file for file in files if file.mask]))
 

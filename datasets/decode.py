@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from .headers import JPEG_SIGNATURE, check_bytes, check_picture, png_header
+from .label_colors import ColorTable
 
 PNG_GRAY, PNG_PALETTE = 0, 3  # colour types with one channel
 _PNG_ALPHA = (4, 6)
@@ -96,12 +97,15 @@ def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:
     return np.array(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 
-def decode_mask(path: str | Path) -> np.ndarray:
-    """The class numbers of a label picture as uint8 [H, W], exactly as stored."""
-    return mask_from_bytes(_read_bytes(path, "label file"), path)
+def decode_mask(path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
+    """The class numbers of a label picture as uint8 [H, W], exactly as stored; `colors` tells those of three channels.
+
+    A palette's indices are the numbers, whatever its colours.
+    """
+    return mask_from_bytes(_read_bytes(path, "label file"), path, colors)
 
 
-def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
+def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
     """`decode_mask` of a file's bytes; `path` is for messages."""
     check_picture(data, path)
     header = png_header(data)
@@ -110,10 +114,12 @@ def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
         return _by_pil(data, path, np.array)
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
+        if colors is not None and mask.dtype == np.uint8:
+            return colors.numbers(mask[..., 2::-1], path)
         if (mask[..., :1] != mask[..., :3]).any():
             raise ValueError(
                 f"{path} has {mask.shape[2]} channels of colour: expected one channel that holds class numbers. "
-                "Remedy: convert colours to class numbers first"
+                "Remedy: give the classes' colours in the class list (columns r, g, b), or convert them to numbers"
             )
         mask = np.ascontiguousarray(mask[..., 0])
     if color_type == PNG_GRAY and bit_depth < 8:

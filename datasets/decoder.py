@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .decode import check_size, decode_image, decode_mask
+from .label_colors import ColorTable
 
 _JPEG_ENDINGS = (".jpg", ".jpeg")
 
@@ -17,6 +18,7 @@ class PictureFile:
     path: Path
     size: tuple[int, int] | None = None  # h, w, where the truth tells it
     mask: bool = False
+    colors: ColorTable | None = None  # of the mask's classes
 
 
 class Decoder:
@@ -26,9 +28,9 @@ class Decoder:
         """See `decode_image`; only what is called a jpeg is reduced."""
         return decode_image(path, reduction=reduction if is_jpeg(path) else 1)
 
-    def mask(self, path: str | Path) -> np.ndarray:
+    def mask(self, path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
         """See `decode_mask`."""
-        return decode_mask(path)
+        return decode_mask(path, colors)
 
 
 def is_jpeg(path: str | Path) -> bool:

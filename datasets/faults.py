@@ -1,5 +1,6 @@
 """What can be wrong with a data set. Reading for training stops at the first error; a check collects all faults."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,12 @@ KINDS: dict[str, Severity] = {
     "unknown_category": Severity.error,  # an annotation of a class that is not listed
     "unknown_image": Severity.error,  # an annotation of an image that is not listed
     "other_classes": Severity.error,  # a split whose classes are not those of the training split
+    "undecodable": Severity.error,  # a picture that does not open
+    "missing_annotation": Severity.error,  # an image of a list that has no annotation file
+    "not_normalized": Severity.error,  # YOLO: numbers that are no fractions of the image's sides
+    "shared_annotation": Severity.warning,  # one annotation file, several images
+    "other_filename": Severity.warning,  # an xml that names another image than its own name does
+    "zero_based": Severity.warning,  # a coordinate of 0 where they count from 1
 }
 
 
@@ -49,3 +56,23 @@ def refuse(fault: Fault) -> None:
     """
     if fault.severity is Severity.error:
         raise ValueError(fault.message)
+
+
+class Strict:
+    """A `Report` that refuses errors as `refuse` does, and counts warnings for a source's notes."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, fault: Fault) -> None:
+        refuse(fault)
+        self._first.setdefault(fault.kind, fault.message)
+        self._counts[fault.kind] += 1
+
+    def notes(self) -> list[str]:
+        """A line for each kind: how often, and the first one."""
+        return [
+            f"{message}{f' (and {self._counts[kind] - 1} more like it)' if self._counts[kind] > 1 else ''}"
+            for kind, message in self._first.items()
+        ]

@@ -115,16 +115,21 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
 
     Classes whose number is in `ignore_ids` (a "void" that the list names) are left out; the others are numbered on.
     """
-    rows = read_class_file(classes) if isinstance(classes, str | Path) else [{"name": str(name)} for name in classes]
-    found: list[tuple[int, Any]] = [(int(row.get("id", number)), row) for number, row in enumerate(rows)]
-    kept = [(source_id, row) for source_id, row in found if source_id not in set(ignore_ids)]
+    ignored = set(ignore_ids)
+    kept = [(source_id, row) for source_id, row in class_rows(classes) if source_id not in ignored]
     labels = tuple(
         Label(slot, row["name"], source_id, row.get("category"), row.get("color"))
         for slot, (source_id, row) in enumerate(kept)
     )
     if not labels:
-        raise ValueError(f"no classes are left of {classes!r} without ignore_ids {sorted(set(ignore_ids))}")
+        raise ValueError(f"no classes are left of {classes!r} without ignore_ids {sorted(ignored)}")
     return LabelMap(labels, len(labels))
+
+
+def class_rows(classes: Sequence[str] | str | Path) -> list[tuple[int, Any]]:
+    """The number on disk and the row (`read_class_file`) of each class."""
+    rows = read_class_file(classes) if isinstance(classes, str | Path) else [{"name": str(name)} for name in classes]
+    return [(int(row.get("id", number)), row) for number, row in enumerate(rows)]
 
 
 def voc_labels() -> LabelMap:

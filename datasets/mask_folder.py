@@ -10,7 +10,10 @@ import cv2
 import numpy as np
 
 from .decoder import Decoder, PictureFile, decode_checked
-from .labels import IGNORE, LabelMap, segmentation_labels
+from .holdout import check_holdout
+from .label_colors import Color, ColorTable
+from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
+from .mask_layout import Folders, divide, find_folders
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names
 
@@ -21,8 +24,9 @@ _UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room 
 class MaskPairs:
     """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
 
-    `folders` are those that the images and the label files lie below; file names count from there. `instances` are
-    pictures of instance ids, one for each pair or none at all. Without a label file (None) samples have no mask.
+    `colors` tell the values of pictures in colour. `folders` are those that the images and the label files lie below;
+    file names count from there. `instances` are pictures of instance ids, one for each pair or none at all. Without a
+    label file (None) samples have no mask.
     """
 
     def __init__(
@@ -34,13 +38,14 @@ class MaskPairs:
         table: np.ndarray,
         notes: Sequence[str],
         instances: Sequence[Path] = (),
+        colors: ColorTable | None = None,
     ) -> None:
         assert labels.num_classes <= _UNKNOWN
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])
         self._masks = Names([str(mask or "") for _, _, mask in pairs])
         self._instances = Names([str(path) for path in instances])
-        self._folders = folders
+        self._folders, self._colors = folders, colors
         self.labels, self._table, self.notes = labels, table, list(notes)
         self.decoder = Decoder()
 
@@ -76,7 +81,11 @@ class MaskPairs:
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
         files = [PictureFile(Path(self._images[index]))]
-        return [*files, PictureFile(Path(self._masks[index]), mask=True)] if self._masks[index] else files
+        return (
+            [*files, PictureFile(Path(self._masks[index]), mask=True, colors=self._colors)]
+            if self._masks[index]
+            else files
+        )
 
     def of(self, pairs: Sequence[tuple[str, Path, Path | None]], folder: Path) -> "MaskPairs":
         """A source of other files below `folder` with the same classes."""
@@ -89,7 +98,7 @@ class MaskPairs:
     def read_mask(self, index: int) -> np.ndarray:
         """The mask alone."""
         mask_path = self._masks[index]
-        stored = self.decoder.mask(mask_path)
+        stored = self.decoder.mask(mask_path, self._colors)
         mask = cv2.LUT(stored, self._table)
         if (mask == _UNKNOWN).any():
             unknown = sorted(set(np.unique(stored[mask == _UNKNOWN]).tolist()))
@@ -111,15 +120,24 @@ class MaskPairs:
             for paths, folder in zip((self._images, self._masks), self._folders, strict=True)
         ]
         sizes = np.array([os.stat(path).st_size for path in self._masks.tolist() if path], np.int64)
-        return digest(json.dumps([names, sorted(self.labels.names.items())]), sizes, self._table)
+        colors = [self._colors.content()] if self._colors else []
+        return digest(json.dumps([names, sorted(self.labels.names.items()), *colors]), sizes, self._table)
 
 
 class MaskFolder(MaskPairs):
     """A folder of images and one of label pictures with the same names, any endings, sub-folders included.
 
-    Either `root` with `split` for `SPLIT/images/` and `SPLIT/labels/` below it, or two folders `images` and `masks`.
-    `classes` is a list of names, a file of them (labels.read_class_file) or a label map; `ignore_ids` are values no
-    class owns, 255 always is. `mask_suffix` is what label names have after the image's name (`_L` for `a_L.png`).
+    Either `root`, with `SPLIT/images` and `SPLIT/labels`, `images/SPLIT` and `labels/SPLIT`, or only `images` and
+    `labels` below it (`masks` for `labels` will do), or two folders `images` and `masks`. Where there is no folder for
+    each split, `lists` (a folder of SPLIT.txt, a name a line; without it those below the root) divides the images; and
+    where nothing tells a validation split, `holdout` (a share, as 0.2) is cut off for it.
+
+    Args:
+        classes: names, a file of them (labels.read_class_file) or a label map. Its colours read label pictures of three
+            channels.
+        ignore_ids: values that no class owns, 255 always is; classes of the list with these numbers are left out.
+        ignore_colors: RGB colours that no class owns.
+        mask_suffix: what label names have after the image's name (`_L` for `a_L.png`).
     """
 
     def __init__(
@@ -130,8 +148,11 @@ class MaskFolder(MaskPairs):
         split: str = "train",
         images: str | Path | None = None,
         masks: str | Path | None = None,
+        lists: str | Path | None = None,
         ignore_ids: Iterable[int] = (),
+        ignore_colors: Iterable[Sequence[int]] = (),
         mask_suffix: str = "",
+        holdout: float | None = None,
         limit: int | None = None,
     ) -> None:
         if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
@@ -139,15 +160,56 @@ class MaskFolder(MaskPairs):
                 "give either root (with split), or both images and masks, two folders; "
                 f"got root={root}, images={images}, masks={masks}"
             )
-        image_dir = Path(images) if images else Path(str(root), split, "images")
-        mask_dir = Path(masks) if masks else Path(str(root), split, "labels")
+        check_holdout(holdout)
+        if images and masks:
+            found = Folders(Path(images), Path(masks), divided=False)
+        else:
+            found = find_folders(Path(str(root)), split, may_cut=holdout is not None)
         ignored = set(ignore_ids)
         labels, table = _labels_and_table(classes, ignored)
-        pairs, notes = _match(image_dir, mask_dir, mask_suffix)
+        pairs, notes = _match(found.images, found.masks, mask_suffix)
+        if not found.divided:
+            pairs, more = divide(pairs, found, split, lists=None if lists is None else Path(lists), holdout=holdout)
+            notes += more
+        _check_masks(pairs, found, mask_suffix)
         pairs = pairs[: check_limit(limit)]
         ignored_values = sorted(ignored | {IGNORE})
-        notes.insert(0, f"{len(pairs)} images of {image_dir}, {labels.num_classes} classes, ignored: {ignored_values}")
-        super().__init__(pairs, folders=(image_dir, mask_dir), labels=labels, table=table, notes=notes)
+        notes.insert(
+            0, f"{len(pairs)} images of {found.images}, {labels.num_classes} classes, ignored: {ignored_values}"
+        )
+        super().__init__(
+            pairs,
+            folders=(found.images, found.masks),
+            labels=labels,
+            table=table,
+            notes=notes,
+            colors=color_table(classes, ignore_ids=ignored, ignore_colors=ignore_colors),
+        )
+
+
+def color_table(
+    classes: Sequence[str] | str | Path | LabelMap,
+    *,
+    ignore_ids: set[int],
+    ignore_colors: Iterable[Sequence[int]],
+) -> ColorTable | None:
+    """The colours of a class list, None if it has none; what is ignored becomes 255.
+
+    Raises:
+        ValueError: a colour is none.
+    """
+    if isinstance(classes, LabelMap):
+        rows = [(label.source_id, label.color) for label in classes.labels]
+    else:
+        rows = [(number, row.get("color")) for number, row in class_rows(classes)]
+    colors: list[tuple[int, Color]] = [
+        (IGNORE if number in ignore_ids else number, color) for number, color in rows if color
+    ]
+    for color in ignore_colors:
+        if len(color) != 3 or not all(type(value) is int for value in color):
+            raise ValueError(f"ignore_colors has {color!r}: expected red, green and blue, as [0,0,0]")
+        colors.append((IGNORE, (color[0], color[1], color[2])))
+    return ColorTable(colors) if colors else None
 
 
 def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
@@ -171,17 +233,20 @@ def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.n
     return table
 
 
-def _match(image_dir: Path, mask_dir: Path, suffix: str) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+def _match(image_dir: Path, mask_dir: Path, suffix: str) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
     images, masks = _by_name(image_dir, "images"), _by_name(mask_dir, "label pictures")
-    missing = [name for name in images if name + suffix not in masks]
+    spare = len(set(masks) - {name + suffix for name in images})
+    notes = [f"{spare} label pictures in {mask_dir} have no image: left out"] if spare else []
+    return [(name, images[name], masks.get(name + suffix)) for name in images], notes
+
+
+def _check_masks(pairs: Sequence[tuple[str, Path, Path | None]], folders: Folders, suffix: str) -> None:
+    missing = [name for name, _, mask in pairs if mask is None]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(images)} images in {image_dir} have no label picture in {mask_dir}, first of all "
-            f"{', '.join(name + suffix + '.*' for name in missing[:3])}"
+            f"{len(missing)} of {len(pairs)} images in {folders.images} have no label picture in {folders.masks}, "
+            f"first of all {', '.join(name + suffix + '.*' for name in missing[:3])}"
         )
-    spare = len(masks) - len(images)
-    notes = [f"{spare} label pictures in {mask_dir} have no image: left out"] if spare else []
-    return [(name, images[name], masks[name + suffix]) for name in images], notes
 
 
 def _by_name(folder: Path, what: str) -> dict[str, Path]:

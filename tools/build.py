@@ -41,6 +41,7 @@ CONFIGS: dict[str, type] = {
     "info": schema.InfoConfig,
     "import_weights": schema.ImportWeightsConfig,
     "check_resume": schema.CheckResumeConfig,
+    "convert": schema.ConvertConfig,
     "make_shapes": schema.MakeShapesConfig,
     "prepare": schema.PrepareConfig,
     "paper": schema.PaperConfig,
@@ -51,7 +52,16 @@ LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_
 LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 # They take the classes they have to have: what is in their files may be only some of them.
-GIVEN_LABELS = ("pocketvision.datasets.coco.CocoDetection", "pocketvision.datasets.image_folder.ImageFolder")
+GIVEN_LABELS = tuple(
+    f"pocketvision.datasets.{name}"
+    for name in (
+        "coco.CocoDetection",
+        "coco_json.CocoJson",
+        "voc.VocDetection",
+        "yolo.YoloDetection",
+        "image_folder.ImageFolder",
+    )
+)
 
 
 def register_schemas() -> None:

@@ -30,7 +30,7 @@ FREE_KEYS = (
     *("keep_last", "eval_every", "eval_batch_size"),
 )
 # Where the data lies; whether it still is the same data is told by its fingerprint.
-PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations")
+PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations", "folder", "masks", "lists")
 
 _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

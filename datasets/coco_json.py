@@ -1,0 +1,43 @@
+"""Photographs of one's own with annotations in COCO's format, with or without a json for validation."""
+
+from pathlib import Path
+
+from .boxes import BoxSource
+from .coco import locate, read_coco
+from .holdout import check_holdout, cut
+from .labels import LabelMap
+
+
+class CocoJson(BoxSource):
+    """The `train` or `val` split of two jsons; without `val_json`, a share `holdout` (as 0.2) of the only one is `val`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `CocoDetection`; or there is neither `val_json` nor `holdout`.
+    """
+
+    def __init__(
+        self,
+        train_json: str | Path,
+        images: str | Path,
+        *,
+        split: str = "train",
+        val_json: str | Path | None = None,
+        val_images: str | Path | None = None,
+        holdout: float | None = None,
+        slots: str = "contiguous",
+        labels: LabelMap | None = None,
+        limit: int | None = None,
+        with_annotations_only: bool = False,
+    ) -> None:
+        check_holdout(holdout)
+        own = split == "val" and val_json is not None
+        if split not in ("train", "val") or (split == "val" and not own and holdout is None):
+            raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
+        path, folder = (val_json, val_images or images) if own else (train_json, images)
+        path, folder = locate(path, folder, root=None, split=split)
+        table, notes = read_coco(path, slots=slots, labels=labels), []
+        if val_json is None and holdout is not None:
+            table, note = cut(table, split, holdout)
+            notes.append(note)
+        super().__init__(table, folder, limit=limit, with_annotations_only=with_annotations_only)
+        self.notes += notes

@@ -1,0 +1,73 @@
+"""Label pictures whose colours tell the classes."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+Color = tuple[int, int, int]
+
+
+class ColorTable:
+    """From colours to the class numbers that a one-channel picture would hold.
+
+    Args:
+        colors: (number, RGB) of classes; two of one colour are no fault before a picture has it.
+    """
+
+    def __init__(self, colors: Iterable[tuple[int, Color]]) -> None:
+        owners: dict[int, set[int]] = {}
+        for number, color in colors:
+            if not all(0 <= channel <= 255 for channel in color):
+                raise ValueError(f"the colour {color} of class {number}: expected red, green and blue from 0 to 255")
+            owners.setdefault(_code(color), set()).add(number)
+        self._shared = {code: sorted(numbers) for code, numbers in owners.items() if len(numbers) > 1}
+        clear = sorted((code, *numbers) for code, numbers in owners.items() if len(numbers) == 1)
+        self._codes = np.array([code for code, _ in clear], np.int32)
+        self._numbers = np.array([number for _, number in clear], np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._codes) + len(self._shared)
+
+    def content(self) -> Mapping[str, list[int]]:
+        """For fingerprints."""
+        return {"codes": self._codes.tolist(), "numbers": self._numbers.tolist()}
+
+    def numbers(self, picture: np.ndarray, path: str | Path) -> np.ndarray:
+        """uint8 [H, W] of a uint8 RGB picture [H, W, 3].
+
+        Raises:
+            ValueError: it has colours of no class, or of several.
+        """
+        wide = picture.astype(np.int32)
+        codes = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        unknown = self._codes[place] != codes if len(self._codes) else np.ones(codes.shape, bool)
+        if unknown.any():
+            found, counts = np.unique(codes[unknown], return_counts=True)
+            order = np.argsort(-counts, kind="stable")
+            self._refuse([(int(found[i]), int(counts[i])) for i in order], path)
+        return self._numbers[place]
+
+    def _refuse(self, found: list[tuple[int, int]], path: str | Path) -> None:
+        for code, _ in found:
+            if code in self._shared:
+                raise ValueError(
+                    f"{path} holds the colour {_color(code)}, which several classes have (numbers "
+                    f"{self._shared[code]}): give each a colour of its own, or ignore them with ignore_ids"
+                )
+        told = ", ".join(f"{_color(code)} ({count} pixels)" for code, count in found[:5])
+        raise ValueError(
+            f"{path} holds {len(found)} colours that are no class: {told}{' ...' if len(found) > 5 else ''}. Remedy: "
+            "complete the colours of the class list, or ignore such pixels with ignore_colors; a JPEG never keeps "
+            "colours exactly, and a picture of class numbers has one channel"
+        )
+
+
+def _code(color: Color) -> int:
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def _color(code: int) -> Color:
+    return code >> 16, code >> 8 & 255, code & 255

@@ -1,0 +1,88 @@
+"""Where a split of photographs with label pictures lies."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .holdout import split_rows
+
+Pair = tuple[str, Path, Path | None]  # name without ending, image, label picture
+
+
+class Folders(NamedTuple):
+    """Images and label pictures; `divided` means of one split only."""
+
+    images: Path
+    masks: Path
+    divided: bool
+    root: Path | None = None
+
+
+def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
+    """Folders of a split, or of all images where nothing divides them.
+
+    Args:
+        may_cut: whether `train` may stand for a `val` that is not there.
+    """
+    for of_split in (_around, _inside):
+        if of_split(root, split).images.is_dir():
+            divided = split != "train" or not may_cut or of_split(root, "val").images.is_dir()
+            return of_split(root, split)._replace(divided=divided)
+        if split == "val" and may_cut and of_split(root, "train").images.is_dir():
+            return of_split(root, "train")._replace(divided=False)
+    if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
+        return Folders(root / "images", _masks(root), divided=False, root=root)
+    return _around(root, split)  # its error says what was expected
+
+
+def _around(root: Path, split: str) -> Folders:
+    return Folders(root / split / "images", _masks(root / split), divided=True)
+
+
+def _inside(root: Path, split: str) -> Folders:
+    return Folders(root / "images" / split, _masks(root) / split, divided=True)
+
+
+def _masks(folder: Path) -> Path:
+    return folder / "masks" if (folder / "masks").is_dir() and not (folder / "labels").is_dir() else folder / "labels"
+
+
+def divide(
+    pairs: Sequence[Pair], folders: Folders, split: str, *, lists: Path | None, holdout: float | None
+) -> tuple[list[Pair], list[str]]:
+    """The pairs of a split by a list of names, or by `holdout`; all of them without either. And what to tell of it.
+
+    Raises:
+        FileNotFoundError: there are lists, but none of this split.
+        ValueError: a list names an image that is not there.
+    """
+    pairs = list(pairs)
+    if lists is not None and not lists.is_dir():
+        raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, as {split}.txt")
+    where = next((folder for folder in (lists, folders.root) if folder and list(folder.glob("*.txt"))), lists)
+    files = {path.stem: path for path in where.glob("*.txt")} if where else {}
+    if lists is None and "train" not in files:
+        files = {}  # some other text beside the images
+    cut_off = split in ("train", "val") and "val" not in files and holdout is not None
+    listed = next((name for name in ("trainval", "train") if name in files), split) if cut_off else split
+    if listed in files:
+        pairs = _listed(pairs, files[listed])
+    elif files or lists is not None:
+        raise FileNotFoundError(f"list of images not found: {where}/{split}.txt; there are {', '.join(sorted(files))}")
+    if not cut_off or holdout is None:
+        return pairs, []
+    rows, note = split_rows([name for name, _, _ in pairs], split, holdout)
+    return [pairs[row] for row in rows.tolist()], [note]
+
+
+def _listed(pairs: list[Pair], path: Path) -> list[Pair]:
+    by_name = {name: pair for pair in pairs for name in (pair[0], f"{pair[0]}{pair[1].suffix}")}
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line if line in by_name else line.split()[0] for line in lines]
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise ValueError(
+            f"{path} lists {len(missing)} images that are not there, first of all {', '.join(missing[:3])}: expected "
+            "names below the images' folder, with or without their ending"
+        )
+    return [by_name[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,349 @@
+"""PASCAL VOC annotations: the devkit's layout, or any folder of photographs and xml files (labelImg and others)."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .boxes import BoxSource, BoxTable, is_inside
+from .class_names import class_list, known_names
+from .faults import Fault, Report, Strict, refuse
+from .files import image_size, list_files
+from .holdout import check_holdout, cut
+from .labels import LabelMap
+from .mask_folder import IMAGE_ENDINGS
+from .voc_xml import VocXml, parse_voc
+from .watched import watched
+
+XML = frozenset({".xml"})
+Tell = Callable[[str, str], None]  # kind of fault, what to say after the file
+DIFFICULT = ("crowd", "object", "drop")
+
+
+class Entry(NamedTuple):
+    """An image, relative to the images' folder, and its xml."""
+
+    image: str
+    xml: Path
+
+
+class VocLayout(NamedTuple):
+    """What was found below a root."""
+
+    images: Path  # file names count from here
+    entries: list[Entry]
+    one_based: bool  # the devkit's layout counts from 1
+    whole: bool  # these are all images there are: nothing divides them into splits
+    xmls: list[Path]  # of every split, for a class list that does not depend on it
+    notes: list[str]
+
+
+class VocDetection(BoxSource):
+    """Images and boxes of xml files.
+
+    Either the devkit's layout (`VOCdevkit`, or one of its year folders: JPEGImages, Annotations,
+    ImageSets/Main/SPLIT.txt; `years` chooses some of several), or a folder with photographs and xmls side by side or in
+    two sub-folders; `annotations` names the xmls' folder where it is elsewhere. Without lists of splits, `holdout` (a
+    share, as 0.2) is cut off for `val`.
+
+    Args:
+        classes: names, or a file of them; without it ROOT/classes.txt, or else every class that occurs, sorted.
+        labels: the slots of another dataset or a checkpoint; classes are found by their names.
+        difficult: what becomes of objects with that mark: `crowd` regions, because VOC's evaluation counts such an
+            object neither as missed nor as found; an ordinary `object`; or `drop` it.
+        one_based: whether a box's corners are numbers of pixels counted from 1, both inside the box, as in VOC's own
+            files; the image's left pixel column is then xmin = 1 and a full image has xmax = W. Otherwise they are
+            distances from the image's left and top edge. Without it: true in the devkit's layout, as detectron2
+            reads it, false for a plain folder, as labelImg writes it.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        annotations: str | Path | None = None,
+        years: Sequence[int | str] | None = None,
+        classes: Sequence[str] | str | Path | None = None,
+        labels: LabelMap | None = None,
+        difficult: str = "crowd",
+        one_based: bool | None = None,
+        holdout: float | None = None,
+        limit: int | None = None,
+        with_annotations_only: bool = False,
+    ) -> None:
+        check_holdout(holdout)
+        layout, report = locate_voc(root, split=split, annotations=annotations, years=years), Strict()
+        table = read_voc_layout(
+            layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
+        )
+        notes = [*layout.notes, *report.notes()]
+        if layout.whole and holdout is None and split == "val":
+            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
+        if layout.whole and holdout is not None:
+            table, note = cut(table, split, holdout)
+            notes.append(note)
+        super().__init__(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
+        self.notes += notes
+
+
+def read_voc(
+    root: str | Path,
+    *,
+    split: str = "train",
+    annotations: str | Path | None = None,
+    years: Sequence[int | str] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    labels: LabelMap | None = None,
+    difficult: str = "crowd",
+    one_based: bool | None = None,
+    report: Report = refuse,
+) -> BoxTable:
+    """The table of `VocDetection`, without `holdout`. Image ids count the images from 1, in the list's order.
+
+    Raises:
+        ValueError: `report` refuses a fault, or an argument is none of its choices.
+        FileNotFoundError: there is no such layout.
+    """
+    layout = locate_voc(root, split=split, annotations=annotations, years=years)
+    return read_voc_layout(
+        layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
+    )
+
+
+def read_voc_layout(
+    layout: VocLayout,
+    root: Path,
+    *,
+    classes: Sequence[str] | str | Path | None,
+    labels: LabelMap | None,
+    difficult: str,
+    one_based: bool | None,
+    report: Report,
+) -> BoxTable:
+    """`read_voc` of what `locate_voc` found."""
+    if difficult not in DIFFICULT:
+        raise ValueError(f"difficult={difficult}: expected one of {', '.join(DIFFICULT)}")
+    source = str(root)
+    parsed = _parse_all(layout, classes is None and labels is None and not (root / "classes.txt").is_file(), report)
+    found = (o.name for xml in parsed.values() for o in xml.objects)
+    labels = labels or class_list(classes, root / "classes.txt", found, source=source)
+    reader = _Reader(layout.images, labels, difficult, layout.one_based if one_based is None else one_based, report)
+    for entry in layout.entries:
+        if entry.xml in parsed:
+            reader.add(entry, parsed[entry.xml])
+    return reader.table(source)
+
+
+# ---- where things lie ------------------------------------------------------------------------------------
+
+
+def locate_voc(
+    root: str | Path,
+    *,
+    split: str,
+    annotations: str | Path | None = None,
+    years: Sequence[int | str] | None = None,
+) -> VocLayout:
+    """The images and xmls of a split.
+
+    Raises:
+        FileNotFoundError: no layout that is known, or no list of this split among others.
+        ValueError: `years` or `annotations` for a layout that has no use for them.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"folder not found: {root}, expected VOCdevkit, a year's folder, or photographs and xml"
+        )
+    root = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
+    if annotations is not None and ((root / "ImageSets" / "Main").is_dir() or list(root.glob("VOC*/JPEGImages"))):
+        raise ValueError(f"annotations={annotations} are for a plain folder: {root} has its own, Annotations")
+    folders = sorted(path for path in root.glob("VOC*") if (path / "JPEGImages").is_dir())
+    if folders and not (root / "JPEGImages").is_dir():
+        return _several(root, _chosen(folders, years, root), split)
+    if years is not None:
+        raise ValueError(f"years={list(years)} choose among the folders VOC2007, VOC2012 ... but {root} has none")
+    if _lists(root):
+        return _devkit(root, split)
+    return _plain(root, Path(annotations) if annotations else None)
+
+
+def _chosen(folders: list[Path], years: Sequence[int | str] | None, root: Path) -> list[Path]:
+    wanted = None if years is None else {str(year).removeprefix("VOC") for year in years}
+    chosen = [path for path in folders if wanted is None or path.name.removeprefix("VOC") in wanted]
+    if not chosen or (wanted is not None and len(chosen) != len(wanted)):
+        raise FileNotFoundError(f"years={list(years or [])}: {root} has {', '.join(path.name for path in folders)}")
+    return chosen
+
+
+def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
+    lists = {folder: _lists(folder) for folder in folders}
+    having = [folder for folder in folders if split in lists[folder]] or folders  # the first one's error, if none has
+    parts = [_devkit(folder, split) for folder in having]
+    entries = [
+        Entry(f"{folder.name}/JPEGImages/{entry.image}", entry.xml)
+        for folder, part in zip(having, parts, strict=True)
+        for entry in part.entries
+    ]
+    xmls = [path for part in parts for path in part.xmls]
+    return VocLayout(root, entries, True, all(part.whole for part in parts), xmls, [])
+
+
+def _lists(year: Path) -> list[str]:
+    """The splits that have a list. Main also holds lists of each class, CLASS_SPLIT.txt."""
+    found = sorted(path.stem for path in (year / "ImageSets" / "Main").glob("*.txt"))
+    return [name for name in found if "_" not in name or name.rpartition("_")[2] not in found]
+
+
+def _devkit(root: Path, split: str) -> VocLayout:
+    images, xmls, lists = root / "JPEGImages", root / "Annotations", _lists(root)
+    cut_off = split in ("train", "val") and "val" not in lists
+    listed = next((name for name in ("trainval", "train") if name in lists), split) if cut_off else split
+    path = root / "ImageSets" / "Main" / f"{listed}.txt"
+    if listed not in lists:
+        raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
+    names = {name.rpartition(".")[0]: name for name in list_files(images, IMAGE_ENDINGS)}
+    entries = [Entry(names.get(name, f"{name}.jpg"), xmls / f"{name}.xml") for name in _read_list(path, names)]
+    every = [xmls / name for name in list_files(xmls, XML)]
+    return VocLayout(images, entries, True, cut_off, every, [])
+
+
+def _read_list(path: Path, names: dict[str, str]) -> list[str]:
+    """Names of images, one a line; a second column (1, 0, -1) is of lists for one class and no part of the name."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    found = [line if line in names else line.split()[0] for line in lines]
+    if outside := [name for name in found if not is_inside(name)]:
+        raise ValueError(f"{path} lists {outside[0]!r}: expected names of images without '..'")
+    return list(dict.fromkeys(found))
+
+
+def _plain(root: Path, annotations: Path | None) -> VocLayout:
+    """Photographs and xmls in one folder or two; a photograph without an xml was not labelled, and is left out."""
+    images = next((root / name for name in ("images", "JPEGImages") if (root / name).is_dir()), root)
+    folders = (root / name for name in ("annotations", "Annotations", "labels", "xml", "xmls"))
+    if annotations is None:
+        annotations = next((f for f in folders if f.is_dir() and list_files(f, XML)), images)
+    if not annotations.is_dir():
+        raise FileNotFoundError(f"folder not found: {annotations}, expected the xml files of {images}")
+    xmls, by_stem = list_files(annotations, XML), {}
+    if not xmls:
+        raise FileNotFoundError(
+            f"no xml in {annotations}: expected VOCdevkit, its year's folder, or photographs with an xml each"
+        )
+    for name in list_files(images, IMAGE_ENDINGS):
+        by_stem.setdefault(name.rpartition(".")[0], name)
+    entries = [Entry(by_stem.get(name[:-4], f"{name[:-4]}.jpg"), annotations / name) for name in xmls]
+    bare = sorted(set(by_stem) - {name[:-4] for name in xmls})
+    notes = [f"{len(bare)} photographs have no xml, as {bare[0]}: left out, as nobody labelled them"] if bare else []
+    return VocLayout(images, entries, False, True, [entry.xml for entry in entries], notes)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def _parse_all(layout: VocLayout, other_splits: bool, report: Report) -> dict[Path, VocXml]:
+    """The xmls of the split; and those of the others, where the classes have to be collected."""
+    own = [entry.xml for entry in layout.entries]
+    parsed: dict[Path, VocXml] = {}
+    paths: list[Path] = list(dict.fromkeys(own + layout.xmls if other_splits else own))
+    for path in watched(paths, "xml files read"):
+        try:
+            parsed[path] = parse_voc(path)
+        except FileNotFoundError:
+            message = f"annotation file not found: {path}. An image without objects has an xml without objects"
+            report(Fault("missing_annotation", str(path), message, image=path.stem))
+        except ValueError as error:
+            report(Fault("format", str(path), str(error), image=path.stem))
+    return parsed
+
+
+class _Reader:
+    def __init__(self, images: Path, labels: LabelMap, difficult: str, one_based: bool, report: Report) -> None:
+        self._images, self._labels, self._difficult, self._report = images, labels, difficult, report
+        self._slots, self._known = {name: slot for slot, name in labels.names.items()}, known_names(labels)
+        self._shift = 1.0 if one_based else 0.0
+        self._files: dict[str, Path] = {}
+        self._sizes: list[tuple[int, int]] = []
+        self._rows, self._classes, self._boxes, self._crowd = array("q"), array("q"), array("d"), array("b")
+
+    def add(self, entry: Entry, xml: VocXml) -> None:
+        """One image and its objects."""
+        name = self._image_name(entry, xml)
+        tell = self._teller(entry, name)
+        if name in self._files:
+            tell("clashing_ids", f"is of the image {name}, which {self._files[name]} is of, too: one xml an image")
+            return
+        size = xml.size or self._header(name, tell)
+        if size is None:
+            return
+        for problem in xml.problems:
+            tell("format", problem)
+        row = len(self._sizes)
+        self._files[name] = entry.xml
+        self._sizes.append(size)
+        for thing in xml.objects:
+            if thing.name not in self._slots:
+                remedy = f"known are {self._known}. Remedy: complete the class list"
+                tell("unknown_category", f"has an object of the class {thing.name!r}, which is unknown: {remedy}")
+            elif not (thing.difficult and self._difficult == "drop"):
+                self._object(row, thing.corners, self._slots[thing.name], thing.difficult, tell)
+
+    def _object(self, row: int, corners: tuple[float, ...], slot: int, difficult: bool, tell: Tell) -> None:
+        xmin, ymin, xmax, ymax = corners
+        if self._shift and (xmin <= 0 or ymin <= 0):
+            remedy = "if these files count from 0, set one_based=false (data.one_based=false)"
+            tell("zero_based", f"has the corner {xmin:g}, {ymin:g}, but VOC counts pixels from 1: {remedy}")
+        left, top = xmin - self._shift, ymin - self._shift
+        self._rows.append(row)
+        self._classes.append(slot)
+        self._boxes.extend((left, top, xmax - left, ymax - top))
+        self._crowd.append(difficult and self._difficult == "crowd")
+
+    def _teller(self, entry: Entry, image: str) -> Tell:
+        def tell(kind: str, problem: str) -> None:
+            self._report(Fault(kind, str(entry.xml), f"{entry.xml}: {problem}", image=image))
+
+        return tell
+
+    def _image_name(self, entry: Entry, xml: VocXml) -> str:
+        """The xml's own name tells the image, as in the devkit; what it holds is often a path of another machine."""
+        folder, _, own = entry.image.rpartition("/")
+        stated = xml.filename.replace("\\", "/").rpartition("/")[2]
+        beside = f"{folder}/{stated}" if folder else stated
+        usable = bool(stated) and is_inside(stated) and (self._images / beside).is_file()
+        if usable and stated.rpartition(".")[0] == own.rpartition(".")[0]:
+            return beside  # of a.jpg and a.png, the one that it names
+        if not (self._images / entry.image).is_file():
+            return beside if usable else entry.image
+        if usable:
+            tell, remedy = self._teller(entry, entry.image), "its own name is followed; rename it if that is wrong"
+            tell("other_filename", f"says it is of {stated}, an image that is there, but is named as {own}: {remedy}")
+        return entry.image
+
+    def _header(self, name: str, tell: Tell) -> tuple[int, int] | None:
+        try:
+            return image_size(self._images / name)
+        except (OSError, ValueError) as error:
+            tell("undecodable", f"has no <size>, and the image does not tell it: {error}")
+            return None
+
+    def table(self, source: str) -> BoxTable:
+        """All that was added."""
+        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
+        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
+        return BoxTable(
+            source,
+            self._labels,
+            image_ids=np.arange(1, len(sizes) + 1),
+            file_names=np.array(list(self._files), dtype=str),
+            heights=sizes[:, 0],
+            widths=sizes[:, 1],
+            image=np.array(self._rows, np.int64),
+            boxes_xywh=boxes,
+            slots=np.array(self._classes, np.int64),
+            area=boxes[:, 2] * boxes[:, 3],
+            crowd=np.array(self._crowd, bool),
+        )

@@ -1,0 +1,129 @@
+"""One xml of PASCAL VOC's kind. Entities are refused, so that no file expands or reaches for others."""
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+_MAX_BYTES, _MAX_DEPTH = 16 << 20, 32  # VOC's largest has 20 kB and five levels
+_KNOWN = ("utf-8", "utf8", "utf-16", "utf16", "iso-8859-1", "us-ascii", "ascii")  # to expat itself
+_DECLARED = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["'][^>]*\?>""")
+
+
+class VocObject(NamedTuple):
+    """One object as the file has it: corners xmin, ymin, xmax, ymax, whatever they count from."""
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass
+class VocXml:
+    """What detection needs of an xml."""
+
+    filename: str = ""
+    size: tuple[int, int] | None = None  # h, w; None where it is missing or not positive, as some tools leave it
+    objects: list[VocObject] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # objects that were left out, and why
+
+
+def parse_voc(path: Path) -> VocXml:
+    """Read a file. `truncated`, `occluded`, `pose` and the `part`s of a person are not looked at.
+
+    Raises:
+        ValueError: it is no such xml.
+        FileNotFoundError: there is none.
+    """
+    if (size := os.path.getsize(path)) > _MAX_BYTES:
+        raise ValueError(f"{path} has {size >> 20} MB: expected an annotation of one image, {_MAX_BYTES >> 20} at most")
+    root = _tree(path.read_bytes(), path)
+    if root.tag != "annotation":
+        raise ValueError(f"{path} begins with <{root.tag}>: expected <annotation>, as PASCAL VOC's xml")
+    result = VocXml(filename=_text(root, "filename"), size=_size(root))
+    for number, node in enumerate(root.findall("object"), start=1):
+        try:
+            result.objects.append(_object(node))
+        except ValueError as error:
+            result.problems.append(f"object {number} {error}")
+    return result
+
+
+def _object(node: Element) -> VocObject:
+    name, box = _text(node, "name"), node.find("bndbox")
+    if not name:
+        raise ValueError("has no <name>: expected its class")
+    if box is None:
+        raise ValueError(f"({name}) has no <bndbox>: expected xmin, ymin, xmax, ymax")
+    texts = [_text(box, key) for key in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        xmin, ymin, xmax, ymax = map(float, texts)
+    except ValueError:
+        xmin = ymin = xmax = ymax = math.nan
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        raise ValueError(f"({name}) has the box {texts}: expected four finite numbers xmin, ymin, xmax, ymax")
+    difficult = _text(node, "difficult").lower()
+    if difficult not in ("", "0", "1", "true", "false"):
+        raise ValueError(f"({name}) has difficult {difficult[:20]!r}: expected 0 or 1")
+    return VocObject(name, (xmin, ymin, xmax, ymax), difficult in ("1", "true"))
+
+
+def _size(root: Element) -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    try:
+        height, width = (int(float(_text(size, key))) for key in ("height", "width"))
+    except (ValueError, OverflowError):
+        return None
+    return (height, width) if 0 < height < 1 << 31 and 0 < width < 1 << 31 else None
+
+
+def _text(node: Element, key: str) -> str:
+    return (node.findtext(key) or "").strip()
+
+
+def _tree(data: bytes, path: Path) -> Element:
+    builder, depth = TreeBuilder(), 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{path} is more than {_MAX_DEPTH} levels deep: expected PASCAL VOC's xml")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse(*_: object) -> None:
+        raise ValueError(f"{path} has a DOCTYPE: refused, as entities can expand without end. Remedy: remove it")
+
+    data, encoding = _decoded(data, path)
+    parser = expat.ParserCreate(encoding)
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, AssertionError) as error:
+        raise ValueError(f"{path} is no xml: {error}") from error
+
+
+def _decoded(data: bytes, path: Path) -> tuple[bytes, str | None]:
+    """The bytes, and their encoding if it is not for the parser to find: it knows none with several bytes, as GBK."""
+    declared = _DECLARED.match(data)
+    if declared is None or (name := declared[1].decode("ascii")).lower() in _KNOWN:
+        return data, None
+    try:
+        return data.decode(name).encode("utf-8"), "utf-8"
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"{path} says it is in {name}, but: {error}. Remedy: save it as UTF-8") from error

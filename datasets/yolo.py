@@ -1,0 +1,201 @@
+"""YOLO annotations: a txt for each image, a line for each object, `class cx cy w h` as fractions of its sides."""
+
+import math
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .boxes import BoxSource, BoxTable
+from .class_names import known_names
+from .faults import Fault, Report, Strict, refuse
+from .files import image_size
+from .holdout import check_holdout, cut
+from .labels import LabelMap
+from .watched import watched
+from .yolo_layout import YoloLayout, locate_yolo
+
+_BEYOND = 0.01  # how far a number may lie outside of 0..1: rounding, and tools that let boxes reach over the edge
+
+
+class YoloDetection(BoxSource):
+    """Images and boxes of YOLO's txt files. Outlines (more than four numbers) give their box.
+
+    `root` is a data.yaml, a folder that holds one, or a folder of images and label files: `images/` beside `labels/`
+    (with SPLIT in or around them), or all in one folder; its class list is `classes` or a file classes.txt. An image
+    without a label file has no objects. Without a validation split, `holdout` (a share, as 0.2) is cut off for `val`.
+
+    Args:
+        folder: where a data.yaml's paths start, in place of its `path`.
+        annotations: the label files' folder, if it is elsewhere.
+        labels: the slots of another dataset or a checkpoint; classes are found by their names.
+
+    Class 0 of the files has the number 1 in `labels` (and in COCO's results), class 1 the 2.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        folder: str | Path | None = None,
+        annotations: str | Path | None = None,
+        classes: Sequence[str] | str | Path | None = None,
+        labels: LabelMap | None = None,
+        holdout: float | None = None,
+        limit: int | None = None,
+        with_annotations_only: bool = False,
+    ) -> None:
+        check_holdout(holdout)
+        layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
+        report = Strict()
+        table, outlines = read_yolo_layout(layout, labels=labels, report=report)
+        notes = [*layout.notes, *report.notes()]
+        if outlines:
+            notes.append(f"{outlines} outlines: the boxes around them are used")
+        if layout.whole and holdout is None and split == "val":
+            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
+        if layout.whole and holdout is not None:
+            table, note = cut(table, split, holdout)
+            notes.append(note)
+        super().__init__(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
+        self.notes += notes
+
+
+def read_yolo(
+    root: str | Path,
+    *,
+    split: str = "train",
+    folder: str | Path | None = None,
+    annotations: str | Path | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    labels: LabelMap | None = None,
+    report: Report = refuse,
+) -> BoxTable:
+    """The table of `YoloDetection`, without `holdout`. Image ids count the images from 1, in order of their names.
+
+    Raises:
+        ValueError: `report` refuses a fault, or a data.yaml is none.
+        FileNotFoundError: there is no such layout, or there are no label files at all.
+    """
+    layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
+    return read_yolo_layout(layout, labels=labels, report=report)[0]
+
+
+def read_yolo_layout(layout: YoloLayout, *, labels: LabelMap | None, report: Report) -> tuple[BoxTable, int]:
+    """The table of what `locate_yolo` found, and how many of its objects are outlines."""
+    present = [path.is_file() for path in layout.label_files]
+    if layout.names and not any(present):
+        raise FileNotFoundError(
+            f"{layout.source}: none of the {len(present)} images has a label file, as {layout.label_files[0]}. Labels "
+            "lie beside their images, or in a folder `labels` in place of `images`"
+        )
+    reader = _Reader(layout, labels, report)
+    rows = list(zip(layout.names, layout.label_files, present, strict=True))
+    for name, path, there in watched(rows, "images and label files read"):
+        reader.add(name, path if there else None)
+    return reader.table(), reader.outlines
+
+
+class _Reader:
+    def __init__(self, layout: YoloLayout, labels: LabelMap | None, report: Report) -> None:
+        self._layout, self._report = layout, report
+        self._labels = labels or layout.classes
+        slots = {name: slot for slot, name in self._labels.names.items()}
+        self._slots = {label.source_id - 1: slots.get(label.name) for label in layout.classes.labels}
+        self._names: list[str] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._rows, self._classes, self._boxes = array("q"), array("q"), array("d")
+        self._owner: dict[Path, str] = {}
+        self.outlines = 0
+        if other := [label.name for label in layout.classes.labels if label.name not in slots]:
+            message = (
+                f"{layout.source}: its classes {', '.join(other[:5])} are not those of the training data or the model "
+                f"({known_names(self._labels)}): names have to agree"
+            )
+            report(Fault("other_classes", layout.source, message))
+
+    def add(self, name: str, path: Path | None) -> None:
+        """An image, and its label file if it has one."""
+        try:
+            size = image_size(self._layout.images / name)
+        except FileNotFoundError:
+            size = (0, 0)  # of a list of images: the source says which are missing, all at once
+        except (OSError, ValueError) as error:
+            self._report(Fault("undecodable", str(self._layout.images / name), str(error), image=name))
+            return
+        self._names.append(name)
+        self._sizes.append(size)
+        if path is None:
+            return
+        owner = self._owner.setdefault(path, name)
+        if owner != name:
+            message = f"{path} is of two images that differ in their ending, {owner} and {name}: rename one of them"
+            self._report(Fault("shared_annotation", str(path), message, image=name))
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeError) as error:
+            self._report(Fault("format", str(path), f"{path} is no text: {error}", image=name))
+            return
+        for number, line in enumerate(text.splitlines(), start=1):
+            if values := line.split():
+                self._line(values, size, name, f"{path}, line {number}", path)
+
+    def _line(self, values: list[str], size: tuple[int, int], name: str, where: str, path: Path) -> None:
+        def tell(kind: str, problem: str) -> None:
+            self._report(Fault(kind, str(path), f"{where} {problem}", image=name))
+
+        try:
+            numbers = [float(value) for value in values]
+        except ValueError:
+            numbers = []
+        box = _box(numbers[1:], keypoints=self._layout.keypoints)
+        if box is None or not numbers[0].is_integer() or not all(map(math.isfinite, numbers)):
+            shown = " ".join(values)[:80]
+            tell("format", f"is {shown!r}: expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of an outline")
+            return
+        if not all(-_BEYOND <= value <= 1 + _BEYOND for value in (*numbers[1:5], *box)):
+            tell("not_normalized", f"has {values[1:5]}: expected fractions of the image's width and height, 0 to 1")
+            return
+        slot = self._slots.get(int(numbers[0]))
+        if slot is None:
+            if int(numbers[0]) not in self._slots:  # else its name was complained of
+                known = known_names(self._layout.classes)
+                tell("unknown_category", f"has the class {int(numbers[0])}, which is unknown: the names are {known}")
+            return
+        self.outlines += len(numbers) > 5 and not self._layout.keypoints
+        height, width = size
+        cx, cy, w, h = box
+        self._rows.append(len(self._sizes) - 1)
+        self._classes.append(slot)
+        self._boxes.extend(((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
+
+    def table(self) -> BoxTable:
+        """All that was added."""
+        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
+        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
+        return BoxTable(
+            self._layout.source,
+            self._labels,
+            image_ids=np.arange(1, len(sizes) + 1),
+            file_names=np.array(self._names, dtype=str),
+            heights=sizes[:, 0],
+            widths=sizes[:, 1],
+            image=np.array(self._rows, np.int64),
+            boxes_xywh=boxes,
+            slots=np.array(self._classes, np.int64),
+            area=boxes[:, 2] * boxes[:, 3],
+            crowd=np.zeros(len(boxes), bool),
+        )
+
+
+def _box(numbers: list[float], *, keypoints: bool) -> tuple[float, float, float, float] | None:
+    """cx, cy, w, h of what stands behind the class."""
+    if len(numbers) == 4 or (keypoints and len(numbers) > 4):
+        cx, cy, w, h = numbers[:4]
+        return cx, cy, w, h
+    if len(numbers) < 6 or len(numbers) % 2:
+        return None
+    xs, ys = numbers[0::2], numbers[1::2]
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)

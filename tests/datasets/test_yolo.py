@@ -1,0 +1,293 @@
+"""YOLO's layouts and lines: what a data.yaml may say, where label files lie, and every complaint."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pocketvision.datasets.faults import Fault
+from pocketvision.datasets.labels import coco_labels
+from pocketvision.datasets.yolo import YoloDetection, read_yolo
+from pocketvision.datasets.yolo_layout import label_name
+
+NAMES = "names: [cat, dog]\n"
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imencode(path.suffix, np.zeros((30, 40, 3), np.uint8))[1].tofile(path)
+
+
+def data_set(root: Path, yaml: str = f"train: images/train\nval: images/val\n{NAMES}", **labels: str | None) -> Path:
+    """An image 40x30 for each label file; `val_NAME` goes into val. The yaml's path."""
+    for key, text in labels.items():
+        split, name = ("val", key[4:]) if key.startswith("val_") else ("train", key)
+        picture(root / f"images/{split}/{name}.jpg")
+        (root / f"labels/{split}").mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            (root / f"labels/{split}/{name}.txt").write_text(text)
+    (root / "data.yaml").write_text(yaml, encoding="utf-8")
+    return root / "data.yaml"
+
+
+def test_images_without_lines_or_without_a_file_are_negatives(tmp_path: Path) -> None:
+    data = YoloDetection(data_set(tmp_path, a="", b=None, c="\n\n"))
+    assert data.file_names.tolist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [len(data.read(i).boxes) for i in range(3)] == [0, 0, 0]
+    (tmp_path / "labels/train/a.txt").unlink()
+    (tmp_path / "labels/train/c.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"none of the 3 images has a label file, as .*labels/train/a\.txt"):
+        YoloDetection(tmp_path)
+
+
+def test_lines(tmp_path: Path) -> None:
+    text = "1 0.5 0.5 1 1\r\n0 0.25 .5 5e-1 0.2\n1 0.1 0.2 0.3 0.2 0.3 0.6\n0.0 0.5 0.5 0.5 0.5\n"
+    data = YoloDetection(data_set(tmp_path, a=text))
+    truth = data.ground_truth(0)
+    expected = [[0, 0, 40, 30], [0, 12, 20, 6], [4, 6, 8, 12], [10, 7.5, 20, 15]]
+    np.testing.assert_allclose(truth["boxes_xywh"], expected, atol=1e-9)
+    assert truth["labels"].tolist() == [2, 1, 2, 1]
+    assert not truth["crowd"].any()
+    assert data.labels.names == {1: "cat", 2: "dog"}
+    assert data.labels.source_ids == {1: 1, 2: 2}  # as COCO counts
+    assert data.notes[-1] == "1 outlines: the boxes around them are used"
+
+
+def test_keypoints_are_no_outline(tmp_path: Path) -> None:
+    yaml = f"train: images/train\nkpt_shape: [2, 2]\n{NAMES}"
+    data = YoloDetection(data_set(tmp_path, yaml, a="0 0.5 0.5 0.5 0.5 0.9 0.9 0.1 0.1"))
+    assert data.ground_truth(0)["boxes_xywh"].tolist() == [[10, 7.5, 20, 15]]
+
+
+def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
+    path = data_set(tmp_path, a="0 0.5 0.5 1 0.5")
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "images/train/a.jpg", exif=exif)
+    data = YoloDetection(path)
+    assert data.read(0).image.shape == (40, 30, 3)
+    assert data.ground_truth(0)["boxes_xywh"].tolist() == [[0, 10, 30, 20]]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "train", "val"),
+    [
+        (f"train: images/train\nval: images/val\n{NAMES}", "ab", "c"),
+        ("train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\nnc: 2\n", "ab", "c"),
+        (f"path: .\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),
+        (f"path: ROOT\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),
+        (
+            f"path: ../datasets/mine\ntrain: images/train\nval: images/val\n{NAMES}",
+            "ab",
+            "c",
+        ),  # Ultralytics' own folder
+        (f"path: /content/mine\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),  # of another machine
+        (f"train: ../images/train\nval: ../images/val\n{NAMES}", "ab", "c"),  # as Roboflow exports it
+        (f"train: [images/train, images/val]\nval: images/val\n{NAMES}", "abc", "c"),
+        (f"train: train.txt\nval: lists/val.txt\n{NAMES}", "b", "c"),
+        (f"path: images\ntrain: train\nval: val\n{NAMES}", "", ""),  # then labels lie beside their images
+        ("train: images/train\nval: images/val\nnc: 2\n", "ab", "c"),
+    ],
+)
+def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) -> None:
+    root = tmp_path / "mine"
+    path = data_set(root, yaml.replace("ROOT", str(root)), a="1 .5 .5 .1 .1", b="1 .5 .5 .1 .1", val_c="0 .5 .5 .1 .1")
+    (root / "train.txt").write_text("./images/train/b.jpg\n\n")
+    (root / "lists").mkdir()
+    (root / "lists" / "val.txt").write_text("images/val/c.jpg\n")
+    for split, expected in (("train", train), ("val", val)):
+        if not expected:
+            with pytest.raises(FileNotFoundError, match=r"none of the . images has a label file"):
+                YoloDetection(path, split=split)
+            continue
+        data = YoloDetection(path, split=split)
+        assert "".join(Path(name).stem for name in data.file_names) == expected
+        assert len(data.ground_truth(0)["labels"]) == 1
+
+
+def test_a_folder_in_place_of_the_yamls_path(tmp_path: Path) -> None:
+    data_set(tmp_path / "images here", a="0 .5 .5 .1 .1")
+    (tmp_path / "x.yaml").write_text(f"path: {tmp_path}/images here\ntrain: images/train\n{NAMES}")
+    assert len(YoloDetection(tmp_path / "x.yaml")) == 1  # below the yaml
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "x.yaml").rename(tmp_path / "elsewhere/x.yaml")
+    with pytest.raises(FileNotFoundError, match=r"x\.yaml: path is .*outside of the yaml's own.*data\.folder=FOLDER"):
+        YoloDetection(tmp_path / "elsewhere")
+    assert len(YoloDetection(tmp_path / "elsewhere", folder=tmp_path / "images here")) == 1
+    with pytest.raises(ValueError, match=r"takes the place of a data\.yaml's path, but"):
+        YoloDetection(tmp_path / "images here/images", folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"folder not found: .*nowhere"):
+        YoloDetection(tmp_path / "elsewhere/x.yaml", folder=tmp_path / "nowhere")
+
+
+def test_without_a_split_for_validation_some_are_held_out(tmp_path: Path) -> None:
+    path = data_set(tmp_path, f"train: images/train\nval:\n{NAMES}", **{f"i{i}": "0 .5 .5 .1 .1" for i in range(9)})
+    train, val = (YoloDetection(path, split=split, holdout=0.3) for split in ("train", "val"))
+    assert sorted([*train.image_ids, *val.image_ids]) == list(range(1, 10))
+    assert 0 < len(val) < len(train)
+    assert "are held out" in train.notes[-1]
+    with pytest.raises(ValueError, match="has no validation split: give holdout"):
+        YoloDetection(path, split="val")
+    with pytest.raises(ValueError, match="holdout=x: expected the share"):
+        YoloDetection(path, holdout="x")
+    same = data_set(tmp_path, f"train: images/train\nval: images/train\n{NAMES}")
+    assert "train and val are the same images" in YoloDetection(same).notes[-1]
+
+
+@pytest.mark.parametrize("where", ["{0}", "{0}/images", "images/{0}", "{0}/both"])
+def test_folders_without_a_yaml(tmp_path: Path, where: str) -> None:
+    for split, name in (("train", "a"), ("val", "b")):
+        image = where.format(split).replace("/both", "") + f"/{name}.jpg"
+        picture(tmp_path / image)
+        label = tmp_path / label_name(image)
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("1 0.5 0.5 0.5 0.5")
+    with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor classes\.txt"):
+        YoloDetection(tmp_path)
+    for split, name in (("train", "a"), ("val", "b")):
+        data = YoloDetection(tmp_path, split=split, classes=["cat", "dog"])
+        assert [Path(name).stem for name in data.file_names] == [name]
+        assert data.ground_truth(0)["labels"].tolist() == [2]
+
+
+def test_all_in_one_folder(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.c.png", "sub/d.jpg"):
+        picture(tmp_path / name)
+        (tmp_path / name).with_suffix(".txt").write_text("1 0.5 0.5 0.5 0.5")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert YoloDetection(tmp_path).file_names.tolist() == ["a.jpg", "b.c.png", "sub/d.jpg"]
+    assert len(YoloDetection(tmp_path, split="val", holdout=0.3)) >= 1
+    (tmp_path / "txt").mkdir()
+    (tmp_path / "a.txt").rename(tmp_path / "txt" / "a.txt")
+    data = YoloDetection(tmp_path, annotations=tmp_path / "txt", classes=["x", "y"])
+    assert [len(data.ground_truth(i)["labels"]) for i in range(3)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("a.jpg", "a.txt"),
+        ("images/a.b.jpg", "labels/a.b.txt"),
+        ("images/images/x.y/a.jpg", "images/labels/x.y/a.txt"),
+        ("train/images/sub/a.png", "train/labels/sub/a.txt"),
+        ("myimages/a.png", "myimages/a.txt"),
+    ],
+)
+def test_where_a_label_file_lies(image: str, label: str) -> None:
+    assert label_name(image) == label
+
+
+def test_classes_are_found_by_name(tmp_path: Path) -> None:
+    path = data_set(tmp_path, a="1 0.5 0.5 0.5 0.5")
+    data = YoloDetection(path, labels=coco_labels())
+    assert (data.labels.num_classes, data.ground_truth(0)["labels"].tolist()) == (80, [17])
+    path.write_text("train: images/train\nnames: [cat, hippogriff]\n")
+    with pytest.raises(ValueError, match="its classes hippogriff are not those of the training data"):
+        YoloDetection(path, labels=coco_labels())
+    faults: list[Fault] = []
+    assert len(read_yolo(path, labels=coco_labels(), report=faults.append).slots) == 0
+    assert [fault.kind for fault in faults] == ["other_classes"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("", "is no data.yaml: expected keys path, train, val, names"),
+        ("[1]", "is no data.yaml: expected keys"),
+        ("{", "is no data.yaml: "),
+        ("[" * 200_000, "is no data.yaml: it is more than 16 levels deep"),
+        ("- " * 99, "more than 16 levels"),
+        ("a: !!python/object/apply:os.abort []", "is no data.yaml: could not determine a constructor"),
+        (f"a: &a [x]\nb: *a\n{NAMES}", "refers to its own parts"),
+        ("train: images/train\n", "has no names"),
+        ("train: images/train\nnames: []\n", "has no names"),
+        ("train: images/train\nnames: {cat: 0}\n", "names has 'cat': expected class numbers"),
+        ("train: images/train\nnames: [[1], b]\n", "names has 0: expected class numbers"),
+        ("train: images/train\nnames: [a, a]\n", "the class 'a' is listed twice"),
+        (f"train: images/train\nnc: 3\n{NAMES}", "nc is 3, but there are 2 names"),
+        (NAMES, "has no 'train'"),
+        (f"train: {{a: b}}\n{NAMES}", "train is .*: expected a folder, a list"),
+        (f"train: [images/train, 5]\n{NAMES}", "train is .*: expected a folder, a list"),
+        (f"train: /etc\n{NAMES}", "train is '/etc', which is outside of"),
+        (f"train: ../..\n{NAMES}", r"train is '\.\./\.\.', which is outside of"),
+        (f"train: images/trian\n{NAMES}", "trian is no folder and no .txt"),
+        (f"train: data.yaml\n{NAMES}", "is no folder and no .txt"),
+        (f"path: 5\ntrain: images/train\n{NAMES}", "path is 5: expected a folder"),
+        (f"path: here\ntrain: x\n{NAMES}", "path is 'here', a folder that is not there"),
+        (f"path: /etc\ntrain: x\n{NAMES}", "path is '/etc', a folder outside of the yaml's own"),
+        (f"train: list.txt\n{NAMES}", r"list\.txt lists '/etc/x\.jpg', which is outside of"),
+    ],
+)
+def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
+    path = data_set(tmp_path, yaml, a="")
+    (tmp_path / "list.txt").write_text("/etc/x.jpg\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        YoloDetection(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        ("dog 0.5 0.5 1 1", "format", "expected class cx cy w h"),
+        ("0 0.5 0.5 1", "format", "is '0 0.5 0.5 1': expected"),
+        ("0", "format", "expected class"),
+        ("0 0.5 0.5 1 1 0.9", "format", "expected class"),
+        ("0.5 0.5 0.5 1 1", "format", "expected class"),
+        ("0 nan 0.5 1 1", "format", "expected class"),
+        ("0 0.5 0.5 1 1e999", "format", "expected class"),
+        ("inf 0.5 0.5 1 1", "format", "expected class"),
+        ("2 0.5 0.5 1 1", "unknown_category", "has the class 2, which is unknown: the names are cat, dog"),
+        ("-1 0.5 0.5 1 1", "unknown_category", "has the class -1"),
+        ("0 20 15 10 10", "not_normalized", "expected fractions of the image's width and height"),
+        ("0 0.5 0.5 -0.2 1", "not_normalized", "expected fractions"),
+    ],
+)
+def test_faults_of_a_line(tmp_path: Path, line: str, kind: str, message: str) -> None:
+    path = data_set(tmp_path, a=f"0 0.5 0.5 1 1\n{line}\n1 0.5 0.5 1 1\n")
+    with pytest.raises(ValueError, match=rf"a\.txt, line 2 .*{message}"):
+        YoloDetection(path)
+    faults: list[Fault] = []
+    table = read_yolo(path, report=faults.append)
+    assert [(fault.kind, fault.image) for fault in faults] == [(kind, "a.jpg")]
+    assert table.slots.tolist() == [1, 2]
+
+
+def test_faults_of_files(tmp_path: Path) -> None:
+    path = data_set(tmp_path, a="0 0.5 0.5 1 1", b="")
+    (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "images/train/c.jpg").write_bytes(b"no picture")
+    picture(tmp_path / "images/train/a.png")
+    faults: list[Fault] = []
+    table = read_yolo(path, report=faults.append)
+    assert [fault.kind for fault in faults] == ["shared_annotation", "format", "undecodable"]
+    assert [Path(name).name for name in table.file_names] == ["a.jpg", "a.png", "b.jpg"]
+    with pytest.raises(ValueError, match=r"b\.txt is no text"):
+        YoloDetection(path)
+    (tmp_path / "labels/train/b.txt").unlink()
+    with pytest.raises(ValueError, match=r"c\.jpg does not decode"):
+        YoloDetection(path)
+    (tmp_path / "images/train/c.jpg").unlink()
+    assert "is of two images that differ in their ending" in YoloDetection(path).notes[-1]
+    (tmp_path / "list.txt").write_text("images/train/a.jpg\nimages/train/gone.jpg")
+    path.write_text(f"train: list.txt\n{NAMES}")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* missing .*gone\.jpg"):
+        YoloDetection(path)
+
+
+def test_faults_of_a_root(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"not found: .*none, expected a data\.yaml"):
+        YoloDetection(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor"):
+        YoloDetection(tmp_path)
+    path = data_set(tmp_path, a="")
+    with pytest.raises(ValueError, match="leave out annotations, classes"):
+        YoloDetection(path, classes=["x"])
+    path.rename(tmp_path / "a.yaml")
+    assert len(YoloDetection(tmp_path)) == 1
+    (tmp_path / "b.yml").touch()
+    with pytest.raises(ValueError, match=r"holds a\.yaml, b\.yml: give the one"):
+        YoloDetection(tmp_path)
+    (tmp_path / "b.yml").write_text("#" * 300_000)
+    with pytest.raises(ValueError, match=r"b\.yml is larger than 256 kB"):
+        YoloDetection(tmp_path / "b.yml")

@@ -1,0 +1,90 @@
+"""Detection data from one format into another: COCO json, PASCAL VOC, YOLO.
+
+pocketvision convert data=voc data.root=mine format=coco output=mine_coco
+"""
+
+import mmap
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pocketvision.datasets.box_writing import IMAGES, write_boxes
+from pocketvision.datasets.boxes import BoxSource
+from pocketvision.datasets.coco import CocoDetection
+from pocketvision.datasets.coco_json import CocoJson
+from pocketvision.datasets.sample import log_summary
+from pocketvision.tools import build
+from pocketvision.tools.cli import command, log
+from pocketvision.tools.engine.report import progress
+
+NEXT = {
+    "coco": "data=coco_json data.train_json={0}/annotations/instances_train.json "
+    "data.val_json={0}/annotations/instances_val.json data.images={1} data.val_images={2}",
+    "voc": "data=voc data.root={0}",
+    "yolo": "data=yolo data.root={0}/data.yaml",
+}
+
+
+def convert(config: DictConfig) -> None:
+    """Write the splits of a data group in another format, and say what that one cannot hold."""
+    if config.format not in NEXT:
+        raise ValueError(f"format={config.format}: expected one of {', '.join(NEXT)}")
+    if config.images not in IMAGES:
+        raise ValueError(f"images={config.images}: expected one of {', '.join(IMAGES)}")
+    sources = read_splits(config)
+    for split, source in sources.items():
+        if isinstance(source, CocoDetection | CocoJson) and (outlines := count_outlines(Path(source.annotations))):
+            log.info("%s: %d outlines (segmentation) are not taken over", split, outlines)
+    output = Path(config.output)
+    with progress([], total=sum(map(len, sources.values())), title="writing") as bar:
+        lost = write_boxes(
+            sources,
+            output,
+            layout=config.format,
+            images=config.images,
+            progress=lambda done, _: bar.update(done - bar.n) and None,
+        )
+    for line in lost:
+        log.info("%s", line)
+    if config.images == "none" and config.format != "coco":
+        folder = "JPEGImages" if config.format == "voc" else "images/SPLIT"
+        log.info("annotations only: the images belong into %s", output / folder)
+    counts = ", ".join(f"{len(source)} images of {split}" for split, source in sources.items())
+    if set(sources) != {"train", "val"}:
+        log.info("%s written to %s", counts, output)
+        return
+    here = [source.images if config.images == "none" else output / split for split, source in sources.items()]
+    log.info("%s written to %s; train on them with %s", counts, output, NEXT[config.format].format(output, *here))
+
+
+def read_splits(config: DictConfig) -> dict[str, BoxSource]:
+    """The splits that `splits` names, all with the classes of the first.
+
+    Raises:
+        ValueError: there are none, or they are no images with boxes in files.
+    """
+    sources: dict[str, BoxSource] = {}
+    if not config.splits or len(set(config.splits)) != len(config.splits):
+        raise ValueError(f"splits={list(config.splits)}: expected train, val or both")
+    if config.data.task != "detection":
+        raise ValueError(f"data is for {config.data.task}: convert is for boxes, choose data=coco_json, voc or yolo")
+    for split in config.splits:
+        labels = next(iter(sources.values())).labels if sources else None
+        source = build.build_source(config, split, labels=labels)
+        if not isinstance(source, BoxSource):
+            raise ValueError(f"{type(source).__name__} has no files: choose data=coco_json, coco, voc or yolo")
+        log_summary(source)
+        sources[split] = source
+    return sources
+
+
+def count_outlines(path: Path) -> int:
+    """Annotations of a json in COCO's format that have an outline, without parsing it once more."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return sum(1 for _ in re.finditer(rb'"segmentation"\s*:\s*(?!\[\s*\]|null|\s)', content))
+
+
+main = command("convert", convert)
+
+if __name__ == "__main__":
+    main()
