@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes, png_header
+from .decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes
+from .headers import png_header
 from .labels import CITYSCAPES, CITYSCAPES_TABLE, IGNORE
 
 PREDICTION_IDS = ("label", "train")

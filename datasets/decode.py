@@ -1,13 +1,16 @@
 """Reading image and mask files, with errors that name the file."""
 
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
-_PNG_SIGNATURE, _JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+from .headers import JPEG_SIGNATURE, check_bytes, check_picture, png_header
+
 PNG_GRAY, PNG_PALETTE = 0, 3  # colour types with one channel
 _PNG_ALPHA = (4, 6)
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # like IMREAD_COLOR it follows EXIF, but it keeps 16 bits
@@ -21,7 +24,8 @@ def decode_image(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty, does not decode, or holds numbers that are no brightness.
+        ValueError: it is empty, does not decode, would fill the memory (`headers.check_picture`), or holds numbers
+            that are no brightness.
     """
     return decode_bytes(_read_bytes(path, "image"), name=path)
 
@@ -31,7 +35,8 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data") -> 
     data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     if not data.size:
         raise ValueError(f"{name} is empty: expected an image")
-    if _may_be_transparent(data) and (image := _over_white(data, name)) is not None:
+    check_picture(data, name)
+    if _may_be_transparent(data, name) and (image := _over_white(data, name)) is not None:
         return image
     flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # of TIFF: floats too
     image = _decode(data, flags, name)
@@ -65,24 +70,20 @@ def to_uint8(image: np.ndarray, *, name: str | Path = "the image") -> np.ndarray
     return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
 
 
-def _may_be_transparent(data: np.ndarray) -> bool:
-    head = data[:8].tobytes()
-    if head.startswith(_JPEG_SIGNATURE):
+def _may_be_transparent(data: np.ndarray, name: str | Path) -> bool:
+    if data[:2].tobytes() == JPEG_SIGNATURE:
         return False
     if header := png_header(data):
         return header.color_type in _PNG_ALPHA or b"tRNS" in data[: 1 << 16].tobytes()
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    return image is not None and image.ndim == 3 and image.shape[2] == 4
+    image = _decode(data, cv2.IMREAD_UNCHANGED, name)
+    return image.ndim == 3 and image.shape[2] == 4
 
 
 def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:
     """A transparent picture over white; None of one that is opaque, or whose alpha nobody filled in (all zero)."""
     from PIL import Image, ImageOps  # cv2 knows neither all kinds of transparency, nor EXIF beside it
 
-    try:
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data.tobytes()))).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} does not decode: {error}") from error
+    picture = _by_pil(data, name, lambda picture: ImageOps.exif_transpose(picture).convert("RGBA"))
     low, high = picture.getchannel("A").getextrema()
     if low == 255 or high == 0:
         return None
@@ -96,10 +97,11 @@ def decode_mask(path: str | Path) -> np.ndarray:
 
 def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
     """`decode_mask` of a file's bytes; `path` is for messages."""
+    check_picture(data, path)
     header = png_header(data)
     bit_depth, color_type = (header.bit_depth, header.color_type) if header else (8, -1)
     if color_type == PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
-        return _palette_indices(data, path)
+        return _by_pil(data, path, np.array)
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
         if (mask[..., :1] != mask[..., :3]).any():
@@ -122,7 +124,9 @@ def mask_from_bytes(data: np.ndarray, path: str | Path) -> np.ndarray:
 
 def decode_instances(path: str | Path) -> np.ndarray:
     """The instance ids of a picture with 16 bits (or 8) as uint16 [H, W]."""
-    ids = _decode(_read_bytes(path, "instance file"), cv2.IMREAD_UNCHANGED, path)
+    data = _read_bytes(path, "instance file")
+    check_picture(data, path)
+    ids = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{path} holds {ids.dtype} {list(ids.shape)}: expected instance ids, one channel of 16 bits")
     return ids.astype(np.uint16, copy=False)
@@ -146,6 +150,7 @@ def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | 
 def _read_bytes(path: str | Path, what: str) -> np.ndarray:
     # Not cv2.imread: it does not open names outside of the local code page on Windows and only prints a warning.
     try:
+        check_bytes(os.stat(path).st_size, path)
         data = np.fromfile(path, np.uint8)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{what} not found: {path}") from error
@@ -165,27 +170,14 @@ def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
     return image
 
 
-class PngHeader(NamedTuple):
-    """What a PNG says of itself in its first 26 bytes."""
-
-    size: tuple[int, int]  # h, w
-    bit_depth: int
-    color_type: int
-
-
-def png_header(data: np.ndarray) -> PngHeader | None:
-    """The header of a PNG's bytes, None for anything that is none."""
-    head = data[:26].tobytes()
-    if not head.startswith(_PNG_SIGNATURE) or len(head) < 26:
-        return None
-    width, height = (int.from_bytes(head[start : start + 4], "big") for start in (16, 20))
-    return PngHeader((height, width), head[24], head[25])
-
-
-def _palette_indices(data: np.ndarray, path: str | Path) -> np.ndarray:
+def _by_pil(data: np.ndarray, path: str | Path, convert: Callable[[Any], Any]) -> Any:
+    """`convert` of the picture that PIL opens, whose size was checked."""
     from PIL import Image
 
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours holds, which a user can raise
     try:
-        return np.asarray(Image.open(io.BytesIO(data.tobytes())))
-    except OSError as error:
+        return convert(Image.open(io.BytesIO(data.tobytes())))
+    except Exception as error:  # of a dozen kinds, where a file is damaged
         raise ValueError(f"{path} does not decode: {error}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit

@@ -1,0 +1,205 @@
+"""What picture files say of their size, so that one that would fill the memory is refused before it is decoded."""
+
+import io
+import os
+import re
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_PIXELS_VARIABLE = "POCKETVISION_MAX_PIXELS"
+_MAX_PIXELS = 178_956_970  # where PIL calls it a decompression bomb, too
+_BYTES_PER_PIXEL = 8  # at most: four channels of 16 bits
+_MAX_SCANS = 100  # of a progressive JPEG; usual encoders write about ten, each costs a pass over the whole picture
+_SCAN, _END_OF_SCAN = b"\xff\xda", re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+_PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # of a JPEG: nothing follows them
+_NO_FRAMES = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but none
+_MULTI_SCAN = (0xC2, 0xC6, 0xCA, 0xCE)  # progressive
+
+
+class PngHeader(NamedTuple):
+    """What a PNG says of itself in its first 26 bytes."""
+
+    size: tuple[int, int]  # h, w
+    bit_depth: int
+    color_type: int
+
+
+def png_header(data: np.ndarray) -> PngHeader | None:
+    """The header of a PNG's bytes, None for anything that is none."""
+    head = data[:26].tobytes()
+    if not head.startswith(_PNG_SIGNATURE) or len(head) < 26:
+        return None
+    width, height = struct.unpack_from(">II", head, 16)
+    return PngHeader((height, width), head[24], head[25])
+
+
+def check_picture(data: np.ndarray, name: str | Path) -> None:
+    """Refuse a file (uint8 [N]) whose decoding could take all memory or hours. Costs some microseconds.
+
+    Raises:
+        ValueError: more pixels than the limit, a progressive JPEG of very many scans, or no size can be told.
+    """
+    size = picture_size(data)
+    if size is None:
+        raise ValueError(f"{name} does not decode: it is damaged, cut short, or not a picture")
+    height, width = size
+    if height * width > (limit := max_pixels()):
+        raise ValueError(
+            f"{name} says it has {width}x{height} pixels, {height * width / 1e6:.0f} million: more than the limit of "
+            f"{limit / 1e6:.0f} million, decoding it could fill the memory. If it is meant: "
+            f"{MAX_PIXELS_VARIABLE}={height * width}"
+        )
+    if data[:2].tobytes() == JPEG_SIGNATURE and (scans := _num_scans(data)) > _MAX_SCANS:
+        raise ValueError(
+            f"{name} is a JPEG of {scans} scans, more than the limit of {_MAX_SCANS}: decoding it could take hours. "
+            "Remedy: save it anew, not progressive"
+        )
+
+
+def check_bytes(count: int, name: str | Path) -> None:
+    """Refuse to read a file that is larger than a picture within the limit can be.
+
+    Raises:
+        ValueError: it has more bytes.
+    """
+    if count > (limit := max_pixels() * _BYTES_PER_PIXEL):
+        raise ValueError(
+            f"{name} has {count:,} bytes, more than pictures within the limit of pixels have ({limit:,}): if it is a "
+            f"picture, raise {MAX_PIXELS_VARIABLE}"
+        )
+
+
+def max_pixels() -> int:
+    """The limit, from the environment where it is set there.
+
+    Raises:
+        ValueError: the variable is no whole number above 0.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if text is None:
+        return _MAX_PIXELS
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError(f"{MAX_PIXELS_VARIABLE}={text}: expected the number of pixels that a picture may have")
+    return int(text)
+
+
+def picture_size(data: np.ndarray) -> tuple[int, int] | None:
+    """(h, w) that a file's bytes (uint8 [N]) announce, by its signature; None where they announce nothing."""
+    head = data[:32].tobytes()
+    try:
+        if head.startswith(JPEG_SIGNATURE):
+            frame = _jpeg_frame(data)
+            return frame and frame[1:]
+        if head.startswith(_PNG_SIGNATURE):
+            width, height = struct.unpack_from(">II", head, 16)
+        elif head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            height, width = _tiff_size(memoryview(data))
+        elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+            height, width = _webp_size(head)
+        elif head.startswith((b"GIF87a", b"GIF89a")):
+            width, height = struct.unpack_from("<HH", head, 6)
+        elif head.startswith(b"BM"):
+            old = struct.unpack_from("<I", head, 14)[0] == 12
+            width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
+        elif re.match(rb"P[1-6]\s", head):
+            height, width = _pnm_size(data[: 1 << 16].tobytes())
+        else:
+            return _size_by_pil(data)
+    except (struct.error, ValueError):
+        return None
+    return abs(height), abs(width)  # a BMP that lies top down has a negative height
+
+
+def _jpeg_frame(data: np.ndarray) -> tuple[int, int, int] | None:
+    """(marker, h, w) of the first frame header, found by the steps in which libjpeg looks for it."""
+    view, position = memoryview(data), 2
+    while position + 9 <= len(view):
+        if view[position] != 0xFF:  # bytes that belong nowhere are passed over
+            position = bytes(view).find(b"\xff", position)
+            if position < 0:
+                return None
+        marker = view[position + 1]
+        if marker == 0xFF:  # fills
+            position += 1
+        elif marker == 0 or marker in _BARE_MARKERS:
+            position += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAMES:
+            return marker, *struct.unpack_from(">HH", view, position + 5)
+        else:
+            position += 2 + struct.unpack_from(">H", view, position + 2)[0]
+    return None
+
+
+def _num_scans(data: np.ndarray) -> int:
+    """Scans of a progressive JPEG; 1 for others, which are read in one pass or not at all."""
+    frame = _jpeg_frame(data)
+    if frame is None or frame[0] not in _MULTI_SCAN:
+        return 1
+    content = data.tobytes()
+    rough = content.count(_SCAN)  # the same bytes can stand in what follows the picture, a film for one
+    return rough if rough <= _MAX_SCANS else _walk_scans(content)
+
+
+def _walk_scans(content: bytes) -> int:
+    position, scans = 2, 0
+    while (found := _END_OF_SCAN.search(content, position)) and found.end() + 2 <= len(content):
+        marker, position = content[found.start() + 1], found.end()
+        if marker == 0xD9:
+            break
+        scans += marker == 0xDA
+        if marker not in _BARE_MARKERS:
+            position += struct.unpack_from(">H", content, position)[0]
+    return scans
+
+
+def _tiff_size(view: memoryview) -> tuple[int, int]:
+    """The tags 257 and 256 of the first directory, which is what decoders read."""
+    order = "<" if view[0] == ord("I") else ">"
+    big = 43 in (view[2], view[3])
+    start = struct.unpack_from(f"{order}Q" if big else f"{order}I", view, 8 if big else 4)[0]
+    count = struct.unpack_from(f"{order}Q" if big else f"{order}H", view, start)[0]
+    found = {}
+    for entry in range(min(count, 4096)):
+        position = start + (8 + 20 * entry if big else 2 + 12 * entry)
+        tag, kind = struct.unpack_from(f"{order}HH", view, position)
+        if tag in (256, 257) and tag not in found:
+            value = {1: "B", 3: "H", 16: "Q"}.get(kind, "I")
+            found[tag] = struct.unpack_from(f"{order}{value}", view, position + (12 if big else 8))[0]
+    if len(found) < 2:
+        raise ValueError("a TIFF without width and height")
+    return found[257], found[256]
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[27:30], "little"), 1 + int.from_bytes(head[24:27], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    width, height = struct.unpack_from("<HH", head, 26)
+    return height & 0x3FFF, width & 0x3FFF
+
+
+def _pnm_size(head: bytes) -> tuple[int, int]:
+    blank = rb"(?:\s|#[^\n]*\n)+"
+    words = re.match(rb"P\d" + blank + rb"(\d{1,10})" + blank + rb"(\d{1,10})\s", head)
+    if not words:
+        raise ValueError("a PNM without width and height")
+    return int(words[2]), int(words[1])
+
+
+def _size_by_pil(data: np.ndarray) -> tuple[int, int] | None:
+    """Of a format that is seldom seen: AVIF, JPEG 2000."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data.tobytes())) as picture:
+            return picture.height, picture.width
+    except Exception:  # of half a dozen kinds; PIL's own limit is never above the default of ours
+        return None
