@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.datasets.checking.check import Checked, check_data
-from pocketvision.datasets.checking.statistics import Statistics, of_contents
-from pocketvision.tools import build
-from pocketvision.tools.checking.anchors import Anchors, anchors_of, check_anchors, match, unreached
+from pocketvision.datasets.checking.statistics import of_contents
+from pocketvision.tools.checking.anchors import check_anchors, match, unreached
 from pocketvision.tools.checking.charts import charts_of
+from pocketvision.tools.checking.counted import configured_anchors, input_size_of, is_letterbox
 from pocketvision.tools.checking.page import write_page
 from pocketvision.tools.checking.pictures import fault_grids
 from pocketvision.tools.checking.sources import check_num_classes, readers_of
@@ -25,8 +25,7 @@ def run_check(config: DictConfig) -> int:
     """Check the configured splits; the exit status: 0 without faults, 3 with warnings only, 1 with errors."""
     Checked().settle(config.ignore)  # a mistyped kind is told before the work
     splits = [config.split] if config.split else ["train", "val"]
-    input_size = (int(config.data.input_size[0]), int(config.data.input_size[1]))
-    letterbox = config.data.resize == "letterbox"
+    input_size, letterbox = input_size_of(config), is_letterbox(config)
     with Progress() as progress:
         checked = check_data(
             readers_of(config, splits),
@@ -80,16 +79,6 @@ class Progress:
             self.__exit__()
             self._split, self._bar = split, tqdm(total=total, desc=split, unit=" images", dynamic_ncols=True)
         self._bar.update(done - self._bar.n)
-
-
-def configured_anchors(config: DictConfig, statistics: dict[str, Statistics]) -> Anchors | None:
-    """Those of the configured detector; None for other data, or where nothing is known of the classes."""
-    if config.data.task != "detection" or config.model.task != "detection" or not statistics:
-        return None
-    labels = next(iter(statistics.values())).labels
-    task = build.build_task(config, labels=labels)
-    size = (int(config.data.input_size[0]), int(config.data.input_size[1]))
-    return anchors_of(task.model, size, threshold=config.model.criterion.get("threshold", 0.5))
 
 
 def check(config: DictConfig) -> None:

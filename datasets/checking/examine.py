@@ -15,7 +15,7 @@ from ..faults import Fault
 from ..headers import max_pixels, picture_size
 from .contents import Picture
 from .decoding import overheard
-from .file_kinds import broken_chunk, content_kind, ending_kind, incomplete
+from .file_kinds import broken_chunk, content_kind, ending_kind, incomplete, is_picture
 from .masks import examine_instances, examine_mask
 from .modes import Mode, mode_of
 
@@ -68,7 +68,7 @@ def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
 def check_file(data: bytes, path: str, report: Callable[[str, str], None]) -> bool:
     """What a file's bytes tell before it is decoded; whether it may be decoded."""
     kind, promised = content_kind(data), ending_kind(path)
-    if kind and promised and kind != promised:
+    if is_picture(kind) and promised and kind != promised:
         report("mislabelled", f"{path} is a {kind}, but its ending says {promised}")
     if problem := incomplete(data):
         report("truncated", f"{path} is cut short: {problem}")

@@ -46,6 +46,11 @@ def ending_kind(path: str) -> str:
     return _ENDINGS.get(Path(path).suffix.lower(), "")
 
 
+def is_picture(kind: str) -> bool:
+    """Whether a kind of content is a format of pictures that have endings of their own."""
+    return kind in _ENDINGS.values()
+
+
 def incomplete(data: bytes) -> str:
     """What is missing at the end of a JPEG or a PNG; empty where nothing is, or nothing can be told.
 

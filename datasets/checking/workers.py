@@ -1,6 +1,5 @@
 """A function over many items in several processes, whatever an item does to its process."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 _AT_ONCE = 16  # items that a process is given
 _MAX_LOST = 16  # without one answer: then it is no item's fault
 
@@ -46,27 +46,26 @@ def run(
     crew = [_Worker(job) for _ in range(min(workers, -(-len(items) // _AT_ONCE)))]
     try:
         while done < len(items):
-            for number, worker in enumerate(crew):
-                why = worker.end_if_late(patience)
-                if why is None and worker.process.is_alive():
-                    if not worker.given and waiting:
-                        worker.give([waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))], items)
-                elif not worker.connection.poll():  # its last answers are taken first
-                    why = why or f"it ended its process ({_ending(worker.process.exitcode)})"
-                    losses += 1
-                    if losses >= _MAX_LOST and done < losses:
-                        raise OSError(f"{losses} processes ended before they had answered anything: {why}")
-                    if worker.given:
-                        culprit = worker.given.popleft()
-                        results[culprit] = lost(items[culprit], why)
-                        done += 1
-                    waiting.extendleft(reversed(worker.given))
-                    worker.end()
-                    crew[number] = _Worker(job)
+            for worker in crew:
+                if not worker.given and waiting:
+                    worker.give(waiting, items)
             for worker in _with_answers(crew):
                 for index, result in worker.answers():
                     results[index] = result
                     done += 1
+            for number, worker in enumerate(crew):
+                worker.end_if_late(patience)
+                if worker.dead:
+                    losses += 1
+                    if losses >= _MAX_LOST and done < losses:
+                        raise OSError(f"{losses} processes ended before they had answered anything: {worker.why()}")
+                    if worker.given:
+                        culprit = worker.given.popleft()
+                        results[culprit] = lost(items[culprit], worker.why())
+                        done += 1
+                    waiting.extendleft(reversed(worker.given))
+                    worker.end()
+                    crew[number] = _Worker(job)
             progress(done)
     finally:
         for worker in crew:
@@ -83,32 +82,43 @@ class _Worker:
         self.process.start()
         theirs.close()  # only the worker holds that end: it tells of the worker's death
         self.given: deque[int] = deque()
-        self._since = 0.0
+        self.dead = False
+        self._since, self._late = 0.0, ""
 
-    def give(self, indices: Sequence[int], items: Sequence[Any]) -> None:
-        with contextlib.suppress(OSError):  # it died: what it was given is found in `given`
-            self.connection.send([(index, items[index]) for index in indices])
+    def give(self, waiting: deque[int], items: Sequence[Any]) -> None:
+        """The next items of those that wait."""
+        indices = [waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))]
         self.given.extend(indices)
         self._since = time.monotonic()
+        try:
+            self.connection.send([(index, items[index]) for index in indices])
+        except OSError:  # dead before it got them
+            waiting.extendleft(reversed(indices))
+            self.given.clear()
+            self.dead = True
 
     def answers(self) -> list[tuple[int, Any]]:
         """Those that have come, in the order in which they were given."""
         found = []
         try:
-            while self.given and self.connection.poll():
+            while self.given and self.connection.poll():  # true at the end of a dead worker's answers, too
                 found.append(self.connection.recv())
                 self.given.popleft()
                 self._since = time.monotonic()
         except (EOFError, OSError):
-            self.process.join(5)
+            self.dead = True
         return found
 
-    def end_if_late(self, patience: float) -> str | None:
-        if self.given and time.monotonic() - self._since > patience:
+    def end_if_late(self, patience: float) -> None:
+        """Its answers up to then are taken as those of any that is dead."""
+        if self.given and not self._late and time.monotonic() - self._since > patience:
             self.process.kill()
-            self.process.join()
-            return f"it took longer than {patience:g} s"
-        return None
+            self._late = f"it took longer than {patience:g} s"
+
+    def why(self) -> str:
+        """Why it is dead."""
+        self.process.join(5)
+        return self._late or f"it ended its process ({_ending(self.process.exitcode)})"
 
     def end(self) -> None:
         self.process.kill()

@@ -14,7 +14,7 @@ from ...detection.anchors import AnchorLayout, make_anchors
 from ...detection.boxes import iou
 
 _CHUNK = 1024  # boxes at a time
-_MIN_BOXES, _MAX_SHARE = 10, 0.5  # a class of so many boxes of which more than that share reach no anchor is told
+_MIN_BOXES, _MAX_SHARE = 10, 0.8  # a class of so many boxes of which more than that share reach no anchor is told
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,6 @@ def check_anchors(classes: Mapping[str, tuple[int, int]], anchors: Anchors, sour
         if total >= _MIN_BOXES and missed > _MAX_SHARE * total:
             message = (
                 f"class {name}: no anchor overlaps {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) by IoU "
-                f"{anchors.threshold:g} with an input of {width}x{height} (width x height): training sees little of it"
+                f"{anchors.threshold:g} at {width}x{height} (width x height): training gives each but its best one"
             )
             yield Fault("no_anchor", source, message)

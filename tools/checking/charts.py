@@ -90,7 +90,7 @@ def _legend(
 def _boxes_an_image(splits: Mapping[str, Statistics]) -> Canvas:
     """What share of the images has so many boxes."""
     most = max((int(s.boxes_an_image.max(initial=0)) for s in splits.values()), default=0)
-    edges = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128]
+    edges = [0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128]
     edges = [*[edge for edge in edges if edge <= most], most + 1]
     groups = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(edges)]
     series = []
@@ -142,7 +142,7 @@ def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Canvas:
             for shape in shapes:
                 x, y = place(shape)
                 canvas.add(*_cross(x, y, colors[level]))
-        entries = [(f"map {i + 1}", colors[i]) for i in range(len(anchors.shapes))]
+        entries = [(f"{h}x{w}", colors[i]) for i, (h, w) in enumerate(anchors.sizes)]
         _legend(canvas, entries, top + height + 52, x=left - 8, step=min(60, 340 / len(entries)))
     return canvas
 

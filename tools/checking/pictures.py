@@ -86,9 +86,12 @@ def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
     y, x = max(-top, 0), max(-left, 0)
     sheet[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
     scale = _CELL / max(sheet.shape[:2])
-    box = (np.array([[x1, y1, x2, y2]]) - [left, top, left, top]) * scale
-    box[:, 2:] = np.maximum(box[:, 2:], box[:, :2] + 3)
-    return drawing.draw_detections(_scaled(sheet, scale), box, [1], names={1: ""}, colors={1: _RED}, enlarge=False)
+    picture = _scaled(sheet, scale)
+    corners = (np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).round().astype(int)
+    for color, width in ((drawing.PAPER, 5), (_RED, 3)):
+        x1, y1, x2, y2 = (corners + np.array([-2, -2, 2, 2])).tolist()
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, width, cv2.LINE_AA)
+    return picture
 
 
 def _mask_picture(path: str, contents: Contents) -> np.ndarray:
@@ -100,7 +103,7 @@ def _mask_picture(path: str, contents: Contents) -> np.ndarray:
         return decode_image(path)
     colors = {**drawing.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: drawing.GREY}
     table = np.array([colors.get(slot) or drawing.GREY for slot in range(256)], np.uint8)
-    return table[slots]
+    return table[np.asarray(slots, np.int64)]
 
 
 def _small(image: np.ndarray) -> np.ndarray:
