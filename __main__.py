@@ -17,6 +17,7 @@ COMMANDS = {
     "import-weights": "a run folder of torchvision's, timm's or others' weights",
     "paper": "the paper's tables beside what these networks count and take here",
     "check-resume": "kill training at random instants; it must end bit-identical",
+    "prepare": "unpack and verify COCO, Cityscapes, VOC or CamVid; what to download where",
     "make-shapes": "write generated scenes to disk as COCO json or Cityscapes layout",
 }
 

@@ -350,6 +350,16 @@ class MakeShapesConfig:
 
 
 @dataclass
+class PrepareConfig:
+    """Keys of `pocketvision prepare`."""
+
+    dataset: str | None = None  # coco, cityscapes, voc or camvid; usually the first argument
+    archives: list[str] = field(default_factory=list)  # files, or a folder of them; usually given without a key
+    output: str | None = None  # a folder; null: data/NAME
+    hashes: bool = True  # false: archives that were packed anew; sizes and MD5 are not compared, files are counted
+
+
+@dataclass
 class PaperConfig:
     """Keys of `pocketvision paper`."""
 

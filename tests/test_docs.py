@@ -42,7 +42,7 @@ SHORT = {
 # Composed only: these take minutes, a network, several GPUs, or files that others released.
 NOT_TRIED = (
     r"torchrun|weights=|weights_source=|suite=|runs=|latency=true|import-weights|check-resume|vision paper\b|imagenet"
-    r"|results=\[|sweep=|photo_size=|paper/|info "
+    r"|results=\[|sweep=|photo_size=|paper/|info |downloads/|data.root=/data/voc"
 )
 
 

@@ -43,6 +43,7 @@ CONFIGS: dict[str, type] = {
     "check_data": schema.CheckDataConfig,
     "check_resume": schema.CheckResumeConfig,
     "make_shapes": schema.MakeShapesConfig,
+    "prepare": schema.PrepareConfig,
     "paper": schema.PaperConfig,
     "report": schema.ReportConfig,
 }

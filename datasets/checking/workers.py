@@ -14,6 +14,7 @@ import cv2
 T = TypeVar("T")
 R = TypeVar("R")
 _AT_ONCE = 16  # items that a process is given
+_LOOK = 0.5  # seconds between two looks at processes that do not answer
 _MAX_LOST = 16  # without one answer: then it is no item's fault
 
 
@@ -83,13 +84,13 @@ class _Worker:
         theirs.close()  # only the worker holds that end: it tells of the worker's death
         self.given: deque[int] = deque()
         self.dead = False
-        self._since, self._late = 0.0, ""
+        self._waited, self._looked, self._late = 0.0, 0.0, ""
 
     def give(self, waiting: deque[int], items: Sequence[Any]) -> None:
         """The next items of those that wait."""
         indices = [waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))]
         self.given.extend(indices)
-        self._since = time.monotonic()
+        self._waited, self._looked = 0.0, time.monotonic()
         try:
             self.connection.send([(index, items[index]) for index in indices])
         except OSError:  # dead before it got them
@@ -104,14 +105,17 @@ class _Worker:
             while self.given and self.connection.poll():  # true at the end of a dead worker's answers, too
                 found.append(self.connection.recv())
                 self.given.popleft()
-                self._since = time.monotonic()
+                self._waited = 0.0
         except (EOFError, OSError):
             self.dead = True
         return found
 
     def end_if_late(self, patience: float) -> None:
         """Its answers up to then are taken as those of any that is dead."""
-        if self.given and not self._late and time.monotonic() - self._since > patience:
+        now = time.monotonic()
+        self._waited += min(now - self._looked, _LOOK * 2)  # Ctrl-Z stops the process, not the clock
+        self._looked = now
+        if self.given and not self._late and self._waited > patience:
             self.process.kill()
             self._late = f"it took longer than {patience:g} s"
 
@@ -127,7 +131,7 @@ class _Worker:
 
 
 def _with_answers(crew: Sequence[_Worker]) -> list[_Worker]:
-    ready = set(map(id, wait([worker.connection for worker in crew if worker.given], timeout=0.5)))
+    ready = set(map(id, wait([worker.connection for worker in crew if worker.given], timeout=_LOOK)))
     return [worker for worker in crew if id(worker.connection) in ready]
 
 

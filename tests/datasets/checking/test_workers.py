@@ -71,16 +71,19 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "run(job, range(1000), workers=2, lost=None)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 20
-    while len(os.listdir(tmp_path)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _wait_until(lambda: len(os.listdir(tmp_path)) == 2)
     parent.kill()
     parent.wait()
     workers = [int(name) for name in os.listdir(tmp_path)]
-    assert len(workers) == 2
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
         time.sleep(0.1)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    pytest.fail("nothing happened")
 
 
 def killed_by_t1(picture: Any, **values: Any) -> Examined:
@@ -96,7 +99,7 @@ def test_a_picture_that_ends_its_process_is_a_finding(
     (finding,) = make(world.Boxes).check(workers=2).findings
     assert (finding.fault.kind, finding.split, finding.fault.image) == ("crash", "train", "t1.png")
     assert (
-        "(or its masks) cannot be decoded: it ended its process (signal 9, often: out of memory)"
+        "cannot be decoded: it ended its process (signal 9, often: out of memory)"
         in finding.fault.message
     )
 

@@ -1,0 +1,362 @@
+"""Archives from elsewhere, unpacked so that they cannot harm: zip, tar and tar.gz.
+
+What an archive says of itself is read and checked as a whole before anything is written; while writing it is held to
+what it said.
+"""
+
+import gzip
+import os
+import re
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from .targets import Advance, Target, check_space, check_target, clear_leftovers, same_as_stored, write_target
+
+CHUNK = 1 << 20  # bytes; also the most that a tar's header may take
+_SMALL = 1 << 26  # bytes: no bomb, whatever its ratio
+_ZIP, _GZIP = b"PK", b"\x1f\x8b"
+_MAX_NAME, _MAX_PATH = 255, 1000  # bytes, what file systems take
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows has taken
+_DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError,
+    ValueError, OverflowError, NotImplementedError, RuntimeError, KeyError, IndexError, AttributeError,
+)  # fmt: skip
+
+
+class ArchiveError(ValueError):
+    """An archive that is damaged, cut short, of another kind, or hostile; the message names it."""
+
+
+class Member(NamedTuple):
+    """A file in an archive. `index` counts all entries, `crc` is a zip's."""
+
+    index: int
+    name: str  # safe, with slashes, relative
+    size: int  # bytes
+    crc: int | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold. The defaults leave any public data set far below, and any disk above."""
+
+    members: int = 2_000_000  # files and folders
+    total: int = 1 << 40  # bytes unpacked
+    ratio: float = 50  # bytes unpacked for one packed, from 64 MB on; label pictures come to 5
+
+
+LIMITS = Limits()
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+
+def safe_name(raw: str) -> str:
+    """A member's name as a relative path with slashes, on any file system.
+
+    Raises:
+        ValueError: it is absolute, leaves its folder, or is no name everywhere.
+    """
+    shown = ascii(raw if len(raw) <= 100 else f"{raw[:100]}...")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in raw):
+        raise ValueError(f"the name {shown} holds control characters, or is no text")
+    if "\\" in raw or ":" in raw:
+        raise ValueError(f"the name {shown} holds a backslash or a colon, which mean a path on some systems")
+    if raw.startswith("/"):
+        raise ValueError(f"the name {shown} is absolute")
+    parts = [part for part in raw.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError(f"the name {shown} leads out of the folder")
+    if not parts:
+        raise ValueError(f"the name {shown} is empty")
+    if any(part.endswith((".", " ")) or _DEVICES.fullmatch(part) for part in parts):
+        raise ValueError(f"the name {shown} is none on Windows")
+    name = "/".join(parts)
+    if max(len(part.encode()) for part in parts) > _MAX_NAME or len(name.encode()) > _MAX_PATH:
+        raise ValueError(f"the name {shown} is too long: {_MAX_NAME} bytes, and {_MAX_PATH} with its folders")
+    return name
+
+
+def check_collisions(names: Iterable[str]) -> None:
+    """Two files of one name, or of names that are one where case does not count, or a file that is a folder too.
+
+    Raises:
+        ValueError: there are such; both are named.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        key = _folded(name)
+        if key in seen:
+            raise ValueError(f"{seen[key]} and {name} are one file where case does not count" if seen[key] != name
+                             else f"{name} is in it twice")  # fmt: skip
+        seen[key] = name
+    folders = {key.rpartition("/")[0] for key in seen}
+    while folders:
+        both = next((folder for folder in folders if folder in seen), None)
+        if both is not None:
+            raise ValueError(f"{seen[both]} is a file and a folder")
+        folders = {folder.rpartition("/")[0] for folder in folders} - {""}
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
+    """The files of an archive, in its order, after all that can be told from its headers is checked.
+
+    Raises:
+        ArchiveError: it is damaged, cut short or no archive, or one of its entries must not be unpacked.
+        FileNotFoundError: it is not there.
+    """
+    with _damage_named(path):
+        members = list(_bounded(_entries(path), os.stat(path).st_size, limits))
+        check_collisions(member.name for member in members)
+    return members
+
+
+def _bounded(entries: Iterator[Member | None], packed: int, limits: Limits) -> Iterator[Member]:
+    """Stops at the first entry that goes beyond a limit: in a gzip, before what it announces is unpacked."""
+    total = 0
+    for count, member in enumerate(entries, start=1):
+        if count > limits.members:
+            raise ValueError(f"it holds more than {limits.members:,} files and folders")
+        if member is None:
+            continue
+        total += member.size
+        if total > limits.total or total > max(_SMALL, limits.ratio * packed):
+            raise ValueError(f"{packed:,} bytes would unpack to {total:,} or more: a decompression bomb")
+        yield member
+
+
+def _entries(path: str | Path) -> Iterator[Member | None]:
+    """Every entry, None for a folder."""
+    if kind_of(path) == "zip":
+        with zipfile.ZipFile(path) as archive:
+            yield from _zip_entries(archive)
+    else:
+        with _open_tar(path) as archive:
+            yield from _tar_entries(archive)
+
+
+def kind_of(path: str | Path) -> str:
+    """zip, gzip or tar, by the content.
+
+    Raises:
+        ValueError: none of these.
+    """
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith(_ZIP):
+        return "zip"
+    if head.startswith(_GZIP):
+        return "gzip"
+    if len(head) == 512 and (head[257:262] == b"ustar" or _tar_checksum(head)):
+        return "tar"
+    page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
+    what = "a web page" if page else "empty" if not head else "no such archive"
+    raise ValueError(f"expected a zip, tar or tar.gz, but it is {what}: download it again")
+
+
+def _tar_checksum(head: bytes) -> bool:
+    """Whether a header is of the old format without a magic number."""
+    told = head[148:156].strip(b"\0 ")
+    return told.isdigit() and int(told, 8) == sum(head[:148]) + 8 * 32 + sum(head[156:])
+
+
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Member | None]:
+    for index, entry in enumerate(archive.infolist()):
+        name = safe_name(entry.orig_filename)
+        mode = entry.external_attr >> 16
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ValueError(f"{name} is a link or a device")
+        if entry.is_dir():
+            yield None
+            continue
+        if entry.flag_bits & 1:
+            raise ValueError(f"{name} is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed by a method (number {entry.compress_type}) other than deflate")
+        yield Member(index, name, entry.file_size, entry.CRC)
+
+
+def _tar_entries(archive: tarfile.TarFile) -> Iterator[Member | None]:
+    index = -1
+    for index, entry in enumerate(archive):
+        _forget(archive)
+        if entry.isdir():
+            if entry.name.strip("./"):
+                safe_name(entry.name)
+            yield None
+            continue
+        name = safe_name(entry.name)
+        if not entry.isreg() or entry.issparse():
+            raise ValueError(f"{name} is a link, a device or a sparse file")
+        yield Member(index, name, entry.size, None)
+    _check_end(archive, index + 1)
+
+
+def _forget(archive: tarfile.TarFile) -> None:
+    """It would keep every entry it has seen."""
+    archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _check_end(archive: tarfile.TarFile, count: int) -> None:
+    """tarfile takes any header that is none for the end; the end is nothing but zeros."""
+    guard = archive.fileobj
+    assert isinstance(guard, _Guard)
+    rest = guard.last + guard.read(CHUNK)
+    if not rest:
+        raise ValueError(f"it ends after {count:,} entries without the mark of its end: it is cut short")
+    if rest.strip(b"\0") or len(rest) > CHUNK:
+        raise ValueError(f"after {count:,} entries there is something that is no header: it is damaged")
+
+
+class _Guard:
+    """A file for tarfile that refuses to read a header of any size into memory."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self.last = b""
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= CHUNK:
+            raise ValueError(f"it has a header of {size:,} bytes")
+        self.last = self._file.read(size)
+        return self.last
+
+    def seek(self, position: int) -> int:
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def _open_tar(path: str | Path) -> Iterator[tarfile.TarFile]:
+    with open(path, "rb") as file:
+        unpacked = gzip.GzipFile(fileobj=file) if kind_of(path) == "gzip" else file
+        guard: IO[bytes] = _Guard(unpacked)  # pyright: ignore[reportAssignmentType]
+        with tarfile.open(fileobj=guard, mode="r:") as archive:
+            yield archive
+
+
+@contextmanager
+def _damage_named(path: str | Path) -> Iterator[None]:
+    """What goes wrong in an archive is said in a line that names it."""
+    try:
+        yield
+    except ArchiveError:
+        raise
+    except _DAMAGE as error:
+        raise ArchiveError(f"{path}: {_plain(error)}") from error
+
+
+def _plain(error: BaseException) -> str:
+    text = str(error).rstrip(".")
+    if isinstance(error, zipfile.BadZipFile) and "not a zip" in text:
+        return "its table of contents, at its end, is missing: it is cut short; finish the download"
+    if isinstance(error, EOFError | tarfile.ReadError):
+        return f"it is cut short ({text}); finish the download"
+    if isinstance(error, zipfile.BadZipFile | tarfile.TarError | zlib.error | gzip.BadGzipFile):
+        return f"it is damaged ({text}); download it again"
+    return text or type(error).__name__
+
+
+# ---- unpacking -------------------------------------------------------------------------------------------
+
+
+def unpack(
+    path: str | Path,
+    members: Sequence[Member],
+    targets: Mapping[int, Target],
+    output: str | Path,
+    *,
+    advance: Advance = lambda _: None,
+) -> dict[str, int]:
+    """Write members (by their `index`) to their targets below `output`; the files' sizes in bytes by path.
+
+    A file appears under its name only when it is whole. One that is there already is left alone where it is the same.
+
+    Args:
+        members: what `list_members` found.
+        advance: told the bytes of each piece that was read.
+
+    Raises:
+        ArchiveError: the archive is damaged.
+        FileExistsError: a file is there that differs, or a link.
+        OSError: the disk has no room.
+    """
+    output = Path(output)
+    wanted = [member for member in members if member.index in targets]
+    check_collisions(targets[member.index].path for member in wanted)
+    with_sizes = [(targets[member.index], member.size) for member in wanted]
+    for target, size in with_sizes:
+        check_target(output, target, size)
+    check_space(output, with_sizes)
+    output.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(output)
+    written: dict[str, int] = {}
+    with _damage_named(path), closing(_read(path, wanted)) as pieces:
+        for member, file in pieces:
+            target = targets[member.index]
+            if target.convert is None and same_as_stored(output / target.path, member.size, member.crc):
+                advance(member.size)
+                written[target.path] = member.size
+            else:
+                written[target.path] = write_target(output, target, _pieces(file(), member, advance))
+    return written
+
+
+def _read(path: str | Path, wanted: Sequence[Member]) -> Generator[tuple[Member, Callable[[], IO[bytes]]]]:
+    """Each wanted member, in the archive's order, with what opens it."""
+    by_index = {member.index: member for member in wanted}
+    if kind_of(path) == "zip":
+        with zipfile.ZipFile(path) as archive:
+            for index, entry in enumerate(archive.infolist()):
+                if index in by_index:
+                    _check_same(by_index[index], entry.filename, entry.file_size)
+                    yield by_index[index], lambda entry=entry: archive.open(entry)
+        return
+    with _open_tar(path) as archive:
+        for index, entry in enumerate(archive):
+            _forget(archive)
+            if index in by_index:
+                _check_same(by_index[index], entry.name, entry.size if entry.isreg() else -1)
+                yield by_index[index], lambda entry=entry: _tar_file(archive, entry)
+
+
+def _check_same(member: Member, name: str, size: int) -> None:
+    if (member.name, member.size) != (safe_name(name), size):
+        raise ValueError(f"it was changed after it was looked through: {member.name} is no longer there")
+
+
+def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(entry)
+    assert file is not None  # only regular files are asked for
+    return file
+
+
+def _pieces(file: IO[bytes], member: Member, advance: Advance) -> Iterator[bytes]:
+    """The content, held to the size that was told."""
+    with file:
+        done = 0
+        while piece := file.read(CHUNK):
+            done += len(piece)
+            if done > member.size:
+                raise ValueError(f"{member.name} is larger than the {member.size:,} bytes it told")
+            advance(len(piece))
+            yield piece
+        if done != member.size:
+            raise EOFError(f"{member.name} has {done:,} of {member.size:,} bytes")

@@ -1,0 +1,149 @@
+"""Files that appear whole or not at all, and never in place of another one."""
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+Advance = Callable[[int], None]
+_LEFTOVER = ".prepare-*.part"
+_MAX_CONVERTED = 1 << 27  # bytes: what is converted is in memory as a whole
+_SPARE = 1 << 26  # bytes of the disk that stay free
+
+
+class Target(NamedTuple):
+    """Where a file goes, and what is made of its content on the way (given a name for messages)."""
+
+    path: str  # below the output folder, with slashes
+    convert: Callable[[bytes, str], bytes] | None = None
+
+
+def check_target(output: Path, target: Target, size: int) -> None:
+    """Whether a file can go there without touching anything that is not the same.
+
+    Raises:
+        FileExistsError: another file is there, or something that is no file, or a link leads elsewhere.
+        ValueError: it is too large to be converted.
+    """
+    path = output / target.path
+    if target.convert and size > _MAX_CONVERTED:
+        raise ValueError(f"{target.path} has {size:,} bytes: no label picture")
+    for part in [path, *path.parents]:
+        if part == output:
+            break
+        if part.is_symlink():
+            raise FileExistsError(
+                f"{part} is a link: nothing is written through it. Remove it, or choose another output"
+            )
+    if not path.exists():
+        return
+    if not path.is_file() or (target.convert is None and path.stat().st_size != size):
+        raise _differs(path)
+
+
+def check_space(output: Path, targets: Iterable[tuple[Target, int]]) -> None:
+    """Raise OSError where the disk has no room for the targets that are not there."""
+    need = sum(size for target, size in targets if not (output / target.path).exists())
+    free = free_bytes(output)
+    if need + _SPARE > free:
+        raise OSError(f"{output} needs {need / 1e9:.2f} GB more, but its disk has {free / 1e9:.2f} GB free")
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that a folder is on, or will be."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def clear_leftovers(output: Path) -> None:
+    """Remove what a killed process was writing."""
+    for path in output.glob(_LEFTOVER):
+        path.unlink(missing_ok=True)
+
+
+def same_as_stored(path: Path, size: int, crc: int | None) -> bool:
+    """Whether a file is there already, told by a zip's checksum without unpacking.
+
+    Raises:
+        FileExistsError: another one is there.
+    """
+    if crc is None or not path.exists():
+        return False
+    found, length = 0, 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            found, length = zlib.crc32(piece, found), length + len(piece)
+    if (found, length) != (crc, size):
+        raise _differs(path)
+    return True
+
+
+def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:
+    """Write a file, or compare it with the one that is there; its size in bytes.
+
+    Raises:
+        FileExistsError: another one is there.
+    """
+    path = output / target.path
+    if target.convert:
+        pieces = iter([target.convert(b"".join(pieces), target.path)])
+    if path.exists():
+        return _compare(path, pieces)
+    with at_once(output, path) as file:
+        return sum(file.write(piece) for piece in pieces)
+
+
+@contextmanager
+def at_once(output: Path, path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place when all is written. Until then it is beside the output's folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output / _LEFTOVER.replace("*", str(os.getpid()))
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(output: Path, source: Path, path: Path) -> None:
+    """A second name for a file, or a copy where the file system has none.
+
+    Raises:
+        FileExistsError: another file is there.
+    """
+    if path.exists():
+        if not path.samefile(source) and path.read_bytes() != source.read_bytes():
+            raise _differs(path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with at_once(output, path) as file, open(source, "rb") as content:
+            shutil.copyfileobj(content, file)
+
+
+def _compare(path: Path, pieces: Iterator[bytes]) -> int:
+    size = 0
+    with open(path, "rb") as file:
+        for piece in pieces:
+            size += len(piece)
+            if file.read(len(piece)) != piece:
+                raise _differs(path)
+        if file.read(1):
+            raise _differs(path)
+    return size
+
+
+def _differs(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"{path} is there and differs from the archive's: it is left as it is. Move it away, or choose another output"
+    )

@@ -1,0 +1,139 @@
+"""A public data set, from its archives to the layout that its data group reads.
+
+pocketvision prepare coco downloads/train2017.zip downloads/val2017.zip downloads/annotations_trainval2017.zip
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pocketvision.datasets.archives import ArchiveError
+from pocketvision.datasets.preparation import (
+    Recognised,
+    Record,
+    check_counts,
+    check_hash,
+    check_mixture,
+    check_whole,
+    make_voc_masks,
+    prepare_part,
+    recognise,
+)
+from pocketvision.datasets.public_sets import PUBLIC_SETS, PublicSet
+from pocketvision.tools.cli import command, log
+from tqdm import tqdm
+
+
+def prepare(config: DictConfig) -> None:
+    """Unpack what is given, and tell what is there and what is still to be got."""
+    data, paths = _choose(config.dataset, list(config.archives))
+    output = Path(config.output or f"data/{data.name}")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output={output} is a file: give a folder")
+    record = Record.load(output, data.name)
+    archives = [path for given in paths for path in _archives(Path(given), data)]
+    if missing := [str(path) for path in archives if not path.is_file()]:
+        log.info("%s", overview(data, record, output))
+        raise FileNotFoundError(f"not there: {', '.join(missing)}; where to get what stands above")
+    found = [recognise(path, data) for path in archives]
+    _check(data, record, found)
+    for one in found:
+        _prepare_one(one, output, record, hashes=config.hashes)
+    if data.masks and record.parts:
+        for split, number in make_voc_masks(output).items():
+            log.info("masks of %s: %d images", split, number)
+    log.info("%s", overview(data, record, output))
+
+
+def _choose(dataset: str | None, arguments: Sequence[str]) -> tuple[PublicSet, list[str]]:
+    """The data set is `dataset=` or the first argument."""
+    name, rest = (dataset, list(arguments)) if dataset else (arguments[0] if arguments else None, list(arguments[1:]))
+    names = ", ".join(PUBLIC_SETS)
+    if name is None:
+        raise ValueError(f"which data set? pocketvision prepare NAME [ARCHIVES ...], with {names}")
+    if name not in PUBLIC_SETS:
+        raise ValueError(f"dataset={name}: expected one of {names} (then the archives)")
+    return PUBLIC_SETS[name], rest
+
+
+def _archives(path: Path, data: PublicSet) -> list[Path]:
+    """An archive, or those in a folder that have the names they are served under."""
+    if not path.is_dir():
+        return [path]
+    here = [path / part.file for part in data.parts if (path / part.file).is_file()]
+    if not here:
+        raise FileNotFoundError(f"no archive of {data.name} in {path}: {', '.join(part.file for part in data.parts)}")
+    return here
+
+
+def _check(data: PublicSet, record: Record, found: Sequence[Recognised]) -> None:
+    """All archives together, before the first is unpacked."""
+    files = [one.part.file for one in found]
+    if twice := {file for file in files if files.count(file) > 1}:
+        both = [str(one.path) for one in found if one.part.file in twice]
+        raise ArchiveError(f"{' and '.join(both)} are the same part: give one of them")
+    check_mixture(data, [*record.parts, *(file for file in files if file not in record.parts)])
+
+
+def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool) -> None:
+    file = one.part.file
+    if record.has(output, file):
+        log.info("%s: there already, %d files verified by their sizes", file, len(record.parts[file]))
+        return
+    if hashes:
+        check_whole(one)
+        if one.part.md5:
+            with _bar(one.path.stat().st_size, f"checking {file}") as bar:
+                check_hash(one, advance=bar.update)
+    else:
+        check_counts(one)
+    targets = one.targets
+    with _bar(sum(m.size for m in one.members if m.index in targets), f"unpacking {file}") as bar:
+        prepare_part(one, output, record, advance=bar.update)
+    how = "MD5" if hashes and one.part.md5 else "counts"
+    log.info("%s: %d files in %s, verified by %s", file, len(record.parts[file]), output, how)
+
+
+def _bar(total: int, title: str) -> tqdm:
+    seconds = 0.5 if sys.stderr.isatty() else 30
+    return tqdm(
+        total=total, desc=title, unit="B", unit_scale=True, dynamic_ncols=True, mininterval=seconds, leave=False
+    )
+
+
+def overview(data: PublicSet, record: Record, output: Path) -> str:
+    """What of a data set is there, what is still to be got and where, and what to do next."""
+    done = {part.file for part in data.parts if record.has(output, part.file)}
+    lines = [f"{data.title}, in {output}", f"  terms: {data.terms}", *(f"  {note}" for note in data.notes)]
+    for number, way in enumerate(data.ways):
+        lines += [("  or:" if number else "  either:")] if len(data.ways) > 1 else []
+        lines += [_line(data, file, file in done) for file in way]
+    others = [part.file for part in data.parts if not any(part.file in way for way in data.ways)]
+    lines += ["  and, if you want it:", *(_line(data, file, file in done) for file in others)] if others else []
+    for file in record.parts:
+        if file not in done:
+            lost = record.lost(output, file)
+            lines.append(
+                f"  {file} was unpacked, but {len(lost)} files are gone or changed, first {lost[0]}: repeat it"
+            )
+    if whole := [keys for way, keys in data.ways.items() if done.issuperset(way)]:
+        keys = whole[0].format(root=shlex.quote(str(output.absolute())))
+        lines += ["complete. Look at it, then train:", f"  pocketvision browse {keys}", f"  pocketvision train {keys}"]
+    else:
+        lines += ["then:", f"  pocketvision prepare {data.name} ARCHIVES ... output={shlex.quote(str(output))}"]
+    return "\n".join(lines)
+
+
+def _line(data: PublicSet, file: str, done: bool) -> str:
+    part = data.part(file)
+    size = f"{part.size / 1e9:.2f} GB" if part.size else ""
+    about = ", ".join(text for text in (size, part.about) if text)
+    return f"  [{'done' if done else '    '}] {file}  {part.url}" + (f"  ({about})" if about else "")
+
+
+main = command("prepare", prepare, positional="archives")
+
+if __name__ == "__main__":
+    main()
