@@ -24,7 +24,7 @@ KINDS: dict[str, Severity] = {
     # records
     "clashing_annotation_ids": Severity.warning,  # one id, several annotations
     "same_name": Severity.error,  # one file, listed several times
-    "case_names": Severity.warning,  # names that differ only in upper and lower case, or in their ending
+    "case_names": Severity.warning,  # names that differ only in upper and lower case
     "unlisted": Severity.warning,  # a picture that nobody lists
     # files
     "missing": Severity.error,  # listed, but not there
