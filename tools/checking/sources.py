@@ -1,5 +1,6 @@
 """The readers of a configuration's data."""
 
+import inspect
 from collections.abc import Sequence
 
 from hydra.utils import get_class
@@ -31,6 +32,8 @@ def _reader(node: DictConfig, split: str) -> Reader:
             f"data.{split} is {node._target_.rpartition('.')[2]}, whose files (if it has any) this command does not "
             f"know how to check: it reads {known}"
         )
+    if unknown := sorted({str(key) for key in node} - {"_target_", *inspect.signature(read).parameters}):
+        raise ValueError(f"data.{split}.{unknown[0]}: {node._target_.rpartition('.')[2]} has no such argument")
     target = f"{read.__module__}.{read.__qualname__}"
 
     def reader(report: Report, train: Contents | None) -> Contents:

@@ -174,7 +174,7 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("other_classes", "Boxes", _other_classes, "1 dog"),
     ("clashing_annotation_ids", "Boxes", _spoil_record("annotations", id=1), "2 annotations have the id 1:"),
     ("same_name", "Boxes", _same_name, "lists t0.png several times"),
-    ("same_name", "Masks", _mask_file(lambda w: w.encoded(w.picture(7), ".jpg"), "train/images/0.jpg"), "0.png differ"),
+    ("same_name", "Masks", _mask_file(lambda w: w.encoded(w.picture(77), ".jpg"), "train/images/0.jpg"), "differ"),
     ("case_names", "Boxes", _case_names, "T0.png and t0.png differ only"),
     ("unlisted", "Boxes", _file("t0.png", "more.png"), "more.png is listed by no split"),
     ("unlisted", "Masks", _mask_file(lambda w: w.encoded(w.mask(0)), "val/labels/77.png"), "77.png is a label picture"),

@@ -77,8 +77,7 @@ def test_mutated_data_sets_are_checked_to_the_end(kind: str, tmp_path: Path, wor
         _mangle(data, rng)
         try:
             checked: Checked = data.check()
-        except OSError as error:  # the first file or folder is gone: the command tells that in one line
-            assert isinstance(error, FileNotFoundError), error
+        except FileNotFoundError:  # the first file or folder is gone: the command tells that in one line
             continue
         found += [finding.fault.kind for finding in checked.findings]
         json.dumps([finding.fault.message for finding in checked.findings])

@@ -98,10 +98,7 @@ def test_a_picture_that_ends_its_process_is_a_finding(
     monkeypatch.setattr(check, "examine", killed_by_t1)
     (finding,) = make(world.Boxes).check(workers=2).findings
     assert (finding.fault.kind, finding.split, finding.fault.image) == ("crash", "train", "t1.png")
-    assert (
-        "cannot be decoded: it ended its process (signal 9, often: out of memory)"
-        in finding.fault.message
-    )
+    assert "cannot be decoded: it ended its process (signal 9, often: out of memory)" in finding.fault.message
 
 
 def test_findings_do_not_depend_on_the_number_of_processes(make: Callable[[type], Any], world: Any) -> None:
