@@ -16,9 +16,10 @@ def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
     """Faults of single boxes, and of boxes that are the same; crowd regions may be or overlap anything inside."""
     with np.errstate(all="ignore"):  # numbers in files may be as large as numbers can be
         xyxy, inside = xywh_to_xyxy(table.boxes_xywh), boxes_inside(table)
-        degenerate = (table.boxes_xywh[:, 2:] <= 0).any(1)
-        away = ~degenerate & (inside[:, 2:] <= inside[:, :2]).any(1)
-        left = ~degenerate & ~away
+        sized = ((table.widths > 0) & (table.heights > 0))[table.image]  # of a missing image nothing can be told
+        degenerate = sized & (table.boxes_xywh[:, 2:] <= 0).any(1)
+        away = sized & ~degenerate & (inside[:, 2:] <= inside[:, :2]).any(1)
+        left = sized & ~degenerate & ~away
         reach = np.abs(inside - xyxy).max(1, initial=0)
         outside = left & (reach > OUTSIDE_TOLERANCE)
         seen = (inside[:, 2:] - inside[:, :2]) * input_scale(table, input_size, letterbox=letterbox)[table.image]
@@ -39,12 +40,14 @@ def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
 def boxes_inside(table: BoxTable) -> np.ndarray:
     """float64 [M, 4] xyxy, cut at the image; of a box that lies away from it nothing is left."""
     sides = np.stack([table.widths, table.heights], 1).astype(float).reshape(-1, 2)[table.image]
-    return np.clip(xywh_to_xyxy(table.boxes_xywh), 0, np.concatenate([sides, sides], 1))
+    with np.errstate(all="ignore"):
+        return np.clip(xywh_to_xyxy(table.boxes_xywh), 0, np.concatenate([sides, sides], 1))
 
 
 def input_scale(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool = False) -> np.ndarray:
     """float64 [N, 2], by which the resize to `input_size` (h, w) multiplies x and y of each image's boxes."""
-    scale = np.array(input_size[::-1]) / np.stack([table.widths, table.heights], 1).astype(float).reshape(-1, 2)
+    sizes = np.maximum(np.stack([table.widths, table.heights], 1), 1).astype(float).reshape(-1, 2)
+    scale = np.array(input_size[::-1]) / sizes
     return np.broadcast_to(scale.min(1, keepdims=True), scale.shape) if letterbox else scale
 
 

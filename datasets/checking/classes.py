@@ -83,7 +83,7 @@ def _alike(labels: LabelMap, source: str) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for name in labels.names.values():
         plain = re.sub(r"[\W_]+", "", name.casefold())
-        plain = plain.removesuffix("s") if len(plain) > 3 else plain
+        plain = plain.rstrip("s") if len(plain) > 3 else plain
         keys = {plain} | ({*_shorter(plain)} if len(plain) >= _ONE_EDIT else set())
         others = sorted({seen[key] for key in keys if key in seen})
         for other in others:

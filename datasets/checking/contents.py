@@ -52,7 +52,7 @@ def of_boxes(table: BoxTable, folder: Path, *, limit: int | None = None, with_an
     table = table.take(rows[:limit])
     sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
     pictures = [
-        Picture(name, str(folder / name), table.source, size)
+        Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)  # a reader may not know it
         for name, size in zip(table.file_names.tolist(), sizes, strict=True)
     ]
     return Contents(table.labels, folder, pictures, boxes=table)
