@@ -58,7 +58,7 @@ def _cards(checked: Checked) -> Markup:
 def _section(kind: str, checked: Checked, grid: np.ndarray | None) -> Markup:
     findings = checked.by_kind()[kind]
     rows = [
-        element("tr", element("td", finding.split), element("td", finding.fault.message, class_="fact"))
+        element("tr", element("td", finding.split), element("td", finding.fault.message, style="white-space:normal"))
         for finding in findings[:_ROWS]
     ]
     more = len(findings) - _ROWS

@@ -75,7 +75,7 @@ def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
     limits = np.array([width, height, width, height], float)
     x1, y1, x2, y2 = np.clip(fault.box, -_MARGIN * limits, (1 + _MARGIN) * limits)
     if fault.kind == "box_tiny":
-        reach = _TINY * max(x2 - x1, y2 - y1, 2.0)
+        reach = max(_TINY * max(x2 - x1, y2 - y1), 40.0)
         left, top, right, bottom = x1 - reach, y1 - reach, x2 + reach, y2 + reach
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     else:
