@@ -6,7 +6,7 @@ import numpy as np
 
 from ..faults import Fault
 from .contents import Contents
-from .examine import Examined
+from .examine import THUMBNAIL, Examined
 
 MAX_CELL, MAX_MEAN = 6, 1.0  # grey levels by which the thumbnails of near duplicates differ: one cell, all on average
 MIN_CONTRAST = 4.0  # standard deviation of a thumbnail; flatter pictures all look alike
@@ -28,7 +28,8 @@ def check_copies(contents: Mapping[str, Contents], examined: Mapping[str, Sequen
     unique = sorted(seen.values())  # copies of a file would be found again
     thumbnails = [examined[owners[number][0]][owners[number][1]].thumbnail for number in unique]
     kept = [place for place, thumbnail in enumerate(thumbnails) if thumbnail]
-    for a, b in near_pairs(np.array([np.frombuffer(thumbnails[i], np.uint8) for i in kept]).reshape(len(kept), -1)):
+    cells = np.frombuffer(b"".join(thumbnails[place] for place in kept), np.uint8).reshape(len(kept), THUMBNAIL**2)
+    for a, b in near_pairs(cells):
         one, other = owners[unique[kept[a]]], owners[unique[kept[b]]]
         yield _fault("near_duplicate" if one[0] == other[0] else "near_overlap", contents, other, one)
 

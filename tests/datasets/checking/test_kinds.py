@@ -235,6 +235,13 @@ ALONG = {
 ELSEWHERE = {"crash", "no_anchor"}  # below, and in tests/tools/checking
 
 
+def test_of_pictures_none_of_which_decodes(make: Callable[[type], Any], world: Any) -> None:
+    data = make(world.Boxes)
+    for number, path in enumerate(sorted(data.images.iterdir())):
+        path.write_bytes(b"no picture" * (number + 1))
+    assert set(data.check().by_kind()) == {"undecodable"}
+
+
 def test_every_kind_has_an_example_and_a_remedy() -> None:
     assert {kind for kind, *_ in EXAMPLES} | ELSEWHERE == set(KINDS)
     assert set(REMEDIES) == set(KINDS)
