@@ -12,6 +12,7 @@ COMMANDS = {
     "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
     "benchmark": "time and memory of a run, a model or a file, beside torchvision's own",
     "browse": "a grid of augmented training samples with their truth drawn",
+    "check-data": "what is wrong with a data set: files, boxes, masks, splits, classes",
     "info": "a model's layers, shapes, parameters and MAdds",
     "import-weights": "a run folder of torchvision's, timm's or others' weights",
     "paper": "the paper's tables beside what these networks count and take here",

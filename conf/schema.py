@@ -308,6 +308,19 @@ class BrowseConfig(TrainConfig):
     count: int = 16  # samples
     columns: int = 4  # of the grid
     epoch: int = 0  # another epoch, other augmentations
+    statistics: int = 0  # images of each split to count for pictures of classes, sizes and anchors beside the grid
+
+
+@dataclass
+class CheckDataConfig(TrainConfig):
+    """Keys of `pocketvision check-data`: those of train, and what to check."""
+
+    name: str = "check-data"
+    split: str | None = None  # train or val; null: both, and against each other
+    output: str = "check"  # a folder for check.json, check.html and pictures
+    ignore: list[str] = field(default_factory=list)  # kinds of fault to pass over
+    workers: int | None = None  # processes; null: one for each core, 0: none but the command's own
+    examples: int = 12  # findings of each kind in pictures
 
 
 @dataclass

@@ -8,7 +8,7 @@ from .labels import CITYSCAPES, CITYSCAPES_TABLE
 from .mask_folder import MaskPairs, slot_table
 from .sample import check_limit
 
-_IMAGE_END = "_leftImg8bit.png"
+IMAGE_END = "_leftImg8bit.png"
 # Ground truth as downloaded holds labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.
 _SUFFIXES = ("labelIds", "labelTrainIds")
 
@@ -31,31 +31,26 @@ class Cityscapes(MaskPairs):
     ) -> None:
         if suffix not in (None, *_SUFFIXES):
             raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
-        folder = Path(root, "leftImg8bit", split)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"folder not found: {folder}, expected Cityscapes' layout leftImg8bit/SPLIT/CITY/")
-        images = sorted(folder.glob(f"*/*{_IMAGE_END}"))
-        if not images:
-            raise FileNotFoundError(f"no images in {folder}: expected CITY/*{_IMAGE_END}")
+        folder, images = list_images(root, split)
         images = images[: check_limit(limit)]
         if not truth:
             super().__init__(
-                [(path.name.removesuffix(_IMAGE_END), path, None) for path in images],
+                [(path.name.removesuffix(IMAGE_END), path, None) for path in images],
                 folders=(folder, folder),
                 labels=CITYSCAPES,
-                table=_table("labelIds"),
+                table=value_table("labelIds"),
                 notes=[f"{len(images)} images of {folder}, without truth"],
             )
             return
-        found = suffix or next((s for s in _SUFFIXES if _label_file(images[0], root, s).is_file()), _SUFFIXES[0])
-        pairs = [(path.name.removesuffix(_IMAGE_END), path, _label_file(path, root, found)) for path in images]
+        found = suffix or detected_suffix(images[0], root)
+        pairs = [(path.name.removesuffix(IMAGE_END), path, label_file(path, root, found)) for path in images]
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
             )
-        instances = [_label_file(path, root, "instanceIds") for path in images]
+        instances = [label_file(path, root, "instanceIds") for path in images]
         num_instances = sum(path.is_file() for path in instances)
         how = "as set" if suffix else "detected"
         notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
@@ -67,18 +62,40 @@ class Cityscapes(MaskPairs):
             pairs,
             folders=folders,
             labels=CITYSCAPES,
-            table=_table(found),
+            table=value_table(found),
             notes=notes,
             instances=instances if num_instances == len(pairs) else (),
         )
 
 
-def _label_file(image: Path, root: str | Path, suffix: str) -> Path:
+def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
+    """The folder of a split's images, and these.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it.
+    """
+    folder = Path(root, "leftImg8bit", split)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder not found: {folder}, expected Cityscapes' layout leftImg8bit/SPLIT/CITY/")
+    images = sorted(folder.glob(f"*/*{IMAGE_END}"))
+    if not images:
+        raise FileNotFoundError(f"no images in {folder}: expected CITY/*{IMAGE_END}")
+    return folder, images
+
+
+def detected_suffix(image: Path, root: str | Path) -> str:
+    """The first kind of label file that an image has."""
+    return next((s for s in _SUFFIXES if label_file(image, root, s).is_file()), _SUFFIXES[0])
+
+
+def label_file(image: Path, root: str | Path, suffix: str) -> Path:
+    """The file of an image's truth."""
     split, city = image.parts[-3:-1]
-    return Path(root, "gtFine", split, city, f"{image.name.removesuffix(_IMAGE_END)}_gtFine_{suffix}.png")
+    return Path(root, "gtFine", split, city, f"{image.name.removesuffix(IMAGE_END)}_gtFine_{suffix}.png")
 
 
-def _table(suffix: str) -> np.ndarray:
+def value_table(suffix: str) -> np.ndarray:
+    """What the values of such label files mean (`slot_table`)."""
     if suffix == "labelTrainIds":
         return slot_table({slot: slot for slot in CITYSCAPES.names})
     ids = {label_id: train_id for _, label_id, train_id, _, _ in CITYSCAPES_TABLE if label_id >= 0}

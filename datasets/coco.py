@@ -192,6 +192,7 @@ class _Reader:
         ids = sorted(slot_of)
         known = f"{len(ids)} categories, ids {ids if len(ids) <= 12 else f'{ids[0]} to {ids[-1]}'}"
         rows, slots, boxes, areas, crowds = array("q"), array("q"), array("d"), array("d"), array("b")
+        own_ids = array("q")
 
         def annotation(record: Record) -> None:
             image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
@@ -209,6 +210,8 @@ class _Reader:
                 raise RecordError("format", f"has area {area!r}: expected a number")
             if crowd not in (0, 1):
                 raise RecordError("format", f"has iscrowd {crowd!r}: expected 0 or 1")
+            if type(number := record.get("id")) is int and abs(number) < 2**63:
+                own_ids.append(number)
             rows.append(row_of[image_id])
             slots.append(slot_of[category])
             boxes.extend(box)
@@ -216,6 +219,7 @@ class _Reader:
             crowds.append(bool(crowd))
 
         self.table("annotations", annotation)
+        self._check_own_ids(np.array(own_ids, np.int64))
         return {
             "image": np.array(rows, np.int64),
             "slots": np.array(slots, np.int64),
@@ -223,6 +227,13 @@ class _Reader:
             "area": np.array(areas, np.float64),
             "crowd": np.array(crowds, bool),
         }
+
+    def _check_own_ids(self, ids: np.ndarray) -> None:
+        """Nothing here needs them, other tools do."""
+        found, counts = np.unique(ids, return_counts=True)
+        for number, count in zip(found[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
+            message = f"{self.path}: {count} annotations have the id {number}: other tools would keep one of them"
+            self.report(Fault("clashing_annotation_ids", str(self.path), message))
 
 
 def _value(record: Record, key: str) -> Any:

@@ -29,15 +29,30 @@ class CocoJson(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        check_holdout(holdout)
-        own = split == "val" and val_json is not None
-        if split not in ("train", "val") or (split == "val" and not own and holdout is None):
-            raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
-        path, folder = (val_json, val_images or images) if own else (train_json, images)
-        path, folder = locate(path, folder, root=None, split=split)
+        path, folder = locate_jsons(
+            train_json, images, split=split, val_json=val_json, val_images=val_images, holdout=holdout
+        )
         table, notes = read_coco(path, slots=slots, labels=labels), []
         if val_json is None and holdout is not None:
             table, note = cut(table, split, holdout)
             notes.append(note)
         super().__init__(table, folder, limit=limit, with_annotations_only=with_annotations_only)
         self.notes += notes
+
+
+def locate_jsons(
+    train_json: str | Path,
+    images: str | Path,
+    *,
+    split: str,
+    val_json: str | Path | None,
+    val_images: str | Path | None,
+    holdout: float | None,
+) -> tuple[Path, Path]:
+    """The json and the folder of images of a split of `CocoJson`, with its errors."""
+    check_holdout(holdout)
+    own = split == "val" and val_json is not None
+    if split not in ("train", "val") or (split == "val" and not own and holdout is None):
+        raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
+    path, folder = (val_json, val_images or images) if own else (train_json, images)
+    return locate(path, folder, root=None, split=split)

@@ -7,10 +7,11 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """An error spoils training or its figures, or stops it; a warning is worth a look."""
+    """An error spoils training or its figures, or stops it; a warning is worth a look; a note is good to know."""
 
     error = "error"
     warning = "warning"
+    note = "note"
 
 
 KINDS: dict[str, Severity] = {
@@ -21,12 +22,60 @@ KINDS: dict[str, Severity] = {
     "unknown_category": Severity.error,  # an annotation of a class that is not listed
     "unknown_image": Severity.error,  # an annotation of an image that is not listed
     "other_classes": Severity.error,  # a split whose classes are not those of the training split
-    "undecodable": Severity.error,  # a picture that does not open
     "missing_annotation": Severity.error,  # an image of a list that has no annotation file
     "not_normalized": Severity.error,  # YOLO: numbers that are no fractions of the image's sides
     "shared_annotation": Severity.warning,  # one annotation file, several images
     "other_filename": Severity.warning,  # an xml that names another image than its own name does
     "zero_based": Severity.warning,  # a coordinate of 0 where they count from 1
+    # records
+    "clashing_annotation_ids": Severity.warning,  # one id, several annotations
+    "same_name": Severity.error,  # one file, listed several times
+    "case_names": Severity.warning,  # names that differ only in upper and lower case
+    "unlisted": Severity.warning,  # a picture that nobody lists
+    # files
+    "missing": Severity.error,  # listed, but not there
+    "unreadable": Severity.error,  # there, but the system does not let it be read
+    "empty_file": Severity.error,  # no bytes
+    "undecodable": Severity.error,  # no picture comes out
+    "truncated": Severity.error,  # its end is missing; decoders fill it up with grey
+    "damaged": Severity.warning,  # a picture comes out, and the decoder complains
+    "mislabelled": Severity.warning,  # of another format than its ending says
+    "bomb": Severity.error,  # decoding it could fill the memory
+    "crash": Severity.error,  # decoding it ended the process, or did not end
+    "wrong_size": Severity.error,  # not the size that the annotation says
+    "exif_rotation": Severity.error,  # annotated without the turn that its EXIF asks for
+    "exif_unclear": Severity.note,  # turned by EXIF in a way that sizes cannot tell
+    "grey": Severity.note,
+    "alpha": Severity.note,
+    "cmyk": Severity.note,
+    "deep": Severity.note,  # more than 8 bits
+    # boxes
+    "box_away": Severity.error,  # wholly outside of its image
+    "box_degenerate": Severity.error,  # no width or no height
+    "box_outside": Severity.warning,  # reaches out of its image
+    "box_tiny": Severity.warning,  # next to nothing after the resize
+    "duplicate_box": Severity.warning,  # same class, same box
+    "two_classes": Severity.warning,  # same box, other class
+    "no_anchor": Severity.warning,  # a class of whose boxes no anchor reaches most
+    # masks
+    "missing_mask": Severity.error,  # an image without its label picture
+    "mask_type": Severity.error,  # a label picture of colours, of more than 8 bits, or lossy
+    "mask_size": Severity.error,  # not its image's size
+    "unknown_label": Severity.error,  # values that are no class
+    "all_ignored": Severity.warning,  # nothing in it counts
+    "instances": Severity.error,  # instance ids that contradict the labels
+    # classes
+    "class_untrained": Severity.error,  # in validation only
+    "class_absent": Severity.warning,  # in no split
+    "class_empty": Severity.error,  # a class folder without images
+    "class_rare": Severity.warning,  # a handful of examples
+    "class_alike": Severity.warning,  # two names that may be one
+    "class_unevaluated": Severity.note,  # in training only
+    # copies
+    "overlap": Severity.error,  # the same file in training and validation
+    "near_overlap": Severity.warning,  # nearly the same picture in both
+    "duplicate_image": Severity.warning,  # the same file twice in one split
+    "near_duplicate": Severity.note,  # nearly the same picture twice in one split
 }
 
 
@@ -39,6 +88,7 @@ class Fault:
     message: str
     image: str = ""  # the photograph it concerns, relative to the images' folder
     box: tuple[float, float, float, float] | None = None  # in it, xyxy pixels
+    other: str = ""  # another file that it concerns: the original of a copy
 
     @property
     def severity(self) -> Severity:

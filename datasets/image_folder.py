@@ -33,15 +33,15 @@ class ImageFolder:
         self, root: str | Path, *, split: str = "train", labels: LabelMap | None = None, limit: int | None = None
     ) -> None:
         self._folder = Path(root, split)
-        classes = _classes(self._folder)
+        classes = class_folders(self._folder)
         self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
-        slots = _slots(classes, self.labels)
+        slots = class_slots(classes, self.labels)
         if other := [name for name in classes if name not in slots]:
             raise ValueError(
                 f"{self._folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
                 f"({', '.join(list(slots)[:5])}, ... {len(slots)} in all): remove or rename the folder"
             )
-        found = [(path, size, slots[name]) for name in classes for path, size in _images(self._folder / name)]
+        found = [(path, size, slots[name]) for name in classes for path, size in images_below(self._folder / name)]
         if limit is not None:  # from all classes: the files lie class by class
             count = min(check_limit(limit) or 0, len(found))
             found = [found[i * len(found) // count] for i in range(count)]
@@ -81,7 +81,7 @@ class ImageFolder:
         )
 
 
-def _slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
+def class_slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
     """The slot of each class's folder."""
     slots = {name: slot for slot, name in labels.names.items()}
     real = [slot for name, slot in slots.items() if name != "background"]
@@ -90,7 +90,12 @@ def _slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
     return slots
 
 
-def _classes(folder: Path) -> list[str]:
+def class_folders(folder: Path) -> list[str]:
+    """The names of a split's classes, sorted.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no class in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected one folder for each class in it")
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
@@ -99,8 +104,12 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _images(folder: Path) -> list[tuple[str, int]]:
-    """(path, bytes) of the images below a class's folder: folder by folder, by name in each."""
+def images_below(folder: Path) -> list[tuple[str, int]]:
+    """(path, bytes) of the images below a class's folder: folder by folder, by name in each.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
     found = [image for _, images in sorted(_walk(str(folder))) for image in images]
     if not found:
         raise FileNotFoundError(

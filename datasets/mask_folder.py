@@ -5,20 +5,22 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from .decoder import Decoder, PictureFile, decode_checked
+from .faults import Fault, Report, refuse
 from .holdout import check_holdout
 from .label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
-from .mask_layout import Folders, divide, find_folders
+from .mask_layout import Folders, Pair, divide, find_folders
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-_UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
+UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
 
 
 class MaskPairs:
@@ -40,13 +42,13 @@ class MaskPairs:
         instances: Sequence[Path] = (),
         colors: ColorTable | None = None,
     ) -> None:
-        assert labels.num_classes <= _UNKNOWN
+        assert labels.num_classes <= UNKNOWN
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])
         self._masks = Names([str(mask or "") for _, _, mask in pairs])
         self._instances = Names([str(path) for path in instances])
-        self._folders, self._colors = folders, colors
-        self.labels, self._table, self.notes = labels, table, list(notes)
+        self.folders, self.colors = folders, colors
+        self.labels, self.table, self.notes = labels, table, list(notes)
         self.decoder = Decoder()
 
     def __len__(self) -> int:
@@ -55,6 +57,11 @@ class MaskPairs:
     @property
     def image_paths(self) -> list[str]:
         return self._images.tolist()
+
+    @property
+    def mask_paths(self) -> list[str]:
+        """The label files, empty where an image has none."""
+        return self._masks.tolist()
 
     def read(self, index: int) -> Sample:
         """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
@@ -82,14 +89,14 @@ class MaskPairs:
         """What `read` decodes."""
         files = [PictureFile(Path(self._images[index]))]
         return (
-            [*files, PictureFile(Path(self._masks[index]), mask=True, colors=self._colors)]
+            [*files, PictureFile(Path(self._masks[index]), mask=True, colors=self.colors)]
             if self._masks[index]
             else files
         )
 
     def of(self, pairs: Sequence[tuple[str, Path, Path | None]], folder: Path) -> "MaskPairs":
         """A source of other files below `folder` with the same classes."""
-        return MaskPairs(pairs, folders=(folder, folder), labels=self.labels, table=self._table, notes=())
+        return MaskPairs(pairs, folders=(folder, folder), labels=self.labels, table=self.table, notes=())
 
     def instances_path(self, index: int) -> str:
         """The picture of an image's instance ids, empty where there is none."""
@@ -98,10 +105,10 @@ class MaskPairs:
     def read_mask(self, index: int) -> np.ndarray:
         """The mask alone."""
         mask_path = self._masks[index]
-        stored = self.decoder.mask(mask_path, self._colors)
-        mask = cv2.LUT(stored, self._table)
-        if (mask == _UNKNOWN).any():
-            unknown = sorted(set(np.unique(stored[mask == _UNKNOWN]).tolist()))
+        stored = self.decoder.mask(mask_path, self.colors)
+        mask = cv2.LUT(stored, self.table)
+        if (mask == UNKNOWN).any():
+            unknown = sorted(set(np.unique(stored[mask == UNKNOWN]).tolist()))
             raise ValueError(
                 f"{mask_path} holds the values {unknown}, which are no class: the class list has "
                 f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
@@ -117,11 +124,11 @@ class MaskPairs:
         """
         names = [
             [Path(path).relative_to(folder).as_posix() for path in paths.tolist() if path]
-            for paths, folder in zip((self._images, self._masks), self._folders, strict=True)
+            for paths, folder in zip((self._images, self._masks), self.folders, strict=True)
         ]
         sizes = np.array([os.stat(path).st_size for path in self._masks.tolist() if path], np.int64)
-        colors = [self._colors.content()] if self._colors else []
-        return digest(json.dumps([names, sorted(self.labels.names.items()), *colors]), sizes, self._table)
+        colors = [self.colors.content()] if self.colors else []
+        return digest(json.dumps([names, sorted(self.labels.names.items()), *colors]), sizes, self.table)
 
 
 class MaskFolder(MaskPairs):
@@ -155,36 +162,73 @@ class MaskFolder(MaskPairs):
         holdout: float | None = None,
         limit: int | None = None,
     ) -> None:
-        if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
-            raise ValueError(
-                "give either root (with split), or both images and masks, two folders; "
-                f"got root={root}, images={images}, masks={masks}"
-            )
-        check_holdout(holdout)
-        if images and masks:
-            found = Folders(Path(images), Path(masks), divided=False)
-        else:
-            found = find_folders(Path(str(root)), split, may_cut=holdout is not None)
-        ignored = set(ignore_ids)
-        labels, table = _labels_and_table(classes, ignored)
-        pairs, notes = _match(found.images, found.masks, mask_suffix)
-        if not found.divided:
-            pairs, more = divide(pairs, found, split, lists=None if lists is None else Path(lists), holdout=holdout)
-            notes += more
-        _check_masks(pairs, found, mask_suffix)
-        pairs = pairs[: check_limit(limit)]
-        ignored_values = sorted(ignored | {IGNORE})
-        notes.insert(
-            0, f"{len(pairs)} images of {found.images}, {labels.num_classes} classes, ignored: {ignored_values}"
+        labels, table = classes_of_masks(classes, ignore_ids)
+        found = find_pairs(
+            root, split=split, images=images, masks=masks, lists=lists, mask_suffix=mask_suffix, holdout=holdout
         )
+        if missing := [name for name, _, mask in found.pairs if mask is None]:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(found.pairs)} images in {found.folders.images} have no label picture in "
+                f"{found.folders.masks}, first of all {', '.join(name + mask_suffix + '.*' for name in missing[:3])}"
+            )
+        pairs = found.pairs[: check_limit(limit)]
+        ignored = sorted({*ignore_ids, IGNORE})
+        summary = f"{len(pairs)} images of {found.folders.images}, {labels.num_classes} classes, ignored: {ignored}"
+        spare = f"{len(found.spare)} label pictures in {found.folders.masks} have no image: left out"
         super().__init__(
             pairs,
-            folders=(found.images, found.masks),
+            folders=(found.folders.images, found.folders.masks),
             labels=labels,
             table=table,
-            notes=notes,
-            colors=color_table(classes, ignore_ids=ignored, ignore_colors=ignore_colors),
+            notes=[summary, *[spare] * bool(found.spare), *found.notes],
+            colors=color_table(classes, ignore_ids=set(ignore_ids), ignore_colors=ignore_colors),
         )
+
+
+class FoundPairs(NamedTuple):
+    """What the arguments of `MaskFolder` lead to; an image without a label picture is there all the same."""
+
+    pairs: list[Pair]
+    folders: Folders
+    spare: list[Path]  # label pictures without an image
+    notes: list[str]
+
+
+def find_pairs(
+    root: str | Path | None,
+    *,
+    split: str,
+    images: str | Path | None,
+    masks: str | Path | None,
+    lists: str | Path | None,
+    mask_suffix: str,
+    holdout: float | None,
+    report: Report = refuse,
+) -> FoundPairs:
+    """The images of a split with their label pictures.
+
+    Raises:
+        ValueError: the arguments name both layouts, or none; two files differ only in their ending and `report`
+            refuses that; a list names an image that is not there.
+        FileNotFoundError: there are no such folders or lists.
+    """
+    if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
+        raise ValueError(
+            "give either root (with split), or both images and masks, two folders; "
+            f"got root={root}, images={images}, masks={masks}"
+        )
+    check_holdout(holdout)
+    if images and masks:
+        folders = Folders(Path(images), Path(masks), divided=False)
+    else:
+        folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
+    pictures = by_name(folders.images, "images", report=report)
+    truth = by_name(folders.masks, "label pictures", report=report)
+    pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
+    used, notes = {mask for _, _, mask in pairs}, []
+    if not folders.divided:
+        pairs, notes = divide(pairs, folders, split, lists=None if lists is None else Path(lists), holdout=holdout)
+    return FoundPairs(pairs, folders, [path for path in truth.values() if path not in used], notes)
 
 
 def color_table(
@@ -212,7 +256,15 @@ def color_table(
     return ColorTable(colors) if colors else None
 
 
-def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
+def classes_of_masks(
+    classes: Sequence[str] | str | Path | LabelMap, ignore_ids: Iterable[int]
+) -> tuple[LabelMap, np.ndarray]:
+    """The classes that `MaskFolder`'s arguments name, and what the values of label pictures mean.
+
+    Raises:
+        ValueError: they are none; the class file is named.
+    """
+    ignored = set(ignore_ids)
     try:
         labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
         return labels, slot_table({value: slot for slot, value in labels.source_ids.items()}, ignore_ids=ignored)
@@ -224,7 +276,7 @@ def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: s
 
 def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:
     """uint8 [256]: a stored value to its slot, to 255 where ignored, to a mark where it is neither."""
-    table = np.full(256, _UNKNOWN, np.uint8)
+    table = np.full(256, UNKNOWN, np.uint8)
     table[IGNORE] = IGNORE
     for value, slot in {**dict.fromkeys(ignore_ids, IGNORE), **slots}.items():
         if not 0 <= value <= 255:
@@ -233,24 +285,13 @@ def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.n
     return table
 
 
-def _match(image_dir: Path, mask_dir: Path, suffix: str) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
-    images, masks = _by_name(image_dir, "images"), _by_name(mask_dir, "label pictures")
-    spare = len(set(masks) - {name + suffix for name in images})
-    notes = [f"{spare} label pictures in {mask_dir} have no image: left out"] if spare else []
-    return [(name, images[name], masks.get(name + suffix)) for name in images], notes
+def by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, Path]:
+    """Pictures below a folder by their relative name without ending, sorted.
 
-
-def _check_masks(pairs: Sequence[tuple[str, Path, Path | None]], folders: Folders, suffix: str) -> None:
-    missing = [name for name, _, mask in pairs if mask is None]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(pairs)} images in {folders.images} have no label picture in {folders.masks}, "
-            f"first of all {', '.join(name + suffix + '.*' for name in missing[:3])}"
-        )
-
-
-def _by_name(folder: Path, what: str) -> dict[str, Path]:
-    """Pictures below a folder by their relative name without ending, sorted."""
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in it.
+        ValueError: two differ only in their ending, unless `report` takes note of it: then the first one counts.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected {what} in it")
     found: dict[str, Path] = {}
@@ -259,7 +300,9 @@ def _by_name(folder: Path, what: str) -> dict[str, Path]:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise ValueError(f"{found[name]} and {path} differ only in their ending: remove the one that is not meant")
+            message = f"{found[name]} and {path} differ only in their ending: remove the one that is not meant"
+            report(Fault("same_name", str(path), message))
+            continue
         found[name] = path
     if not found:
         raise FileNotFoundError(f"no {what} in {folder} (endings {', '.join(sorted(IMAGE_ENDINGS))})")

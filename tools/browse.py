@@ -8,12 +8,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, drawing
+from pocketvision.tools.checking.counted import charts, count_samples
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.pictures import draw_truth, to_picture, write_image
 
 
 def browse(config: DictConfig) -> None:
-    """Draw `count` samples of a split as training sees them in epoch `epoch`; those of validation are not augmented."""
+    """Draw `count` samples of a split as training sees them in epoch `epoch`; those of validation are not augmented.
+
+    With `statistics` also a picture of classes, sizes and anchors, counted on so many images of each split.
+    """
     source = build.build_source(config, config.split)
     log_summary(source)
     dataset = build.build_dataset(config, source, training=config.split == "train")
@@ -30,6 +34,12 @@ def browse(config: DictConfig) -> None:
     output = Path(config.output)
     write_image(output, drawing.grid(pictures, config.columns))
     log.info("%d samples: %s", len(pictures), output)
+    if config.statistics:
+        counted = count_samples(config, config.statistics)
+        path = output.with_name(f"{output.stem}_statistics{output.suffix}")
+        write_image(path, drawing.grid([chart.picture() for chart in charts(config, counted).values()], 4))
+        numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in counted.items())
+        log.info("counted on images, %s: %s", numbers, path)
 
 
 main = command("browse", browse)

@@ -40,6 +40,7 @@ CONFIGS: dict[str, type] = {
     "browse": schema.BrowseConfig,
     "info": schema.InfoConfig,
     "import_weights": schema.ImportWeightsConfig,
+    "check_data": schema.CheckDataConfig,
     "check_resume": schema.CheckResumeConfig,
     "convert": schema.ConvertConfig,
     "make_shapes": schema.MakeShapesConfig,

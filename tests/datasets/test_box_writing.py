@@ -204,8 +204,8 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path: Path)
 
 
 def test_names_that_do_not_go_into_a_list(tmp_path: Path) -> None:
-    source = made_up(tmp_path / "in", [], ["a\nb.jpg"])
-    with pytest.raises(ValueError, match=r"the name 'a\\nb\.jpg' has spaces around it or characters"):
+    source = made_up(tmp_path / "in", [], [" b.jpg"])
+    with pytest.raises(ValueError, match=r"the name ' b\.jpg' has spaces around it or characters"):
         write_boxes({"train": source}, tmp_path / "out", layout="voc")
     (tmp_path / "in/train.json").write_text(
         (tmp_path / "in/train.json").read_text().replace("traffic light", "H\\u00fcndin")

@@ -97,7 +97,7 @@ def test_faults_of_colours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the colour \(1, 2, 3\), which several classes have \(numbers \[0, 1\]\)"):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv").read(0)
     (tmp_path / "classes.csv").write_text("name,r,g,b\na,1,2,300\n")
-    with pytest.raises(ValueError, match=r"the colour \(1, 2, 300\) of class 0: expected"):
+    with pytest.raises(ValueError, match=r"300 is no whole number from 0 to 255"):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv")
     with pytest.raises(ValueError, match=r"ignore_colors has \[1\]: expected red, green and blue"):
         MaskFolder(tmp_path, classes=["a"], ignore_colors=[[1]])

@@ -17,8 +17,9 @@ HEADLINES = {
     "classification": ("top1", "top5"),
 }
 # Nothing is loaded, whatever a page says: the browser itself holds that line.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _HERE = Path(__file__).parent
+STYLE = _HERE / "page.css"
 
 
 def page(runs: Sequence[tuple[Summary, Path]]) -> str:
@@ -29,10 +30,10 @@ def page(runs: Sequence[tuple[Summary, Path]]) -> str:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="color-scheme", content="light dark"),
         element("title", f"{title}: evaluation"),
-        element("style", Markup((_HERE / "page.css").read_text())),
+        element("style", Markup(STYLE.read_text())),
     )
     body = element(
         "body",

@@ -1,0 +1,80 @@
+"""A split as its reader found it, faults and all: what a check goes through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..boxes import BoxTable
+from ..label_colors import ColorTable
+from ..labels import LabelMap
+from ..mask_folder import MaskPairs
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to be looked at, and what is said of it."""
+
+    name: str  # relative to the images' folder
+    path: str
+    source: str = ""  # what tells its size: an annotation file
+    size: tuple[int, int] | None = None  # h, w as it says
+    mask: str = ""  # its label picture
+    instances: str = ""  # its picture of instance ids
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A split: its classes, its images, and one of boxes, masks and a class for each image."""
+
+    labels: LabelMap
+    folder: Path  # of the images
+    pictures: Sequence[Picture]
+    boxes: BoxTable | None = None  # its images are `pictures`, in their order
+    values: np.ndarray | None = None  # uint8 [256], what the values of label pictures mean (mask_folder.slot_table)
+    colors: ColorTable | None = None  # of label pictures in colour
+    instance_values: np.ndarray | None = None  # uint8 [256], what the classes of instance ids mean
+    slots: np.ndarray | None = None  # int64 [N], the class of each image
+    spare: Sequence[str] = field(default=())  # label pictures without an image
+
+    @property
+    def kind(self) -> str:
+        if self.boxes is not None:
+            return "detection"
+        return "segmentation" if self.slots is None else "classification"
+
+
+def of_boxes(table: BoxTable, folder: Path, *, limit: int | None = None, with_annotations_only: bool = False,
+             ) -> Contents:  # fmt: skip
+    """Of what any reader of boxes makes."""
+    rows = np.arange(len(table.image_ids))
+    if with_annotations_only:
+        rows = rows[np.isin(rows, table.image)]
+    table = table.take(rows[:limit])
+    sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
+    pictures = [
+        Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)  # a reader may not know it
+        for name, size in zip(table.file_names.tolist(), sizes, strict=True)
+    ]
+    return Contents(table.labels, folder, pictures, boxes=table)
+
+
+def of_masks(
+    pairs: MaskPairs,
+    *,
+    instances: Sequence[str] = (),
+    instance_values: np.ndarray | None = None,
+    spare: Sequence[str] = (),
+) -> Contents:
+    """Of a source of pairs. `instances` has an entry for each pair, or none; `spare` are masks that no image has."""
+    folder = pairs.folders[0]
+    instances = instances or [""] * len(pairs)
+    pictures = [
+        Picture(Path(image).relative_to(folder).as_posix(), image, mask=mask, instances=ids)
+        for image, mask, ids in zip(pairs.image_paths, pairs.mask_paths, instances, strict=True)
+    ]
+    return Contents(
+        pairs.labels, folder, pictures, values=pairs.table, colors=pairs.colors, instance_values=instance_values,
+        spare=spare,
+    )  # fmt: skip

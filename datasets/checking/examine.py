@@ -1,0 +1,204 @@
+"""One image with its masks: every fault that can be told without another image."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..decode import decode_bytes
+from ..faults import Fault
+from ..headers import max_pixels, picture_size
+from ..label_colors import ColorTable
+from .contents import Picture
+from .decoding import overheard
+from .file_kinds import broken_chunk, content_kind, ending_kind, incomplete, is_picture
+from .masks import examine_instances, examine_mask
+from .modes import Mode, mode_of
+
+THUMBNAIL = 16  # cells of a side
+
+
+@dataclass
+class Examined:
+    """What is left of an image after the look at it: no pixels."""
+
+    faults: list[Fault] = field(default_factory=list)
+    size: tuple[int, int] | None = None  # h, w upright, None where it does not decode
+    digest: bytes = b""  # of the file's bytes
+    thumbnail: bytes = b""  # THUMBNAIL x THUMBNAIL grey levels of the decoded picture
+    pixels: dict[int, int] = field(default_factory=dict)  # of each slot in its mask, 255 included
+
+
+def examine(
+    picture: Picture,
+    values: np.ndarray | None = None,
+    colors: ColorTable | None = None,
+    instance_values: np.ndarray | None = None,
+) -> Examined:
+    """Look at an image and at its masks; nothing that a file holds makes it raise.
+
+    Args:
+        values: uint8 [256], what numbers in masks mean; `colors` those of masks in colour.
+        instance_values: the same of instance ids' classes.
+    """
+    found = Examined()
+    try:
+        image = _examine_image(picture, found)
+        found.size = None if image is None else (image.shape[0], image.shape[1])
+        if picture.mask and values is not None:
+            _examine_masks(picture, values, colors, instance_values, found)
+    except Exception as error:  # whatever a codec comes up with
+        found.faults.append(Fault("undecodable", picture.path, f"{picture.path}: {error!r}", image=picture.name))
+    return found
+
+
+def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
+    """A file's bytes; none where `report` was told why, a kind and a sentence."""
+    try:
+        count = os.stat(path).st_size
+        if count > 8 * max_pixels():
+            report("bomb", f"{path} has {count:,} bytes, more than any picture within the limit of pixels")
+            return b""
+        data = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        report("missing", f"{path} is not there{_other_spelling(path)}")
+        return b""
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        report("unreadable", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return b""
+    if not data:
+        report("empty_file", f"{path} has no bytes")
+    return data
+
+
+def check_file(data: bytes, path: str, report: Callable[[str, str], None]) -> bool:
+    """What a file's bytes tell before it is decoded; whether it may be decoded."""
+    kind, promised = content_kind(data), ending_kind(path)
+    if is_picture(kind) and promised and kind != promised:
+        report("mislabelled", f"{path} is a {kind}, but its ending says {promised}")
+    if problem := incomplete(data):
+        report("truncated", f"{path} is cut short: {problem}")
+    elif chunk := broken_chunk(data):
+        report("damaged", f"{path} is damaged: the checksum of its {chunk} chunk is wrong")
+    size = picture_size(np.frombuffer(data, np.uint8))
+    if size and size[0] * size[1] > max_pixels():
+        report("bomb", f"{path} says it has {size[1]}x{size[0]} pixels, more than {max_pixels() / 1e6:.0f} million")
+        return False
+    return True
+
+
+def _examine_image(picture: Picture, found: Examined) -> np.ndarray | None:
+    path = picture.path
+
+    def report(kind: str, message: str) -> None:
+        found.faults.append(Fault(kind, path, message, image=picture.name))
+
+    data = read_file(path, report)
+    if not data:
+        return None
+    found.digest = hashlib.sha256(data).digest()[:16]
+    if not check_file(data, path, report):
+        return None
+    image, complaint = overheard(lambda: decode_bytes(data, name=path))
+    if isinstance(image, Exception):
+        kind = content_kind(data)
+        what = f" (its content is a {kind})" if kind and kind != ending_kind(path) else ""
+        if not any(fault.kind == "truncated" for fault in found.faults):
+            report("undecodable", f"{_one_line(image, path)}{what}")
+        return None
+    known = {fault.kind for fault in found.faults}
+    if "premature end" in complaint.lower() and "truncated" not in known:
+        report("truncated", f"{path} ends too early: {complaint.splitlines()[0]}")
+    elif "corrupt" in complaint.lower() and not known & {"truncated", "damaged"}:
+        report("damaged", f"{path} is damaged: {complaint.splitlines()[0]}")
+    mode = mode_of(data)
+    for kind, message in mode.notes:
+        report(kind, f"{path} {message}")
+    if picture.size is not None:
+        _check_size(picture, (image.shape[0], image.shape[1]), mode, report)
+    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (THUMBNAIL,) * 2, interpolation=cv2.INTER_AREA)
+    found.thumbnail = small.tobytes()
+    return image
+
+
+def _check_size(
+    picture: Picture, size: tuple[int, int], mode: Mode, report: Callable[[str, str], None], *, kind: str = "wrong_size"
+) -> None:
+    expected = picture.size
+    assert expected is not None
+    told = f"{picture.path} is {size[1]}x{size[0]} (width x height)"
+    says = f"{picture.source} says {expected[1]}x{expected[0]}"
+    if size == expected:
+        if mode.orientation in (2, 3, 4) or (mode.orientation > 4 and size[0] == size[1]):
+            report(
+                "exif_unclear",
+                f"{picture.path} is turned by EXIF (orientation {mode.orientation}); sizes cannot tell whether "
+                f"{picture.source} was made on it turned",
+            )
+    elif mode.orientation > 4 and size == expected[::-1]:
+        report("exif_rotation", f"{told} after the turn that its EXIF asks for ({mode.orientation}), but {says}")
+    else:
+        report(kind, f"{told}, but {says}")
+
+
+def _examine_masks(
+    picture: Picture,
+    values: np.ndarray,
+    colors: ColorTable | None,
+    instance_values: np.ndarray | None,
+    found: Examined,
+) -> None:
+    path = picture.mask
+
+    def report(kind: str, message: str) -> None:
+        found.faults.append(Fault(kind, path, message, image=picture.name))
+
+    data = read_file(path, lambda kind, message: report("missing_mask" if kind == "missing" else kind, message))
+    if not data or not check_file(data, path, report):
+        return
+    slots = examine_mask(data, path, values, colors, report)
+    if slots is None:
+        return
+    counts = np.bincount(slots.ravel(), minlength=256)
+    found.pixels = {slot: int(counts[slot]) for slot in np.flatnonzero(counts).tolist()}
+    if found.size is not None and slots.shape != found.size:
+        of_photo = Picture(picture.name, picture.path, path, (slots.shape[0], slots.shape[1]))
+        orientation = mode_of(Path(picture.path).read_bytes())
+        _check_size(of_photo, found.size, orientation, report, kind="mask_size")
+    if picture.instances and instance_values is not None:
+        _examine_instances(picture, slots, instance_values, found)
+
+
+def _examine_instances(picture: Picture, slots: np.ndarray, values: np.ndarray, found: Examined) -> None:
+    path = picture.instances
+
+    def report(kind: str, message: str) -> None:
+        found.faults.append(Fault(kind, path, message, image=picture.name))
+
+    data = read_file(path, report)
+    if data and check_file(data, path, report):
+        examine_instances(data, path, slots, values, lambda message: report("instances", message))
+
+
+def _one_line(error: Exception, path: str) -> str:
+    text = " ".join(str(error).split())
+    return text if path in text else f"{path}: {text}"
+
+
+def _other_spelling(path: str) -> str:
+    folder, name = os.path.split(path)
+    same = [other for other in _listing(folder) if other.lower() == name.lower()]
+    return f", but {same[0]} is: upper and lower case count" if same else ""
+
+
+@lru_cache(maxsize=4)
+def _listing(folder: str) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(os.listdir(folder)))
+    except OSError:
+        return ()

@@ -1,0 +1,112 @@
+"""What a file is by its content, and whether all of it is there."""
+
+import re
+import struct
+import zlib
+from pathlib import Path
+
+_SIGNATURES = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"%PDF", "PDF document"),
+    (b"PK\3\4", "zip archive"),
+    (b"\x1f\x8b", "gzip archive"),
+    (b"version https://git-lfs", "Git LFS pointer: run `git lfs pull`"),
+)
+_ENDINGS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".webp": "WebP", ".ppm": "PNM", ".pgm": "PNM",
+}  # fmt: skip
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker that ends entropy-coded data
+
+
+def content_kind(data: bytes) -> str:
+    """The format by the first bytes, empty where they tell nothing."""
+    head = data[:512]
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp":
+        return "HEIC" if head[8:12] in (b"heic", b"heix", b"mif1", b"msf1") else "AVIF" if b"avif" in head else "video"
+    if re.match(rb"P[1-6]\s", head):
+        return "PNM"
+    if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):
+        return "web page (a download that failed?)"
+    return ""
+
+
+def ending_kind(path: str) -> str:
+    """The format that a file's ending promises, empty for endings of no pictures."""
+    return _ENDINGS.get(Path(path).suffix.lower(), "")
+
+
+def is_picture(kind: str) -> bool:
+    """Whether a kind of content is a format of pictures that have endings of their own."""
+    return kind in _ENDINGS.values()
+
+
+def incomplete(data: bytes) -> str:
+    """What is missing at the end of a JPEG or a PNG; empty where nothing is, or nothing can be told.
+
+    Decoders stay silent about it: OpenCV paints the missing part of a JPEG grey.
+    """
+    kind = content_kind(data)
+    if kind == "JPEG":
+        return "" if _reaches_end(data) else "its end-of-image marker is missing"
+    if kind == "PNG":
+        return "" if b"IEND" in data[-64:] or _png_chunks(data)[0] else "its IEND chunk is missing"
+    return ""
+
+
+def broken_chunk(data: bytes) -> str:
+    """The first chunk of a PNG whose checksum is wrong, empty where there is none."""
+    return _png_chunks(data)[1] if content_kind(data) == "PNG" else ""
+
+
+def _reaches_end(data: bytes) -> bool:
+    """Whether the segments of a JPEG lead to its end; thumbnails within segments have ends of their own."""
+    position = 2
+    while position + 1 < len(data):
+        if data[position] != 0xFF:  # bytes of a scan, or bytes that belong nowhere
+            found = _AFTER_SCAN.search(data, position)
+            if found is None:
+                return False
+            position = found.start()
+        marker = data[position + 1]
+        if marker == 0xD9:
+            return True
+        if marker == 0xFF:
+            position += 1
+        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            position += 2
+        elif position + 4 > len(data):
+            return False
+        else:
+            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+            if marker == 0xDA:  # a scan's data follow its header
+                found = _AFTER_SCAN.search(data, position)
+                position = found.start() if found else len(data)
+    return False
+
+
+def _png_chunks(data: bytes) -> tuple[bool, str]:
+    """Whether a PNG has an end, and its first chunk with a wrong checksum."""
+    position, wrong = 8, ""
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        name, end = data[position + 4 : position + 8], position + 8 + length
+        if end + 4 > len(data):
+            return False, wrong
+        (promised,) = struct.unpack_from(">I", data, end)
+        if not wrong and zlib.crc32(data[position + 4 : end]) != promised:
+            wrong = name.decode("latin-1")
+        if name == b"IEND":
+            return True, wrong
+        position = end + 4
+    return False, wrong

@@ -1,0 +1,67 @@
+"""Label pictures and pictures of instance ids."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from ..decode import mask_from_bytes
+from ..label_colors import ColorTable
+from ..labels import IGNORE
+from ..mask_folder import UNKNOWN
+from .decoding import overheard
+from .file_kinds import content_kind
+
+_MAX_TOLD = 8  # values
+_IDS_A_CLASS = 1000  # an instance file holds class * 1000 + number, or the class alone
+
+
+def examine_mask(
+    data: bytes, path: str, values: np.ndarray, colors: ColorTable | None, report: Callable[[str, str], None]
+) -> np.ndarray | None:
+    """The slots of a label picture, uint8 [H, W]; None where it is none. Values that are no class become 255."""
+    stored, complaint = overheard(lambda: mask_from_bytes(np.frombuffer(data, np.uint8), path, colors))
+    if isinstance(stored, Exception):
+        as_picture, _ = overheard(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        kind = "mask_type" if isinstance(as_picture, np.ndarray) else "undecodable"
+        report(kind, " ".join(str(stored).split()))
+        return None
+    if content_kind(data) == "JPEG":
+        report("mask_type", f"{path} is a JPEG: lossy, so that class numbers change along edges")
+    if "error" in complaint.lower():
+        report("damaged", f"{path} is damaged: {complaint.splitlines()[0]}")
+    slots = cv2.LUT(stored, values)
+    counts = np.bincount(stored.ravel(), minlength=256)
+    unknown = [value for value in np.flatnonzero(counts).tolist() if values[value] == UNKNOWN]
+    if unknown:
+        told = ", ".join(f"{value} ({counts[value]:,} pixels)" for value in unknown[:_MAX_TOLD])
+        more = f" and {len(unknown) - _MAX_TOLD} more" if len(unknown) > _MAX_TOLD else ""
+        report("unknown_label", f"{path} holds values that are no class: {told}{more}")
+        slots = np.where(slots == UNKNOWN, np.uint8(IGNORE), slots)
+    elif (slots == IGNORE).all():
+        report("all_ignored", f"all {slots.size:,} pixels of {path} are ignored: the image teaches nothing")
+    return slots
+
+
+def examine_instances(
+    data: bytes, path: str, slots: np.ndarray, values: np.ndarray, report: Callable[[str], None]
+) -> None:
+    """Whether instance ids have the labels' size, and their classes where both have one."""
+    ids, _ = overheard(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        what = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "nothing that decodes"
+        report(f"{path} holds {what}: expected instance ids, one channel of 16 bits")
+        return
+    if ids.shape != slots.shape:
+        height, width = ids.shape
+        report(f"{path} is {width}x{height} (width x height), but its labels are {slots.shape[1]}x{slots.shape[0]}")
+        return
+    classes = np.where(ids >= _IDS_A_CLASS, ids // _IDS_A_CLASS, ids)
+    theirs = values[np.minimum(classes, 255)]
+    wrong = (theirs != slots) & (theirs < UNKNOWN) & (slots < UNKNOWN)
+    if wrong.any():
+        y, x = np.argwhere(wrong)[0].tolist()
+        report(
+            f"{path} contradicts the labels in {int(wrong.sum()):,} pixels, first at x {x}, y {y}: id {ids[y, x]} "
+            f"is of class {theirs[y, x]}, the label picture says {slots[y, x]}"
+        )

@@ -1,0 +1,44 @@
+"""How a picture stores its colours, and how it wants to be turned."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from ..headers import JPEG_SIGNATURE
+
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+@dataclass(frozen=True)
+class Mode:
+    """EXIF's orientation (1: none), and what is unusual: kinds of fault, each with the rest of a sentence."""
+
+    orientation: int
+    notes: tuple[tuple[str, str], ...]
+
+
+def mode_of(data: bytes) -> Mode:
+    """Of a file's bytes, by its header; the usual mode where PIL does not know the format."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as picture:
+            warnings.simplefilter("ignore")  # of its size, which was checked
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            name, transparent = picture.mode, "transparency" in picture.info
+    except Exception:  # of a dozen kinds
+        return Mode(1, ())
+    notes = []
+    if name in ("1", "L", "LA") or name.startswith("I;16"):
+        notes.append(("grey", "is grey: it becomes RGB of equal channels"))
+    if name in ("LA", "RGBA", "PA") or (transparent and not data.startswith(JPEG_SIGNATURE)):
+        notes.append(("alpha", "has transparency: it is laid over white"))
+    if name == "CMYK":
+        notes.append(("cmyk", "is CMYK: it becomes RGB"))
+    if name.startswith(("I", "F")) or _is_deep_png(data):
+        notes.append(("deep", "has more than 8 bits a channel: they are scaled to 8"))
+    return Mode(orientation if orientation in range(1, 9) else 1, tuple(notes))
+
+
+def _is_deep_png(data: bytes) -> bool:
+    return data[1:4] == b"PNG" and len(data) > 24 and data[24] == 16

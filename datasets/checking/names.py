@@ -1,0 +1,50 @@
+"""Names that are listed twice, and pictures that nobody lists."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..faults import Fault
+from ..mask_folder import IMAGE_ENDINGS
+from .contents import Contents
+
+
+def check_names(contents: Contents) -> Iterator[Fault]:
+    """Pictures of a split that have one name, or names that some file systems take for one."""
+    seen: dict[str, str] = {}
+    for picture in contents.pictures:
+        other = seen.setdefault(picture.name.casefold(), picture.name)
+        source = picture.source or str(contents.folder)
+        if other == picture.name and seen.get(f"/{picture.name}"):
+            yield Fault("same_name", source, f"{source} lists {picture.name} several times", image=picture.name)
+        elif other != picture.name:
+            message = f"{picture.name} and {other} differ only in upper and lower case: one file on Windows and macOS"
+            yield Fault("case_names", source, message, image=picture.name)
+        seen[f"/{picture.name}"] = picture.name  # no relative name begins like that
+
+
+def unlisted(contents: Mapping[str, Contents]) -> Iterator[Fault]:
+    """Pictures in the folders of detection data that no split lists, and label pictures without an image."""
+    listed: dict[Path, set[str]] = {}
+    for split in contents.values():
+        if split.kind == "detection":
+            listed.setdefault(split.folder, set()).update(picture.path for picture in split.pictures)
+    everything = set().union(*listed.values()) if listed else set()
+    told: set[str] = set()
+    for folder in sorted(listed):
+        for path in _pictures_below(folder):
+            if path not in everything and path not in told:
+                told.add(path)
+                name = Path(path).relative_to(folder).as_posix()
+                yield Fault("unlisted", path, f"{path} is listed by no split", image=name)
+    for split in contents.values():
+        for path in split.spare:
+            yield Fault("unlisted", path, f"{path} is a label picture without an image")
+
+
+def _pictures_below(folder: Path) -> Iterator[str]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith("."):
+                yield str(Path(where) / name)

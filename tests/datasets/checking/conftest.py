@@ -1,0 +1,185 @@
+"""Small data sets without a fault, to be spoiled."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pocketvision.datasets.checking.check import Checked, check_data
+from pocketvision.datasets.checking.reading import (
+    read_cityscapes,
+    read_coco_json,
+    read_image_folder,
+    read_mask_folder,
+)
+
+SIZE = 48, 64  # h, w of every image
+_ID = 0x0112
+
+
+def picture(number: int) -> np.ndarray:
+    """Big soft blots, others for each number."""
+    coarse = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def encoded(image: np.ndarray, ending: str = ".png", *, mode: str | None = None, orientation: int = 1) -> bytes:
+    """An image file's bytes, of RGB or anything else PIL makes of it."""
+    made = Image.fromarray(image)
+    made = made.convert(mode) if mode else made
+    exif = Image.Exif()
+    exif[_ID] = orientation
+    buffer = io.BytesIO()
+    more: dict[str, Any] = {"exif": exif} if orientation != 1 else {}
+    made.save(buffer, {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP"}[ending], **more)
+    return buffer.getvalue()
+
+
+class Boxes:
+    """COCO json: 6 images to train on and 3 to validate, 12 and 3 boxes of each of two classes."""
+
+    def __init__(self, root: Path) -> None:
+        self.images = root / "images"
+        self.images.mkdir()
+        self.root, self.splits = root, {"train": self._split(range(6), "t"), "val": self._split(range(6, 9), "v")}
+
+    def _split(self, numbers: range, prefix: str) -> dict[str, Any]:
+        images, annotations = [], []
+        for number in numbers:
+            name = f"{prefix}{number}.png"
+            (self.images / name).write_bytes(encoded(picture(number)))
+            images.append({"id": number, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
+            for place in range(4 if prefix == "t" else 2):
+                box = [10 * place + 3, 5 + number, 20, 16]
+                annotations.append(
+                    {"id": 100 * number + place, "image_id": number, "category_id": 1 + place % 2, "bbox": box}
+                )
+        categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "heron"}]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def add(self, image: int, box: list[float], *, category: int = 1, split: str = "train") -> None:
+        number = 9000 + len(self.splits[split]["annotations"])
+        self.splits[split]["annotations"].append(
+            {"id": number, "image_id": image, "category_id": category, "bbox": box}
+        )
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the first image's file by one of another name."""
+        (self.images / "t0.png").unlink()
+        (self.images / name).write_bytes(data)
+        self.splits["train"]["images"][0]["file_name"] = name
+
+    def check(self, **options: Any) -> Checked:
+        for split, content in self.splits.items():
+            (self.root / f"{split}.json").write_text(json.dumps(content))
+
+        def reader(split: str) -> Callable[..., Any]:
+            return lambda report, train: read_coco_json(
+                self.root / f"{split}.json", self.images, labels=train and train.labels, report=report
+            )
+
+        return _checked(reader, **{"input_size": SIZE, **options})
+
+
+class Masks:
+    """A mask folder of 6 and 2 pairs; every mask has its two classes, and 255."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for split, numbers in (("train", range(6)), ("val", range(6, 8))):
+            for number in numbers:
+                self.write(f"{split}/images/{number}.png", encoded(picture(number)))
+                self.write(f"{split}/labels/{number}.png", encoded(mask(number)))
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def check(self, **options: Any) -> Checked:
+        def reader(split: str) -> Callable[..., Any]:
+            return lambda report, train: read_mask_folder(
+                self.root, classes=["sky", "road"], split=split, report=report
+            )
+
+        return _checked(reader, **options)
+
+
+def mask(number: int) -> np.ndarray:
+    """Class numbers 0 and 1 over and under a line, 255 in one row."""
+    values = np.zeros(SIZE, np.uint8)
+    values[10 + number :] = 1
+    values[-1] = 255
+    return values
+
+
+class City:
+    """Cityscapes' layout of 6 and 1 images with road (7), car (26, two instances) and ignored pixels."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for split, numbers in (("train", range(6)), ("val", range(6, 7))):
+            for number in numbers:
+                labels = np.where(mask(number) == 0, 7, np.where(mask(number) == 1, 26, 0)).astype(np.uint8)
+                instances = np.where(labels == 26, 26001, labels).astype(np.uint16)
+                instances[:, :9][labels[:, :9] == 26] = 26000
+                for name, data in (("labelIds", labels), ("instanceIds", instances)):
+                    path = self.path(split, number, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(path), data)
+                image = root / f"leftImg8bit/{split}/town/town_{number}_leftImg8bit.png"
+                image.parent.mkdir(parents=True, exist_ok=True)
+                image.write_bytes(encoded(picture(number)))
+
+    def path(self, split: str, number: int, kind: str) -> Path:
+        return self.root / f"gtFine/{split}/town/town_{number}_gtFine_{kind}.png"
+
+    def check(self, **options: Any) -> Checked:
+        def reader(split: str) -> Callable[..., Any]:
+            return lambda report, train: read_cityscapes(self.root, split=split, report=report)
+
+        return _checked(reader, **options)
+
+
+class Folders:
+    """A folder for each of two classes, 5 and 1 images in each."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for split, numbers in (("train", range(5)), ("val", range(5, 6))):
+            for number in numbers:
+                for place, name in enumerate(("cat", "heron")):
+                    self.write(f"{split}/{name}/{number}.png", encoded(picture(100 * place + number)))
+
+    write = Masks.write
+
+    def check(self, **options: Any) -> Checked:
+        def reader(split: str) -> Callable[..., Any]:
+            return lambda report, train: read_image_folder(
+                self.root, split=split, labels=train and train.labels, report=report
+            )
+
+        return _checked(reader, **options)
+
+
+def _checked(reader: Callable[[str], Any], *, splits: tuple[str, ...] = ("train", "val"), **options: Any) -> Checked:
+    return check_data({split: reader(split) for split in splits}, **{"workers": 0, **options})
+
+
+@pytest.fixture(scope="session")
+def world() -> ModuleType:
+    """This module: tests are no package to import from."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[type], Any]:
+    """Writes a data set of a kind."""
+    return lambda kind: kind(tmp_path)

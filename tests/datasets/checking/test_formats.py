@@ -1,0 +1,118 @@
+"""The check reads VOC and YOLO, jsons with a share cut off, and masks in colour, and finds what only they can have."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pocketvision.datasets.box_writing import write_boxes
+from pocketvision.datasets.checking.check import Checked, check_data
+from pocketvision.datasets.checking.reading import (
+    read_mask_folder,
+    read_two_jsons,
+    read_voc_xmls,
+    read_yolo_files,
+)
+from pocketvision.datasets.coco import CocoDetection
+
+READ = {"voc": read_voc_xmls, "yolo": read_yolo_files}
+SIZE = 48, 64
+
+
+@pytest.fixture
+def write(make: Callable[[type], Any], world: Any, tmp_path: Path) -> Callable[[str], Path]:
+    """The clean data set of boxes in another format."""
+
+    def written(layout: str) -> Path:
+        data = make(world.Boxes)
+        data.check()  # writes the jsons
+        sources = {split: CocoDetection(data.root / f"{split}.json", data.images) for split in ("train", "val")}
+        write_boxes(sources, tmp_path / "out", layout=layout, images="copy")
+        return tmp_path / "out"
+
+    return written
+
+
+def check(read: Callable[..., Any], **arguments: Any) -> Checked:
+    def reader(split: str) -> Callable[..., Any]:
+        return lambda report, train: read(**arguments, split=split, labels=train and train.labels, report=report)
+
+    return check_data({split: reader(split) for split in ("train", "val")}, workers=0, input_size=SIZE)
+
+
+def kinds(checked: Checked) -> set[str]:
+    return set(checked.by_kind())
+
+
+@pytest.mark.parametrize("layout", list(READ))
+def test_clean_data_have_no_faults(layout: str, write: Callable[[str], Path]) -> None:
+    checked = check(READ[layout], root=write(layout))
+    assert [finding.fault for finding in checked.findings] == []
+    assert {split: len(contents.pictures) for split, contents in checked.contents.items()} == {"train": 6, "val": 3}
+
+
+def _changed(pattern: str, *pairs: tuple[str, str]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = sorted(root.rglob(pattern))[0]
+        text = path.read_text()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+
+    return change
+
+
+def _without_xml(root: Path) -> None:
+    next(root.rglob("t0.xml")).unlink()
+
+
+def _one_stem(root: Path) -> None:
+    image = next(root.rglob("t0.png"))
+    shutil.copy(image, image.with_suffix(".jpg"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "spoil", "kind", "along"),
+    [
+        ("voc", _without_xml, "missing_annotation", {"unlisted"}),
+        ("voc", _changed("t0.xml", ("<xmin>4", "<xmin>0")), "zero_based", {"box_outside"}),
+        ("voc", _changed("t0.xml", ("t0.png", "t1.png")), "other_filename", set()),
+        ("voc", _changed("t0.xml", ("heron", "dodo")), "unknown_category", set()),
+        ("voc", _changed("t0.xml", ("</annotation>", "")), "format", {"unlisted"}),
+        ("yolo", _changed("t0.txt", ("0 ", "0 3")), "not_normalized", set()),
+        ("yolo", _changed("t0.txt", ("0 ", "7 ")), "unknown_category", set()),
+        ("yolo", _one_stem, "shared_annotation", {"mislabelled", "duplicate_image", "same_name", "near_duplicate"}),
+    ],
+)
+def test_faults(
+    layout: str, spoil: Callable[[Path], None], kind: str, along: set[str], write: Callable[[str], Path]
+) -> None:
+    root = write(layout)
+    spoil(root)
+    found = kinds(check(READ[layout], root=root))
+    assert kind in found
+    assert found <= {kind, *along}
+
+
+def test_a_share_of_one_json(make: Callable[[type], Any], world: Any) -> None:
+    data = make(world.Boxes)
+    data.check()
+    checked = check(read_two_jsons, train_json=data.root / "train.json", images=data.images, holdout=0.4)
+    names = {split: {picture.name for picture in contents.pictures} for split, contents in checked.contents.items()}
+    assert names["train"] | names["val"] == {f"t{i}.png" for i in range(6)}
+    assert not names["train"] & names["val"]
+
+
+def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
+    data = make(world.Masks)
+    colors = np.array([[1, 2, 3], [200, 0, 0], [0, 0, 0]], np.uint8)
+    for path in data.root.rglob("labels/*.png"):
+        values = world.mask(int(path.stem))
+        path.write_bytes(world.encoded(colors[np.where(values == 255, 2, values)]))
+    (data.root / "classes.csv").write_text("name,r,g,b\nsky,1,2,3\nroad,200,0,0\n")
+    arguments = {"root": data.root, "classes": data.root / "classes.csv"}
+    assert kinds(check(read_mask_folder, **arguments, ignore_colors=[[0, 0, 0]])) == set()
+    assert kinds(check(read_mask_folder, **arguments)) == {"mask_type", "class_absent"}  # black is no class

@@ -1,0 +1,93 @@
+"""Everything that can be wrong with a data set: as text, check.json, a page and pictures.
+
+pocketvision check-data data=coco data.root=/data/coco
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pocketvision.datasets.checking.check import Checked, check_data
+from pocketvision.datasets.checking.statistics import of_contents
+from pocketvision.tools.checking.anchors import check_anchors, match, unreached
+from pocketvision.tools.checking.charts import charts_of
+from pocketvision.tools.checking.counted import configured_anchors, input_size_of, is_letterbox
+from pocketvision.tools.checking.page import write_page
+from pocketvision.tools.checking.pictures import fault_grids
+from pocketvision.tools.checking.sources import check_num_classes, readers_of
+from pocketvision.tools.checking.written import exit_status, summary, write_json
+from pocketvision.tools.cli import command, log, printable
+from pocketvision.tools.pictures import write_image
+from tqdm import tqdm
+
+
+def run_check(config: DictConfig) -> int:
+    """Check the configured splits; the exit status: 0 without faults, 3 with warnings only, 1 with errors."""
+    Checked().settle(config.ignore)  # a mistyped kind is told before the work
+    splits = [config.split] if config.split else ["train", "val"]
+    input_size, letterbox = input_size_of(config), is_letterbox(config)
+    with Progress() as progress:
+        checked = check_data(
+            readers_of(config, splits),
+            input_size=input_size,
+            letterbox=letterbox,
+            workers=config.workers,
+            progress=progress.show,
+        )
+    check_num_classes(config, checked)
+    statistics = {
+        split: of_contents(contents, checked.counts[split], input_size, letterbox=letterbox)
+        for split, contents in checked.contents.items()
+    }
+    anchors = configured_anchors(config, statistics)
+    matches = {split: match(of_split.boxes, anchors) for split, of_split in statistics.items()} if anchors else {}
+    if anchors and matches:
+        first = next(iter(matches))
+        classes = unreached(statistics[first], matches[first])
+        checked.add(first, check_anchors(classes, anchors, str(checked.contents[first].folder)))
+    checked.settle(config.ignore)
+    for line in summary(checked, statistics, matches):
+        log.info(printable(line))
+    output = Path(config.output)
+    write_json(output / "check.json", checked, statistics, matches)
+    charts = charts_of(statistics, anchors, matches) if statistics else {}
+    grids = fault_grids(checked, examples=config.examples)
+    for name, chart in charts.items():
+        write_image(output / f"{name}.png", chart.picture())
+    for kind, grid in grids.items():
+        write_image(output / f"fault_{kind}.jpg", grid)
+    write_page(output / "check.html", checked, charts, grids)
+    log.info("everything that was found: %s", output / "check.html")
+    return exit_status(checked)
+
+
+class Progress:
+    """A bar for each split, one after the other."""
+
+    def __init__(self) -> None:
+        self._split, self._bar = "", None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, split: str, done: int, total: int) -> None:
+        if self._bar is None or split != self._split:
+            self.__exit__()
+            self._split, self._bar = split, tqdm(total=total, desc=split, unit=" images", dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+
+def check(config: DictConfig) -> None:
+    """`run_check`, ending the process with its status."""
+    if status := run_check(config):
+        sys.exit(status)
+
+
+main = command("check_data", check)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Boxes against a detector's anchors: which of them training can match at all."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...datasets.checking.statistics import Statistics
+from ...datasets.faults import Fault
+from ...detection.anchors import AnchorLayout, make_anchors
+from ...detection.boxes import iou
+
+_CHUNK = 1024  # boxes at a time
+_MIN_BOXES, _MAX_SHARE = 10, 0.8  # a class of so many boxes of which more than that share reach no anchor is told
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """A detector's anchors at one input size."""
+
+    input_size: tuple[int, int]  # h, w
+    threshold: float  # IoU from which training matches an anchor
+    boxes: Tensor  # [A, 4] xyxy pixels
+    levels: Tensor  # int64 [A], the feature map of each
+    sizes: tuple[tuple[int, int], ...]  # (h, w) of the feature maps
+    shapes: tuple[tuple[tuple[float, float], ...], ...]  # (width, height) in pixels of a cell's anchors on each map
+
+
+def anchors_of(network: Any, input_size: tuple[int, int], *, threshold: float) -> Anchors | None:
+    """Of a network with `features` and an `anchor_layout`; None of others."""
+    layout = getattr(network, "anchor_layout", None)
+    if not isinstance(layout, AnchorLayout):
+        return None
+    network = network.to("meta").eval()  # sizes only: nothing is computed
+    maps = network.features(torch.zeros(1, 3, *input_size, dtype=torch.uint8, device="meta"))
+    sizes = tuple((feature.shape[2], feature.shape[3]) for feature in maps)
+    numbers = [h * w * count for (h, w), count in zip(sizes, layout.num_anchors, strict=True)]
+    levels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(numbers))
+    unit = input_size[::-1] if layout.follow_sides else (min(input_size),) * 2
+    shapes = tuple(tuple((w * unit[0], h * unit[1]) for w, h in cell) for cell in layout.shapes())
+    return Anchors(input_size, threshold, make_anchors(layout, sizes, input_size), levels, sizes, shapes)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """For each box the overlap with its best anchor, and that anchor's feature map."""
+
+    overlaps: np.ndarray  # float32 [M]
+    levels: np.ndarray  # int64 [M]
+    threshold: float
+
+    @property
+    def reached(self) -> np.ndarray:
+        """Whether an anchor overlaps it enough, bool [M]; training then gives the others their best anchor alone."""
+        return self.overlaps >= self.threshold
+
+
+def match(boxes: np.ndarray, anchors: Anchors) -> Matches:
+    """Boxes [M, 4] xyxy in pixels of the input against all anchors."""
+    overlaps, levels = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
+    for start in range(0, len(boxes), _CHUNK):
+        best, index = iou(torch.from_numpy(boxes[start : start + _CHUNK]).float(), anchors.boxes).max(1)
+        overlaps.append(best.numpy())
+        levels.append(anchors.levels[index].numpy())
+    return Matches(np.concatenate(overlaps), np.concatenate(levels), anchors.threshold)
+
+
+def unreached(statistics: Statistics, matches: Matches) -> dict[str, tuple[int, int]]:
+    """Class -> (boxes that no anchor reaches, boxes), of the classes that have boxes."""
+    total = np.bincount(statistics.slots, minlength=1)
+    missed = np.bincount(statistics.slots[~matches.reached], minlength=len(total))
+    names = statistics.labels.names
+    return {names[slot]: (int(missed[slot]), int(total[slot])) for slot in names if slot < len(total) and total[slot]}
+
+
+def check_anchors(classes: Mapping[str, tuple[int, int]], anchors: Anchors, source: str) -> Iterator[Fault]:
+    """Classes most of whose boxes no anchor reaches."""
+    height, width = anchors.input_size
+    for name, (missed, total) in classes.items():
+        if total >= _MIN_BOXES and missed > _MAX_SHARE * total:
+            message = (
+                f"class {name}: no anchor overlaps {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) by IoU "
+                f"{anchors.threshold:g} at {width}x{height} (width x height): training gives each but its best one"
+            )
+            yield Fault("no_anchor", source, message)

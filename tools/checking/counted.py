@@ -1,0 +1,54 @@
+"""Numbers of a configured data set by reading some of its samples, of any source."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ...datasets.checking.statistics import Statistics, of_samples
+from ...datasets.labels import LabelMap
+from ...datasets.sample import Sample
+from ..build import build_source, build_task
+from ..reporting.canvas import Canvas
+from .anchors import Anchors, anchors_of, match
+from .charts import charts_of
+
+
+def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
+    """Of at most `count` images of each split, spread over it."""
+    found: dict[str, Statistics] = {}
+    labels: LabelMap | None = None
+    for split in ("train", "val"):
+        source = build_source(config, split, labels=labels)
+        labels = source.labels
+        indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist()
+        samples: Iterable[Sample] = (source.read(index) for index in indices)
+        found[split] = of_samples(
+            samples, source.labels, config.data.task, input_size_of(config), letterbox=is_letterbox(config)
+        )
+    return found
+
+
+def charts(config: DictConfig, statistics: dict[str, Statistics]) -> dict[str, Canvas]:
+    """The charts of a data set; of detection with the anchors of the configured detector."""
+    anchors = configured_anchors(config, statistics)
+    matches = {split: match(of_split.boxes, anchors) for split, of_split in statistics.items()} if anchors else {}
+    return charts_of(statistics, anchors, matches)
+
+
+def configured_anchors(config: DictConfig, statistics: dict[str, Statistics]) -> Anchors | None:
+    """Those of the configured detector; None for other data, or where nothing is known of the classes."""
+    if config.data.task != "detection" or config.model.task != "detection" or not statistics:
+        return None
+    task = build_task(config, labels=next(iter(statistics.values())).labels)
+    return anchors_of(task.model, input_size_of(config), threshold=config.model.criterion.get("threshold", 0.5))
+
+
+def input_size_of(config: DictConfig) -> tuple[int, int]:
+    """(h, w) of the network's input in training."""
+    height, width = config.data.input_size
+    return int(height), int(width)
+
+
+def is_letterbox(config: DictConfig) -> bool:
+    return config.data.resize == "letterbox"

@@ -1,0 +1,116 @@
+"""Pictures of faults: a grid for each kind that can be seen."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ...datasets.checking.check import Checked, Finding
+from ...datasets.checking.contents import Contents, Picture
+from ...datasets.decode import decode_image, decode_mask
+from ...datasets.faults import Fault
+from ...datasets.labels import IGNORE
+from ...datasets.mask_folder import UNKNOWN
+from .. import drawing
+
+_CELL, _COLUMNS = 360, 4  # longer side in pixels; pictures in a row
+_RED = (214, 39, 40)
+_UNSEEN = ("missing", "unreadable", "empty_file", "undecodable", "bomb", "crash", "mislabelled", "missing_mask")
+_WITH_MASK = ("mask_size", "unknown_label", "all_ignored", "instances", "mask_type", "damaged", "truncated")
+_MARGIN = 0.5  # of the image's sides, beyond which a box away from it is not followed
+_TINY = 12.0  # sides of a tiny box that are shown around it
+
+
+def fault_grids(checked: Checked, *, examples: int) -> dict[str, np.ndarray]:
+    """A picture uint8 RGB for each kind of which one can be drawn, of at most `examples` findings."""
+    places = {split: {p.name: p for p in contents.pictures} for split, contents in checked.contents.items()}
+    grids = {}
+    for kind, findings in checked.by_kind().items():
+        cells: list[np.ndarray] = []
+        for finding in findings if kind not in _UNSEEN else []:
+            if len(cells) == examples:
+                break
+            cells += _cells(finding, places, checked)
+        if cells:
+            grids[kind] = drawing.grid(cells, _COLUMNS)
+    return grids
+
+
+def _cells(finding: Finding, places: dict[str, dict[str, Picture]], checked: Checked) -> list[np.ndarray]:
+    fault = finding.fault
+    split = finding.split or _split_of(fault, places)
+    picture = places.get(split, {}).get(fault.image)
+    if picture is None:
+        return []
+    try:
+        panels = _panels(fault, picture, checked.contents[split])
+    except (ValueError, OSError):  # one that does not decode
+        return []
+    cell = panels[0] if len(panels) == 1 else drawing.grid(panels, len(panels))
+    return [drawing.draw_caption(cell, [fault.image[-60:]], enlarge=True)]
+
+
+def _split_of(fault: Fault, places: dict[str, dict[str, Picture]]) -> str:
+    for split, pictures in places.items():
+        if fault.image in pictures and pictures[fault.image].path == fault.path:
+            return split
+    return ""
+
+
+def _panels(fault: Fault, picture: Picture, contents: Contents) -> Sequence[np.ndarray]:
+    image = decode_image(picture.path)
+    if fault.box is not None:
+        return [_with_box(image, fault)]
+    if fault.other:
+        return [_small(image), _small(decode_image(fault.other))]
+    if fault.kind in _WITH_MASK and picture.mask and contents.values is not None:
+        return [_small(image), _small(_mask_picture(picture.mask, contents))]
+    return [_small(image)]
+
+
+def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
+    """The image with its box, and with as much around it as shows a box outside; the surroundings of a tiny one."""
+    assert fault.box is not None
+    height, width = image.shape[:2]
+    limits = np.array([width, height, width, height], float)
+    x1, y1, x2, y2 = np.clip(fault.box, -_MARGIN * limits, (1 + _MARGIN) * limits)
+    if fault.kind == "box_tiny":
+        reach = max(_TINY * max(x2 - x1, y2 - y1), 40.0)
+        left, top, right, bottom = x1 - reach, y1 - reach, x2 + reach, y2 + reach
+        left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    else:
+        left, top, right, bottom = min(x1, 0), min(y1, 0), max(x2, width), max(y2, height)
+    left, top, right, bottom = int(np.floor(left)), int(np.floor(top)), int(np.ceil(right)), int(np.ceil(bottom))
+    sheet = np.full((bottom - top, right - left, 3), 225, np.uint8)
+    inner = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    y, x = max(-top, 0), max(-left, 0)
+    sheet[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    scale = _CELL / max(sheet.shape[:2])
+    picture = _scaled(sheet, scale)
+    corners = (np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).round().astype(int)
+    for color, width in ((drawing.PAPER, 5), (_RED, 3)):
+        x1, y1, x2, y2 = (corners + np.array([-2, -2, 2, 2])).tolist()
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, width, cv2.LINE_AA)
+    return picture
+
+
+def _mask_picture(path: str, contents: Contents) -> np.ndarray:
+    """A label picture in its classes' colours, what is no class in red; one of another type as it is."""
+    try:
+        assert contents.values is not None
+        slots = cv2.LUT(decode_mask(path), contents.values)
+    except ValueError:
+        return decode_image(path)
+    colors = {**drawing.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: drawing.GREY}
+    table = np.array([colors.get(slot) or drawing.GREY for slot in range(256)], np.uint8)
+    return table[np.asarray(slots, np.int64)]
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    return _scaled(image, min(1.0, _CELL / max(image.shape[:2])))
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return cv2.resize(image, size, interpolation=how)

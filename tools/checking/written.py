@@ -1,0 +1,114 @@
+"""What a check leaves behind in words: a summary for people, check.json for programs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets.checking.check import Checked, Finding
+from ...datasets.checking.remedies import REMEDIES
+from ...datasets.checking.statistics import Statistics
+from ...datasets.faults import KINDS, Severity
+from .anchors import Matches, unreached
+
+FORMAT = 1  # of check.json; another number, another schema
+ERRORS, WARNINGS = 1, 3  # exit status; 2 is what every command ends with after a mistake on the command line
+_EXAMPLES = 3  # findings of a kind in the summary
+_WORST = 5  # classes
+
+
+def exit_status(checked: Checked) -> int:
+    """1 with errors, 3 with warnings only, otherwise 0: notes are no fault."""
+    if checked.number(Severity.error):
+        return ERRORS
+    return WARNINGS if checked.number(Severity.warning) else 0
+
+
+def summary(checked: Checked, statistics: Mapping[str, Statistics], matches: Mapping[str, Matches]) -> Iterator[str]:
+    """Lines for people: what there is, then the faults by kind, the worst first."""
+    for split, of_split in statistics.items():
+        yield f"{split}: {_told(of_split)} ({checked.contents[split].folder})"
+    for split, found in matches.items():
+        yield f"{split}: {_reach(statistics[split], found)}"
+    yield ""
+    for kind, findings in checked.by_kind().items():
+        yield f"{KINDS[kind].value}: {kind}, {len(findings):,} found. Remedy: {REMEDIES[kind]}"
+        yield from (f"    {_line(finding)}" for finding in findings[:_EXAMPLES])
+        if len(findings) > _EXAMPLES:
+            yield f"    and {len(findings) - _EXAMPLES:,} more"
+    numbers = [(checked.number(severity), severity.value) for severity in Severity]
+    yield ", ".join(f"{number:,} {name}{'' if number == 1 else 's'}" for number, name in numbers)
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.split}: {finding.fault.message}" if finding.split else finding.fault.message
+
+
+def _told(statistics: Statistics) -> str:
+    counts, classes = statistics.counts, len(statistics.labels.labels)
+    there = sum(number > 0 for number in counts.images.values())
+    parts = [f"{statistics.num_images:,} images"]
+    if counts.what == "boxes":
+        parts.append(f"{sum(counts.examples.values()):,} boxes")
+    return f"{', '.join(parts)}, {there} of {classes} classes"
+
+
+def _reach(statistics: Statistics, matches: Matches) -> str:
+    missed, total = int((~matches.reached).sum()), len(matches.overlaps)
+    if not total:
+        return "no boxes for the anchors"
+    line = f"{missed:,} of {total:,} boxes ({100 * missed / total:.1f} %) reach no anchor at IoU {matches.threshold:g}"
+    classes = [(m / n, name, m, n) for name, (m, n) in unreached(statistics, matches).items() if m]
+    worst = sorted(classes, key=lambda row: (-row[2], row[1]))[:_WORST]
+    return line + "".join(f"{', ' if i else ': '}{name} {m:,} of {n:,}" for i, (_, name, m, n) in enumerate(worst))
+
+
+def write_json(
+    path: Path, checked: Checked, statistics: Mapping[str, Statistics], matches: Mapping[str, Matches]
+) -> None:
+    """All findings and counts; docs/check-data.md describes the schema."""
+    content = {
+        "format": FORMAT,
+        "exit_status": exit_status(checked),
+        **{f"{severity.value}s": checked.number(severity) for severity in Severity},
+        "splits": {split: _split(of_split, matches.get(split)) for split, of_split in statistics.items()},
+        "kinds": {
+            kind: {"severity": KINDS[kind].value, "count": len(findings), "remedy": REMEDIES[kind]}
+            for kind, findings in checked.by_kind().items()
+        },
+        "findings": [_finding(finding) for finding in checked.findings],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    fault = finding.fault
+    box = None if fault.box is None else [value if np.isfinite(value) else None for value in fault.box]
+    return {
+        "kind": fault.kind,
+        "severity": fault.severity.value,
+        "split": finding.split,
+        "path": fault.path,
+        "image": fault.image,
+        "other": fault.other,
+        "box": box,
+        "message": fault.message,
+    }
+
+
+def _split(statistics: Statistics, matches: Matches | None) -> dict[str, Any]:
+    counts, names = statistics.counts, statistics.labels.names
+    missed = {} if matches is None else unreached(statistics, matches)
+    rows = []
+    for slot, name in names.items():
+        row: dict[str, Any] = {"name": name, counts.what: counts.examples[slot], "images": counts.images[slot]}
+        if matches is not None:
+            row["unreached"] = missed.get(name, (0, 0))[0]
+        rows.append(row)
+    whole: dict[str, Any] = {"images": statistics.num_images, counts.what: sum(counts.examples.values())}
+    if matches is not None:
+        whole["unreached"] = int((~matches.reached).sum())
+    return {**whole, "classes": rows}
