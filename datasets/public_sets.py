@@ -196,7 +196,8 @@ VOC = PublicSet(
     ways={("VOCtrainval_11-May-2012.tar",): _voc_masks(2012),
           ("VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar"): _voc_masks(2007)},
     masks=True,
-    notes=("VOC2012test.tar has photographs without truth: its test is evaluated by a server, with an account",),
+    notes=("its boxes: experiment=small_detection data=voc data.root=OUTPUT/VOCdevkit/VOC2012",
+           "VOC2012test.tar has photographs without truth: its test is evaluated by a server, with an account",),
 )  # fmt: skip
 
 # ---- CamVid ----------------------------------------------------------------------------------------------

@@ -120,7 +120,8 @@ def overview(data: PublicSet, record: Record, output: Path) -> str:
             )
     if whole := [keys for way, keys in data.ways.items() if done.issuperset(way)]:
         keys = whole[0].format(root=shlex.quote(str(output.absolute())))
-        lines += ["complete. Look at it, then train:", f"  pocketvision browse {keys}", f"  pocketvision train {keys}"]
+        commands = [f"  pocketvision {name} {keys}" for name in ("check-data", "browse", "train")]
+        lines += ["complete. Check it, look at it, then train:", *commands]
     else:
         lines += ["then:", f"  pocketvision prepare {data.name} ARCHIVES ... output={shlex.quote(str(output))}"]
     return "\n".join(lines)

@@ -127,7 +127,7 @@ def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest
     torch.save(build_task(compose(*network, "data.num_classes=3")).model.state_dict(), "weights.pth")
     import_weights(compose(*network, *data, "weights=weights.pth", "output=new", config_name="import_weights"))
     assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
-    with pytest.raises(ValueError, match=r"give data\.train_json=\.\.\., data\.val_json"):
+    with pytest.raises(ValueError, match=r"give data\.train_json=\.\.\., data\.images"):
         import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
 
 

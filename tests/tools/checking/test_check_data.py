@@ -156,7 +156,7 @@ def test_names_are_no_markup_and_no_control_characters(coco: Path, capsys: pytes
         (["data=shapes_detection"], "data.train is ShapesDetection, whose files .*: it reads .*CocoDetection"),
         (["data=coco", "data.root=/nowhere"], "annotation file not found: /nowhere/annotations"),
         (["workers=-1"], "workers=-1: expected the number of processes"),
-        (["data.train.color=red"], "data.train.color: CocoDetection has no such argument"),
+        (["data.train.color=red"], "data.train.color: CocoJson has no such argument"),
     ],
 )
 def test_mistakes_end_with_2(coco: Path, keys: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
