@@ -5,7 +5,8 @@ import re
 import cv2
 import numpy as np
 
-from .decode import mask_from_bytes, png_header
+from .decode import mask_from_bytes
+from .headers import check_picture, png_header
 
 VOID = 11
 _MAX_PIXELS = 1 << 24
@@ -96,6 +97,7 @@ def _check_size(data: np.ndarray, name: str) -> None:
 def _decode(content: bytes, name: str) -> np.ndarray:
     data = np.frombuffer(content, np.uint8)
     _check_size(data, name)
+    check_picture(data, name)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError(f"{name} does not decode: it is damaged")

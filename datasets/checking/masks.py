@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from ..decode import mask_from_bytes
+from ..headers import check_picture
 from ..label_colors import ColorTable
 from ..labels import IGNORE
 from ..mask_folder import UNKNOWN
@@ -22,7 +23,7 @@ def examine_mask(
     """The slots of a label picture, uint8 [H, W]; None where it is none. Values that are no class become 255."""
     stored, complaint = overheard(lambda: mask_from_bytes(np.frombuffer(data, np.uint8), path, colors))
     if isinstance(stored, Exception):
-        as_picture, _ = overheard(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        as_picture = _as_stored(data, path)
         kind = "mask_type" if isinstance(as_picture, np.ndarray) else "undecodable"
         report(kind, " ".join(str(stored).split()))
         return None
@@ -43,11 +44,23 @@ def examine_mask(
     return slots
 
 
+def _as_stored(data: bytes, path: str) -> np.ndarray | None:
+    """Whatever a file holds; None where it is no picture, or would fill the memory."""
+    content = np.frombuffer(data, np.uint8)
+
+    def decoded() -> np.ndarray | None:
+        check_picture(content, path)
+        return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+
+    found, _ = overheard(decoded)
+    return found if isinstance(found, np.ndarray) else None
+
+
 def examine_instances(
     data: bytes, path: str, slots: np.ndarray, values: np.ndarray, report: Callable[[str], None]
 ) -> None:
     """Whether instance ids have the labels' size, and their classes where both have one."""
-    ids, _ = overheard(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    ids = _as_stored(data, path)
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
         what = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "nothing that decodes"
         report(f"{path} holds {what}: expected instance ids, one channel of 16 bits")

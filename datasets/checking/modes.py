@@ -22,10 +22,11 @@ def mode_of(data: bytes) -> Mode:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as picture:
-            warnings.simplefilter("ignore")  # of its size, which was checked
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-            name, transparent = picture.mode, "transparency" in picture.info
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its size, which was checked, and of damage, which the decoder tells
+            with Image.open(io.BytesIO(data)) as picture:
+                orientation = picture.getexif().get(_ORIENTATION, 1)
+                name, transparent = picture.mode, "transparency" in picture.info
     except Exception:  # of a dozen kinds
         return Mode(1, ())
     notes = []

@@ -24,12 +24,21 @@ import cv2
 import numpy as np
 from PIL import Image
 from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.checking.check import check_data
+from pocketvision.datasets.checking.reading import (
+    read_coco_json,
+    read_mask_folder,
+    read_voc_xmls,
+    read_yolo_files,
+)
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.decode import decode_instances
 from pocketvision.datasets.image_folder import ImageFolder
 from pocketvision.datasets.loading import make_loader
 from pocketvision.datasets.mask_folder import MaskFolder
 from pocketvision.datasets.transforms import Transform
+from pocketvision.datasets.voc import VocDetection
+from pocketvision.datasets.yolo import YoloDetection
 from torch.utils.data import DataLoader, Dataset
 
 Rng = np.random.Generator
@@ -232,6 +241,67 @@ def class_folders(folder: Path, rng: Rng) -> Made:
     return path, lambda: read_all(ImageFolder(folder))
 
 
+def voc(folder: Path, rng: Rng) -> Made:
+    things = "".join(
+        f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{x}</xmin><ymin>3</ymin>"
+        f"<xmax>{x + 9}</xmax><ymax>20</ymax></bndbox></object>"
+        for name, x in (("cat", 2), ("dog", 30))
+    )
+    size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>3</depth></size>"
+    path = folder / "a.xml"
+    path.write_bytes(damage(f"<annotation><filename>a.png</filename>{size}{things}</annotation>".encode(), rng))
+    path.with_suffix(".png").write_bytes(picture("PNG", rng))
+    if rng.random() < 0.5:
+        return path, checked(read_voc_xmls, root=folder)
+    return path, lambda: read_all(VocDetection(folder))
+
+
+def yolo(folder: Path, rng: Rng) -> Made:
+    """A label file or a data.yaml."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    (folder / "images/a.png").write_bytes(picture("PNG", rng))
+    labels, table = b"0 0.5 0.5 0.25 0.5\n1 0.3 0.3 0.1 0.2\n1 0.1 0.1 0.4 0.1 0.4 0.6\n", b"names: [cat, dog]\n"
+    table = b"path: .\ntrain: images\nval: images\nnc: 2\n" + table
+    path = folder / ("data.yaml" if rng.random() < 0.4 else "labels/a.txt")
+    (folder / "data.yaml").write_bytes(table)
+    (folder / "labels/a.txt").write_bytes(labels)
+    path.write_bytes(damage(path.read_bytes(), rng))
+    root = folder / "data.yaml"
+    return path, checked(read_yolo_files, root=root) if rng.random() < 0.5 else lambda: read_all(YoloDetection(root))
+
+
+def colored_masks(folder: Path, rng: Rng) -> Made:
+    colors = np.array([[1, 2, 3], [200, 0, 0], [0, 9, 0]], np.uint8)
+    data = damage(encoded(Image.fromarray(colors[rng.integers(0, 3, SIZE)]), "PNG"), rng)
+    path = mask_data(folder, data, rng)
+    (folder / "classes.csv").write_text("name,r,g,b\na,1,2,3\nb,200,0,0\nc,0,9,0\n")
+    classes = folder / "classes.csv"
+    if rng.random() < 0.5:
+        return path, checked(read_mask_folder, root=folder, classes=classes)
+    return path, lambda: read_all(MaskFolder(folder, classes=classes), size=None)
+
+
+def checked_coco(folder: Path, rng: Rng) -> Made:
+    """The json or the picture."""
+    kind = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")[rng.integers(6)]
+    path = folder / f"images/a.{kind.lower()}"
+    path.parent.mkdir()
+    spoil_json = rng.random() < 0.5
+    path.write_bytes(picture(kind, rng) if spoil_json else damage(picture(kind, rng), rng))
+    told = annotations(path.name)
+    (folder / "a.json").write_bytes(damaged_json(told, rng) if spoil_json else json.dumps(told).encode())
+    read = checked(read_coco_json, annotations=folder / "a.json", images=path.parent)
+    return folder / "a.json" if spoil_json else path, read
+
+
+def checked(read: Callable[..., Any], **arguments: Any) -> Callable[[], Any]:
+    """What `check-data` does with it."""
+    return lambda: check_data(
+        {"train": lambda report, train: read(**arguments, split="train", report=report)}, workers=0, input_size=SIZE
+    )
+
+
 FAMILIES: dict[str, Callable[[Path, Rng], Made]] = {
     **{f"image {kind}": images_of(kind) for kind in ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")},
     "coco json": coco,
@@ -239,6 +309,10 @@ FAMILIES: dict[str, Callable[[Path, Rng], Made]] = {
     "instances": instances,
     "class file": class_files,
     "class folder": class_folders,
+    "voc xml": voc,
+    "yolo": yolo,
+    "coloured mask": colored_masks,
+    "coco, checked": checked_coco,
 }
 
 

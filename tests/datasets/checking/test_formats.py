@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pocketvision.datasets.box_writing import write_boxes
+from pocketvision.datasets.checking import masks
 from pocketvision.datasets.checking.check import Checked, check_data
 from pocketvision.datasets.checking.reading import (
     read_mask_folder,
@@ -116,3 +117,21 @@ def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
     arguments = {"root": data.root, "classes": data.root / "classes.csv"}
     assert kinds(check(read_mask_folder, **arguments, ignore_colors=[[0, 0, 0]])) == set()
     assert kinds(check(read_mask_folder, **arguments)) == {"mask_type", "class_absent"}  # black is no class
+
+
+@pytest.mark.parametrize("examine", ["mask", "instances"])
+def test_no_mask_is_decoded_whose_chunks_announce_more_than_there_is(
+    examine: str, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV would take the 4 GB that such a file speaks of."""
+    data = world.encoded(np.zeros((9, 9, 3), np.uint8))
+    data = data[:33] + b"\xf0\0\0\0iTXt" + data[33:]
+    monkeypatch.setattr(masks.cv2, "imdecode", None)
+    told: list[tuple[str, ...]] = []
+    values = np.zeros(256, np.uint8)
+    if examine == "mask":
+        assert masks.examine_mask(data, "x.png", values, None, lambda *fault: told.append(fault)) is None
+        assert [kind for kind, _ in told] == ["undecodable"]
+    else:
+        masks.examine_instances(data, "x.png", np.zeros((9, 9), np.uint8), values, lambda text: told.append((text,)))
+        assert "expected instance ids" in told[0][0]
