@@ -7,6 +7,7 @@ that file and what reads the set. To try another format, add one to FAMILIES.
 """
 
 import collections
+import copy
 import json
 import multiprocessing
 import resource
@@ -110,9 +111,9 @@ def damaged_json(value: Any, rng: Rng) -> bytes:
             case 0:
                 del container[key]
             case 1 if isinstance(container, list):
-                container.append(container[key])
+                container.append(copy.deepcopy(container[key]))
             case _:
-                container[key] = ODD[rng.integers(len(ODD))]
+                container[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])  # else one could come into itself
     text = json.dumps(value).encode()
     return damage(text, rng) if rng.random() < 0.3 else text
 
