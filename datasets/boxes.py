@@ -3,10 +3,12 @@
 import json
 import os
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from .labels import LabelMap
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
-_CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
+CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
 _STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of characters
 
 
@@ -46,6 +48,65 @@ class BoxTable:
         of_boxes = {key: getattr(self, key)[kept] for key in ("boxes_xywh", "slots", "area", "crowd")}
         return replace(self, image=image[kept], **of_images, **of_boxes)
 
+    def select(self, *, limit: int | None, with_annotations_only: bool) -> "BoxTable":
+        """The first `limit` images, of all or of those with annotations."""
+        rows = np.arange(len(self.image_ids))
+        if with_annotations_only:
+            rows = rows[np.isin(rows, self.image)]
+        return self.take(rows[: check_limit(limit)])
+
+    def clipped(self) -> np.ndarray:
+        """float64 [M, 4], the boxes' corners cut at their images' sides; of one that lies away nothing is left."""
+        return clip(self.boxes_xywh, np.stack([self.widths, self.heights] * 2, 1)[self.image])
+
+
+class TableBuilder:
+    """Makes a table image by image, for formats that have a file for each. Ids count from 1."""
+
+    def __init__(self, source: str, labels: LabelMap) -> None:
+        self._source, self._labels = source, labels
+        self._names: list[str] = []
+        self._sizes, self._rows, self._slots = array("q"), array("q"), array("q")
+        self._boxes, self._crowd = array("d"), array("b")
+
+    def add_image(self, name: str, size: tuple[int, int]) -> None:
+        """An image of `size` (h, w); the boxes that are added next are its."""
+        self._names.append(name)
+        self._sizes.extend(size)
+
+    def add_box(self, slot: int, box_xywh: tuple[float, float, float, float], *, crowd: bool = False) -> None:
+        """A box of the last image."""
+        self._rows.append(len(self._names) - 1)
+        self._slots.append(slot)
+        self._boxes.extend(box_xywh)
+        self._crowd.append(crowd)
+
+    def table(self) -> BoxTable:
+        """All that was added."""
+        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
+        heights, widths = np.array(self._sizes, np.int64).reshape(-1, 2).T
+        return BoxTable(
+            self._source,
+            self._labels,
+            image_ids=np.arange(1, len(self._names) + 1),
+            file_names=np.array(self._names, dtype=str),
+            heights=heights,
+            widths=widths,
+            image=np.array(self._rows, np.int64),
+            boxes_xywh=boxes,
+            slots=np.array(self._slots, np.int64),
+            area=boxes[:, 2] * boxes[:, 3],
+            crowd=np.array(self._crowd, bool),
+        )
+
+
+class FoundBoxes(NamedTuple):
+    """A split as the reader of a format finds it."""
+
+    table: BoxTable
+    images: Path  # file names count from here
+    notes: list[str]  # what a user should know of it
+
 
 class BoxSource:
     """Images and boxes. Everything stays in flat arrays that worker processes share (48 MB for all of COCO).
@@ -53,31 +114,26 @@ class BoxSource:
     Crowd regions are kept apart. Images without annotations are negatives, unless `with_annotations_only`.
     """
 
-    def __init__(
-        self, table: BoxTable, images: Path, *, limit: int | None = None, with_annotations_only: bool = False
-    ) -> None:
-        rows = np.arange(len(table.image_ids))
-        if with_annotations_only:
-            rows = rows[np.isin(rows, table.image)]
-        rows = rows[: check_limit(limit)]
-        if not len(rows):
+    def __init__(self, found: FoundBoxes, *, limit: int | None = None, with_annotations_only: bool = False) -> None:
+        table = found.table.select(limit=limit, with_annotations_only=with_annotations_only)
+        if not len(table.image_ids):
             which = " with annotations" if with_annotations_only else ""
             raise ValueError(f"{table.source} lists no images{which}")
-        table = table.take(rows)
-        self.annotations, self.images, self.labels = table.source, images, table.labels
+        self.annotations, self.images, self.labels = table.source, found.images, table.labels
         self.file_names = Names(table.file_names.tolist())
         self._shared = SharedArrays(
             {
                 "image_ids": table.image_ids,
                 "sizes": np.stack([table.heights, table.widths], 1).astype(np.int32),
-                "offsets": np.searchsorted(table.image, np.arange(len(rows) + 1)),  # image i owns rows [i]:[i + 1]
+                # image i owns rows [i]:[i + 1]
+                "offsets": np.searchsorted(table.image, np.arange(len(table.image_ids) + 1)),
                 "boxes_xywh": table.boxes_xywh,
                 "slots": table.slots.astype(np.int32),
                 "area": table.area,
                 "crowd": table.crowd,
             }
         )
-        self.notes = self._notes(table)
+        self.notes = [*self._notes(table), *found.notes]
         self._check_files()
         self.decoder = Decoder()
 
@@ -158,10 +214,9 @@ class BoxSource:
         return digest(json.dumps(texts), self.image_ids, widths, heights, shared["offsets"], *truth)
 
     def _notes(self, table: BoxTable) -> list[str]:
-        limits = np.stack([table.widths, table.heights] * 2, 1)[table.image]
-        clipped = clip(table.boxes_xywh, limits)
+        clipped = table.clipped()
         usable = has_area(clipped.astype(np.float32), table.boxes_xywh)
-        moved = np.abs(clipped - xywh_to_xyxy(table.boxes_xywh)) > _CLIP_TOLERANCE
+        moved = np.abs(clipped - xywh_to_xyxy(table.boxes_xywh)) > CLIP_TOLERANCE
         outside, lost = int((usable & moved.any(1)).sum()), int((~usable).sum())
         num_empty, num_crowd = len(self) - len(np.unique(table.image)), int(table.crowd.sum())
         notes = [

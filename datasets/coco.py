@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .boxes import BoxSource, BoxTable, agreed_labels, is_inside
+from .boxes import BoxSource, BoxTable, FoundBoxes, agreed_labels, is_inside
 from .faults import Fault, Report, refuse
 from .labels import LabelMap, detection_labels
 from .records import read_tables
@@ -36,9 +36,27 @@ class CocoDetection(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        path, folder = locate(annotations, images, root=root, split=split)
-        table = read_coco(path, slots=slots, labels=labels)
-        super().__init__(table, folder, limit=limit, with_annotations_only=with_annotations_only)
+        found = find_coco(annotations, images, root=root, split=split, slots=slots, labels=labels)
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
+
+
+def find_coco(
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    split: str = "train2017",
+    slots: str = "contiguous",
+    labels: LabelMap | None = None,
+    report: Report = refuse,
+) -> FoundBoxes:
+    """What `CocoDetection` is made of; a `report` that returns gets every fault.
+
+    Raises:
+        ValueError, FileNotFoundError: as `locate` and `read_coco`.
+    """
+    path, folder = locate(annotations, images, root=root, split=split)
+    return FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report), folder, [])
 
 
 def locate(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from .boxes import BoxSource
-from .coco import locate, read_coco
+from .boxes import BoxSource, FoundBoxes
+from .coco import find_coco
+from .faults import Report, refuse
 from .holdout import check_holdout, cut
 from .labels import LabelMap
 
@@ -29,30 +30,30 @@ class CocoJson(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        path, folder = locate_jsons(
-            train_json, images, split=split, val_json=val_json, val_images=val_images, holdout=holdout
-        )
-        table, notes = read_coco(path, slots=slots, labels=labels), []
-        if val_json is None and holdout is not None:
-            table, note = cut(table, split, holdout)
-            notes.append(note)
-        super().__init__(table, folder, limit=limit, with_annotations_only=with_annotations_only)
-        self.notes += notes
+        found = find_jsons(
+            train_json, images, split=split, val_json=val_json, val_images=val_images, holdout=holdout, slots=slots,
+            labels=labels,
+        )  # fmt: skip
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
 
 
-def locate_jsons(
+def find_jsons(
     train_json: str | Path,
     images: str | Path,
     *,
-    split: str,
-    val_json: str | Path | None,
-    val_images: str | Path | None,
-    holdout: float | None,
-) -> tuple[Path, Path]:
-    """The json and the folder of images of a split of `CocoJson`, with its errors."""
+    split: str = "train",
+    val_json: str | Path | None = None,
+    val_images: str | Path | None = None,
+    holdout: float | None = None,
+    slots: str = "contiguous",
+    labels: LabelMap | None = None,
+    report: Report = refuse,
+) -> FoundBoxes:
+    """What `CocoJson` is made of; a `report` that returns gets every fault."""
     check_holdout(holdout)
     own = split == "val" and val_json is not None
     if split not in ("train", "val") or (split == "val" and not own and holdout is None):
         raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
     path, folder = (val_json, val_images or images) if own else (train_json, images)
-    return locate(path, folder, root=None, split=split)
+    found = find_coco(path, folder, split=split, slots=slots, labels=labels, report=report)
+    return cut(found, split, holdout) if val_json is None and holdout is not None else found

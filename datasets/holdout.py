@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from .boxes import BoxTable
+from .boxes import FoundBoxes
 
 
 def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
@@ -55,7 +56,20 @@ def split_rows(names: Sequence[str], split: str, fraction: float) -> tuple[np.nd
     return np.flatnonzero(chosen == (split == "val")), note
 
 
-def cut(table: BoxTable, split: str, fraction: float) -> tuple[BoxTable, str]:
-    """`split_rows` of a table; image ids stay."""
-    rows, note = split_rows(table.file_names.tolist(), split, fraction)
-    return table.take(rows), note
+def cut(found: FoundBoxes, split: str, fraction: float) -> FoundBoxes:
+    """`split_rows` of what was found; image ids stay."""
+    rows, note = split_rows(found.table.file_names.tolist(), split, fraction)
+    return FoundBoxes(found.table.take(rows), found.images, [*found.notes, note])
+
+
+def cut_undivided(found: FoundBoxes, split: str, fraction: float | None, *, root: str | Path) -> FoundBoxes:
+    """`cut` of images that nothing divides; without a `fraction` all of them train.
+
+    Raises:
+        ValueError: the validation split is asked for, and no fraction given; or as `cut`.
+    """
+    if fraction is not None:
+        return cut(found, split, fraction)
+    if split == "val":
+        raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
+    return found

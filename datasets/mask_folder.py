@@ -162,10 +162,10 @@ class MaskFolder(MaskPairs):
         holdout: float | None = None,
         limit: int | None = None,
     ) -> None:
-        labels, table = classes_of_masks(classes, ignore_ids)
-        found = find_pairs(
-            root, split=split, images=images, masks=masks, lists=lists, mask_suffix=mask_suffix, holdout=holdout
-        )
+        found = find_masks(
+            root, classes=classes, split=split, images=images, masks=masks, lists=lists, ignore_ids=ignore_ids,
+            ignore_colors=ignore_colors, mask_suffix=mask_suffix, holdout=holdout,
+        )  # fmt: skip
         if missing := [name for name, _, mask in found.pairs if mask is None]:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(found.pairs)} images in {found.folders.images} have no label picture in "
@@ -173,43 +173,50 @@ class MaskFolder(MaskPairs):
             )
         pairs = found.pairs[: check_limit(limit)]
         ignored = sorted({*ignore_ids, IGNORE})
-        summary = f"{len(pairs)} images of {found.folders.images}, {labels.num_classes} classes, ignored: {ignored}"
+        classes_told = f"{found.labels.num_classes} classes, ignored: {ignored}"
+        summary = f"{len(pairs)} images of {found.folders.images}, {classes_told}"
         spare = f"{len(found.spare)} label pictures in {found.folders.masks} have no image: left out"
         super().__init__(
             pairs,
             folders=(found.folders.images, found.folders.masks),
-            labels=labels,
-            table=table,
+            labels=found.labels,
+            table=found.table,
             notes=[summary, *[spare] * bool(found.spare), *found.notes],
-            colors=color_table(classes, ignore_ids=set(ignore_ids), ignore_colors=ignore_colors),
+            colors=found.colors,
         )
 
 
-class FoundPairs(NamedTuple):
+class FoundMasks(NamedTuple):
     """What the arguments of `MaskFolder` lead to; an image without a label picture is there all the same."""
 
     pairs: list[Pair]
     folders: Folders
+    labels: LabelMap
+    table: np.ndarray  # what the values of label pictures mean, see `slot_table`
+    colors: ColorTable | None  # those of label pictures in colour
     spare: list[Path]  # label pictures without an image
     notes: list[str]
 
 
-def find_pairs(
-    root: str | Path | None,
+def find_masks(
+    root: str | Path | None = None,
     *,
-    split: str,
-    images: str | Path | None,
-    masks: str | Path | None,
-    lists: str | Path | None,
-    mask_suffix: str,
-    holdout: float | None,
+    classes: Sequence[str] | str | Path | LabelMap,
+    split: str = "train",
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    lists: str | Path | None = None,
+    ignore_ids: Iterable[int] = (),
+    ignore_colors: Iterable[Sequence[int]] = (),
+    mask_suffix: str = "",
+    holdout: float | None = None,
     report: Report = refuse,
-) -> FoundPairs:
+) -> FoundMasks:
     """The images of a split with their label pictures.
 
     Raises:
-        ValueError: the arguments name both layouts, or none; two files differ only in their ending and `report`
-            refuses that; a list names an image that is not there.
+        ValueError: the classes or colours are none; the arguments name both layouts, or none; two files differ only in
+            their ending and `report` refuses that; a list names an image that is not there.
         FileNotFoundError: there are no such folders or lists.
     """
     if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
@@ -217,31 +224,28 @@ def find_pairs(
             "give either root (with split), or both images and masks, two folders; "
             f"got root={root}, images={images}, masks={masks}"
         )
+    labels, table = _labels_and_table(classes, set(ignore_ids))
     check_holdout(holdout)
     if images and masks:
         folders = Folders(Path(images), Path(masks), divided=False)
     else:
         folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
-    pictures = by_name(folders.images, "images", report=report)
-    truth = by_name(folders.masks, "label pictures", report=report)
+    pictures = _by_name(folders.images, "images", report=report)
+    truth = _by_name(folders.masks, "label pictures", report=report)
     pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
     used, notes = {mask for _, _, mask in pairs}, []
     if not folders.divided:
         pairs, notes = divide(pairs, folders, split, lists=None if lists is None else Path(lists), holdout=holdout)
-    return FoundPairs(pairs, folders, [path for path in truth.values() if path not in used], notes)
+    return FoundMasks(
+        pairs, folders, labels, table, _color_table(classes, set(ignore_ids), ignore_colors),
+        spare=[path for path in truth.values() if path not in used], notes=notes,
+    )  # fmt: skip
 
 
-def color_table(
-    classes: Sequence[str] | str | Path | LabelMap,
-    *,
-    ignore_ids: set[int],
-    ignore_colors: Iterable[Sequence[int]],
+def _color_table(
+    classes: Sequence[str] | str | Path | LabelMap, ignore_ids: set[int], ignore_colors: Iterable[Sequence[int]]
 ) -> ColorTable | None:
-    """The colours of a class list, None if it has none; what is ignored becomes 255.
-
-    Raises:
-        ValueError: a colour is none.
-    """
+    """The colours of a class list, None if it has none; what is ignored becomes 255."""
     if isinstance(classes, LabelMap):
         rows = [(label.source_id, label.color) for label in classes.labels]
     else:
@@ -256,15 +260,7 @@ def color_table(
     return ColorTable(colors) if colors else None
 
 
-def classes_of_masks(
-    classes: Sequence[str] | str | Path | LabelMap, ignore_ids: Iterable[int]
-) -> tuple[LabelMap, np.ndarray]:
-    """The classes that `MaskFolder`'s arguments name, and what the values of label pictures mean.
-
-    Raises:
-        ValueError: they are none; the class file is named.
-    """
-    ignored = set(ignore_ids)
+def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
     try:
         labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
         return labels, slot_table({value: slot for slot, value in labels.source_ids.items()}, ignore_ids=ignored)
@@ -285,7 +281,7 @@ def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.n
     return table
 
 
-def by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, Path]:
+def _by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, Path]:
     """Pictures below a folder by their relative name without ending, sorted.
 
     Raises:

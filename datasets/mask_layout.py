@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .holdout import split_rows
+from .split_lists import list_for, read_list
 
 Pair = tuple[str, Path, Path | None]  # name without ending, image, label picture
 
@@ -63,8 +64,7 @@ def divide(
     files = {path.stem: path for path in where.glob("*.txt")} if where else {}
     if lists is None and "train" not in files:
         files = {}  # some other text beside the images
-    cut_off = split in ("train", "val") and "val" not in files and holdout is not None
-    listed = next((name for name in ("trainval", "train") if name in files), split) if cut_off else split
+    listed, cut_off = list_for(split, files, may_cut=holdout is not None)
     if listed in files:
         pairs = _listed(pairs, files[listed])
     elif files or lists is not None:
@@ -77,12 +77,11 @@ def divide(
 
 def _listed(pairs: list[Pair], path: Path) -> list[Pair]:
     by_name = {name: pair for pair in pairs for name in (pair[0], f"{pair[0]}{pair[1].suffix}")}
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    names = [line if line in by_name else line.split()[0] for line in lines]
+    names = read_list(path, by_name)
     missing = [name for name in names if name not in by_name]
     if missing:
         raise ValueError(
             f"{path} lists {len(missing)} images that are not there, first of all {', '.join(missing[:3])}: expected "
             "names below the images' folder, with or without their ending"
         )
-    return [by_name[name] for name in dict.fromkeys(names)]
+    return [by_name[name] for name in names]

@@ -1,19 +1,17 @@
 """PASCAL VOC annotations: the devkit's layout, or any folder of photographs and xml files (labelImg and others)."""
 
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from .boxes import BoxSource, BoxTable, is_inside
+from .boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
 from .class_names import class_list, known_names
-from .faults import Fault, Report, Strict, refuse
+from .faults import Fault, Report, Strict
 from .files import image_size, list_files
-from .holdout import check_holdout, cut
+from .holdout import check_holdout, cut_undivided
 from .labels import LabelMap
 from .mask_folder import IMAGE_ENDINGS
+from .split_lists import list_for, read_list
 from .voc_xml import VocXml, parse_voc
 from .watched import watched
 
@@ -74,22 +72,14 @@ class VocDetection(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        check_holdout(holdout)
-        layout, report = locate_voc(root, split=split, annotations=annotations, years=years), Strict()
-        table = read_voc_layout(
-            layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
-        )
-        notes = [*layout.notes, *report.notes()]
-        if layout.whole and holdout is None and split == "val":
-            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
-        if layout.whole and holdout is not None:
-            table, note = cut(table, split, holdout)
-            notes.append(note)
-        super().__init__(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
-        self.notes += notes
+        found = find_voc(
+            root, split=split, annotations=annotations, years=years, classes=classes, labels=labels,
+            difficult=difficult, one_based=one_based, holdout=holdout,
+        )  # fmt: skip
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
 
 
-def read_voc(
+def find_voc(
     root: str | Path,
     *,
     split: str = "train",
@@ -99,42 +89,35 @@ def read_voc(
     labels: LabelMap | None = None,
     difficult: str = "crowd",
     one_based: bool | None = None,
-    report: Report = refuse,
-) -> BoxTable:
-    """The table of `VocDetection`, without `holdout`. Image ids count the images from 1, in the list's order.
+    holdout: float | None = None,
+    report: Report | None = None,
+) -> FoundBoxes:
+    """What `VocDetection` is made of. Image ids count the images from 1, in the list's order.
+
+    Args:
+        report: gets every fault; None refuses errors, and makes notes of warnings.
 
     Raises:
         ValueError: `report` refuses a fault, or an argument is none of its choices.
         FileNotFoundError: there is no such layout.
     """
-    layout = locate_voc(root, split=split, annotations=annotations, years=years)
-    return read_voc_layout(
-        layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
-    )
-
-
-def read_voc_layout(
-    layout: VocLayout,
-    root: Path,
-    *,
-    classes: Sequence[str] | str | Path | None,
-    labels: LabelMap | None,
-    difficult: str,
-    one_based: bool | None,
-    report: Report,
-) -> BoxTable:
-    """`read_voc` of what `locate_voc` found."""
+    check_holdout(holdout)
     if difficult not in DIFFICULT:
         raise ValueError(f"difficult={difficult}: expected one of {', '.join(DIFFICULT)}")
-    source = str(root)
-    parsed = _parse_all(layout, classes is None and labels is None and not (root / "classes.txt").is_file(), report)
-    found = (o.name for xml in parsed.values() for o in xml.objects)
-    labels = labels or class_list(classes, root / "classes.txt", found, source=source)
-    reader = _Reader(layout.images, labels, difficult, layout.one_based if one_based is None else one_based, report)
+    strict = Strict()
+    report = report or strict
+    layout = locate_voc(root, split=split, annotations=annotations, years=years)
+    beside = Path(root) / "classes.txt"
+    parsed = _parse_all(layout, classes is None and labels is None and not beside.is_file(), report)
+    names = (thing.name for xml in parsed.values() for thing in xml.objects)
+    labels = labels or class_list(classes, beside, names, source=str(root))
+    shift = layout.one_based if one_based is None else one_based
+    reader = _Reader(layout.images, TableBuilder(str(root), labels), labels, difficult, shift, report)
     for entry in layout.entries:
         if entry.xml in parsed:
             reader.add(entry, parsed[entry.xml])
-    return reader.table(source)
+    found = FoundBoxes(reader.builder.table(), layout.images, [*layout.notes, *strict.notes()])
+    return cut_undivided(found, split, holdout, root=root) if layout.whole else found
 
 
 # ---- where things lie ------------------------------------------------------------------------------------
@@ -200,24 +183,21 @@ def _lists(year: Path) -> list[str]:
 
 def _devkit(root: Path, split: str) -> VocLayout:
     images, xmls, lists = root / "JPEGImages", root / "Annotations", _lists(root)
-    cut_off = split in ("train", "val") and "val" not in lists
-    listed = next((name for name in ("trainval", "train") if name in lists), split) if cut_off else split
+    listed, cut_off = list_for(split, lists, may_cut=True)
     path = root / "ImageSets" / "Main" / f"{listed}.txt"
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
     names = {name.rpartition(".")[0]: name for name in list_files(images, IMAGE_ENDINGS)}
-    entries = [Entry(names.get(name, f"{name}.jpg"), xmls / f"{name}.xml") for name in _read_list(path, names)]
+    entries = [Entry(names.get(name, f"{name}.jpg"), xmls / f"{name}.xml") for name in _names(path, names)]
     every = [xmls / name for name in list_files(xmls, XML)]
     return VocLayout(images, entries, True, cut_off, every, [])
 
 
-def _read_list(path: Path, names: dict[str, str]) -> list[str]:
-    """Names of images, one a line; a second column (1, 0, -1) is of lists for one class and no part of the name."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    found = [line if line in names else line.split()[0] for line in lines]
+def _names(path: Path, known: dict[str, str]) -> list[str]:
+    found = read_list(path, known)
     if outside := [name for name in found if not is_inside(name)]:
         raise ValueError(f"{path} lists {outside[0]!r}: expected names of images without '..'")
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _plain(root: Path, annotations: Path | None) -> VocLayout:
@@ -261,13 +241,13 @@ def _parse_all(layout: VocLayout, other_splits: bool, report: Report) -> dict[Pa
 
 
 class _Reader:
-    def __init__(self, images: Path, labels: LabelMap, difficult: str, one_based: bool, report: Report) -> None:
-        self._images, self._labels, self._difficult, self._report = images, labels, difficult, report
+    def __init__(
+        self, images: Path, builder: TableBuilder, labels: LabelMap, difficult: str, one_based: bool, report: Report
+    ) -> None:
+        self._images, self.builder, self._difficult, self._report = images, builder, difficult, report
         self._slots, self._known = {name: slot for slot, name in labels.names.items()}, known_names(labels)
         self._shift = 1.0 if one_based else 0.0
         self._files: dict[str, Path] = {}
-        self._sizes: list[tuple[int, int]] = []
-        self._rows, self._classes, self._boxes, self._crowd = array("q"), array("q"), array("d"), array("b")
 
     def add(self, entry: Entry, xml: VocXml) -> None:
         """One image and its objects."""
@@ -281,26 +261,23 @@ class _Reader:
             return
         for problem in xml.problems:
             tell("format", problem)
-        row = len(self._sizes)
         self._files[name] = entry.xml
-        self._sizes.append(size)
+        self.builder.add_image(name, size)
         for thing in xml.objects:
             if thing.name not in self._slots:
                 remedy = f"known are {self._known}. Remedy: complete the class list"
                 tell("unknown_category", f"has an object of the class {thing.name!r}, which is unknown: {remedy}")
             elif not (thing.difficult and self._difficult == "drop"):
-                self._object(row, thing.corners, self._slots[thing.name], thing.difficult, tell)
+                self._object(thing.corners, self._slots[thing.name], thing.difficult, tell)
 
-    def _object(self, row: int, corners: tuple[float, ...], slot: int, difficult: bool, tell: Tell) -> None:
+    def _object(self, corners: tuple[float, ...], slot: int, difficult: bool, tell: Tell) -> None:
         xmin, ymin, xmax, ymax = corners
         if self._shift and (xmin <= 0 or ymin <= 0):
             remedy = "if these files count from 0, set one_based=false (data.one_based=false)"
             tell("zero_based", f"has the corner {xmin:g}, {ymin:g}, but VOC counts pixels from 1: {remedy}")
         left, top = xmin - self._shift, ymin - self._shift
-        self._rows.append(row)
-        self._classes.append(slot)
-        self._boxes.extend((left, top, xmax - left, ymax - top))
-        self._crowd.append(difficult and self._difficult == "crowd")
+        crowd = difficult and self._difficult == "crowd"
+        self.builder.add_box(slot, (left, top, xmax - left, ymax - top), crowd=crowd)
 
     def _teller(self, entry: Entry, image: str) -> Tell:
         def tell(kind: str, problem: str) -> None:
@@ -329,21 +306,3 @@ class _Reader:
         except (OSError, ValueError) as error:
             tell("undecodable", f"has no <size>, and the image does not tell it: {error}")
             return None
-
-    def table(self, source: str) -> BoxTable:
-        """All that was added."""
-        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
-        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
-        return BoxTable(
-            source,
-            self._labels,
-            image_ids=np.arange(1, len(sizes) + 1),
-            file_names=np.array(list(self._files), dtype=str),
-            heights=sizes[:, 0],
-            widths=sizes[:, 1],
-            image=np.array(self._rows, np.int64),
-            boxes_xywh=boxes,
-            slots=np.array(self._classes, np.int64),
-            area=boxes[:, 2] * boxes[:, 3],
-            crowd=np.array(self._crowd, bool),
-        )

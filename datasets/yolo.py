@@ -1,17 +1,14 @@
 """YOLO annotations: a txt for each image, a line for each object, `class cx cy w h` as fractions of its sides."""
 
 import math
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from .boxes import BoxSource, BoxTable
+from .boxes import BoxSource, FoundBoxes, TableBuilder
 from .class_names import known_names
-from .faults import Fault, Report, Strict, refuse
+from .faults import Fault, Report, Strict
 from .files import image_size
-from .holdout import check_holdout, cut
+from .holdout import check_holdout, cut_undivided
 from .labels import LabelMap
 from .watched import watched
 from .yolo_layout import YoloLayout, locate_yolo
@@ -47,23 +44,13 @@ class YoloDetection(BoxSource):
         limit: int | None = None,
         with_annotations_only: bool = False,
     ) -> None:
-        check_holdout(holdout)
-        layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
-        report = Strict()
-        table, outlines = read_yolo_layout(layout, labels=labels, report=report)
-        notes = [*layout.notes, *report.notes()]
-        if outlines:
-            notes.append(f"{outlines} outlines: the boxes around them are used")
-        if layout.whole and holdout is None and split == "val":
-            raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
-        if layout.whole and holdout is not None:
-            table, note = cut(table, split, holdout)
-            notes.append(note)
-        super().__init__(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
-        self.notes += notes
+        found = find_yolo(
+            root, split=split, folder=folder, annotations=annotations, classes=classes, labels=labels, holdout=holdout
+        )
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
 
 
-def read_yolo(
+def find_yolo(
     root: str | Path,
     *,
     split: str = "train",
@@ -71,48 +58,49 @@ def read_yolo(
     annotations: str | Path | None = None,
     classes: Sequence[str] | str | Path | None = None,
     labels: LabelMap | None = None,
-    report: Report = refuse,
-) -> BoxTable:
-    """The table of `YoloDetection`, without `holdout`. Image ids count the images from 1, in order of their names.
+    holdout: float | None = None,
+    report: Report | None = None,
+) -> FoundBoxes:
+    """What `YoloDetection` is made of. Image ids count the images from 1, in order of their names.
+
+    Args:
+        report: gets every fault; None refuses errors, and makes notes of warnings.
 
     Raises:
         ValueError: `report` refuses a fault, or a data.yaml is none.
         FileNotFoundError: there is no such layout, or there are no label files at all.
     """
+    check_holdout(holdout)
+    strict = Strict()
     layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
-    return read_yolo_layout(layout, labels=labels, report=report)[0]
-
-
-def read_yolo_layout(layout: YoloLayout, *, labels: LabelMap | None, report: Report) -> tuple[BoxTable, int]:
-    """The table of what `locate_yolo` found, and how many of its objects are outlines."""
     present = [path.is_file() for path in layout.label_files]
     if layout.names and not any(present):
         raise FileNotFoundError(
             f"{layout.source}: none of the {len(present)} images has a label file, as {layout.label_files[0]}. Labels "
             "lie beside their images, or in a folder `labels` in place of `images`"
         )
-    reader = _Reader(layout, labels, report)
+    reader = _Reader(layout, labels or layout.classes, report or strict)
     rows = list(zip(layout.names, layout.label_files, present, strict=True))
     for name, path, there in watched(rows, "images and label files read"):
         reader.add(name, path if there else None)
-    return reader.table(), reader.outlines
+    notes = [*layout.notes, *strict.notes()]
+    notes += [f"{reader.outlines} outlines: the boxes around them are used"] if reader.outlines else []
+    found = FoundBoxes(reader.builder.table(), layout.images, notes)
+    return cut_undivided(found, split, holdout, root=root) if layout.whole else found
 
 
 class _Reader:
-    def __init__(self, layout: YoloLayout, labels: LabelMap | None, report: Report) -> None:
+    def __init__(self, layout: YoloLayout, labels: LabelMap, report: Report) -> None:
         self._layout, self._report = layout, report
-        self._labels = labels or layout.classes
-        slots = {name: slot for slot, name in self._labels.names.items()}
+        self.builder = TableBuilder(layout.source, labels)
+        slots = {name: slot for slot, name in labels.names.items()}
         self._slots = {label.source_id - 1: slots.get(label.name) for label in layout.classes.labels}
-        self._names: list[str] = []
-        self._sizes: list[tuple[int, int]] = []
-        self._rows, self._classes, self._boxes = array("q"), array("q"), array("d")
         self._owner: dict[Path, str] = {}
         self.outlines = 0
         if other := [label.name for label in layout.classes.labels if label.name not in slots]:
             message = (
                 f"{layout.source}: its classes {', '.join(other[:5])} are not those of the training data or the model "
-                f"({known_names(self._labels)}): names have to agree"
+                f"({known_names(labels)}): names have to agree"
             )
             report(Fault("other_classes", layout.source, message))
 
@@ -125,8 +113,7 @@ class _Reader:
         except (OSError, ValueError) as error:
             self._report(Fault("undecodable", str(self._layout.images / name), str(error), image=name))
             return
-        self._names.append(name)
-        self._sizes.append(size)
+        self.builder.add_image(name, size)
         if path is None:
             return
         owner = self._owner.setdefault(path, name)
@@ -167,27 +154,7 @@ class _Reader:
         self.outlines += len(numbers) > 5 and not self._layout.keypoints
         height, width = size
         cx, cy, w, h = box
-        self._rows.append(len(self._sizes) - 1)
-        self._classes.append(slot)
-        self._boxes.extend(((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
-
-    def table(self) -> BoxTable:
-        """All that was added."""
-        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
-        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
-        return BoxTable(
-            self._layout.source,
-            self._labels,
-            image_ids=np.arange(1, len(sizes) + 1),
-            file_names=np.array(self._names, dtype=str),
-            heights=sizes[:, 0],
-            widths=sizes[:, 1],
-            image=np.array(self._rows, np.int64),
-            boxes_xywh=boxes,
-            slots=np.array(self._classes, np.int64),
-            area=boxes[:, 2] * boxes[:, 3],
-            crowd=np.zeros(len(boxes), bool),
-        )
+        self.builder.add_box(slot, ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
 
 
 def _box(numbers: list[float], *, keypoints: bool) -> tuple[float, float, float, float] | None:

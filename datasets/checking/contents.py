@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..boxes import BoxTable
+from ..boxes import BoxTable, FoundBoxes
 from ..label_colors import ColorTable
 from ..labels import LabelMap
 from ..mask_folder import MaskPairs
@@ -45,13 +45,9 @@ class Contents:
         return "segmentation" if self.slots is None else "classification"
 
 
-def of_boxes(table: BoxTable, folder: Path, *, limit: int | None = None, with_annotations_only: bool = False,
-             ) -> Contents:  # fmt: skip
+def of_boxes(found: FoundBoxes, *, limit: int | None = None, with_annotations_only: bool = False) -> Contents:
     """Of what any reader of boxes makes."""
-    rows = np.arange(len(table.image_ids))
-    if with_annotations_only:
-        rows = rows[np.isin(rows, table.image)]
-    table = table.take(rows[:limit])
+    table, folder = found.table.select(limit=limit, with_annotations_only=with_annotations_only), found.images
     sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
     pictures = [
         Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)  # a reader may not know it

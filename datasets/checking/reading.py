@@ -1,151 +1,66 @@
 """How each kind of data set is read when everything in it may be wrong.
 
-A reader takes the arguments of its source, `labels` (the training split's classes, where there are any yet) and
-`report`; a fault of one image or record is reported, and the rest goes on. What stops a reader is a ValueError or an
-OSError, as for the source.
+What finds a source's files also finds them for a check: with a `report` that returns, a fault of one image or record is
+told and the rest goes on. What stops it is a ValueError or an OSError, as for the source.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..boxes import FoundBoxes
 from ..cityscapes import IMAGE_END, Cityscapes, detected_suffix, label_file, list_images, value_table
-from ..coco import CocoDetection, locate, read_coco
-from ..coco_json import CocoJson, locate_jsons
+from ..coco import CocoDetection, find_coco
+from ..coco_json import CocoJson, find_jsons
 from ..faults import Fault, Report
-from ..holdout import cut
 from ..image_folder import ImageFolder, class_folders, class_slots, images_below
 from ..labels import CITYSCAPES, Label, LabelMap
-from ..mask_folder import MaskFolder, MaskPairs, classes_of_masks, color_table, find_pairs
-from ..voc import VocDetection, locate_voc, read_voc_layout
-from ..yolo import YoloDetection, read_yolo_layout
-from ..yolo_layout import locate_yolo
+from ..mask_folder import MaskFolder, MaskPairs, find_masks
+from ..voc import VocDetection, find_voc
+from ..yolo import YoloDetection, find_yolo
 from .contents import Contents, Picture, of_boxes, of_masks
 
-
-def read_coco_json(
-    annotations: str | Path | None = None,
-    images: str | Path | None = None,
-    *,
-    root: str | Path | None = None,
-    split: str = "train2017",
-    slots: str = "contiguous",
-    limit: int | None = None,
-    with_annotations_only: bool = False,
-    labels: LabelMap | None = None,
-    report: Report,
-) -> Contents:
-    """A json in COCO's format."""
-    path, folder = locate(annotations, images, root=root, split=split)
-    table = read_coco(path, slots=slots, labels=labels, report=report)
-    return of_boxes(table, folder, limit=limit, with_annotations_only=with_annotations_only)
+_OF_BOXES: dict[type, Callable[..., FoundBoxes]] = {
+    CocoDetection: find_coco,
+    CocoJson: find_jsons,
+    VocDetection: find_voc,
+    YoloDetection: find_yolo,
+}
 
 
-def read_two_jsons(
-    train_json: str | Path,
-    images: str | Path,
-    *,
-    split: str = "train",
-    val_json: str | Path | None = None,
-    val_images: str | Path | None = None,
-    holdout: float | None = None,
-    slots: str = "contiguous",
-    limit: int | None = None,
-    with_annotations_only: bool = False,
-    labels: LabelMap | None = None,
-    report: Report,
-) -> Contents:
-    """Jsons in COCO's format, of which the one for validation may be missing."""
-    path, folder = locate_jsons(
-        train_json, images, split=split, val_json=val_json, val_images=val_images, holdout=holdout
-    )
-    table = read_coco(path, slots=slots, labels=labels, report=report)
-    if val_json is None and holdout is not None:
-        table, _ = cut(table, split, holdout)
-    return of_boxes(table, folder, limit=limit, with_annotations_only=with_annotations_only)
+def read_split(source: type, arguments: Mapping[str, Any], *, labels: LabelMap | None, report: Report) -> Contents:
+    """A split, by the class of its source and that one's arguments.
+
+    Args:
+        labels: the training split's classes, where there are any yet; they take the place of the source's own `labels`.
+
+    Raises:
+        ValueError, OSError: the reading stops.
+    """
+    given = dict(arguments)
+    if find := _OF_BOXES.get(source):
+        selection = {key: given.pop(key) for key in ("limit", "with_annotations_only") if key in given}
+        return of_boxes(find(**given, labels=labels, report=report), **selection)
+    if source is MaskFolder:
+        return _read_mask_folder(given, given.pop("limit", None), report)
+    return _READERS[source](**given, labels=labels, report=report)
 
 
-def read_voc_xmls(
-    root: str | Path,
-    *,
-    split: str = "train",
-    annotations: str | Path | None = None,
-    years: Sequence[int | str] | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    difficult: str = "crowd",
-    one_based: bool | None = None,
-    holdout: float | None = None,
-    limit: int | None = None,
-    with_annotations_only: bool = False,
-    labels: LabelMap | None = None,
-    report: Report,
-) -> Contents:
-    """PASCAL VOC's xmls."""
-    layout = locate_voc(root, split=split, annotations=annotations, years=years)
-    table = read_voc_layout(
-        layout, Path(root), classes=classes, labels=labels, difficult=difficult, one_based=one_based, report=report
-    )
-    if layout.whole and holdout is not None:
-        table, _ = cut(table, split, holdout)
-    return of_boxes(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def read_yolo_files(
-    root: str | Path,
-    *,
-    split: str = "train",
-    folder: str | Path | None = None,
-    annotations: str | Path | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    holdout: float | None = None,
-    limit: int | None = None,
-    with_annotations_only: bool = False,
-    labels: LabelMap | None = None,
-    report: Report,
-) -> Contents:
-    """YOLO's txt files."""
-    layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
-    table, _ = read_yolo_layout(layout, labels=labels, report=report)
-    if layout.whole and holdout is not None:
-        table, _ = cut(table, split, holdout)
-    return of_boxes(table, layout.images, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def read_mask_folder(
-    root: str | Path | None = None,
-    *,
-    classes: Sequence[str] | str | Path | LabelMap,
-    split: str = "train",
-    images: str | Path | None = None,
-    masks: str | Path | None = None,
-    lists: str | Path | None = None,
-    ignore_ids: Iterable[int] = (),
-    ignore_colors: Iterable[Sequence[int]] = (),
-    mask_suffix: str = "",
-    holdout: float | None = None,
-    limit: int | None = None,
-    labels: LabelMap | None = None,
-    report: Report,
-) -> Contents:
+def _read_mask_folder(arguments: Mapping[str, Any], limit: int | None, report: Report) -> Contents:
     """Two folders of pictures; images without a label picture are looked at by themselves."""
-    own, table = classes_of_masks(classes, ignore_ids)
-    found = find_pairs(
-        root, split=split, images=images, masks=masks, lists=lists, mask_suffix=mask_suffix, holdout=holdout,
-        report=report,
-    )  # fmt: skip
-    pairs = found.pairs[:limit]
+    found = find_masks(**arguments, report=report)
+    pairs, folders = found.pairs[:limit], (found.folders.images, found.folders.masks)
     for name, path, mask in pairs:
         if mask is None:
-            wanted = found.folders.masks / f"{name}{mask_suffix}.*"
+            wanted = found.folders.masks / f"{name}{arguments.get('mask_suffix', '')}.*"
             report(Fault("missing_mask", str(path), f"{path} has no label picture {wanted}", image=path.name))
-    folders = found.folders.images, found.folders.masks
-    colors = color_table(classes, ignore_ids=set(ignore_ids), ignore_colors=ignore_colors)
-    source = MaskPairs(pairs, folders=folders, labels=own, table=table, notes=(), colors=colors)
+    source = MaskPairs(pairs, folders=folders, labels=found.labels, table=found.table, notes=(), colors=found.colors)
     return of_masks(source, spare=[str(path) for path in found.spare] if limit is None else [])
 
 
-def read_cityscapes(
+def _read_cityscapes(
     root: str | Path,
     *,
     split: str = "train",
@@ -180,7 +95,7 @@ def read_cityscapes(
     return of_masks(source, instances=known, instance_values=value_table("labelIds"), spare=spare)
 
 
-def read_image_folder(
+def _read_image_folder(
     root: str | Path,
     *,
     split: str = "train",
@@ -213,12 +128,5 @@ def read_image_folder(
     return Contents(labels, folder, pictures, slots=np.array(slots, np.int64))
 
 
-READERS: dict[type, Callable[..., Contents]] = {
-    CocoDetection: read_coco_json,
-    CocoJson: read_two_jsons,
-    VocDetection: read_voc_xmls,
-    YoloDetection: read_yolo_files,
-    MaskFolder: read_mask_folder,
-    Cityscapes: read_cityscapes,
-    ImageFolder: read_image_folder,
-}
+_READERS: dict[type, Callable[..., Contents]] = {Cityscapes: _read_cityscapes, ImageFolder: _read_image_folder}
+SOURCES = (*_OF_BOXES, MaskFolder, *_READERS)  # what can be read

@@ -26,12 +26,7 @@ import numpy as np
 from PIL import Image
 from pocketvision.datasets.augmented import AugmentedDataset
 from pocketvision.datasets.checking.check import check_data
-from pocketvision.datasets.checking.reading import (
-    read_coco_json,
-    read_mask_folder,
-    read_voc_xmls,
-    read_yolo_files,
-)
+from pocketvision.datasets.checking.reading import read_split
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.decode import decode_instances
 from pocketvision.datasets.image_folder import ImageFolder
@@ -253,7 +248,7 @@ def voc(folder: Path, rng: Rng) -> Made:
     path.write_bytes(damage(f"<annotation><filename>a.png</filename>{size}{things}</annotation>".encode(), rng))
     path.with_suffix(".png").write_bytes(picture("PNG", rng))
     if rng.random() < 0.5:
-        return path, checked(read_voc_xmls, root=folder)
+        return path, checked(VocDetection, root=folder)
     return path, lambda: read_all(VocDetection(folder))
 
 
@@ -269,7 +264,7 @@ def yolo(folder: Path, rng: Rng) -> Made:
     (folder / "labels/a.txt").write_bytes(labels)
     path.write_bytes(damage(path.read_bytes(), rng))
     root = folder / "data.yaml"
-    return path, checked(read_yolo_files, root=root) if rng.random() < 0.5 else lambda: read_all(YoloDetection(root))
+    return path, checked(YoloDetection, root=root) if rng.random() < 0.5 else lambda: read_all(YoloDetection(root))
 
 
 def colored_masks(folder: Path, rng: Rng) -> Made:
@@ -279,7 +274,7 @@ def colored_masks(folder: Path, rng: Rng) -> Made:
     (folder / "classes.csv").write_text("name,r,g,b\na,1,2,3\nb,200,0,0\nc,0,9,0\n")
     classes = folder / "classes.csv"
     if rng.random() < 0.5:
-        return path, checked(read_mask_folder, root=folder, classes=classes)
+        return path, checked(MaskFolder, root=folder, classes=classes)
     return path, lambda: read_all(MaskFolder(folder, classes=classes), size=None)
 
 
@@ -292,14 +287,16 @@ def checked_coco(folder: Path, rng: Rng) -> Made:
     path.write_bytes(picture(kind, rng) if spoil_json else damage(picture(kind, rng), rng))
     told = annotations(path.name)
     (folder / "a.json").write_bytes(damaged_json(told, rng) if spoil_json else json.dumps(told).encode())
-    read = checked(read_coco_json, annotations=folder / "a.json", images=path.parent)
+    read = checked(CocoDetection, annotations=folder / "a.json", images=path.parent)
     return folder / "a.json" if spoil_json else path, read
 
 
-def checked(read: Callable[..., Any], **arguments: Any) -> Callable[[], Any]:
+def checked(source: type, **arguments: Any) -> Callable[[], Any]:
     """What `check-data` does with it."""
     return lambda: check_data(
-        {"train": lambda report, train: read(**arguments, split="train", report=report)}, workers=0, input_size=SIZE
+        {"train": lambda report, train: read_split(source, arguments, labels=None, report=report)},
+        workers=0,
+        input_size=SIZE,
     )
 
 

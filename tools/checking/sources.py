@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...datasets.checking.check import Checked, Reader
 from ...datasets.checking.contents import Contents
-from ...datasets.checking.reading import READERS
+from ...datasets.checking.reading import SOURCES, read_split
 from ...datasets.faults import Fault, Report
 from ..build import make
 
@@ -25,20 +25,20 @@ def readers_of(config: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:
 
 
 def _reader(node: DictConfig, split: str) -> Reader:
-    read = READERS.get(get_class(node._target_))
-    if read is None:
-        known = ", ".join(sorted(source.__name__ for source in READERS))
+    source = get_class(node._target_)
+    if source not in SOURCES:
+        known = ", ".join(sorted(source.__name__ for source in SOURCES))
         raise ValueError(
-            f"data.{split} is {node._target_.rpartition('.')[2]}, whose files (if it has any) this command does not "
-            f"know how to check: it reads {known}"
+            f"data.{split} is {source.__name__}, whose files (if it has any) this command does not know how to check: "
+            f"it reads {known}"
         )
-    if unknown := sorted({str(key) for key in node} - {"_target_", *inspect.signature(read).parameters}):
-        raise ValueError(f"data.{split}.{unknown[0]}: {node._target_.rpartition('.')[2]} has no such argument")
-    target = f"{read.__module__}.{read.__qualname__}"
+    if unknown := sorted({str(key) for key in node} - {"_target_", *inspect.signature(source).parameters}):
+        raise ValueError(f"data.{split}.{unknown[0]}: {source.__name__} has no such argument")
 
     def reader(report: Report, train: Contents | None) -> Contents:
-        arguments = OmegaConf.create({**OmegaConf.to_container(node, resolve=True), "_target_": target})  # type: ignore[dict-item]
-        return make(arguments, report=report, labels=train.labels if train else None)
+        plain = OmegaConf.to_container(node, resolve=True)
+        arguments = make(OmegaConf.create({key: value for key, value in plain.items() if key != "_target_"}))  # type: ignore[union-attr]
+        return read_split(source, arguments, labels=train.labels if train else None, report=report)
 
     return reader
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from pocketvision.datasets.checking.check import Checked, check_data
-from pocketvision.datasets.checking.reading import (
-    read_cityscapes,
-    read_coco_json,
-    read_image_folder,
-    read_mask_folder,
-)
+from pocketvision.datasets.checking.reading import read_split
+from pocketvision.datasets.cityscapes import Cityscapes
+from pocketvision.datasets.coco import CocoDetection
+from pocketvision.datasets.image_folder import ImageFolder
+from pocketvision.datasets.mask_folder import MaskFolder
 
 SIZE = 48, 64  # h, w of every image
 _ID = 0x0112
@@ -81,9 +80,8 @@ class Boxes:
             (self.root / f"{split}.json").write_text(json.dumps(content))
 
         def reader(split: str) -> Callable[..., Any]:
-            return lambda report, train: read_coco_json(
-                self.root / f"{split}.json", self.images, labels=train and train.labels, report=report
-            )
+            files = {"annotations": self.root / f"{split}.json", "images": self.images}
+            return _reader(CocoDetection, files)
 
         return _checked(reader, **{"input_size": SIZE, **options})
 
@@ -105,9 +103,7 @@ class Masks:
 
     def check(self, **options: Any) -> Checked:
         def reader(split: str) -> Callable[..., Any]:
-            return lambda report, train: read_mask_folder(
-                self.root, classes=["sky", "road"], split=split, report=report
-            )
+            return _reader(MaskFolder, {"root": self.root, "classes": ["sky", "road"], "split": split})
 
         return _checked(reader, **options)
 
@@ -143,7 +139,7 @@ class City:
 
     def check(self, **options: Any) -> Checked:
         def reader(split: str) -> Callable[..., Any]:
-            return lambda report, train: read_cityscapes(self.root, split=split, report=report)
+            return _reader(Cityscapes, {"root": self.root, "split": split})
 
         return _checked(reader, **options)
 
@@ -162,11 +158,13 @@ class Folders:
 
     def check(self, **options: Any) -> Checked:
         def reader(split: str) -> Callable[..., Any]:
-            return lambda report, train: read_image_folder(
-                self.root, split=split, labels=train and train.labels, report=report
-            )
+            return _reader(ImageFolder, {"root": self.root, "split": split})
 
         return _checked(reader, **options)
+
+
+def _reader(source: type, arguments: dict[str, Any]) -> Callable[..., Any]:
+    return lambda report, train: read_split(source, arguments, labels=train and train.labels, report=report)
 
 
 def _checked(reader: Callable[[str], Any], *, splits: tuple[str, ...] = ("train", "val"), **options: Any) -> Checked:

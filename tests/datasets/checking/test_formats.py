@@ -10,15 +10,14 @@ import pytest
 from pocketvision.datasets.box_writing import write_boxes
 from pocketvision.datasets.checking import masks
 from pocketvision.datasets.checking.check import Checked, check_data
-from pocketvision.datasets.checking.reading import (
-    read_mask_folder,
-    read_two_jsons,
-    read_voc_xmls,
-    read_yolo_files,
-)
+from pocketvision.datasets.checking.reading import read_split
 from pocketvision.datasets.coco import CocoDetection
+from pocketvision.datasets.coco_json import CocoJson
+from pocketvision.datasets.mask_folder import MaskFolder
+from pocketvision.datasets.voc import VocDetection
+from pocketvision.datasets.yolo import YoloDetection
 
-READ = {"voc": read_voc_xmls, "yolo": read_yolo_files}
+SOURCES = {"voc": VocDetection, "yolo": YoloDetection}
 SIZE = 48, 64
 
 
@@ -36,9 +35,10 @@ def write(make: Callable[[type], Any], world: Any, tmp_path: Path) -> Callable[[
     return written
 
 
-def check(read: Callable[..., Any], **arguments: Any) -> Checked:
+def check(source: type, **arguments: Any) -> Checked:
     def reader(split: str) -> Callable[..., Any]:
-        return lambda report, train: read(**arguments, split=split, labels=train and train.labels, report=report)
+        given = {**arguments, "split": split}
+        return lambda report, train: read_split(source, given, labels=train and train.labels, report=report)
 
     return check_data({split: reader(split) for split in ("train", "val")}, workers=0, input_size=SIZE)
 
@@ -47,9 +47,9 @@ def kinds(checked: Checked) -> set[str]:
     return set(checked.by_kind())
 
 
-@pytest.mark.parametrize("layout", list(READ))
+@pytest.mark.parametrize("layout", list(SOURCES))
 def test_clean_data_have_no_faults(layout: str, write: Callable[[str], Path]) -> None:
-    checked = check(READ[layout], root=write(layout))
+    checked = check(SOURCES[layout], root=write(layout))
     assert [finding.fault for finding in checked.findings] == []
     assert {split: len(contents.pictures) for split, contents in checked.contents.items()} == {"train": 6, "val": 3}
 
@@ -93,7 +93,7 @@ def test_faults(
 ) -> None:
     root = write(layout)
     spoil(root)
-    found = kinds(check(READ[layout], root=root))
+    found = kinds(check(SOURCES[layout], root=root))
     assert kind in found
     assert found <= {kind, *along}
 
@@ -101,7 +101,7 @@ def test_faults(
 def test_a_share_of_one_json(make: Callable[[type], Any], world: Any) -> None:
     data = make(world.Boxes)
     data.check()
-    checked = check(read_two_jsons, train_json=data.root / "train.json", images=data.images, holdout=0.4)
+    checked = check(CocoJson, train_json=data.root / "train.json", images=data.images, holdout=0.4)
     names = {split: {picture.name for picture in contents.pictures} for split, contents in checked.contents.items()}
     assert names["train"] | names["val"] == {f"t{i}.png" for i in range(6)}
     assert not names["train"] & names["val"]
@@ -115,8 +115,8 @@ def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
         path.write_bytes(world.encoded(colors[np.where(values == 255, 2, values)]))
     (data.root / "classes.csv").write_text("name,r,g,b\nsky,1,2,3\nroad,200,0,0\n")
     arguments = {"root": data.root, "classes": data.root / "classes.csv"}
-    assert kinds(check(read_mask_folder, **arguments, ignore_colors=[[0, 0, 0]])) == set()
-    assert kinds(check(read_mask_folder, **arguments)) == {"mask_type", "class_absent"}  # black is no class
+    assert kinds(check(MaskFolder, **arguments, ignore_colors=[[0, 0, 0]])) == set()
+    assert kinds(check(MaskFolder, **arguments)) == {"mask_type", "class_absent"}  # black is no class
 
 
 @pytest.mark.parametrize("examine", ["mask", "instances"])
