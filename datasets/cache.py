@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .decoder import Decoder, PictureFile, is_jpeg
+from .files import image_size
 from .label_colors import ColorTable
 
 _HEADER = 12  # bytes: height, width, channels
@@ -133,10 +134,8 @@ def _pixels(files: Sequence[PictureFile]) -> float:
 
 
 def _area(path: Path) -> int:
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:  # reads the header alone
-            return picture.width * picture.height
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        height, width = image_size(path)
+    except (OSError, ValueError):
         return 0  # who reads it tells what is wrong
+    return height * width

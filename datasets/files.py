@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 from .decode import decode_image
 
@@ -25,14 +26,24 @@ def image_size(path: str | Path) -> tuple[int, int]:
             with Image.open(path) as picture:
                 if picture.format in ("JPEG", "MPO", "PNG", "BMP"):
                     width, height = picture.size
-                    # Not getexif(): that also believes XMP, which the decoder does not read.
-                    exif = Image.Exif()
-                    exif.load(picture.info.get("exif") or b"")
-                    return (width, height) if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+                    return (width, height) if orientation_of(picture) in (5, 6, 7, 8) else (height, width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         pass  # the decoder says what is wrong
     height, width = decode_image(path).shape[:2]
     return height, width
+
+
+def orientation_of(picture: Any) -> int:
+    """How EXIF wants an opened PIL image turned, 1 to 8.
+
+    Not by its getexif(): that also believes XMP, which the decoder does not read.
+    """
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.load(picture.info.get("exif") or b"")
+    found = exif.get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
 
 
 def list_files(folder: Path, endings: frozenset[str]) -> list[str]:

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ MAX_PIXELS_VARIABLE = "POCKETVISION_MAX_PIXELS"
 _MAX_PIXELS = 178_956_970  # where PIL calls it a decompression bomb, too
 _BYTES_PER_PIXEL = 8  # at most: four channels of 16 bits
 _MAX_SCANS = 100  # of a progressive JPEG; usual encoders write about ten, each costs a pass over the whole picture
-_SCAN, _END_OF_SCAN = b"\xff\xda", re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_SCAN = b"\xff\xda"
+END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker that ends entropy-coded data
 
 _PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # of a JPEG: nothing follows them
@@ -147,7 +149,7 @@ def _num_scans(data: np.ndarray) -> int:
 
 def _walk_scans(content: bytes) -> int:
     position, scans = 2, 0
-    while (found := _END_OF_SCAN.search(content, position)) and found.end() + 2 <= len(content):
+    while (found := END_OF_SCAN.search(content, position)) and found.end() + 2 <= len(content):
         marker, position = content[found.start() + 1], found.end()
         if marker == 0xD9:
             break
@@ -159,17 +161,19 @@ def _walk_scans(content: bytes) -> int:
 
 def _png_chunks_fit(data: np.ndarray) -> bool:
     """Whether no chunk of a PNG announces more bytes than there are: OpenCV would take that memory, 4 GB at most."""
-    view, position = data.data, 8
-    if view[:8] != _PNG_SIGNATURE:
-        return True
-    while position + 12 <= len(view):
-        length, kind = struct.unpack_from(">I4s", view, position)
-        position += 12 + length
-        if position > len(view):
-            return False
+    view = data.data
+    return view[:8] != _PNG_SIGNATURE or all(start + length + 4 <= len(view) for _, start, length in png_chunks(view))
+
+
+def png_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, first byte of the content, length) of a PNG's chunks up to its IEND; the last may reach beyond the end."""
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        yield kind, position + 8, length
         if kind == b"IEND":
             break
-    return True
+        position += 12 + length
 
 
 def _tiff_size(view: memoryview) -> tuple[int, int]:

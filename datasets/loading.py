@@ -1,6 +1,5 @@
 """From samples to batches: collation, the order of an epoch, the DataLoader."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from .augmented import AugmentedDataset, Item
 from .labels import IGNORE
+from .processes import watch_of
 from .shared import give_back_freed_memory
 from .transforms import FILL
 
@@ -164,19 +164,13 @@ def _start_worker(worker: int, *, parent: int) -> None:
         threading.Thread(target=_live_with, args=(parent,), daemon=True).start()
 
 
-def _process_lives() -> bool:
-    """Whether the process is there that had this one started, by whatever other process."""
-    process = multiprocessing.parent_process()
-    return process is not None and process.is_alive()
-
-
 def _live_with(parent: int) -> None:
     """A thread of a worker, which ends it when the parent says so by SIGTERM, and joins it, or when the parent is gone.
 
     torch's own watch overlooks a parent that was killed before the worker had started.
     """
-    is_child = os.getppid() == parent  # no: a forkserver's, or its parent is gone already
-    while os.getppid() == parent if is_child else _process_lives():
+    lives = watch_of(parent)
+    while lives():
         told = signal.sigtimedwait([signal.SIGTERM], 1)
         if told is not None and told.si_pid == parent:
             break

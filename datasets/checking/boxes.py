@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..boxes import BoxTable, xywh_to_xyxy
+from ..boxes import CLIP_TOLERANCE, BoxTable, xywh_to_xyxy
 from ..faults import Fault
 
-OUTSIDE_TOLERANCE = 0.5  # pixels; rounding reaches that far
 SAME_TOLERANCE = 0.01  # pixels by which the corners of two boxes that are one may differ
 MIN_SIDE = 2.0  # pixels of the network's input
 
@@ -15,13 +14,13 @@ MIN_SIDE = 2.0  # pixels of the network's input
 def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool = False) -> Iterator[Fault]:
     """Faults of single boxes, and of boxes that are the same; crowd regions may be or overlap anything inside."""
     with np.errstate(all="ignore"):  # numbers in files may be as large as numbers can be
-        xyxy, inside = xywh_to_xyxy(table.boxes_xywh), boxes_inside(table)
+        xyxy, inside = xywh_to_xyxy(table.boxes_xywh), table.clipped()
         sized = ((table.widths > 0) & (table.heights > 0))[table.image]  # of a missing image nothing can be told
         degenerate = sized & (table.boxes_xywh[:, 2:] <= 0).any(1)
         away = sized & ~degenerate & (inside[:, 2:] <= inside[:, :2]).any(1)
         left = sized & ~degenerate & ~away
         reach = np.abs(inside - xyxy).max(1, initial=0)
-        outside = left & (reach > OUTSIDE_TOLERANCE)
+        outside = left & (reach > CLIP_TOLERANCE)
         seen = (inside[:, 2:] - inside[:, :2]) * input_scale(table, input_size, letterbox=letterbox)[table.image]
         tiny = left & ~table.crowd & (seen < MIN_SIDE).any(1)
         told = _Told(table, xyxy)
@@ -35,13 +34,6 @@ def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
         width, height = seen[row]
         yield told.fault("box_tiny", row, f"is {width:.2g}x{height:.2g} pixels (width x height) in the network's input")
     yield from _copies(table, xyxy, told)
-
-
-def boxes_inside(table: BoxTable) -> np.ndarray:
-    """float64 [M, 4] xyxy, cut at the image; of a box that lies away from it nothing is left."""
-    sides = np.stack([table.widths, table.heights], 1).astype(float).reshape(-1, 2)[table.image]
-    with np.errstate(all="ignore"):
-        return np.clip(xywh_to_xyxy(table.boxes_xywh), 0, np.concatenate([sides, sides], 1))
 
 
 def input_scale(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool = False) -> np.ndarray:

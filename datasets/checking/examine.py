@@ -12,7 +12,7 @@ import numpy as np
 
 from ..decode import decode_bytes
 from ..faults import Fault
-from ..headers import max_pixels, picture_size
+from ..headers import check_bytes, max_pixels, picture_size
 from ..label_colors import ColorTable
 from .contents import Picture
 from .decoding import overheard
@@ -61,8 +61,10 @@ def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
     """A file's bytes; none where `report` was told why, a kind and a sentence."""
     try:
         count = os.stat(path).st_size
-        if count > 8 * max_pixels():
-            report("bomb", f"{path} has {count:,} bytes, more than any picture within the limit of pixels")
+        try:
+            check_bytes(count, path)
+        except ValueError as error:
+            report("bomb", str(error))
             return b""
         data = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):

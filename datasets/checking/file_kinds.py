@@ -5,6 +5,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from ..headers import END_OF_SCAN, png_chunks
+
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -21,7 +23,6 @@ _ENDINGS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
     ".webp": "WebP", ".ppm": "PNM", ".pgm": "PNM",
 }  # fmt: skip
-_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker that ends entropy-coded data
 
 
 def content_kind(data: bytes) -> str:
@@ -74,7 +75,7 @@ def _reaches_end(data: bytes) -> bool:
     position = 2
     while position + 1 < len(data):
         if data[position] != 0xFF:  # bytes of a scan, or bytes that belong nowhere
-            found = _AFTER_SCAN.search(data, position)
+            found = END_OF_SCAN.search(data, position)
             if found is None:
                 return False
             position = found.start()
@@ -90,23 +91,21 @@ def _reaches_end(data: bytes) -> bool:
         else:
             position += 2 + struct.unpack_from(">H", data, position + 2)[0]
             if marker == 0xDA:  # a scan's data follow its header
-                found = _AFTER_SCAN.search(data, position)
+                found = END_OF_SCAN.search(data, position)
                 position = found.start() if found else len(data)
     return False
 
 
 def _png_chunks(data: bytes) -> tuple[bool, str]:
     """Whether a PNG has an end, and its first chunk with a wrong checksum."""
-    position, wrong = 8, ""
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        name, end = data[position + 4 : position + 8], position + 8 + length
+    wrong = ""
+    for kind, start, length in png_chunks(data):
+        end = start + length
         if end + 4 > len(data):
             return False, wrong
         (promised,) = struct.unpack_from(">I", data, end)
-        if not wrong and zlib.crc32(data[position + 4 : end]) != promised:
-            wrong = name.decode("latin-1")
-        if name == b"IEND":
+        if not wrong and zlib.crc32(data[start - 4 : end]) != promised:
+            wrong = kind.decode("latin-1")
+        if kind == b"IEND":
             return True, wrong
-        position = end + 4
     return False, wrong

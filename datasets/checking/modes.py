@@ -4,9 +4,8 @@ import io
 import warnings
 from dataclasses import dataclass
 
+from ..files import orientation_of
 from ..headers import JPEG_SIGNATURE
-
-_ORIENTATION = 0x0112  # EXIF's tag
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ def mode_of(data: bytes) -> Mode:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its size, which was checked, and of damage, which the decoder tells
             with Image.open(io.BytesIO(data)) as picture:
-                orientation = picture.getexif().get(_ORIENTATION, 1)
+                orientation = orientation_of(picture)
                 name, transparent = picture.mode, "transparency" in picture.info
     except Exception:  # of a dozen kinds
         return Mode(1, ())
@@ -38,7 +37,7 @@ def mode_of(data: bytes) -> Mode:
         notes.append(("cmyk", "is CMYK: it becomes RGB"))
     if name.startswith(("I", "F")) or _is_deep_png(data):
         notes.append(("deep", "has more than 8 bits a channel: they are scaled to 8"))
-    return Mode(orientation if orientation in range(1, 9) else 1, tuple(notes))
+    return Mode(orientation, tuple(notes))
 
 
 def _is_deep_png(data: bytes) -> bool:

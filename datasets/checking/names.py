@@ -1,10 +1,10 @@
 """Names that are listed twice, and pictures that nobody lists."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..faults import Fault
+from ..files import list_files
 from ..mask_folder import IMAGE_ENDINGS
 from .contents import Contents
 
@@ -32,19 +32,11 @@ def unlisted(contents: Mapping[str, Contents]) -> Iterator[Fault]:
     everything = set().union(*listed.values()) if listed else set()
     told: set[str] = set()
     for folder in sorted(listed):
-        for path in _pictures_below(folder):
+        for name in list_files(folder, IMAGE_ENDINGS):
+            path = str(folder / name)
             if path not in everything and path not in told:
                 told.add(path)
-                name = Path(path).relative_to(folder).as_posix()
                 yield Fault("unlisted", path, f"{path} is listed by no split", image=name)
     for split in contents.values():
         for path in split.spare:
             yield Fault("unlisted", path, f"{path} is a label picture without an image")
-
-
-def _pictures_below(folder: Path) -> Iterator[str]:
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith("."):
-                yield str(Path(where) / name)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..labels import LabelMap
 from ..sample import Sample
-from .boxes import boxes_inside, input_scale
+from .boxes import input_scale
 from .classes import ClassCounts
 from .contents import Contents
 
@@ -38,7 +38,8 @@ def of_contents(
     table = contents.boxes
     if table is None:
         return Statistics(contents.labels, counts, len(contents.pictures), _NO_BOXES, _NONE, _NONE)
-    inside = boxes_inside(table)
+    with np.errstate(all="ignore"):  # numbers in files may be as large as numbers can be
+        inside = table.clipped()
     kept = ~table.crowd & (inside[:, 2:] > inside[:, :2]).all(1)
     boxes = inside[kept] * np.tile(input_scale(table, input_size, letterbox=letterbox), 2)[table.image[kept]]
     an_image = np.bincount(table.image[~table.crowd], minlength=len(table.image_ids))

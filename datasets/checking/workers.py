@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import cv2
 
+from ..processes import watch_of
+
 T = TypeVar("T")
 R = TypeVar("R")
 _AT_ONCE = 16  # items that a process is given
@@ -139,10 +141,11 @@ def _work(job: Callable[[Any], Any], connection: Connection, parent: int) -> Non
     """What a process does until its parent is gone: it gets items, and answers each by itself."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    lives = watch_of(parent)
     try:
         while True:
             while not connection.poll(1):
-                if os.getppid() != parent:
+                if not lives():
                     return
             for index, item in connection.recv():
                 connection.send((index, job(item)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pocketvision.datasets import files
+from pocketvision.datasets.checking.modes import mode_of
 from pocketvision.datasets.decode import decode_image
 from pocketvision.datasets.files import image_size, list_files
 
@@ -56,3 +57,10 @@ def test_listing(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert list_files(tmp_path, frozenset({".jpg"})) == ["a.jpg", "b.JPG", "sub/ü x.jpg"]
+
+
+def test_xmp_turns_nothing() -> None:
+    """The decoder does not read it."""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "JPEG", xmp=XMP)
+    assert mode_of(file.getvalue()).orientation == 1

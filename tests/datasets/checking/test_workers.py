@@ -1,5 +1,6 @@
 """Processes that die, hang and answer in any order; the findings are the same."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from pocketvision.datasets.checking import check
+from pocketvision.datasets.checking import workers as processes
 from pocketvision.datasets.checking.examine import Examined, examine
 from pocketvision.datasets.checking.workers import run
 
@@ -55,6 +57,18 @@ def test_processes_that_never_answer_are_no_items_fault() -> None:
         run(work, [-1] * 100, workers=2, lost=lost)
     with pytest.raises(ValueError, match="workers=-1"):
         run(work, [], workers=-1, lost=lost)
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="not on this system")
+def test_a_process_of_a_forkserver_waits_for_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that it belongs to is not its parent."""
+    monkeypatch.setattr(processes, "multiprocessing", multiprocessing.get_context("forkserver"))
+    worker = processes._Worker(abs)
+    try:
+        worker.process.join(4)
+        assert worker.process.is_alive()
+    finally:
+        worker.end()
 
 
 def test_an_exception_of_the_job_is_an_end_too() -> None:
