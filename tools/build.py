@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from .. import conf
 from ..conf import schema
 from ..datasets.augmented import AugmentedDataset, FirstSamples
+from ..datasets.class_names import known_names
 from ..datasets.labels import LabelMap, instance_sizes, nameless_labels
 from ..datasets.loading import Batch, EpochSampler, make_loader
 from ..datasets.transforms import CROP_FRACTION, Transform
@@ -240,16 +241,11 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         )
     if labels and source.labels.names != labels.names:
         raise ValueError(
-            f"data.{split} has other classes ({_some(source.labels)}) than the model ({_some(labels)}): "
+            f"data.{split} has other classes ({known_names(source.labels)}) than the model ({known_names(labels)}): "
             "use data with the same class list in the same order"
         )
     limit = config.get("overfit")
     return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
-
-
-def _some(labels: LabelMap) -> str:
-    names = list(labels.names.values())
-    return ", ".join(names[:6]) + (f", ... {len(names)} in all" if len(names) > 6 else "")
 
 
 def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:

@@ -9,16 +9,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pocketvision.datasets.checking.check import Checked, check_data
 from pocketvision.datasets.checking.statistics import of_contents
-from pocketvision.tools.checking.anchors import check_anchors, match, unreached
+from pocketvision.tools.checking.anchors import check_anchors, unreached
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import configured_anchors, input_size_of, is_letterbox
+from pocketvision.tools.checking.counted import input_size_of, is_letterbox, matched
 from pocketvision.tools.checking.page import write_page
 from pocketvision.tools.checking.pictures import fault_grids
 from pocketvision.tools.checking.sources import check_num_classes, readers_of
 from pocketvision.tools.checking.written import exit_status, summary, write_json
 from pocketvision.tools.cli import command, log, printable
+from pocketvision.tools.engine.report import progress
 from pocketvision.tools.pictures import write_image
-from tqdm import tqdm
 
 
 def run_check(config: DictConfig) -> int:
@@ -26,21 +26,20 @@ def run_check(config: DictConfig) -> int:
     Checked().settle(config.ignore)  # a mistyped kind is told before the work
     splits = [config.split] if config.split else ["train", "val"]
     input_size, letterbox = input_size_of(config), is_letterbox(config)
-    with Progress() as progress:
+    with Progress() as bars:
         checked = check_data(
             readers_of(config, splits),
             input_size=input_size,
             letterbox=letterbox,
             workers=config.workers,
-            progress=progress.show,
+            progress=bars.show,
         )
     check_num_classes(config, checked)
     statistics = {
         split: of_contents(contents, checked.counts[split], input_size, letterbox=letterbox)
         for split, contents in checked.contents.items()
     }
-    anchors = configured_anchors(config, statistics)
-    matches = {split: match(of_split.boxes, anchors) for split, of_split in statistics.items()} if anchors else {}
+    anchors, matches = matched(config, statistics)
     if anchors and matches:
         first = next(iter(matches))
         classes = unreached(statistics[first], matches[first])
@@ -77,7 +76,7 @@ class Progress:
     def show(self, split: str, done: int, total: int) -> None:
         if self._bar is None or split != self._split:
             self.__exit__()
-            self._split, self._bar = split, tqdm(total=total, desc=split, unit=" images", dynamic_ncols=True)
+            self._split, self._bar = split, progress([], total=total, title=split, unit=" images")
         self._bar.update(done - self._bar.n)
 
 

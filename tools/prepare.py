@@ -4,7 +4,6 @@ pocketvision prepare coco downloads/train2017.zip downloads/val2017.zip download
 """
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pocketvision.datasets.preparation import (
 )
 from pocketvision.datasets.public_sets import PUBLIC_SETS, PublicSet
 from pocketvision.tools.cli import command, log
-from tqdm import tqdm
+from pocketvision.tools.engine.report import progress
 
 
 def prepare(config: DictConfig) -> None:
@@ -85,22 +84,17 @@ def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool)
     if hashes:
         check_whole(one)
         if one.part.md5:
-            with _bar(one.path.stat().st_size, f"checking {file}") as bar:
+            size = one.path.stat().st_size
+            with progress([], total=size, title=f"checking {file}", unit="B") as bar:
                 check_hash(one, advance=bar.update)
     else:
         check_counts(one)
     targets = one.targets
-    with _bar(sum(m.size for m in one.members if m.index in targets), f"unpacking {file}") as bar:
+    size = sum(member.size for member in one.members if member.index in targets)
+    with progress([], total=size, title=f"unpacking {file}", unit="B") as bar:
         prepare_part(one, output, record, advance=bar.update)
     how = "MD5" if hashes and one.part.md5 else "counts"
     log.info("%s: %d files in %s, verified by %s", file, len(record.parts[file]), output, how)
-
-
-def _bar(total: int, title: str) -> tqdm:
-    seconds = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(
-        total=total, desc=title, unit="B", unit_scale=True, dynamic_ncols=True, mininterval=seconds, leave=False
-    )
 
 
 def overview(data: PublicSet, record: Record, output: Path) -> str:

@@ -45,7 +45,7 @@ def train(config: DictConfig) -> dict[str, float]:
 
 
 def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
-    build.micro_batch(settings, ranks)  # an error of the command line before any data is read
+    batch = build.micro_batch(settings, ranks)  # an error of the command line before any data is read
     sources = _sources(config, settings)
     for source in sources.values():
         log_summary(source)
@@ -53,11 +53,13 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
         settings.cache, sources, run=settings.run_dir, folder=settings.cache_folder,
         reduced=settings.reduced_decode, tell=ranks.is_main,
     ):  # fmt: skip
-        return _train_on(sources, config, settings, ranks)
+        return _train_on(sources, batch, config, settings, ranks)
 
 
-def _train_on(sources: dict[str, Source], config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
-    folder, batch = Path(settings.run_dir), build.micro_batch(settings, ranks)
+def _train_on(
+    sources: dict[str, Source], batch: int, config: DictConfig, settings: TrainConfig, ranks: Ranks
+) -> dict[str, float]:
+    folder = Path(settings.run_dir)
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
     if settings.weights and not runs.has_checkpoint(folder):

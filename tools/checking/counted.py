@@ -10,7 +10,7 @@ from ...datasets.labels import LabelMap
 from ...datasets.sample import Sample
 from ..build import build_source, build_task
 from ..reporting.canvas import Canvas
-from .anchors import Anchors, anchors_of, match
+from .anchors import Anchors, Matches, anchors_of, match
 from .charts import charts_of
 
 
@@ -31,17 +31,20 @@ def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
 
 def charts(config: DictConfig, statistics: dict[str, Statistics]) -> dict[str, Canvas]:
     """The charts of a data set; of detection with the anchors of the configured detector."""
-    anchors = configured_anchors(config, statistics)
-    matches = {split: match(of_split.boxes, anchors) for split, of_split in statistics.items()} if anchors else {}
-    return charts_of(statistics, anchors, matches)
+    return charts_of(statistics, *matched(config, statistics))
 
 
-def configured_anchors(config: DictConfig, statistics: dict[str, Statistics]) -> Anchors | None:
-    """Those of the configured detector; None for other data, or where nothing is known of the classes."""
+def matched(config: DictConfig, statistics: dict[str, Statistics]) -> tuple[Anchors | None, dict[str, Matches]]:
+    """The configured detector's anchors, and each split's boxes against them.
+
+    None of either for other data, or where nothing is known of the classes.
+    """
     if config.data.task != "detection" or config.model.task != "detection" or not statistics:
-        return None
+        return None, {}
     task = build_task(config, labels=next(iter(statistics.values())).labels)
-    return anchors_of(task.model, input_size_of(config), threshold=config.model.criterion.get("threshold", 0.5))
+    threshold = config.model.criterion.get("threshold", 0.5)
+    anchors = anchors_of(task.model, input_size_of(config), threshold=threshold)
+    return anchors, {split: match(s.boxes, anchors) for split, s in statistics.items()} if anchors else {}
 
 
 def input_size_of(config: DictConfig) -> tuple[int, int]:

@@ -12,22 +12,13 @@ from ...datasets.checking.remedies import REMEDIES
 from ...datasets.faults import KINDS, Severity
 from ..reporting.canvas import Canvas
 from ..reporting.markup import Markup, element
-from ..reporting.page import POLICY, STYLE
+from ..reporting.page import document
 
 _ROWS = 200  # findings of a kind; check.json has all
 
 
 def page(checked: Checked, charts: Mapping[str, Canvas], grids: Mapping[str, np.ndarray], title: str) -> str:
     """HTML: counts, charts, and the findings of each kind with their picture."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Markup(STYLE.read_text())),
-    )
     figures = [
         element("figure", element("figcaption", chart.title), chart.svg(), class_="chart-box")
         for chart in charts.values()
@@ -37,7 +28,7 @@ def page(checked: Checked, charts: Mapping[str, Canvas], grids: Mapping[str, np.
         [_section(kind, checked, grids.get(kind)) for kind in checked.by_kind()],
     )  # fmt: skip
     body = element("body", element("header", element("h1", title)), main)
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    return document(title, body)
 
 
 def _cards(checked: Checked) -> Markup:

@@ -98,7 +98,7 @@ def _mask_picture(path: str, contents: Contents) -> np.ndarray:
     """A label picture in its classes' colours, what is no class in red; one of another type as it is."""
     try:
         assert contents.values is not None
-        slots = cv2.LUT(decode_mask(path), contents.values)
+        slots = cv2.LUT(decode_mask(path, contents.colors), contents.values)
     except ValueError:
         return decode_image(path)
     colors = {**drawing.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: drawing.GREY}

@@ -76,8 +76,16 @@ def _is_kept(line: str, last: Mapping[str, int]) -> bool:
         return False
 
 
-def progress(items: Iterable[Any], *, total: int | None, title: str, quiet: bool = False, initial: int = 0) -> tqdm:
-    """A progress bar on a terminal; in a file or a pipe a line every half minute."""
+def progress(
+    items: Iterable[Any],
+    *,
+    total: int | None,
+    title: str,
+    quiet: bool = False,
+    initial: int = 0,
+    unit: str = "it",
+) -> tqdm:
+    """A progress bar on a terminal; in a file or a pipe a line every half minute. The `unit` B counts in kB, MB, GB."""
     seconds = 0.5 if sys.stderr.isatty() else 30
     return tqdm(
         items,
@@ -85,6 +93,8 @@ def progress(items: Iterable[Any], *, total: int | None, title: str, quiet: bool
         desc=title,
         disable=quiet,
         initial=initial,
+        unit=unit,
+        unit_scale=unit == "B",
         dynamic_ncols=True,
         mininterval=seconds,
         leave=False,

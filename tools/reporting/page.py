@@ -17,24 +17,14 @@ HEADLINES = {
     "classification": ("top1", "top5"),
 }
 # Nothing is loaded, whatever a page says: the browser itself holds that line.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _HERE = Path(__file__).parent
-STYLE = _HERE / "page.css"
 
 
 def page(runs: Sequence[tuple[Summary, Path]]) -> str:
     """HTML of runs of one task, each with the folder that its pictures lie in."""
     summaries = [summary for summary, _ in runs]
     title = " and ".join(s.name for s in summaries) if len(summaries) < 4 else f"{len(summaries)} runs"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title}: evaluation"),
-        element("style", Markup(STYLE.read_text())),
-    )
     body = element(
         "body",
         element("header", element("h1", title), _navigation(summaries)),
@@ -42,6 +32,20 @@ def page(runs: Sequence[tuple[Summary, Path]]) -> str:
         _hatch(),
         element("div", id="tip", role="status"),
         element("script", Markup((_HERE / "page.js").read_text())),
+    )
+    return document(f"{title}: evaluation", body)
+
+
+def document(title: str, body: Markup) -> str:
+    """A whole page of the reports' look, which loads nothing."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", Markup((_HERE / "page.css").read_text())),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
