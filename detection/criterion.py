@@ -1,4 +1,4 @@
-"""The two losses of SSDLite: the reference's focal one and torchvision's hard-negative one."""
+"""The losses of SSDLite: the reference's focal one, torchvision's hard-negative one, and a task-aligned one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .aligned import align
 from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode, generalized_iou
 from .matching import Assignment, Ties, assign
 
@@ -16,21 +17,15 @@ BoxLoss = Literal["huber", "giou"]
 
 
 class DetectionCriterion(nn.Module):
-    """What both losses share: matching, the box loss, and division by the number of matched anchors of the batch.
+    """What all losses share: the box loss, and division by the (weighted) number of matched anchors of the batch.
 
     `sums` are for loops that add up over ranks and accumulation steps before they divide by `max(1, count)`.
     """
 
-    def __init__(
-        self, *, threshold: float, ties: Ties, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss
-    ) -> None:
+    def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()
-        if ties not in ("first", "last"):
-            raise ValueError(f"ties must be 'first' or 'last', got {ties!r}")
         if box_loss not in ("huber", "giou"):
             raise ValueError(f"box_loss must be 'huber' or 'giou', got {box_loss!r}")
-        self.threshold = threshold
-        self.ties: Ties = ties
         self.crowd_fraction = crowd_fraction
         self.box_weight = box_weight
         self.box_loss = box_loss
@@ -44,14 +39,16 @@ class DetectionCriterion(nn.Module):
         """The same, not yet divided, and the number of matched anchors, a float scalar; no device sync."""
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
-        assignment = assign(
-            targets, anchors, threshold=self.threshold, ties=self.ties, crowd_fraction=self.crowd_fraction
-        )
+        assignment = self.assign(targets, anchors, logits=logits, deltas=deltas)
         sums = {
             "loss_class": self.class_loss(logits, assignment),
             "loss_box": self.box_weight * self._box_loss(deltas, anchors, assignment),
         }
-        return sums, assignment.matched.sum().to(deltas.dtype)
+        return sums, assignment.count.to(deltas.dtype)
+
+    def assign(self, targets: Targets, anchors: Tensor, *, logits: Tensor, deltas: Tensor) -> Assignment:
+        """What each of `anchors [A, 4]` has to predict; `logits [B, A, K]` and `deltas [B, A, 4]` are what it does."""
+        raise NotImplementedError
 
     def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
         """The summed loss of `logits [B, A, K]`."""
@@ -63,10 +60,28 @@ class DetectionCriterion(nn.Module):
             losses = 1 - generalized_iou(decode(deltas, anchors, max_log_size=GROWTH_LIMIT), assignment.boxes)
         else:
             losses = F.smooth_l1_loss(deltas, encode(assignment.boxes, anchors), reduction="none").sum(dim=-1)
+        if assignment.weights is not None:
+            losses = losses * assignment.weights
         return losses.masked_fill(~assignment.matched, 0).sum()
 
 
-class FocalCriterion(DetectionCriterion):
+class OverlapCriterion(DetectionCriterion):
+    """Matches anchors by their overlap with boxes alone, as both references do, see `matching.match`."""
+
+    def __init__(
+        self, *, threshold: float, ties: Ties, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss
+    ) -> None:
+        super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
+        if ties not in ("first", "last"):
+            raise ValueError(f"ties must be 'first' or 'last', got {ties!r}")
+        self.threshold = threshold
+        self.ties: Ties = ties
+
+    def assign(self, targets: Targets, anchors: Tensor, *, logits: Tensor, deltas: Tensor) -> Assignment:
+        return assign(targets, anchors, threshold=self.threshold, ties=self.ties, crowd_fraction=self.crowd_fraction)
+
+
+class FocalCriterion(OverlapCriterion):
     """Sigmoid focal loss over all slots and Huber loss / 4, as the reference trains (TF `SSDMetaArch`).
 
     The targets of an unmatched anchor are all zero, those of a matched one have a 1 in its slot; slot 0, the
@@ -102,7 +117,7 @@ class FocalCriterion(DetectionCriterion):
         return (1 - self.alpha) * torch.sigmoid(logits) ** self.gamma * F.softplus(logits)
 
 
-class HardNegativeCriterion(DetectionCriterion):
+class HardNegativeCriterion(OverlapCriterion):
     """Softmax cross-entropy with the hardest negatives of each image and smooth L1, as torchvision's `SSD` trains.
 
     An image has `negatives_per_positive` negatives for each matched anchor, at least `min_negatives`: with 0, as in
@@ -141,3 +156,59 @@ class HardNegativeCriterion(DetectionCriterion):
         wanted = self.negatives_per_positive * assignment.matched.sum(dim=1, keepdim=True)
         rank = torch.arange(losses.shape[1], device=losses.device)
         return positives + hardest.masked_fill(rank >= wanted.clamp(min=self.min_negatives), 0).sum()
+
+
+class AlignedCriterion(DetectionCriterion):
+    """Cross-entropy towards each match's quality and an IoU loss, with task-aligned matching (`aligned.align`).
+
+    A score learns how well its anchor does, so the best boxes of an object rank first; boxes too small to overlap any
+    anchor by half, and objects that share an anchor, have anchors of their own as soon as any predicts them. Negative
+    and positive anchors weigh the same, unlike in the focal loss: with it, the soft targets are learnt several times
+    more slowly. `gamma` above 0 weighs each term by |target - score|^gamma, the quality focal loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_weight: float = 0.5,
+        gamma: float = 0.0,
+        score_power: float = 1.0,
+        overlap_power: float = 6.0,
+        anchors_per_box: int = 10,
+        crowd_fraction: float | None = 0.5,
+        box_weight: float = 2.0,
+        box_loss: BoxLoss = "giou",
+    ) -> None:
+        super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
+        if anchors_per_box < 1:
+            raise ValueError(f"anchors_per_box={anchors_per_box}: expected 1 or more")
+        self.class_weight = class_weight
+        self.gamma = gamma
+        self.score_power = score_power
+        self.overlap_power = overlap_power
+        self.anchors_per_box = anchors_per_box
+
+    def assign(self, targets: Targets, anchors: Tensor, *, logits: Tensor, deltas: Tensor) -> Assignment:
+        return align(
+            targets,
+            anchors,
+            logits=logits.detach(),
+            boxes=decode(deltas.detach(), anchors, max_log_size=GROWTH_LIMIT),
+            score_power=self.score_power,
+            overlap_power=self.overlap_power,
+            num_anchors=self.anchors_per_box,
+            crowd_fraction=self.crowd_fraction,
+        )
+
+    def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
+        assert assignment.scores is not None
+        # As in the focal loss: all are zeros, but for one slot of each match.
+        zeros = self._cross_entropy(logits, logits.new_zeros(())).sum(dim=-1)
+        chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
+        correction = self._cross_entropy(chosen, assignment.scores) - self._cross_entropy(chosen, logits.new_zeros(()))
+        correction = correction.masked_fill(~assignment.matched, 0)
+        return self.class_weight * (zeros.masked_fill(assignment.ignored, 0) + correction).sum()
+
+    def _cross_entropy(self, logits: Tensor, scores: Tensor) -> Tensor:
+        losses = F.softplus(logits) - scores * logits
+        return losses * (scores - logits.sigmoid()).abs() ** self.gamma if self.gamma else losses

@@ -31,6 +31,13 @@ class Assignment:
     boxes: Tensor  # [B, A, 4] the matched box; the anchor itself where nothing is matched
     matched: Tensor  # [B, A] bool
     ignored: Tensor  # [B, A] bool: unmatched and in a crowd, so neither object nor background
+    weights: Tensor | None = None  # [B, A] 0..1, 0 where nothing is matched; None: 1 where something is
+    scores: Tensor | None = None  # [B, A] 0..1, what a matched anchor's score should be; None: 1
+
+    @property
+    def count(self) -> Tensor:
+        """How many anchors are matched, by their weights, a scalar."""
+        return (self.matched if self.weights is None else self.weights).sum()
 
 
 def pad_targets(targets: Sequence[Mapping[str, Tensor]], *, like: Tensor) -> PaddedTargets:
@@ -88,13 +95,17 @@ def assign(
     matched = matches >= 0
     index = matches.clamp(min=0)
     boxes = padded.boxes.gather(1, index[..., None].expand(-1, -1, 4))
-    ignored = torch.zeros_like(matched)
-    if crowd_fraction is not None:
-        inside = (ioa(anchors, padded.crowd_boxes) >= crowd_fraction) & padded.crowd_valid[:, None, :]  # [B, A, M]
-        ignored = inside.any(dim=2) & ~matched
     return Assignment(
         labels=padded.labels.gather(1, index).masked_fill(~matched, 0),
         boxes=torch.where(matched[..., None], boxes, anchors),
         matched=matched,
-        ignored=ignored,
+        ignored=in_crowds(anchors, padded, crowd_fraction) & ~matched,
     )
+
+
+def in_crowds(anchors: Tensor, padded: PaddedTargets, fraction: float | None) -> Tensor:
+    """bool `[B, A]`: anchors with at least `fraction` of their area in one crowd box (None: no anchor)."""
+    if fraction is None:
+        return torch.zeros(len(padded.boxes), len(anchors), dtype=torch.bool, device=anchors.device)
+    inside = (ioa(anchors, padded.crowd_boxes) >= fraction) & padded.crowd_valid[:, None, :]  # [B, A, M]
+    return inside.any(dim=2)

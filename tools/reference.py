@@ -23,6 +23,7 @@ CONF = Path(schema.__file__).parent
 GROUPS = {
     "backbone": "The trunk. Every head goes on every backbone.",
     "model": "Network, criterion, postprocess and metric of a task.",
+    "model/criterion": "A detector's loss and how it matches anchors to boxes; `model` chooses its reference's.",
     "data": "Where samples come from, and at what size.",
     "augment": "What training does to a sample.",
     "optimizer": "The optimizer and its constants.",

@@ -23,6 +23,7 @@ ALLOWED_TARGETS = frozenset(
         "backbones.mnasnet.MnasNet",
         "detection.anchors.AnchorLayout",
         "detection.network.SSDLite",
+        "detection.criterion.AlignedCriterion",
         "detection.criterion.FocalCriterion",
         "detection.criterion.HardNegativeCriterion",
         "detection.postprocess.Postprocess",

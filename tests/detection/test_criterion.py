@@ -8,7 +8,12 @@ import pytest
 import torch
 from pocketvision.detection.anchors import AnchorLayout, make_anchors
 from pocketvision.detection.boxes import decode, encode
-from pocketvision.detection.criterion import DetectionCriterion, FocalCriterion, HardNegativeCriterion
+from pocketvision.detection.criterion import (
+    AlignedCriterion,
+    DetectionCriterion,
+    FocalCriterion,
+    HardNegativeCriterion,
+)
 from pocketvision.detection.matching import assign
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder, SSDMatcher
@@ -16,7 +21,8 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
 NO_BOXES = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-CRITERIA: list[Callable[..., DetectionCriterion]] = [FocalCriterion, HardNegativeCriterion]
+REFERENCES: list[Callable[..., DetectionCriterion]] = [FocalCriterion, HardNegativeCriterion]
+CRITERIA = [*REFERENCES, AlignedCriterion]
 
 
 def anchors_256(dtype: torch.dtype = torch.float64) -> Tensor:
@@ -258,7 +264,7 @@ def test_anchors_in_a_crowd_are_no_negatives(make: Callable[..., DetectionCriter
     assert (logits.grad != 0).any(dim=2).all()
 
 
-@pytest.mark.parametrize("make", CRITERIA)
+@pytest.mark.parametrize("make", REFERENCES)
 def test_options(make: Callable[..., DetectionCriterion]) -> None:
     rng = np.random.default_rng(3)
     targets = [random_target(rng) for _ in range(3)]

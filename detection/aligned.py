@@ -1,0 +1,64 @@
+"""Task-aligned matching: which anchors answer for a box follows from what they predict at the moment."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .boxes import iou
+from .matching import Assignment, in_crowds, pad_targets
+
+
+@torch.no_grad()
+def align(
+    targets: Sequence[Mapping[str, Tensor]],
+    anchors: Tensor,
+    *,
+    logits: Tensor,
+    boxes: Tensor,
+    score_power: float = 1.0,
+    overlap_power: float = 6.0,
+    num_anchors: int = 10,
+    crowd_fraction: float | None = 0.5,
+) -> Assignment:
+    """Match a batch of targets to the anchors that predict them best (TOOD, section 3.2.1).
+
+    An anchor's alignment with a box is score^`score_power` * IoU^`overlap_power`, of its score for the box's class and
+    its decoded box, `logits` [B, A, K] and `boxes` [B, A, 4]. Of the anchors with their centre inside a box and the
+    `num_anchors` that overlap it most (small boxes hold no centre), the `num_anchors` best aligned are its own; one
+    that several boxes want goes to the box it overlaps most. Each matched anchor's `weights` are its alignment relative
+    to the box's best anchor, and its `scores`, what the class logit has to say, that times the box's best IoU.
+    """
+    padded = pad_targets(targets, like=anchors)
+    overlaps = iou(padded.boxes, boxes)  # [B, N, A]
+    scores = logits.sigmoid().transpose(1, 2)  # [B, K, A]
+    scores = scores.gather(1, padded.labels[..., None].expand(-1, -1, len(anchors)))  # [B, N, A]
+    alignment = scores**score_power * overlaps**overlap_power
+
+    near = _near(padded.boxes, anchors, num_anchors) & padded.valid[..., None]
+    best = alignment.masked_fill(~near, -1).topk(min(num_anchors, len(anchors)), dim=2)
+    wanted = torch.zeros_like(near).scatter_(2, best.indices, best.values > 0)
+    index = overlaps.masked_fill(~wanted, -1).argmax(dim=1)  # [B, A]: of the boxes that want it
+    owned = wanted & (index[:, None] == torch.arange(wanted.shape[1], device=index.device)[:, None])
+
+    alignment = alignment.masked_fill(~owned, 0)
+    best_alignment = alignment.amax(dim=2, keepdim=True)
+    relative = torch.where(best_alignment > 0, alignment / best_alignment, 0)
+    quality = relative * overlaps.masked_fill(~owned, 0).amax(dim=2, keepdim=True)
+    matched = owned.any(dim=1)
+    return Assignment(
+        labels=padded.labels.gather(1, index).masked_fill(~matched, 0),
+        boxes=torch.where(matched[..., None], padded.boxes.gather(1, index[..., None].expand(-1, -1, 4)), anchors),
+        matched=matched,
+        ignored=in_crowds(anchors, padded, crowd_fraction) & ~matched,
+        weights=relative.amax(dim=1),
+        scores=quality.amax(dim=1),
+    )
+
+
+def _near(boxes: Tensor, anchors: Tensor, count: int) -> Tensor:
+    """bool [B, N, A]: anchors whose centre lies inside a box, and the `count` that overlap it most."""
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    inside = ((centers > boxes[..., None, :2]) & (centers < boxes[..., None, 2:])).all(dim=-1)
+    most = iou(boxes, anchors).topk(min(count, len(anchors)), dim=2).indices
+    return inside.scatter_(2, most, True)
