@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .lovasz import lovasz_softmax
 from .upsample import full_size_logits
 
 
@@ -19,6 +20,9 @@ class PixelCriterion(nn.Module):
     - `ohem_threshold` switches on online hard-pixel mining (OHEM): only pixels count whose true class has at most this
       probability, but always the hardest `ohem_min_kept` an image (times the images of the batch; over the batch,
       not per image) as far as there are that many. 0.7 and 100,000 are what the field uses on Cityscapes crops.
+    - `region_weight` adds `loss_region`, that much of the Lovász-softmax loss of all pixels of the batch. Computed where
+      the logits are (1/8 of the sides, in Lite R-ASPP) it costs next to nothing, and rare classes, which cross entropy
+      learns last, count as much as common ones.
     - `recompute` goes image by image and repeats the up-sampling in the backward pass. Full-size logits never exist
       for more than one image then: 19 x 769 x 769 x 16 would take 0.7 GB, three times over.
 
@@ -39,6 +43,7 @@ class PixelCriterion(nn.Module):
         ohem_min_kept: int = 100_000,
         align_corners: bool = True,
         recompute: bool = True,
+        region_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
@@ -47,12 +52,15 @@ class PixelCriterion(nn.Module):
             )
         if ohem_min_kept < 1:
             raise ValueError(f"ohem_min_kept is a number of pixels of at least 1; got {ohem_min_kept}")
+        if region_weight < 0:
+            raise ValueError(f"region_weight={region_weight}: expected 0 or more")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = ohem_min_kept
         self.align_corners = align_corners
         self.recompute = recompute
+        self.region_weight = region_weight
         weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -85,7 +93,33 @@ class PixelCriterion(nn.Module):
         else:
             count = (self.class_weights.to(losses)[masks.masked_fill(~kept, 0)] * kept).sum()
         total = losses.masked_fill(~kept, 0.0).sum()
-        return {"loss_pixel": total * torch.where(invalid.any(), math.nan, 1.0)}, count
+        sums = {"loss_pixel": total * torch.where(invalid.any(), math.nan, 1.0)}
+        if self.region_weight:
+            sums["loss_region"] = self.region_weight * self._region_loss(outputs, masks) * count
+        return sums, count
+
+    def _region_loss(self, outputs: dict[str, Any], masks: Tensor) -> Tensor:
+        """Lovász-softmax at the logits' own resolution, where it costs next to nothing."""
+        logits = outputs["logits"]
+        labels = self.labels_at(masks, logits.shape[-2:], outputs["logits_size"])
+        valid = labels != self.ignore_index
+        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1).movedim(1, -1)
+        return lovasz_softmax(probabilities.flatten(0, 2), labels.masked_fill(~valid, 0).flatten(), valid.flatten())
+
+    def labels_at(self, masks: Tensor, size: Sequence[int], covered: Sequence[int]) -> Tensor:
+        """The label [B, h, w] at the centre of each logit; `covered` (h, w) is what the logits cover, with padding."""
+        for axis, cells, length in ((1, size[0], covered[0]), (2, size[1], covered[1])):
+            cell = torch.arange(cells, device=masks.device, dtype=torch.float64)
+            if self.align_corners:
+                place = cell * ((length - 1) / max(cells - 1, 1))
+            else:
+                place = (cell + 0.5) * (length / cells) - 0.5
+            place = place.round().long()
+            outside = place >= masks.shape[axis]
+            masks = masks.index_select(axis, place.clamp(max=masks.shape[axis] - 1))
+            shape = [1, -1, 1] if axis == 1 else [1, 1, -1]
+            masks = masks.masked_fill(outside.reshape(shape), self.ignore_index)
+        return masks
 
     def _refuse(self, masks: Tensor, invalid: Tensor, num_classes: int) -> None:
         """Raise a ValueError that names the labels at `invalid`, if there are any. It looks: for the CPU only."""
