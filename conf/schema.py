@@ -79,7 +79,7 @@ class TrainConfig:
     cache_folder: str | None = None  # of cache=disk; null: ~/.cache/pocketvision/decoded
     reduced_decode: bool = False  # large jpegs of training at 1/2, 1/4 or 1/8 of their sides, where that is enough
     # length and batch
-    epochs: int = 100  # passes over the training images
+    epochs: int | None = 100  # passes over the training images; null: by their number (engine.length.epochs_for)
     overfit: int | None = None  # learn only the first n training images, and evaluate on them
     max_steps: int | None = None  # stop early after so many optimizer steps
     batch_size: int = 32  # images per optimizer step, all ranks and accumulation steps together

@@ -138,7 +138,7 @@ def _announce(run: Run, num_train: int, num_val: int, steps: int) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     log.info(
         "%s: %d training and %d validation images, %d classes; %s parameters; %d epochs of %d steps on %s x %d",
-        run.folder, num_train, num_val, run.task.labels.num_classes, f"{parameters:,}", run.config.epochs, steps,
+        run.folder, num_train, num_val, run.task.labels.num_classes, f"{parameters:,}", run.epochs, steps,
         run.ranks.device, run.ranks.world,
     )  # fmt: skip
 

@@ -77,7 +77,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
     steps = (done + len(loader)) // config.accumulate
     waiting = Waiting(loader)
     run.training_mode()
-    title = f"epoch {state.epoch + 1}/{config.epochs}"
+    title = f"epoch {state.epoch + 1}/{run.epochs}"
     with progress(_micro_batches(waiting, config.accumulate), total=steps, title=title, quiet=not run.ranks.is_main,
                   initial=state.batches_done) as bar:  # fmt: skip
         for batches in bar:
@@ -99,7 +99,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
                 _checked_save(run)
     if state.batches_done == steps:
         state.epoch, state.batches_done, state.bad_samples = state.epoch + 1, 0, 0
-        state.finished = state.epoch >= config.epochs
+        state.finished = state.epoch >= run.epochs
 
 
 def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...conf.schema import BatchNorm, Precision, TrainConfig
 from .distributed import Ranks
 from .groups import freeze, hold_norms
+from .length import epochs_for
 from .optim import Ema, schedule_factor
 from .report import Report
 from .state import Progress
@@ -35,6 +36,7 @@ class Run:
     window: Window
     halted: Tensor  # bool: a step was not finite, and nothing may move the weights until that is reported
     steps_per_epoch: int
+    epochs: int
     progress: Progress = field(default_factory=Progress)
     report: Report = field(default_factory=lambda: Report(None))
     bad_samples: list[list[tuple[int, str]]] = field(default_factory=list)  # this rank's, not told yet: index, reason
@@ -76,9 +78,8 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
         task.criterion.to(ranks.device)
     optimizer = make_optimizer(task.model)
     start_momentum(optimizer)
-    factor = schedule_factor(
-        config.schedule, total_steps=config.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
-    )
+    epochs = config.epochs or epochs_for(steps_per_epoch * config.batch_size)
+    factor = schedule_factor(config.schedule, total_steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
     return Run(
         task=task,
         config=config,
@@ -93,6 +94,7 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
         window=Window(ranks.device),
         halted=torch.zeros((), dtype=torch.bool, device=ranks.device),
         steps_per_epoch=steps_per_epoch,
+        epochs=epochs,
     )
 
 
