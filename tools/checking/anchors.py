@@ -54,7 +54,7 @@ class Matches:
 
     @property
     def reached(self) -> np.ndarray:
-        """Whether an anchor overlaps it enough, bool [M]; training then gives the others their best anchor alone."""
+        """Whether an anchor overlaps it enough, bool [M]; matching by overlap gives the others their best one alone."""
         return self.overlaps >= self.threshold
 
 
@@ -83,6 +83,7 @@ def check_anchors(classes: Mapping[str, tuple[int, int]], anchors: Anchors, sour
         if total >= _MIN_BOXES and missed > _MAX_SHARE * total:
             message = (
                 f"class {name}: no anchor overlaps {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) by IoU "
-                f"{anchors.threshold:g} at {width}x{height} (width x height): training gives each but its best one"
+                f"{anchors.threshold:g} at {width}x{height} (width x height): hard to learn; matching by overlap "
+                "gives each its best one alone"
             )
             yield Fault("no_anchor", source, message)
