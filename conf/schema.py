@@ -183,6 +183,15 @@ class CompareConfig:
 
 
 @dataclass
+class CompareCurveConfig:
+    """Keys of `pocketvision compare-curve`."""
+
+    runs: list[str] = field(default_factory=list)  # a run folder and a reference; usually given without a key
+    write: str | None = None  # a json file: make it a reference of `runs`, which all are folders of finished runs
+    output: str | None = None  # the picture; null: curve.png in the run folder
+
+
+@dataclass
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 

@@ -36,6 +36,7 @@ CONFIGS: dict[str, type] = {
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
     "compare": schema.CompareConfig,
+    "compare_curve": schema.CompareCurveConfig,
     "predict": schema.PredictConfig,
     "export": schema.ExportConfig,
     "benchmark": schema.BenchmarkConfig,
