@@ -8,6 +8,7 @@ COMMANDS = {
     "evaluate": "mAP or mIoU of a run, written to results.json",
     "report": "one HTML page of evaluated runs, by themselves or side by side",
     "compare": "runs side by side, and which differences between them are real",
+    "compare-curve": "whether a training goes as it should, beside a reference loss curve",
     "predict": "boxes, masks or classes for photographs and videos: pictures, json, CSV",
     "export": "one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch",
     "benchmark": "time and memory of a run, a model or a file, beside torchvision's own",

@@ -120,43 +120,6 @@ class TrainConfig:
     augment: Any = MISSING
 
 
-def check(config: TrainConfig) -> None:
-    """Values that a type cannot rule out.
-
-    Raises:
-        ValueError: one is out of its range; it is named.
-    """
-    for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size", "keep_last"):
-        at_least(key, getattr(config, key), 1)
-    for key in ("overfit", "max_steps", "save_every", "lr_batch_size", "patience"):
-        at_least(key, getattr(config, key), 1)
-    for key in ("seed", "threads", "workers"):
-        at_least(key, getattr(config, key), 0)
-    if config.cache not in (None, "ram", "disk"):
-        raise ValueError(f"cache={config.cache}: expected ram, disk or null")
-    if config.cache_folder is not None and config.cache != "disk":
-        raise ValueError(f"cache_folder={config.cache_folder} is where cache=disk keeps its files: set that, too")
-    if config.on_bad_sample not in ("raise", "skip"):
-        raise ValueError(f"on_bad_sample={config.on_bad_sample}: expected raise or skip")
-    if config.weights_reduce not in (None, "importance", "first"):
-        raise ValueError(f"weights_reduce={config.weights_reduce}: expected importance, first or null")
-    schedule = config.schedule
-    if schedule.name in (ScheduleName.step, ScheduleName.exponential) and not 0 < schedule.gamma <= 1:
-        raise ValueError(f"schedule.gamma={schedule.gamma}: expected a factor above 0, at most 1")
-    if schedule.every_epochs <= 0:
-        raise ValueError(f"schedule.every_epochs={schedule.every_epochs}: expected more than 0 epochs")
-    if config.timeout_minutes <= 0:
-        raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
-    if config.ema_decay is not None and not 0 < config.ema_decay < 1:
-        raise ValueError(f"ema_decay={config.ema_decay}: expected a number between 0 and 1, or null for no average")
-
-
-def at_least(key: str, value: int | None, least: int) -> None:
-    """Raise ValueError where there is a value and it is lower."""
-    if value is not None and value < least:
-        raise ValueError(f"{key}={value}: expected {least} or more")
-
-
 @dataclass
 class RunConfig:
     """Keys that `evaluate` and `predict` share."""
@@ -217,6 +180,15 @@ class CompareConfig:
     seed: int = 0
     threads: int = 0
     output: str | None = None  # a json file to write the comparison to
+
+
+@dataclass
+class CompareCurveConfig:
+    """Keys of `pocketvision compare-curve`."""
+
+    runs: list[str] = field(default_factory=list)  # a run folder and a reference; usually given without a key
+    write: str | None = None  # a json file: make it a reference of `runs`, which all are folders of finished runs
+    output: str | None = None  # the picture; null: curve.png in the run folder
 
 
 @dataclass

@@ -44,10 +44,10 @@ SHORT = {
         "ignore=[class_absent,class_rare,class_untrained,class_unevaluated,no_anchor,unlisted]",
     ],
 }
-# Composed only: these take minutes, a network, several GPUs, or files that others released.
+# Composed only: these take minutes, whole trainings, a network, several GPUs, or files that others released.
 NOT_TRIED = (
     r"torchrun|weights=|weights_source=|suite=|runs=|latency=true|import-weights|check-resume|vision paper\b|imagenet"
-    r"|results=\[|sweep=|photo_size=|paper/|info |downloads/|data.root=/data/voc"
+    r"|compare-curve|results=\[|sweep=|photo_size=|paper/|info |downloads/|data.root=/data/voc"
 )
 
 

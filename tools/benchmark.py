@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from omegaconf import DictConfig
-from pocketvision.conf.schema import at_least
+from pocketvision.conf.limits import at_least
 from pocketvision.tools.benchmarking import loading, machine, plots, results, suite, sweeps
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject

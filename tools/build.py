@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from .. import conf
 from ..conf import schema
+from ..conf.limits import check
 from ..datasets.augmented import AugmentedDataset, FirstSamples
 from ..datasets.class_names import known_names
 from ..datasets.labels import LabelMap, instance_sizes, nameless_labels
@@ -35,6 +36,7 @@ CONFIGS: dict[str, type] = {
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
     "compare": schema.CompareConfig,
+    "compare_curve": schema.CompareCurveConfig,
     "predict": schema.PredictConfig,
     "export": schema.ExportConfig,
     "benchmark": schema.BenchmarkConfig,
@@ -311,7 +313,7 @@ def train_settings(config: DictConfig) -> schema.TrainConfig:
     values: dict[str, Any] = {name: config[name] for name in names}
     values |= {name: OmegaConf.to_object(value) for name, value in values.items() if OmegaConf.is_config(value)}
     settings = schema.TrainConfig(**values)
-    schema.check(settings)
+    check(settings)
     return settings
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from pocketvision.conf.schema import at_least
+from pocketvision.conf.limits import at_least
 from pocketvision.tools import build, disturb
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from pocketvision.conf.schema import at_least
+from pocketvision.conf.limits import at_least
 from pocketvision.datasets.sample import log_summary
 from pocketvision.tools import build, pictures, runs
 from pocketvision.tools.cli import command, log

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pocketvision.conf.schema import at_least
+from pocketvision.conf.limits import at_least
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import progress

@@ -40,10 +40,14 @@ def line_chart(
     axes: tuple[str, str],
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    band: Sequence[tuple[float, float, float]] = (),
 ) -> Canvas:
     """Lines over one pair of axes, named below in a legend unless faint; where there are none it says so.
 
     Ranges that are not given hold all values, and 0.
+
+    Args:
+        band: (x, lowest, highest) in the order of x, a shade between them behind the lines.
     """
     points = [point for line in series for point in line.known()]
     named = [line for line in series if not line.faint and line.known()][:_MAX_LEGEND]
@@ -54,6 +58,7 @@ def line_chart(
     x_range = x_range or _range([x for x, _ in points])
     y_range = y_range or _range([1.05 * y for _, y in points])
     _axes(canvas, x_range, y_range, axes)
+    canvas.add(*_band(band, x_range, y_range))
     for line in sorted(series, key=lambda line: not line.faint):
         places = [(_place_x(x, x_range), _place_y(y, y_range)) for x, y in line.known()]
         if len(places) == 1:
@@ -66,6 +71,22 @@ def line_chart(
         canvas.add(Line([(x, y - 4), (x + 18, y - 4)], line.color, width=3, dashed=line.dashed))
         canvas.add(Words(shorten(line.name, 24), x + 24, y, _SMALL))
     return canvas
+
+
+def _band(
+    band: Sequence[tuple[float, float, float]], x_range: tuple[float, float], y_range: tuple[float, float]
+) -> list[Rectangles]:
+    """A shade made of upright strips one unit wide, which SVG and picture both know."""
+    if not band:
+        return []
+    xs, lows, highs = zip(*band, strict=True)
+    left, right = (round(_place_x(x, x_range)) for x in (xs[0], xs[-1]))
+    strips = []
+    for place in range(left, max(right, left + 1)):
+        x = x_range[0] + (place + 0.5 - _LEFT) / (WIDTH - _LEFT - _RIGHT) * (x_range[1] - x_range[0])
+        top, bottom = (_place_y(float(np.interp(x, xs, ys)), y_range) for ys in (highs, lows))
+        strips.append((place, top, 1.0, bottom - top))
+    return [Rectangles(strips, "muted", opacity=0.25)]
 
 
 def bar_chart(

@@ -1,0 +1,285 @@
+"""`pocketvision compare-curve`: what it reads of run folders, the reference it writes, its words and exit status."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+from pocketvision.tools.build import compose
+from pocketvision.tools.cli import log
+from pocketvision.tools.compare_curve import main
+from pocketvision.tools.curve_reference import read_reference, summarise, write_reference
+from pocketvision.tools.curves import read_run
+from pocketvision.tools.engine.state import save_checkpoint
+from pocketvision.tools.train import train
+
+FALLING = (3.3, 1.6, 1.36, 1.25, 1.18, 1.14)
+SEEDS = [(3.306, 1.605, 1.360, 1.256, 1.180, 1.141), (3.298, 1.566, 1.318, 1.220, 1.151, 1.116),
+         (3.350, 1.573, 1.328, 1.230, 1.167, 1.139)]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands set up the log of their process and its arguments."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.level, log.propagate = before
+
+
+def write_run(
+    name: str,
+    losses: Sequence[float | None] = FALLING,
+    *,
+    seed: int = 0,
+    steps: int = 20,
+    figures: dict[int, dict[str, float]] | None = None,
+    classes: Sequence[str] | None = None,
+    **settings: Any,
+) -> str:
+    """A run folder as training leaves it, with the loss in two rows and two parts."""
+    folder = Path("runs", name)
+    folder.mkdir(parents=True)
+    task = settings.pop("task", "detection")
+    config = {"name": name, "seed": seed, "epochs": 6, "batch_size": 16, "log_every": 15, "workers": 3, **settings}
+    config["model"] = {"task": task, "criterion": {"alpha": 0.75}, **settings.pop("model", {})}
+    config["data"] = {"root": f"/data/{name}", "num_train": 16 * steps, "train": {"length": 5}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows: list[dict[str, Any]] = []
+    for epoch, loss in enumerate(losses, 1):
+        for step in (steps * epoch - 5, steps * epoch):
+            parts = dict.fromkeys(("loss", "loss_class", "loss_box"), loss) if loss else {"loss": loss}
+            rows.append({"kind": "train", "step": step, **parts, "lr": 0.1, "epoch": epoch})
+        if epoch in (figures or {}):
+            rows.append({"kind": "val", "step": steps * epoch, **(figures or {})[epoch], "loss": 1.0})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if classes is not None:
+        write_checkpoint(folder, classes, epoch=len(losses))
+    return f"runs/{name}"
+
+
+def write_checkpoint(folder: Path, classes: Sequence[str], *, epoch: int, data: str = "1234") -> None:
+    labels = [{"slot": slot, "name": name, "source_id": slot} for slot, name in enumerate(classes, 1)]
+    content = {
+        "labels": {"num_classes": len(classes), "labels": labels},
+        "progress": {"epoch": epoch},
+        "versions": {"pocketvision": "0.1.0", "torch": "2.9"},
+        "data": {"train": data},
+    }
+    save_checkpoint(folder / "checkpoints" / "last.pt", content)
+
+
+def command(*arguments: str) -> int:
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_run_is_read_as_far_as_it_is() -> None:
+    figures = {2: {"AP": 0.1, "AP50": -1.0, "AR1": 0.3}, 3: {"AP": -1.0, "AP50": -1.0}}
+    folder = Path(write_run("x", FALLING[:3], figures=figures, classes=["cat", "dog"]))
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(
+            json.dumps({"kind": "train", "step": 75, "loss": 1.0, "epoch": 4}) + "\n"
+        )  # in the midst of the fourth
+        file.write('{"kind": "train", "step": 76, "lo')  # being written
+    found = read_run(folder)
+    assert found.losses == {
+        i: dict.fromkeys(("loss", "loss_class", "loss_box"), v) for i, v in enumerate(FALLING[:3], 1)
+    }
+    assert found.figures == {2: {"AP": 0.1}}
+    assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (6, 20, 320)
+    assert found.classes == ("cat", "dog")
+    assert found.settings == {
+        "epochs": 6, "batch_size": 16, "model.task": "detection", "model.criterion.alpha": 0.75, "data.num_train": 320
+    }  # fmt: skip
+
+
+def test_a_checkpoint_that_cannot_be_read_is_done_without() -> None:
+    folder = Path(write_run("x", FALLING[:2], classes=["cat"]))
+    (folder / "checkpoints" / "last.pt").write_bytes(b"PK cut")
+    assert read_run(folder).classes is None
+    save_checkpoint(folder / "checkpoints" / "last.pt", {"progress": {"epoch": 2}})
+    assert read_run(folder).classes is None
+
+
+def test_a_run_beside_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [
+        write_run(f"seed{i}", SEEDS[i], seed=i, classes=["cat", "dog"], figures={3: {"AP": 0.2 + i / 10}})
+        for i in range(3)
+    ]
+    assert command(*names, "write=curves/demo.json") == 0
+    assert "written: curves/demo.json (seeds 0, 1, 2; 6 epochs; band: 9 % around the mean" in capsys.readouterr().out
+    text = Path("curves/demo.json").read_text()
+    content = json.loads(text)
+    assert content["settings"]["batch_size"] == 16
+    assert content["train"][1]["loss"] == {"mean": 1.5813, "min": 1.566, "max": 1.605}
+    assert content["val"] == [{"epoch": 3, "AP": {"mean": 0.3, "min": 0.2, "max": 0.4}}]
+    assert content["versions"] == {"pocketvision": "0.1.0", "torch": "2.9"}
+    assert {key: content[key] for key in ("seeds", "steps_per_epoch", "images_per_epoch", "classes")} == {
+        "seeds": [0, 1, 2], "steps_per_epoch": 20, "images_per_epoch": 320, "classes": ["cat", "dog"]
+    }  # fmt: skip
+    assert max(map(len, text.splitlines())) < 300
+    assert command(*names[:2], "write=curves/demo.json") == 0  # a reference may be written anew
+    assert command(*names, "write=curves/demo.json") == 0
+
+    sound = write_run("sound", FALLING[:3], seed=7, classes=["cat", "dog"], figures={3: {"AP": 0.31}})
+    capsys.readouterr()
+    assert command(sound, "curves/demo.json") == 0
+    page = capsys.readouterr().out
+    assert page.splitlines()[-1] == "sound so far: epochs 1 to 3 of 6 lie within the reference's band"
+    assert "      3      1.36       1.335   1.217 to 1.465      within" in page
+    assert "      3   AP 0.310 (0.300, 0.200 to 0.400)" in page
+    assert cv2.imread("runs/sound/curve.png") is not None
+
+    broken = write_run("broken", (3.3, 1.6, 1.6), classes=["cat", "dog"], batch_size=8, steps=40)
+    assert command(broken, "curves/demo.json", "output=elsewhere/x.png") == 1
+    assert "settings that differ: batch_size 8 against 16" in capsys.readouterr().out.splitlines()[-1]
+    assert cv2.imread("elsewhere/x.png") is not None
+    assert not Path(broken, "curve.png").exists()
+
+
+def test_nothing_is_logged_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    known = write_run("known")
+    assert command(known, "write=curve.json") == 0
+    folder = write_run("new", [])
+    assert command(folder, "curve.json") == 0
+    assert "nothing to judge yet: no epoch of runs/new is whole" in capsys.readouterr().out
+
+
+def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(write_run("known", classes=["cat", "dog"]), "write=curve.json") == 0
+    own = write_run("own", (30.0, 20.0), classes=["newt"], steps=10)
+    assert command(own, "curve.json") == 0
+    page = capsys.readouterr().out
+    assert "6 epochs of 160 images against 6 of 320" in page
+    assert "other data, or another kind of loss (classes 1 (newt) against 2 (cat, dog)): neither how high" in page
+    assert "nothing to judge yet: on other data it takes two epochs" in page  # the first one is too early
+    same = Path(write_run("same", FALLING[:2]))
+    write_checkpoint(same, ["cat", "dog"], epoch=2, data="other images")
+    assert command(str(same), "curve.json") == 0
+    assert "other training data of the same classes" in capsys.readouterr().out
+
+
+def damaged(change: dict[str, Any]) -> str:
+    """A reference with other values, written to damaged.json."""
+    write_reference(summarise([read_run(Path(write_run("known")))], name="whole.json"), Path("whole.json"))
+    content = json.loads(Path("whole.json").read_text()) | change
+    Path("damaged.json").write_text(json.dumps(content))
+    return "damaged.json"
+
+
+TRUNCATED = '{"format": "pocketvision-curve-1", "task'
+ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "told"),
+    [
+        ({}, [], "compare-curve needs a run folder and a reference, got []: pocketvision compare-curve runs/NAME"),
+        ({}, ["runs/x"], "needs a run folder and a reference, got ['runs/x']"),
+        ({}, ["runs/none", "x.json"], "runs/none does not exist: give the folder of a training run"),
+        ({"a.json": "{}"}, ["a.json", "runs/x"], "a.json is a file: give the folder of a training run"),
+        ({"runs/y/config.yaml": ""}, ["runs/y", "a.json"], "runs/y has no metrics.jsonl: give the folder of a"),
+        ({"runs/y/a": ""}, ["runs/y", "a.json"], "runs/y has no config.yaml"),
+        ({"runs/y/config.yaml": "a: [", "runs/y/metrics.jsonl": ""}, ["runs/y", "a.json"],
+         "runs/y/config.yaml is no configuration of a run"),
+        ({"runs/y/config.yaml": "model: {task: x}\nepochs: 0\nbatch_size: 1\nlog_every: 1\nseed: 0\n",
+          "runs/y/metrics.jsonl": ""}, ["runs/y", "a.json"], "is no configuration of a training run"),
+        ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "a.json"], "runs/x/metrics.jsonl holds no rows"),
+        ({}, ["runs/x", "none.json"], "none.json does not exist: the reference is a json file; pocketvision"),
+        ({}, ["runs/x", "runs"], "runs is a folder: the reference is a json file"),
+        ({"a.json": TRUNCATED}, ["runs/x", "a.json"], "a.json is no json that can be read"),
+        ({"a.json": "[" * 100_000}, ["runs/x", "a.json"], "a.json is no json that can be read"),
+        ({"a.json": '{"AP": 0.3}'}, ["runs/x", "a.json"], "a.json is no reference curve"),
+        ({"a.json": "[1]"}, ["runs/x", "a.json"], "a.json is no reference curve"),
+        ({}, ["runs/x", "write=a.txt"], "write=a.txt: a reference is json"),
+        ({"a.json": '{"mine": 1}'}, ["runs/x", "write=a.json"], "a.json is no reference curve"),
+        ({}, ["write=a.json"], "write=a.json needs folders of finished runs"),
+        ({}, ["runs/x", "write=a.json", "output=b.png"], "output=b.png is for a run's picture"),
+        ({}, ["runs/x", "runs/x", "write=a.json"], "runs/x and runs/x both have seed=0"),
+        ({}, ["runs/x", "wirte=a.json"], "no key 'wirte'; did you mean write?"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_line(
+    files: dict[str, str], arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run("x")
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    assert command(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("pocketvision compare-curve: error: ")
+    assert told in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+    assert {name: Path(name).read_text() for name in files} == files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": []}, {"train": [ROW, ROW]}, {"train": [{**ROW, "epoch": 2}]}, {"train": [{"epoch": 1}]},
+        {"train": [{"epoch": 1, "loss": {"mean": 0, "min": 0, "max": 0}}]},
+        {"train": [{"epoch": 1, "loss": {"mean": 3, "min": 1, "max": 2}}]},
+        {"train": [{"epoch": 1, "loss": {"mean": float("nan"), "min": 1, "max": 2}}]},
+        {"train": [{"epoch": 1, "loss": 3}]}, {"train": 5}, {"val": None}, {"settings": [1]}, {"seeds": []},
+        {"steps_per_epoch": 0}, {"images_per_epoch": "many"}, {"images_per_epoch": float("inf")}, {"classes": 3},
+        {"versions": None},
+    ],
+)  # fmt: skip
+def test_damaged_references_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"damaged\.json is a damaged reference curve"):
+        read_reference(Path(damaged(change)))
+
+
+def test_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(write_run("known"), "write=curve.json") == 0
+    assert command(write_run("x", task="segmentation"), "curve.json") == 2
+    assert "runs/x is of segmentation and curve.json of detection" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"batch_size": 8}, "differ in more than their seed: batch_size 16 and 8, data.num_train 320 and 640, steps"),
+        ({"steps": 40}, "differ in more than their seed: data.num_train 320 and 640, steps_per_epoch 20 and 40"),
+        ({"classes": ["newt"]}, "classes null and [\"newt\"]"),
+        ({"losses": FALLING[:5]}, "runs/other has 5 of 6 epochs: a reference needs all of them"),
+        ({"losses": (*FALLING[:5], None)}, "runs/other: the loss of epoch 6 is not a number above 0"),
+        ({"losses": (*FALLING[:5], 0.0)}, "runs/other: the loss of epoch 6 is not a number above 0"),
+        ({"seed": 0}, "runs/x and runs/other both have seed=0: they tell no more than one"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_reference(keys: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = {"steps": 40} if "batch_size" in keys else {}
+    write_run("x")
+    write_run("other", **{"seed": 1, **steps, **keys})
+    assert command("runs/x", "runs/other", "write=curve.json") == 2
+    assert told in capsys.readouterr().err
+    assert not Path("curve.json").exists()
+
+
+def test_real_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("data.input_size=[64,64]", "data.num_train=16", "data.num_val=4", "batch_size=4", "epochs=2", "workers=0",
+             "eval_every=1", "backbone.width=0.35", "threads=1", "device=cpu", "log_every=4")  # fmt: skip
+    train(compose("experiment=demo_segmentation", *small, "name=known", "seed=0"))
+    assert command("runs/known", "write=curve.json") == 0
+    found = read_reference(Path("curve.json"))
+    assert found.classes == ("background", "circle", "square", "triangle")
+    assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (2, 4, 16)
+    assert list(found.figures) == [1, 2]
+    assert set(found.losses[2]) == {"loss", "loss_pixel"}
+    assert command("runs/known", "curve.json") == 0
+    assert "sound: epochs 1 to 2 of 2 lie within the reference's band" in capsys.readouterr().out
+    train(compose("experiment=demo_segmentation", *small, "name=short", "max_steps=6", "seed=2"))
+    assert command("runs/short", "curve.json") in (0, 1)  # six steps are no curve; what is whole is compared
+    assert "runs/short (1 of 2 epochs) beside curve.json (seed 0; 2 epochs" in capsys.readouterr().out

@@ -1,0 +1,229 @@
+"""A reference loss curve: what finished runs of one configuration and several seeds have in common, and its file.
+
+A small json to be read: settings a line each, then an epoch a line.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .curves import Curve, Spread
+
+FORMAT = "pocketvision-curve-1"
+_HOW = "pocketvision compare-curve runs/A runs/B write=FILE.json makes one of finished runs"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Finished runs of one configuration and several seeds."""
+
+    name: str  # the file as it was given
+    task: str
+    settings: dict[str, Any]
+    seeds: list[int]
+    steps_per_epoch: int
+    images_per_epoch: int
+    classes: tuple[str, ...] | None
+    data: str | None  # fingerprint of the training split
+    versions: dict[str, str]
+    losses: dict[int, dict[str, Spread]]  # of every epoch from 1 to `epochs`
+    figures: dict[int, dict[str, Spread]]
+
+    @property
+    def epochs(self) -> int:
+        return len(self.losses)
+
+
+def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
+    """Mean and range over finished runs that differ in nothing but their seed.
+
+    Raises:
+        ValueError: there is none, one is not finished, settings or data differ (the keys are told), or a seed occurs
+            twice.
+    """
+    if not curves:
+        raise ValueError(
+            f"write={name} needs folders of finished runs: pocketvision compare-curve runs/A runs/B write=..."
+        )
+    first = curves[0]
+    for curve in curves:
+        _check_finished(curve)
+        _check_alike(first, curve)
+    seeds = [curve.seed for curve in curves]
+    for a, b in pairwise(sorted(curves, key=lambda curve: curve.seed)):
+        if a.seed == b.seed:
+            raise ValueError(f"{a.name} and {b.name} both have seed={a.seed}: they tell no more than one of them")
+    assert first.steps_per_epoch is not None
+    assert first.images_per_epoch is not None
+    shared = [epoch for epoch in first.figures if all(epoch in curve.figures for curve in curves)]
+    return Reference(
+        name=name,
+        task=first.task,
+        settings=first.settings,
+        seeds=seeds,
+        steps_per_epoch=first.steps_per_epoch,
+        images_per_epoch=first.images_per_epoch,
+        classes=first.classes,
+        data=first.data,
+        versions=first.versions,
+        losses={epoch: _spreads([curve.losses[epoch] for curve in curves]) for epoch in sorted(first.losses)},
+        figures={epoch: _spreads([curve.figures[epoch] for curve in curves]) for epoch in sorted(shared)},
+    )
+
+
+def _check_finished(curve: Curve) -> None:
+    if sorted(curve.losses) != list(range(1, curve.epochs + 1)):
+        raise ValueError(
+            f"{curve.name} has {len(curve.losses)} of {curve.epochs} epochs: a reference needs all of them; the same "
+            "pocketvision train goes on"
+        )
+    for epoch, means in curve.losses.items():
+        if any(value is None for value in means.values()) or (means["loss"] or 0) <= 0:
+            raise ValueError(f"{curve.name}: the loss of epoch {epoch} is not a number above 0: no run to compare with")
+
+
+def _check_alike(first: Curve, other: Curve) -> None:
+    told = different(first.settings, other.settings)
+    for what in ("steps_per_epoch", "classes", "data"):
+        if getattr(first, what) != getattr(other, what):
+            told[what] = (getattr(first, what), getattr(other, what))
+    if told:
+        pairs = [f"{key} {short(a)} and {short(b)}" for key, (a, b) in list(told.items())[:8]]
+        raise ValueError(
+            f"{first.name} and {other.name} differ in more than their seed: {', '.join(pairs)}"
+            f"{' ...' if len(told) > 8 else ''}. A reference is made of runs of one configuration"
+        )
+
+
+def different(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ, with both. A key that only one has is another version's, or goes with a `_target_`."""
+    return {key: (value, others[key]) for key, value in settings.items() if key in others and value != others[key]}
+
+
+def short(value: Any) -> str:
+    """A setting's value within a sentence."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _spreads(columns: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+    found = {}
+    for key in columns[0]:
+        values = [column[key] for column in columns]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            found[key] = Spread(sum(known) / len(known), min(known), max(known))
+    return found
+
+
+# ---- its file -------------------------------------------------------------------------------------------
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """As json, an epoch a line.
+
+    Raises:
+        ValueError: the file is there and is no reference, or its name does not end with .json.
+    """
+    if path.suffix != ".json":
+        raise ValueError(f"write={path}: a reference is json, give it a name that ends with .json")
+    if path.exists():
+        read_reference(path)  # what somebody else's file holds is not lost
+    head = {
+        "format": FORMAT,
+        "task": reference.task,
+        "settings": reference.settings,
+        "steps_per_epoch": reference.steps_per_epoch,
+        "images_per_epoch": reference.images_per_epoch,
+        "classes": reference.classes,
+        "data": reference.data,
+        "seeds": reference.seeds,
+        "versions": reference.versions,
+    }
+    parts = [f" {json.dumps(key)}: {_indented(value)}" for key, value in head.items()]
+    for key, epochs in (("train", reference.losses), ("val", reference.figures)):
+        rows = [{"epoch": epoch, **{k: _rounded(v) for k, v in columns.items()}} for epoch, columns in epochs.items()]
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        parts.append(f' "{key}": [\n{lines}\n ]' if rows else f' "{key}": []')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def _indented(value: Any) -> str:
+    """A key a line in mappings, all else in one line."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value)
+    return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
+
+
+def _rounded(spread: Spread) -> dict[str, float]:
+    return {"mean": _digits(spread.mean), "min": _digits(spread.low), "max": _digits(spread.high)}
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def read_reference(path: Path) -> Reference:
+    """The inverse of `write_reference`.
+
+    Raises:
+        ValueError: there is no such file, or it is no reference.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{path} {found}: the reference is a json file; {_HOW}")
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no json that can be read ({error!s:.100}): truncated? {_HOW}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is no reference curve (format {FORMAT!r}): {_HOW}")
+    try:
+        reference = _reference_from_json(content, str(path))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{path} is a damaged reference curve ({error!r:.100}): {_HOW}") from error
+    return reference
+
+
+def _reference_from_json(content: Mapping[str, Any], name: str) -> Reference:
+    classes = content["classes"]
+    reference = Reference(
+        name=name,
+        task=str(content["task"]),
+        settings=dict(content["settings"].items()),
+        seeds=[int(seed) for seed in content["seeds"]],
+        steps_per_epoch=int(content["steps_per_epoch"]),
+        images_per_epoch=int(content["images_per_epoch"]),
+        classes=None if classes is None else tuple(str(one) for one in classes),
+        data=None if content["data"] is None else str(content["data"]),
+        versions=dict(content["versions"].items()),
+        losses=_columns(content["train"]),
+        figures=_columns(content["val"]),
+    )
+    if list(reference.losses) != list(range(1, len(reference.losses) + 1)) or not reference.losses:
+        raise ValueError("its epochs do not count from 1")
+    if min(spread.low for columns in reference.losses.values() for spread in columns.values()) <= 0:
+        raise ValueError("a loss is not above 0")
+    if min(reference.images_per_epoch, reference.steps_per_epoch, len(reference.seeds)) < 1:
+        raise ValueError("no steps, images or seeds")
+    return reference
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Spread]]:
+    found = {}
+    for row in rows:
+        columns = {key: Spread(*(float(value[k]) for k in ("mean", "min", "max"))) for key, value in row.items()
+                   if key != "epoch"}  # fmt: skip
+        if not all(math.isfinite(v) for spread in columns.values() for v in spread):
+            raise ValueError("a number is not finite")
+        if not all(spread.low <= spread.mean <= spread.high for spread in columns.values()):
+            raise ValueError("a mean does not lie between its min and max")
+        found[int(row["epoch"])] = columns
+    if len(found) < len(rows):
+        raise ValueError("an epoch stands there twice")
+    return found
