@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..datasets.labels import LabelMap
+from .engine.length import epochs_for
 from .engine.state import load_latest
 from .runs import flat, is_free
 
@@ -81,12 +82,14 @@ def read_run(folder: Path) -> Curve:
     rows = read_rows(folder / "metrics.jsonl")
     saved = _read_checkpoint(folder)
     whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch if saved else None)
+    steps = next((step // epoch for epoch, step in whole.items()), None)
+    config["epochs"] = config["epochs"] or epochs_for((steps or 0) * config["batch_size"])  # null: by the data
     return Curve(
         name=str(folder),
         task=config["model"]["task"],
         settings={key: value for key, value in flat(config).items() if matters(key)},
         seed=config["seed"],
-        steps_per_epoch=next((step // epoch for epoch, step in whole.items()), None),
+        steps_per_epoch=steps,
         classes=saved.classes if saved else None,
         data=saved.data if saved else None,
         versions=saved.versions if saved else {},
@@ -99,7 +102,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text())
         known = isinstance(config["model"]["task"], str) and all(
-            type(config[key]) is int and config[key] >= (key != "seed")
+            (type(config[key]) is int and config[key] >= (key != "seed")) or (key == "epochs" and config[key] is None)
             for key in ("epochs", "batch_size", "log_every", "seed")
         )
     except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:

@@ -102,6 +102,12 @@ def test_a_run_is_read_as_far_as_it_is() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(5, 77), (20, 39), (100, 17)])
+def test_a_length_by_the_number_of_images_is_told(steps: int, epochs: int) -> None:
+    """epochs=null in the configuration; here of batches of 16."""
+    assert read_run(Path(write_run("x", FALLING[:3], steps=steps, epochs=None))).epochs == epochs
+
+
 def test_a_checkpoint_that_cannot_be_read_is_done_without() -> None:
     folder = Path(write_run("x", FALLING[:2], classes=["cat"]))
     (folder / "checkpoints" / "last.pt").write_bytes(b"PK cut")
@@ -277,7 +283,7 @@ def test_real_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert found.classes == ("background", "circle", "square", "triangle")
     assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (2, 4, 16)
     assert list(found.figures) == [1, 2]
-    assert set(found.losses[2]) == {"loss", "loss_pixel"}
+    assert set(found.losses[2]) == {"loss", "loss_pixel", "loss_region"}
     assert command("runs/known", "curve.json") == 0
     assert "sound: epochs 1 to 2 of 2 lie within the reference's band" in capsys.readouterr().out
     train(compose("experiment=demo_segmentation", *small, "name=short", "max_steps=6", "seed=2"))

@@ -29,7 +29,12 @@ OTHERS = [
     ("detection", "model.network.std=[0.0039,...]", (3.333, 1.584, 1.338, 1.253, 1.179, 1.157), None),
     # Nor are shuffled classes, as long as the network tells none apart (AP 0.03); later the part of the classes stays.
     ("detection", "data.shuffle_labels=true", (3.329, 1.585, 1.346, 1.248, 1.174, 1.144), None),
-    ("detection", "made up: shuffled, where other runs tell classes apart", (3.329, 1.585, 1.460, 1.450, 1.440, 1.440), 4),
+    (
+        "detection",
+        "made up: shuffled, where other runs tell classes apart",
+        (3.329, 1.585, 1.460, 1.450, 1.440, 1.440),
+        4,
+    ),
     ("segmentation", "another seed", (0.976, 0.746, 0.708, 0.680, 0.658, 0.640), None),
     ("segmentation", "optimizer.lr=0.0005, a tenth", (1.282, 0.916, 0.817, 0.772, 0.755, 0.750), 1),
     ("segmentation", "batch_norm=frozen", (1.098, 0.820, 0.793, 0.789, 0.789, 0.787), 3),
