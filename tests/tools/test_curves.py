@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pocketvision.tools.build import compose
 from pocketvision.tools.curve_comparison import band, compare, place_of, spans, tolerance, verdict
 from pocketvision.tools.curve_output import MOST_ROWS, chart, chosen, lines
-from pocketvision.tools.curve_reference import Reference, summarise
+from pocketvision.tools.curve_reference import Reference, read_reference, summarise
 from pocketvision.tools.curves import Curve, epoch_means, matters, whole_epochs
+from pocketvision.tools.runs import flat, plain
 
 FALLING = (3.3, 1.6, 1.36, 1.25, 1.18, 1.14)
 # Measured: the experiments demo_detection and demo_segmentation with data.input_size=[64,64] backbone.width=0.35
@@ -298,3 +301,21 @@ def test_the_picture_draws_whatever_there_is(losses: Sequence[float | None]) -> 
     assert picture.shape[1] == 800
     shaded = (abs(picture.astype(int) - (215, 217, 219)) <= 1).all(-1)
     assert (shaded.mean() > 0.01) == bool(losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("demo_detection", ("experiment=demo_detection",)),
+        ("demo_segmentation", ("experiment=demo_segmentation",)),
+        ("bccd", ("experiment=small_detection", "epochs=30", "data.train_json=x", "data.images=x")),
+        ("camvid", ("experiment=small_segmentation", "data=camvid", "epochs=13", "data.root=x")),
+    ],
+)
+def test_the_references_in_the_documentation_are_of_todays_settings(name: str, overrides: Sequence[str]) -> None:
+    """A recipe that changes needs its curve measured again."""
+    found = read_reference(Path(__file__).resolve().parents[2] / "docs" / "curves" / f"{name}.json")
+    config = flat(plain(compose(*overrides)))
+    today = {key: value for key, value in config.items() if matters(key) and not key.startswith("data.")}
+    assert {key: value for key, value in found.settings.items() if not key.startswith("data.")} == today
+    assert found.seeds == [0, 1]
