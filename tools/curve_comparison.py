@@ -222,7 +222,7 @@ def _too_early(found: Comparison) -> str:
     if not run.losses:
         return f"no epoch of {run.name} is whole (each takes a while: look again after the first)"
     if found.rows:
-        return "on other data it takes two epochs to see whether the loss falls"
+        return "with other classes or another criterion it takes two epochs to see whether the loss falls"
     return (
         f"{run.name} has not seen as many images (epochs {spans(sorted(run.losses))} of {run.epochs}, each of "
         f"{run.images_per_epoch:,}) as the first epoch of {reference.name} has ({reference.images_per_epoch:,})"
@@ -236,7 +236,7 @@ def _departure(found: Comparison) -> str:
         since -= 1
     text = f"epoch {row.epoch}: loss {number(row.loss)} is above "
     if found.unlike:
-        text += f"{number(row.band.high)}: it hardly falls, on these data, where the reference's does"
+        text += f"{number(row.band.high)}: it hardly falls, where the reference's does"
     else:
         text += f"the reference's {number(row.band.low)} to {number(row.band.high)}"
     if since < len(states) - 1:
@@ -282,8 +282,8 @@ def _sound(found: Comparison) -> str:
         first, last = rows[0], rows[-1]
         fall, other = (last.loss or 0) / (first.loss or 1), last.band.mean / (first.loss or 1)
         text = (
-            f"sound as far as other data tell: in epoch {last.epoch} of {epochs} the loss is {fall:.2f} times that of "
-            f"epoch {first.epoch}, the reference's {other:.2f} times"
+            f"sound as far as other classes or another criterion tell: in epoch {last.epoch} of {epochs} the loss is "
+            f"{fall:.2f} times that of epoch {first.epoch}, the reference's {other:.2f} times"
         )
     else:
         within = spans([row.epoch for row in rows if row.state != "above"])

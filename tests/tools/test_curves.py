@@ -213,13 +213,13 @@ def test_figures_are_shared_where_both_have_them() -> None:
     ("losses", "departs", "told"),
     [
         ([], False, "nothing to judge yet: no epoch of runs/0 is whole"),
-        ((9.0,), False, "nothing to judge yet: on other data it takes two epochs"),
+        ((9.0,), False, "nothing to judge yet: with other classes or another criterion it takes two epochs"),
         (
             (9.0, 7.0, 6.5),
             False,
-            "sound as far as other data tell: in epoch 3 of 6 the loss is 0.72 times that of epoch 1",
+            "sound as far as other classes or another criterion tell: in epoch 3 of 6 the loss is 0.72 times",
         ),
-        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, on these data, where"),
+        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, where"),
         ((9.0, None), True, "epoch 2: the loss is not finite"),
     ],
 )
