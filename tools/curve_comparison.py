@@ -11,6 +11,7 @@ from .curves import FIGURES, Curve, Spread
 LEAST_TOLERANCE = (
     0.08  # of the natural logarithm of a loss; measured between seeds, one standard deviation: 0.015 to 0.02
 )
+MOST_TOLERANCE = 1.0  # seeds that differ by more than a factor of e are no reference for anything
 DEVIATIONS = 4  # and as many standard deviations between seeds, where that is more
 RANGE_OF = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847}  # range / deviation, n normal numbers
 FALL_SHARE, FALL_SLACK = 0.25, 0.05  # on other data: of the reference's fall in logarithms; and this much noise
@@ -35,7 +36,7 @@ def tolerance(reference: Reference) -> float:
     if seeds > 1 and ranges:
         pooled = math.sqrt(sum(one * one for one in ranges) / len(ranges))
         deviation = pooled / RANGE_OF[min(seeds, max(RANGE_OF))]
-    return max(LEAST_TOLERANCE, DEVIATIONS * deviation) * math.sqrt(1 + 1 / seeds)
+    return min(MOST_TOLERANCE, max(LEAST_TOLERANCE, DEVIATIONS * deviation) * math.sqrt(1 + 1 / seeds))
 
 
 def band(reference: Reference, place: float) -> Spread:

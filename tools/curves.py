@@ -139,7 +139,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)
-            if row["kind"] == "val" or (row["kind"] == "train" and type(row["epoch"]) is int and "loss" in row):
+            if row["kind"] == "train":
+                whole = type(row["epoch"]) is int and row["epoch"] > 0 and "loss" in row
+            else:
+                whole = row["kind"] == "val"
+            if whole:
                 rows.append({**row, "step": int(row["step"])})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue

@@ -200,6 +200,8 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
         ({"runs/y/config.yaml": "model: {task: x}\nepochs: 0\nbatch_size: 1\nlog_every: 1\nseed: 0\n",
           "runs/y/metrics.jsonl": ""}, ["runs/y", "a.json"], "is no configuration of a training run"),
         ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "a.json"], "runs/x/metrics.jsonl holds no rows"),
+        ({"runs/x/metrics.jsonl": '{"kind": "train", "epoch": 0, "step": 1, "loss": 1}'}, ["runs/x", "a.json"],
+         "runs/x/metrics.jsonl holds no rows"),
         ({}, ["runs/x", "none.json"], "none.json does not exist: the reference is a json file; pocketvision"),
         ({}, ["runs/x", "runs"], "runs is a folder: the reference is a json file"),
         ({"a.json": TRUNCATED}, ["runs/x", "a.json"], "a.json is no json that can be read"),

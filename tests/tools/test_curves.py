@@ -124,6 +124,7 @@ def test_settings_that_matter(key: str, expected: bool) -> None:
         ([(3, 1.0), (3, 1.04)], 4 * 0.0392207 / 1.128 * 1.5**0.5),
         ([(3, 1.0), (9, 1.0)], 0.08 * 1.5**0.5),  # the first epoch tells nothing of the later ones
         ([(3.0,)], 0.08 * 2**0.5),
+        ([(3, 1e-300), (3, 1e300)], 1.0),
     ],
 )
 def test_tolerance(losses: list[Sequence[float]], expected: float) -> None:
