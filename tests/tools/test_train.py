@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from pocketvision.detection.criterion import FocalCriterion
+from pocketvision.detection.criterion import DetectionCriterion
 from pocketvision.tools.build import compose
 from pocketvision.tools.engine import resume
 from pocketvision.tools.engine.state import load_checkpoint
@@ -191,7 +191,7 @@ def test_debug_finds_the_operation_that_made_the_first_nan(monkeypatch: pytest.M
     def sums(self: Any, outputs: dict[str, torch.Tensor], targets: Any) -> Any:
         return {"loss": (outputs["class_logits"] * 0).sqrt().sum() * 0}, torch.tensor(1)
 
-    monkeypatch.setattr(FocalCriterion, "sums", sums)
+    monkeypatch.setattr(DetectionCriterion, "sums", sums)
     with pytest.raises(RuntimeError, match=r"SqrtBackward0.*returned nan"):
         run("mode=debug")
 

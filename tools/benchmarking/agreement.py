@@ -56,7 +56,7 @@ def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precis
     if kind == "detection":
         total = sum(len(a) + len(b) for a, b in pairs)
         matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-        return Agreement("detections not found again", 1 - matched / total if total else 0.0, limits.unmatched)
+        return Agreement("detections not found again", (total - matched) / total if total else 0.0, limits.unmatched)
     if kind == "segmentation":
         same_shape = all(a.shape == b.shape for a, b in pairs)
         wrong = sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs) if same_shape else 1.0

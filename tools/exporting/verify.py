@@ -140,7 +140,7 @@ def relative_difference(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapp
 def _detections(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
     total = sum(len(a) for a, _ in pairs) + sum(len(b) for _, b in pairs)
     matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-    result.add("detections not found again", 1 - matched / max(1, total) if total else 0.0, limits.unmatched)
+    result.add("detections not found again", (total - matched) / total if total else 0.0, limits.unmatched)
     result.counts["detections"] = sum(len(a) for a, _ in pairs)
 
 
