@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .boxes import iou
-from .matching import Assignment, in_crowds, pad_targets
+from .matching import Assignment, pad_targets, take_boxes
 
 
 @torch.no_grad()
@@ -45,12 +45,12 @@ def align(
     best_alignment = alignment.amax(dim=2, keepdim=True)
     relative = torch.where(best_alignment > 0, alignment / best_alignment, 0)
     quality = relative * overlaps.masked_fill(~owned, 0).amax(dim=2, keepdim=True)
-    matched = owned.any(dim=1)
-    return Assignment(
-        labels=padded.labels.gather(1, index).masked_fill(~matched, 0),
-        boxes=torch.where(matched[..., None], padded.boxes.gather(1, index[..., None].expand(-1, -1, 4)), anchors),
-        matched=matched,
-        ignored=in_crowds(anchors, padded, crowd_fraction) & ~matched,
+    return take_boxes(
+        padded,
+        index,
+        owned.any(dim=1),
+        anchors,
+        crowd_fraction=crowd_fraction,
         weights=relative.amax(dim=1),
         scores=quality.amax(dim=1),
     )

@@ -1,6 +1,6 @@
 """The losses of SSDLite: the reference's focal one, torchvision's hard-negative one, and a task-aligned one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from .matching import Assignment, Ties, assign
 
 Outputs = Mapping[str, Tensor]
 Targets = Sequence[Mapping[str, Tensor]]
+SlotLoss = Callable[[Tensor], Tensor]
 BoxLoss = Literal["huber", "giou"]
 
 
@@ -65,6 +66,14 @@ class DetectionCriterion(nn.Module):
         return losses.masked_fill(~assignment.matched, 0).sum()
 
 
+def _one_slot_each(logits: Tensor, assignment: Assignment, *, zero: SlotLoss, match: SlotLoss) -> Tensor:
+    """The sum over `logits [B, A, K]` whose targets are zeros, but for the one slot of each matched anchor."""
+    # Nearly all are zeros: take their loss everywhere, then put right the one slot.
+    zeros = zero(logits).sum(dim=-1).masked_fill(assignment.ignored, 0)
+    chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
+    return (zeros + (match(chosen) - zero(chosen)).masked_fill(~assignment.matched, 0)).sum()
+
+
 class OverlapCriterion(DetectionCriterion):
     """Matches anchors by their overlap with boxes alone, as both references do, see `matching.match`."""
 
@@ -106,12 +115,10 @@ class FocalCriterion(OverlapCriterion):
         self.gamma = gamma
 
     def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
-        # Nearly all targets are zero: take the loss of zeros everywhere, then put right the one slot of each match.
-        zeros = self._zero_loss(logits).sum(dim=-1)
-        chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
-        ones = self.alpha * torch.sigmoid(-chosen) ** self.gamma * F.softplus(-chosen)
-        correction = (ones - self._zero_loss(chosen)).masked_fill(~assignment.matched, 0)
-        return (zeros.masked_fill(assignment.ignored, 0) + correction).sum()
+        return _one_slot_each(logits, assignment, zero=self._zero_loss, match=self._one_loss)
+
+    def _one_loss(self, logits: Tensor) -> Tensor:
+        return self.alpha * torch.sigmoid(-logits) ** self.gamma * F.softplus(-logits)
 
     def _zero_loss(self, logits: Tensor) -> Tensor:
         return (1 - self.alpha) * torch.sigmoid(logits) ** self.gamma * F.softplus(logits)
@@ -192,7 +199,7 @@ class AlignedCriterion(DetectionCriterion):
         return align(
             targets,
             anchors,
-            logits=logits.detach(),
+            logits=logits,
             boxes=decode(deltas.detach(), anchors, max_log_size=GROWTH_LIMIT),
             score_power=self.score_power,
             overlap_power=self.overlap_power,
@@ -201,14 +208,15 @@ class AlignedCriterion(DetectionCriterion):
         )
 
     def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
-        assert assignment.scores is not None
-        # As in the focal loss: all are zeros, but for one slot of each match.
-        zeros = self._cross_entropy(logits, logits.new_zeros(())).sum(dim=-1)
-        chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
-        correction = self._cross_entropy(chosen, assignment.scores) - self._cross_entropy(chosen, logits.new_zeros(()))
-        correction = correction.masked_fill(~assignment.matched, 0)
-        return self.class_weight * (zeros.masked_fill(assignment.ignored, 0) + correction).sum()
+        scores = assignment.scores
+        assert scores is not None
+        return self.class_weight * _one_slot_each(
+            logits,
+            assignment,
+            zero=lambda logits: self._cross_entropy(logits, 0),
+            match=lambda logits: self._cross_entropy(logits, scores),
+        )
 
-    def _cross_entropy(self, logits: Tensor, scores: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, scores: Tensor | float) -> Tensor:
         losses = F.softplus(logits) - scores * logits
         return losses * (scores - logits.sigmoid()).abs() ** self.gamma if self.gamma else losses

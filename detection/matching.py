@@ -92,18 +92,32 @@ def assign(
     """
     padded = pad_targets(targets, like=anchors)
     matches = match(padded.boxes, padded.valid, anchors, threshold=threshold, ties=ties)
-    matched = matches >= 0
-    index = matches.clamp(min=0)
+    return take_boxes(padded, matches.clamp(min=0), matches >= 0, anchors, crowd_fraction=crowd_fraction)
+
+
+def take_boxes(
+    padded: PaddedTargets,
+    index: Tensor,
+    matched: Tensor,
+    anchors: Tensor,
+    *,
+    crowd_fraction: float | None,
+    weights: Tensor | None = None,
+    scores: Tensor | None = None,
+) -> Assignment:
+    """The assignment in which each anchor that is `matched [B, A]` has the box at its `index [B, A]`."""
     boxes = padded.boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return Assignment(
         labels=padded.labels.gather(1, index).masked_fill(~matched, 0),
         boxes=torch.where(matched[..., None], boxes, anchors),
         matched=matched,
-        ignored=in_crowds(anchors, padded, crowd_fraction) & ~matched,
+        ignored=_in_crowds(anchors, padded, crowd_fraction) & ~matched,
+        weights=weights,
+        scores=scores,
     )
 
 
-def in_crowds(anchors: Tensor, padded: PaddedTargets, fraction: float | None) -> Tensor:
+def _in_crowds(anchors: Tensor, padded: PaddedTargets, fraction: float | None) -> Tensor:
     """bool `[B, A]`: anchors with at least `fraction` of their area in one crowd box (None: no anchor)."""
     if fraction is None:
         return torch.zeros(len(padded.boxes), len(anchors), dtype=torch.bool, device=anchors.device)
