@@ -152,7 +152,10 @@ def explain_composition(error: BaseException, config: type) -> str:
         near = difflib.get_close_matches(unknown[1], [field.name for field in fields(config)], n=1)
         return f"no key {unknown[1]!r}{f'; did you mean {near[0]}?' if near else ''} (--help lists the keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        group, _, choice = str(error.missing_cfg_file).partition("/")
+        # A group may lie in another (model/criterion), a choice in a folder (experiment=paper/...): Hydra tells which.
+        told = re.search(r"Available options in '([^']+)'", text)
+        group = told[1] if told else str(error.missing_cfg_file).partition("/")[0]
+        choice = str(error.missing_cfg_file).removeprefix(f"{group}/")
         options = list(error.options or [])
         near = difflib.get_close_matches(choice, options, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

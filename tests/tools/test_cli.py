@@ -82,6 +82,7 @@ def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[st
         (("train", "experiment=ssdlite_coco", "data.root=/no/such"), 2, "/no/such"),
         (("train", "experiment=demo_detection", "epohcs=3"), 2, "no key 'epohcs'; did you mean epochs?"),
         (("train", "experiment=demo_detectoin"), 2, "did you mean demo_detection?"),
+        (("train", "model/criterion=alignd"), 2, "error: model/criterion=alignd is no choice; did you mean aligned?"),
         (("train", "experiment=demo_detection", "data.num_train=64", "optimizer.lr=abc"), 2, "optimizer.lr=abc"),
         (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
         (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),
