@@ -46,15 +46,17 @@ def check_resume(config: DictConfig) -> None:
     log.info("undisturbed: %.1f s, training from second %.1f on", until_end, until_first_row)
 
     ways = [way for way in disturb.WAYS if config.ranks > 1 or way != "SIGKILL of one rank"]
-    chance, kills, runs = random.Random(config.seed), 0, 0
+    chance, kills, runs, pace = random.Random(config.seed), 0, 0, 1.0
     while kills < config.kills:
         runs += 1
         run = folder / f"killed-{runs}"
         while kills < config.kills:
             # mostly in training, sometimes while starting
             seconds = chance.uniform(0.7, 1) * until_first_row + chance.uniform(0, (until_end - until_first_row) / 2)
+            seconds *= pace
             way = ways[kills % len(ways)]
             if not _disturb(overrides, run, config.ranks, seconds, way, chance):
+                pace *= 0.8  # the machine may be faster now than it was for the undisturbed run
                 break
             kills += 1
             log.info("%d of %d: %s after %.1f s; %s", kills, config.kills, way, seconds, _standing(run))

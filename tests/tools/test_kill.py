@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from pocketvision.tools import disturb
+from omegaconf import OmegaConf
+from pocketvision.tools import check_resume, disturb
 from pocketvision.tools.build import compose
 from pocketvision.tools.check_resume import differences
 from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
@@ -19,6 +20,7 @@ from pocketvision.tools.train import train
 SMALL = ("data.input_size=[64,64]", "batch_size=4", "threads=1", "eval_batch_size=4", "backbone.width=0.35",
          "log_every=3", "save_every=2", "device=cpu")  # fmt: skip
 SCENES = ("data.num_train=32", "data.num_val=4")
+HYDRA = OmegaConf.create({"overrides": {"task": []}})  # the command line of a command
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes under /proc")
 
 
@@ -95,6 +97,27 @@ def test_check_resume_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "exists: remove it, or give another name=" in done.stderr
+
+
+@needs_proc
+def test_kills_come_earlier_once_runs_have_become_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The undisturbed run took 100 s on a busy machine, those to be killed take 25."""
+    instants: list[float] = []
+
+    def killed_in_time(_overrides: object, _run: object, _ranks: object, seconds: float, *_: object) -> bool:
+        assert len(instants) < 50, "trains again and again without a kill"
+        instants.append(seconds)
+        return seconds < 25
+
+    monkeypatch.setattr(check_resume, "_undisturbed", lambda *_: (50.0, 100.0))
+    monkeypatch.setattr(check_resume, "_disturb", killed_in_time)
+    for name, found in (("_finish", None), ("differences", []), ("_rows", [])):
+        monkeypatch.setattr(check_resume, name, lambda *_, found=found: found)
+    monkeypatch.setattr(check_resume.HydraConfig, "get", lambda: HYDRA)
+    config = compose("experiment=demo_detection", "device=cpu", f"run_dir={tmp_path}/x", "kills=4",
+                     config_name="check_resume")  # fmt: skip
+    check_resume.check_resume(config)
+    assert sum(seconds < 25 for seconds in instants) == 4
 
 
 @needs_proc
