@@ -26,24 +26,29 @@ def align(
     An anchor's alignment with a box is score^`score_power` * IoU^`overlap_power`, of its score for the box's class and
     its decoded box, `logits` [B, A, K] and `boxes` [B, A, 4]. Of the anchors with their centre inside a box and the
     `num_anchors` that overlap it most (small boxes hold no centre), the `num_anchors` best aligned are its own; one
-    that several boxes want goes to the box it overlaps most. Each matched anchor's `weights` are its alignment relative
-    to the box's best anchor, and its `scores`, what the class logit has to say, that times the box's best IoU.
+    that several boxes want goes to the box it overlaps most. A box that gets none so, because no prediction overlaps it
+    or others have them all, takes the spare anchor that lies best: without one it would teach nothing, for ever. Each
+    matched anchor's `weights` are its alignment relative to the box's best anchor, and its `scores`, what the class
+    logit has to say, that times the box's best IoU.
     """
     padded = pad_targets(targets, like=anchors)
+    places = iou(padded.boxes, anchors)  # [B, N, A]
     overlaps = iou(padded.boxes, boxes)  # [B, N, A]
     scores = logits.sigmoid().transpose(1, 2)  # [B, K, A]
     scores = scores.gather(1, padded.labels[..., None].expand(-1, -1, len(anchors)))  # [B, N, A]
     alignment = scores**score_power * overlaps**overlap_power
 
-    near = _near(padded.boxes, anchors, num_anchors) & padded.valid[..., None]
+    near = _near(padded.boxes, anchors, places, num_anchors) & padded.valid[..., None]
     best = alignment.masked_fill(~near, -1).topk(min(num_anchors, len(anchors)), dim=2)
     wanted = torch.zeros_like(near).scatter_(2, best.indices, best.values > 0)
     index = overlaps.masked_fill(~wanted, -1).argmax(dim=1)  # [B, A]: of the boxes that want it
-    owned = wanted & (index[:, None] == torch.arange(wanted.shape[1], device=index.device)[:, None])
+    spare = _spare_anchors(_one_hot(index, wanted.shape[1]) & wanted, places)
+    index = torch.where(wanted.any(dim=1), index, spare.byte().argmax(dim=1))  # of several the first
+    owned = _one_hot(index, wanted.shape[1]) & (wanted | spare)
 
     alignment = alignment.masked_fill(~owned, 0)
     best_alignment = alignment.amax(dim=2, keepdim=True)
-    relative = torch.where(best_alignment > 0, alignment / best_alignment, 0)
+    relative = torch.where(best_alignment > 0, alignment / best_alignment, owned.to(alignment))
     quality = relative * overlaps.masked_fill(~owned, 0).amax(dim=2, keepdim=True)
     return take_boxes(
         padded,
@@ -56,9 +61,24 @@ def align(
     )
 
 
-def _near(boxes: Tensor, anchors: Tensor, count: int) -> Tensor:
-    """bool [B, N, A]: anchors whose centre lies inside a box, and the `count` that overlap it most."""
+def _near(boxes: Tensor, anchors: Tensor, places: Tensor, count: int) -> Tensor:
+    """bool [B, N, A]: anchors whose centre lies inside a box, and the `count` whose `places` overlap it most."""
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     inside = ((centers > boxes[..., None, :2]) & (centers < boxes[..., None, 2:])).all(dim=-1)
-    most = iou(boxes, anchors).topk(min(count, len(anchors)), dim=2).indices
+    most = places.topk(min(count, len(anchors)), dim=2).indices
     return inside.scatter_(2, most, True)
+
+
+def _spare_anchors(owned: Tensor, places: Tensor) -> Tensor:
+    """bool [B, N, A]: for each box that owns no anchor the one it overlaps most of those that nobody owns.
+
+    What overlaps none of them, as padding does, gets none.
+    """
+    overlap, anchor = places.masked_fill(owned.any(dim=1, keepdim=True), 0).max(dim=2)  # [B, N]
+    lacking = (overlap > 0) & ~owned.any(dim=2)
+    return torch.zeros_like(owned).scatter_(2, anchor[..., None], lacking[..., None])
+
+
+def _one_hot(index: Tensor, count: int) -> Tensor:
+    """bool [B, N, A] of `index` [B, A] below N."""
+    return index[:, None] == torch.arange(count, device=index.device)[:, None]

@@ -1,5 +1,6 @@
 """The losses of SSDLite: the reference's focal one, torchvision's hard-negative one, and a task-aligned one."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -41,9 +42,11 @@ class DetectionCriterion(nn.Module):
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
         assignment = self.assign(targets, anchors, logits=logits, deltas=deltas)
+        # A box that is no number overlaps nothing: matched by what is predicted, it would escape the loss.
+        spoiled = torch.where(deltas.isfinite().all(), 0.0, math.nan)
         sums = {
             "loss_class": self.class_loss(logits, assignment),
-            "loss_box": self.box_weight * self._box_loss(deltas, anchors, assignment),
+            "loss_box": self.box_weight * self._box_loss(deltas, anchors, assignment) + spoiled,
         }
         return sums, assignment.count.to(deltas.dtype)
 
@@ -169,9 +172,9 @@ class AlignedCriterion(DetectionCriterion):
     """Cross-entropy towards each match's quality and an IoU loss, with task-aligned matching (`aligned.align`).
 
     A score learns how well its anchor does, so the best boxes of an object rank first; boxes too small to overlap any
-    anchor by half, and objects that share an anchor, have anchors of their own as soon as any predicts them. Negative
-    and positive anchors weigh the same, unlike in the focal loss: with it, the soft targets are learnt several times
-    more slowly. `gamma` above 0 weighs each term by |target - score|^gamma, the quality focal loss.
+    anchor by half, and objects that share an anchor, have anchors of their own. Negative and positive anchors weigh the
+    same, unlike in the focal loss: with it, the soft targets are learnt several times more slowly. `gamma` of 1 and
+    more weighs each term by |target - score|^gamma, the quality focal loss.
     """
 
     def __init__(
@@ -189,6 +192,12 @@ class AlignedCriterion(DetectionCriterion):
         super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
         if anchors_per_box < 1:
             raise ValueError(f"anchors_per_box={anchors_per_box}: expected 1 or more")
+        if gamma < 0 or 0 < gamma < 1:  # between, the gradient is infinite where a score is exactly right
+            raise ValueError(f"gamma={gamma}: expected 0, or 1 and more")
+        powers = {"class_weight": class_weight, "score_power": score_power, "overlap_power": overlap_power}
+        for name, value in powers.items():
+            if value < 0:
+                raise ValueError(f"{name}={value}: expected 0 or more")
         self.class_weight = class_weight
         self.gamma = gamma
         self.score_power = score_power

@@ -51,7 +51,7 @@ def pad_targets(targets: Sequence[Mapping[str, Tensor]], *, like: Tensor) -> Pad
 
 
 def _pad(rows: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
-    longest = max(1, *(len(row) for row in rows))
+    longest = max([1, *(len(row) for row in rows)])
     padded = like.new_zeros(len(rows), longest, 4)
     valid = torch.zeros(len(rows), longest, dtype=torch.bool, device=like.device)
     for i, row in enumerate(rows):

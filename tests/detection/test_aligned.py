@@ -1,6 +1,7 @@
 """Task-aligned matching and its criterion, against a transcription box by box."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,22 +37,29 @@ def slow_align(
     target: Mapping[str, Tensor], logits: Tensor, found: Tensor, count: int
 ) -> dict[int, tuple[int, float, float]]:
     """Anchor -> (row of its box, weight, score) of one image."""
-    wishes: dict[int, list[tuple[float, int, float]]] = {}  # anchor: overlap, row, alignment
-    for row, (box, label) in enumerate(zip(target["boxes"], target["labels"], strict=True)):
-        overlaps = box_iou(box[None], found)[0]
-        alignment = logits[:, label].sigmoid() * overlaps**6
-        centers = (ANCHORS[:, :2] + ANCHORS[:, 2:]) / 2
+    overlaps, places = box_iou(target["boxes"], found), box_iou(target["boxes"], ANCHORS)
+    alignment = logits.t()[target["labels"]].sigmoid() * overlaps**6
+    centers = (ANCHORS[:, :2] + ANCHORS[:, 2:]) / 2
+    wishes: dict[int, list[int]] = {}  # anchor: rows
+    for row, box in enumerate(target["boxes"]):
         near = set(((centers > box[:2]) & (centers < box[2:])).all(1).nonzero().flatten().tolist())
-        near |= set(box_iou(box[None], ANCHORS)[0].topk(count).indices.tolist())
-        for anchor in sorted(near, key=lambda a: -alignment[a].item())[:count]:
-            if alignment[anchor] > 0:
-                wishes.setdefault(anchor, []).append((overlaps[anchor].item(), -row, alignment[anchor].item()))
-    owner = {anchor: max(wanted) for anchor, wanted in wishes.items()}
+        near |= set(places[row].topk(count).indices.tolist())
+        for anchor in sorted(near, key=lambda a: -alignment[row, a].item())[:count]:
+            if alignment[row, anchor] > 0:
+                wishes.setdefault(anchor, []).append(row)
+    owner = {anchor: max(rows, key=lambda row: (overlaps[row, anchor], -row)) for anchor, rows in wishes.items()}
+    spare: dict[int, int] = {}
+    for row in range(len(places)):
+        if row not in owner.values():
+            free = [0.0 if anchor in owner else place for anchor, place in enumerate(places[row].tolist())]
+            spare.setdefault(free.index(max(free)), row)
+    owner |= spare
     result = {}
-    for anchor, (_, row, alignment) in owner.items():
-        mine = [(a, o) for o, r, a in owner.values() if r == row]
-        weight = alignment / max(a for a, _ in mine)
-        result[anchor] = (-row, weight, weight * max(o for _, o in mine))
+    for anchor, row in owner.items():
+        mine = [a for a, r in owner.items() if r == row]
+        best = alignment[row, mine].max()
+        weight = (alignment[row, anchor] / best).item() if best > 0 else 1.0
+        result[anchor] = (row, weight, weight * overlaps[row, mine].max().item())
     return result
 
 
@@ -91,6 +99,63 @@ def test_a_box_that_holds_no_anchors_centre_is_matched(side: float) -> None:
     assert found.matched.sum() > 0
     assert found.weights is not None
     assert found.weights.max() == 1  # however badly it is predicted, it has an anchor that counts in full
+
+
+def test_boxes_that_no_prediction_overlaps_are_drawn_to_their_best_anchors() -> None:
+    """Without anchors of their own there would be no box loss: a network that had collapsed would stay so."""
+    boxes = torch.tensor([[10.0, 10.0, 60.0, 90.0], [120.0, 100.0, 124.0, 104.0]], dtype=torch.float64)
+    outputs = predictions(1)
+    far_and_tiny = torch.tensor([-80.0, -80.0, -8.0, -8.0], dtype=torch.float64)
+    outputs["box_deltas"] = far_and_tiny.repeat(1, len(ANCHORS), 1).requires_grad_()
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2])}
+    criterion = AlignedCriterion()
+    found = criterion.assign([target], ANCHORS, logits=outputs["class_logits"], deltas=outputs["box_deltas"])
+    best = box_iou(boxes, ANCHORS).argmax(dim=1)
+    assert found.matched[0].nonzero().flatten().tolist() == sorted(best.tolist())
+    assert found.weights is not None
+    assert found.scores is not None
+    assert found.weights[0, best].tolist() == [1, 1]
+    assert found.scores[0, best].tolist() == [0, 0]  # nothing there to be sure of yet
+    losses, count = criterion.sums(outputs, [target])
+    assert count == 2
+    losses["loss_box"].backward()
+    assert outputs["box_deltas"].grad is not None
+    assert (outputs["box_deltas"].grad[0, best].abs().sum(dim=1) > 0).all()
+
+
+def test_identical_boxes_of_two_classes_both_have_an_anchor() -> None:
+    boxes = torch.tensor([[50.0, 50.0, 120.0, 120.0]] * 2, dtype=torch.float64)
+    outputs = predictions(1)
+    target = {"boxes": boxes, "labels": torch.tensor([3, 1])}
+    found = align([target], ANCHORS, logits=outputs["class_logits"], boxes=ANCHORS[None])
+    assert found.labels.unique().tolist() == [0, 1, 3]
+
+
+def test_more_boxes_than_anchors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(3000, 2, generator=generator, dtype=torch.float64) * 200
+    boxes = torch.cat((low, low + 30), dim=1)
+    outputs = predictions(1)
+    target = {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)}
+    found = align([target], ANCHORS, logits=outputs["class_logits"], boxes=ANCHORS[None])
+    assert found.weights is not None
+    assert found.weights.isfinite().all()
+    assert found.matched.sum() <= len(ANCHORS)
+
+
+def test_a_batch_without_images_is_no_loss() -> None:
+    losses, count = AlignedCriterion().sums(predictions(0), [])
+    assert count == 0
+    assert [value.item() for value in losses.values()] == [0, 0]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_boxes_that_are_no_numbers_show_in_the_loss(value: float) -> None:
+    """They overlap nothing, so nothing would match them, and the loss would be that of a photograph without boxes."""
+    outputs = predictions(1)
+    outputs["box_deltas"][:] = value
+    target = {"boxes": torch.tensor([[10.0, 10.0, 60.0, 90.0]], dtype=torch.float64), "labels": torch.tensor([1])}
+    assert not AlignedCriterion()(outputs, [target])["loss_box"].isfinite()
 
 
 def test_float32_tells_tiny_alignments_apart() -> None:
@@ -139,6 +204,18 @@ def test_what_is_learnt_does_not_reach_the_matching() -> None:
     torch.testing.assert_close(logits.grad, (logits.detach().sigmoid() - wanted) / 2)
 
 
-def test_options_are_checked() -> None:
-    with pytest.raises(ValueError, match="anchors_per_box=0: expected 1 or more"):
-        AlignedCriterion(anchors_per_box=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"anchors_per_box": 0}, "anchors_per_box=0: expected 1 or more"),
+        ({"gamma": -1.0}, "gamma=-1.0: expected 0, or 1 and more"),
+        ({"gamma": 0.5}, "gamma=0.5: expected 0, or 1 and more"),
+        ({"score_power": -1.0}, "score_power=-1.0: expected 0 or more"),
+        ({"overlap_power": -6.0}, "overlap_power=-6.0: expected 0 or more"),
+        ({"class_weight": -0.5}, "class_weight=-0.5: expected 0 or more"),
+        ({"box_loss": "iou"}, "box_loss must be 'huber' or 'giou', got 'iou'"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AlignedCriterion(**options)
