@@ -16,6 +16,7 @@ Outputs = Mapping[str, Tensor]
 Targets = Sequence[Mapping[str, Tensor]]
 SlotLoss = Callable[[Tensor], Tensor]
 BoxLoss = Literal["huber", "giou"]
+Activation = Literal["sigmoid", "softmax"]
 
 
 class DetectionCriterion(nn.Module):
@@ -23,6 +24,8 @@ class DetectionCriterion(nn.Module):
 
     `sums` are for loops that add up over ranks and accumulation steps before they divide by `max(1, count)`.
     """
+
+    activation: Activation = "sigmoid"  # what makes scores of the logits that it teaches; postprocess has to do the same
 
     def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()
@@ -133,6 +136,8 @@ class HardNegativeCriterion(OverlapCriterion):
     An image has `negatives_per_positive` negatives for each matched anchor, at least `min_negatives`: with 0, as in
     torchvision, an image without boxes teaches nothing.
     """
+
+    activation = "softmax"
 
     def __init__(
         self,

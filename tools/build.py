@@ -168,11 +168,24 @@ def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
     names: dict[str, Any] = {"names": labels.names}
     if config.model.task == "segmentation":
         names |= {"categories": categories(labels), "instances": instance_sizes(labels)}
-    return {
+    parts = {
         "criterion": make(config.model.criterion),
         "postprocess": make(config.model.postprocess),
         "metric": make(config.model.metric, **names),
     }
+    _check_activation(parts["criterion"], parts["postprocess"])
+    return parts
+
+
+def _check_activation(criterion: Any, postprocess: Any) -> None:
+    """Raise ValueError if a detector's scores were learnt as one thing and would be read as another."""
+    learnt, read = (getattr(part, "activation", None) for part in (criterion, postprocess))
+    if learnt != read:
+        fitting = {"sigmoid": "aligned or focal", "softmax": "hard_negative"}
+        raise ValueError(
+            f"model.postprocess.activation={read}, but what model.criterion ({type(criterion).__name__}) teaches are "
+            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting.get(read)}"
+        )
 
 
 def takes_backbone(config: DictConfig) -> bool:

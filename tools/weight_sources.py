@@ -1,7 +1,7 @@
 """Whose weights can be loaded: each source is one entry of `SOURCES`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -71,14 +71,29 @@ SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
 }
 
 
-def tell_settings(model: nn.Module, source: str, file: str, *, backbone_only: bool) -> None:
+def tell_settings(model: nn.Module, source: str, file: str, *, of_run: Sequence[str] = (), backbone_only: bool) -> None:
     """Weights may fit a network that computes something else with them.
 
     Of a whole network that is an error. A backbone alone is going to be trained on, and it is only told.
+
+    Args:
+        of_run: the settings, as `key=value`, that the run of ours had otherwise which the weights are from.
     """
-    trunk, keys = getattr(model, "backbone", model), []
+    keys = [*of_run, *_foreign_settings(model, source, file, backbone_only=backbone_only)]
+    if keys and backbone_only:
+        log.warning("these weights were trained with other settings; closer to them is %s", " ".join(keys))
+    elif keys:
+        raise ValueError(
+            f"weights_source={source}: the weights would fit, but this network computes something else with them; set "
+            + " ".join(keys)
+        )
+
+
+def _foreign_settings(model: nn.Module, source: str, file: str, *, backbone_only: bool) -> list[str]:
+    """What torchvision or timm had otherwise, as `key=value`."""
+    trunk = getattr(model, "backbone", model)
     if source not in ("torchvision", "timm") or not isinstance(trunk, BlockTrunk):
-        return
+        return []
     name = re.split(r"[.-]", file)[0]
     if source == "timm":
         keys = timm_names.settings(trunk, name=name if name in timm_names.NETWORKS else None)
@@ -91,13 +106,7 @@ def tell_settings(model: nn.Module, source: str, file: str, *, backbone_only: bo
         keys += detection_weights.torchvision_settings(model)
     elif not backbone_only and isinstance(model, LRASPP):
         keys += segmentation_weights.torchvision_settings(model)
-    if keys and backbone_only:
-        log.warning("these weights were trained with other settings; closer to them is %s", " ".join(keys))
-    elif keys:
-        raise ValueError(
-            f"weights_source={source}: the weights would fit, but this network computes something else with them; set "
-            + " ".join(keys)
-        )
+    return keys
 
 
 def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> list[str]:

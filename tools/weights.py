@@ -1,6 +1,6 @@
 """Starting from weights: ours or others', a whole network or its backbone alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..backbones.blocks import BlockTrunk
 from ..backbones.classifier import Classifier
+from ..backbones.layers import Normalize
 from ..backbones.reduction import Reduction, reduce_classifier, reduce_trunk
-from ..backbones.weights import LoadReport, load_strict
+from ..backbones.weights import LoadReport, load_strict, picture_settings
 from ..detection.network import SSDLite
 from ..detection.weights import reduce_ssdlite
 from ..segmentation.network import LRASPP, RASPP
@@ -26,6 +27,8 @@ from .weight_sources import SOURCES, tell_settings
 SHAPING_KEYS = (
     *("variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced", "last"),
 )
+# And those that change what it computes with them, though they fit.
+COMPUTING_KEYS = ("bn_eps", "padding", "gate")
 _PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
 
 Differences = Mapping[str, tuple[Any, Any]]  # key -> value there, value here
@@ -74,20 +77,25 @@ def load_weights(
             file="",
             reduce=reduce,
             differences={},
+            settings=(),
             new_predictors=new_predictors,
         )
     file = "" if isinstance(weights, Mapping) else Path(weights).name
     if file and source in ("torchvision", "timm"):
         check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
     content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
-    differences = _differences(content, backbone)
+    config = _config_of(content)
+    differences = _differences(config, backbone, ("_target_", *SHAPING_KEYS))
     if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
         raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
     theirs = state_of(content)
     state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
+    computing = _differences(config, backbone, COMPUTING_KEYS)
     report = _load(
-        model, state, source=source, file=file, reduce=reduce, differences=differences, new_predictors=new_predictors
-    )
+        model, state, source=source, file=file, reduce=reduce, differences=differences,
+        settings=[*(f"backbone.{key}={value}" for key, (value, _) in computing.items()), *_picture_keys(config, model)],
+        new_predictors=new_predictors,
+    )  # fmt: skip
     renamed = {id(tensor) for tensor in state.values()}
     left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
     return replace(report, unexpected=(*report.unexpected, *left_out))
@@ -108,6 +116,7 @@ def _load(
     file: str,
     reduce: str | None,
     differences: Differences,
+    settings: Sequence[str],
     new_predictors: bool,
 ) -> LoadReport:
     own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
@@ -120,7 +129,7 @@ def _load(
             raise ValueError(
                 "these weights have neither a head of this network nor a `backbone.`: of another architecture?"
             )
-    tell_settings(model, source, file, backbone_only=backbone_only)
+    tell_settings(model, source, file, of_run=settings, backbone_only=backbone_only)
     notes: tuple[str, ...] = ()
     if reduce is not None:
         state, notes = _reduced(model, state, reduce, backbone_only=backbone_only)
@@ -142,15 +151,31 @@ def _load(
     return replace(report, unexpected=unexpected, notes=notes)
 
 
-def _differences(content: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> Differences:
-    """Key -> its values in the weights' configuration and in `backbone`, where both have it and they differ."""
+def _config_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration in a checkpoint of ours; empty where there is none. Nobody checked what it holds."""
     config = content.get("config") if content.get("format") == FORMAT else None
-    theirs = config.get("backbone") if isinstance(config, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def _differences(config: Mapping[str, Any], backbone: Mapping[str, Any] | None, keys: Sequence[str]) -> Differences:
+    """Key -> its values in the weights' configuration and in `backbone`, where both have it and they differ."""
+    theirs = config.get("backbone")
     if not isinstance(theirs, Mapping) or backbone is None:
         return {}
-    keys = [key for key in ("_target_", *SHAPING_KEYS) if key in theirs and key in backbone]
+    keys = [key for key in keys if key in theirs and key in backbone]
     told = {key: theirs[key] if isinstance(theirs[key], _PLAIN) else type(theirs[key]).__name__ for key in keys}
     return {key: (told[key], backbone[key]) for key in keys if told[key] != backbone[key]}
+
+
+def _picture_keys(config: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """The keys of mean and standard deviation that the weights' run had otherwise than `model`."""
+    try:
+        network = config["model"]["network"]
+        mean, std = ([float(value) for value in network[key]] for key in ("mean", "std"))
+        normalize = model.get_submodule("normalize")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []  # no network of ours that tells them, or a backbone alone
+    return picture_settings(normalize, mean=mean, std=std) if isinstance(normalize, Normalize) else []
 
 
 def _told(differences: Differences) -> str:

@@ -211,6 +211,28 @@ def test_a_typo_is_an_error_that_names_it(override: str, named: str) -> None:
     assert named in str(error.value) + str(error.value.__cause__)
 
 
+@pytest.mark.parametrize("criterion", ["aligned", "focal", "hard_negative"])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_scores_are_read_as_they_were_learnt(criterion: str, activation: str) -> None:
+    """Sigmoid scores through a softmax make every anchor of the background a detection."""
+    config = compose(
+        "experiment=small_detection", "data.num_classes=3", "backbone.width=0.35", f"model/criterion={criterion}",
+        f"model.postprocess.activation={activation}",
+    )  # fmt: skip
+    if (criterion == "hard_negative") == (activation == "softmax"):
+        build_task(config)
+        return
+    remedy = f"set model.postprocess.activation={'softmax' if activation == 'sigmoid' else 'sigmoid'}"
+    with pytest.raises(ValueError, match=f"model.postprocess.activation={activation}, but .* {remedy}"):
+        build_task(config)
+
+
+def test_torchvisions_head_keeps_its_own_scores() -> None:
+    """An experiment's criterion outlives another model=: said, not trained."""
+    with pytest.raises(ValueError, match="or model/criterion=hard_negative"):
+        build_task(compose("experiment=small_detection", "data.num_classes=3", "model=ssdlite_torchvision"))
+
+
 def test_model_and_data_of_different_tasks() -> None:
     with pytest.raises(ValueError, match="model is for detection but data for segmentation"):
         build_task(compose("model=ssdlite", "data=cityscapes", "data.root=x"))

@@ -15,6 +15,7 @@ from pocketvision.detection.network import SSDLite
 from pocketvision.segmentation.network import LRASPP, RASPP
 from pocketvision.tools import downloads
 from pocketvision.tools.downloads import find_published, is_published
+from pocketvision.tools.engine.state import FORMAT
 from pocketvision.tools.weights import load_weights
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
@@ -142,6 +143,42 @@ def test_for_a_backbone_alone_they_are_told(caplog: pytest.LogCaptureFixture) ->
         logger.removeHandler(caplog.handler)
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
     assert "closer to them is model.network.mean=[0.485,0.456,0.406]" in caplog.text
+
+
+def of_a_run(model: nn.Module, **network: object) -> dict[str, object]:
+    """A checkpoint of ours, as far as starting from it goes."""
+    backbone = {"bn_eps": 1e-3, "padding": "same"}
+    config = {"backbone": backbone, "model": {"network": {"mean": [0.5] * 3, "std": [0.5] * 3, **network}}}
+    return {"format": FORMAT, "config": config, "model": model.state_dict()}
+
+
+def test_a_run_that_computed_something_else_is_refused_whole_and_told_of_its_backbone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its pictures were normalised otherwise, and its convolutions padded: no name and no shape would tell."""
+    same = {"bn_eps": 1e-3, "padding": "same"}
+    detector = SSDLite(MobileNetV3("small", init=FAST), num_classes=3, mean=(0.485, 0.456, 0.406))
+    with pytest.raises(ValueError, match=r"something else with them; set model.network.mean=\[0.5,0.5,0.5\]"):
+        load_weights(detector, of_a_run(detector), backbone=same)
+    with pytest.raises(ValueError, match=r"set backbone.padding=same"):
+        load_weights(ssdlite(), of_a_run(ssdlite()), backbone={"bn_eps": 1e-3, "padding": "symmetric"})
+    load_weights(ssdlite(), of_a_run(ssdlite()), backbone=same)
+    logger = logging.getLogger("pocketvision")
+    logger.addHandler(caplog.handler)
+    try:
+        classifier = Classifier(MobileNetV3("small", init=FAST), num_classes=5)
+        load_weights(ssdlite(), of_a_run(classifier), backbone=same)
+        assert not caplog.text
+        load_weights(detector, of_a_run(classifier), backbone=same)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "closer to them is model.network.mean=[0.5,0.5,0.5]" in caplog.text
+
+
+@pytest.mark.parametrize("mean", [None, "0.5", ["a"], {"a": 1}, [[1]]])
+def test_a_run_whose_configuration_was_damaged_is_judged_by_its_weights(mean: object) -> None:
+    model = ssdlite()
+    assert not load_weights(model, of_a_run(model, mean=mean)).reinitialized
 
 
 # ---- by name ---------------------------------------------------------------------------------------------
