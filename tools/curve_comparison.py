@@ -17,6 +17,8 @@ RANGE_OF = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847
 FALL_SHARE, FALL_SLACK = 0.25, 0.05  # on other data: of the reference's fall in logarithms; and this much noise
 ALIKE = 0.1  # numbers of images within a tenth count as the same
 FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which differs much early in a run
+VANISHED = 0.01  # of the reference: no sound run's part of the loss was ever that small
+NO_FIGURE, CLEAR_FIGURE = 0.001, 0.1  # an AP or mIoU that is none, where the reference's is one
 _FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs", "weights", "data", "augment")
 
 
@@ -213,7 +215,7 @@ def verdict(found: Comparison) -> tuple[bool, str]:
         return False, f"nothing to judge yet: {_too_early(found)}"
     if found.rows[-1].state == "above":
         return True, _departure(found)
-    if told := _poor_figure(found):
+    if told := _vanished_part(found) or _poor_figure(found):
         return True, told
     return False, _sound(found)
 
@@ -259,16 +261,34 @@ def _advice(found: Comparison) -> str:
     )
 
 
+def _vanished_part(found: Comparison) -> str | None:
+    """A part of the loss that is next to nothing: what it is to teach does not reach it."""
+    row = found.rows[-1]
+    part, ratio = min(row.parts.items(), key=lambda item: item[1], default=("", 1.0))
+    if ratio >= VANISHED:
+        return None
+    return (
+        f"epoch {row.epoch}: {part} is {ratio:.2g} times the reference's, next to nothing, and that is not learnt: "
+        f"nothing is matched, or all is ignored. {_advice(found)}"
+    )
+
+
 def _poor_figure(found: Comparison) -> str | None:
-    """The last evaluation far below the reference's although the loss is not: training and evaluation differ."""
-    if not found.figures or found.unlike:
+    """The last evaluation far below the reference's although the loss is not: training and evaluation differ.
+
+    With other classes or another criterion only a figure that is none at all tells that.
+    """
+    if not found.figures:
         return None
     epoch, figures = max(found.figures.items())
     name = FIGURES[found.run.task][0]
     if name not in figures:
         return None
     value, spread = figures[name]
-    if value >= FIGURE_SHARE * spread.low - FIGURE_SLACK:
+    least = FIGURE_SHARE * spread.low - FIGURE_SLACK
+    if found.unlike:
+        least = NO_FIGURE if spread.low >= CLEAR_FIGURE else 0.0
+    if value >= least:
         return None
     return (
         f"after epoch {epoch} {name} is {value:.3f}, less than half of the reference's {spread.low:.3f} to "

@@ -82,8 +82,9 @@ def _check_finished(curve: Curve) -> None:
             "pocketvision train goes on"
         )
     for epoch, means in curve.losses.items():
-        if any(value is None for value in means.values()) or (means["loss"] or 0) <= 0:
-            raise ValueError(f"{curve.name}: the loss of epoch {epoch} is not a number above 0: no run to compare with")
+        for key, value in means.items():
+            if value is None or value <= 0:
+                raise ValueError(f"{curve.name}: {key} of epoch {epoch} is no number above 0: no run to compare with")
 
 
 def _check_alike(first: Curve, other: Curve) -> None:

@@ -262,8 +262,8 @@ def test_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         ({"steps": 40}, "differ in more than their seed: data.num_train 320 and 640, steps_per_epoch 20 and 40"),
         ({"classes": ["newt"]}, "classes null and [\"newt\"]"),
         ({"losses": FALLING[:5]}, "runs/other has 5 of 6 epochs: a reference needs all of them"),
-        ({"losses": (*FALLING[:5], None)}, "runs/other: the loss of epoch 6 is not a number above 0"),
-        ({"losses": (*FALLING[:5], 0.0)}, "runs/other: the loss of epoch 6 is not a number above 0"),
+        ({"losses": (*FALLING[:5], None)}, "runs/other: loss of epoch 6 is no number above 0"),
+        ({"losses": (*FALLING[:5], 0.0)}, "runs/other: loss of epoch 6 is no number above 0"),
         ({"seed": 0}, "runs/x and runs/other both have seed=0: they tell no more than one"),
     ],
 )  # fmt: skip

@@ -279,6 +279,27 @@ def test_the_part_that_departs_is_named() -> None:
     assert "(most of all loss_class, 1.67 times the reference's)" in told
 
 
+@pytest.mark.parametrize(("box", "departs"), [(0.01, False), (0.003, True), (0.0, True)])
+def test_a_part_that_vanishes_is_a_departure(box: float, departs: bool) -> None:
+    """A detector whose boxes overlap nothing has a small loss."""
+    first = {"loss": 3.3, "loss_class": 2.3, "loss_box": 1.0}
+    known = replace(curve((3.3, 1.6)), losses={1: first, 2: {"loss": 1.6, "loss_class": 1.2, "loss_box": 0.4}})
+    run = replace(curve((3.3, 1.2)), losses={1: first, 2: {"loss": 1.2, "loss_class": 1.2, "loss_box": box}})
+    found = verdict(compare(run, summarise([known], name="reference.json")))
+    assert found[0] is departs
+    assert (f"epoch 2: loss_box is {box / 0.4:.2g} times the reference's, next to nothing" in found[1]) is departs
+
+
+@pytest.mark.parametrize(
+    ("reached", "ap", "departs"), [(0.3, 0.0, True), (0.3, 0.01, False), (0.05, 0.0, False), (0.3, 0.3, False)]
+)
+def test_on_other_data_no_figure_at_all_is_a_departure(reached: float, ap: float, departs: bool) -> None:
+    known = reference(model__criterion__alpha=0.25, figures={3: {"AP": reached}})
+    found = verdict(compare(curve((9.0, 7.0, 6.0), epochs=6, figures={3: {"AP": ap}}), known))
+    assert found[0] is departs
+    assert found[1].startswith("after epoch 3 AP is 0.000, less than half" if departs else "sound as far as")
+
+
 @pytest.mark.parametrize(
     ("epochs", "expected"),
     [([], ""), ([3], "3"), ([1, 2, 3], "1 to 3"), ([1, 2, 4, 6, 7], "1 to 2, 4, 6 to 7")],
