@@ -58,6 +58,7 @@ class _Saved:
     """What a checkpoint tells and no row does."""
 
     epoch: int  # how many it has behind it
+    epochs: int  # of the whole schedule
     classes: tuple[str, ...]
     data: str
     versions: dict[str, str]
@@ -83,7 +84,8 @@ def read_run(folder: Path) -> Curve:
     saved = _read_checkpoint(folder)
     whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch if saved else None)
     steps = next((step // epoch for epoch, step in whole.items()), None)
-    config["epochs"] = config["epochs"] or epochs_for((steps or 0) * config["batch_size"])  # null: by the data
+    if config["epochs"] is None:  # by the data; without a checkpoint (mode=debug) as near as whole batches tell
+        config["epochs"] = saved.epochs if saved else epochs_for((steps or 0) * config["batch_size"])
     return Curve(
         name=str(folder),
         task=config["model"]["task"],
@@ -121,6 +123,7 @@ def _read_checkpoint(folder: Path) -> _Saved | None:
         labels = LabelMap.from_json(found[1]["labels"])
         return _Saved(
             epoch=int(found[1]["progress"]["epoch"]),
+            epochs=int(found[1]["epochs"]),
             classes=tuple(labels.names.values()),
             data=str(found[1]["data"]["train"]),
             versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},

@@ -58,7 +58,9 @@ def portable(config: DictConfig) -> Any:
     return settle(OmegaConf.to_container(config, enum_to_str=True), plain(config))
 
 
-def run_header(config: DictConfig, labels: LabelMap, kind: str, sources: Mapping[str, Source]) -> dict[str, Any]:
+def run_header(
+    config: DictConfig, labels: LabelMap, kind: str, sources: Mapping[str, Source], epochs: int
+) -> dict[str, Any]:
     """What every checkpoint of a run carries beside the state that moves."""
     versions = {
         name: importlib.metadata.version(name) for name in ("pocketvision", "torch", "torchvision", "albumentations")
@@ -69,6 +71,7 @@ def run_header(config: DictConfig, labels: LabelMap, kind: str, sources: Mapping
         "kind": kind,
         "data": {split: source.fingerprint() for split, source in sources.items()},
         "versions": versions,
+        "epochs": epochs,  # of the whole schedule: the configuration may leave them to the data
     }
 
 

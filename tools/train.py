@@ -16,6 +16,7 @@ from pocketvision.tools.caching import cached
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
+from pocketvision.tools.engine.length import epochs_for
 from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.report import table
 from pocketvision.tools.engine.run import Run, make_run
@@ -93,9 +94,10 @@ def _train_on(
         raise ValueError(
             f"batch_size={settings.batch_size} is more than the {len(train_data)} training images: lower it"
         )
+    epochs = settings.epochs or epochs_for(len(train_data))
     run = make_run(
-        task, settings, ranks, folder=folder, header=runs.run_header(config, task.labels, task.kind, sources),
-        make_optimizer=build.optimizer_factory(config, settings), steps_per_epoch=steps,
+        task, settings, ranks, folder=folder, header=runs.run_header(config, task.labels, task.kind, sources, epochs),
+        make_optimizer=build.optimizer_factory(config, settings), epochs=epochs, steps_per_epoch=steps,
     )  # fmt: skip
     if settings.replay:
         return _replay(run, train_data)

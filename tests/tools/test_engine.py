@@ -46,7 +46,7 @@ def make_toy(folder: Path, ranks: Ranks) -> Run:
     task = Task("toy", model, Criterion(), None, None, None)  # type: ignore[arg-type]
     config = TrainConfig(name="toy", epochs=1, channels_last=False)
     sgd = lambda m: torch.optim.SGD(m.parameters(), lr=0.1)  # noqa: E731
-    return make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, steps_per_epoch=10)
+    return make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, epochs=1, steps_per_epoch=10)
 
 
 def trained(folder: Path, groups: list[list[Batch]], ranks: Ranks | None = None) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pocketvision.tools.build import build_task, compose, optimizer_factory, train_settings
 from pocketvision.tools.engine.length import epochs_for
+from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.train import train
 
 TINY = (
@@ -50,3 +51,10 @@ def test_a_run_from_a_flat_list_of_layers(tmp_path: Path, monkeypatch: pytest.Mo
     assert 0 <= results["AP"] <= 1
     log = (tmp_path / "runs" / "fine" / "metrics.jsonl").read_text()
     assert '"step": 2' in log
+
+
+def test_the_length_counts_photographs_not_whole_batches(tmp_path: Path) -> None:
+    config = compose("experiment=small_detection", *TINY, "data.num_train=47", "batch_size=32", "epochs=null",
+                     "max_steps=1", f"run_dir={tmp_path}/x")  # fmt: skip
+    train(config)
+    assert load_checkpoint(tmp_path / "x/checkpoints/last.pt")["epochs"] == epochs_for(47) == 101

@@ -109,8 +109,9 @@ def step(
     """One optimizer step on the CPU under `watch`; returns its losses. All that these tests know of the loop."""
     ranks = Ranks(0, 1, torch.device("cpu"))
     run = make_run(
-        task, settings, ranks, folder=Path("unused"), header={}, make_optimizer=make_optimizer, steps_per_epoch=10
-    )
+        task, settings, ranks, folder=Path("unused"), header={}, make_optimizer=make_optimizer, epochs=1,
+        steps_per_epoch=10,
+    )  # fmt: skip
     run.training_mode()
     with watch:
         losses = train_step(run, run.model, batches).losses

@@ -48,7 +48,8 @@ def make_toy(optimizer: str, on_nonfinite: OnNonfinite = OnNonfinite.skip) -> Ru
         schedule=ScheduleConfig(name=ScheduleName.constant),
     )  # fmt: skip
     build = lambda model: OPTIMIZERS[optimizer](list(model.parameters()))  # noqa: E731
-    return make_run(task, config, Ranks(0, 1, CPU), folder=Path(), header={}, make_optimizer=build, steps_per_epoch=9)
+    ranks = Ranks(0, 1, CPU)
+    return make_run(task, config, ranks, folder=Path(), header={}, make_optimizer=build, epochs=1, steps_per_epoch=9)
 
 
 def good_images(seed: int) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...conf.schema import BatchNorm, Precision, TrainConfig
 from .distributed import Ranks
 from .groups import freeze, hold_norms
-from .length import epochs_for
 from .optim import Ema, schedule_factor
 from .report import Report
 from .state import Progress
@@ -32,7 +31,7 @@ class Run:
     scaler: torch.amp.GradScaler
     ema: Ema | None
     held_norms: list[nn.Module]  # batch norms that stay in eval mode
-    header: dict[str, Any]  # configuration, label map, versions, data: travels in every checkpoint
+    header: dict[str, Any]  # configuration, label map, versions, data, epochs: travels in every checkpoint
     window: Window
     halted: Tensor  # bool: a step was not finite, and nothing may move the weights until that is reported
     steps_per_epoch: int
@@ -67,7 +66,8 @@ class Run:
 
 
 def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, header: dict[str, Any],
-             make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], steps_per_epoch: int) -> Run:  # fmt: skip
+             make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], epochs: int,
+             steps_per_epoch: int) -> Run:  # fmt: skip
     """Move the task to its device and make what moves with it."""
     if config.batch_norm is BatchNorm.sync:
         _synchronize_norms(task.model, ranks)
@@ -78,7 +78,6 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
         task.criterion.to(ranks.device)
     optimizer = make_optimizer(task.model)
     start_momentum(optimizer)
-    epochs = config.epochs or epochs_for(steps_per_epoch * config.batch_size)
     factor = schedule_factor(config.schedule, total_steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
     return Run(
         task=task,
