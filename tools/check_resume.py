@@ -14,7 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
-from pocketvision.tools import build, disturb
+from pocketvision.tools import build, disturb, runs
 from pocketvision.tools.cli import command, log
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import MEASURED
@@ -30,7 +30,7 @@ def check_resume(config: DictConfig) -> None:
     Raises:
         ValueError: a run ended with other numbers, or by itself.
     """
-    build.train_settings(config)
+    runs.check_weights(build.train_settings(config).weights)
     for key in ("kills", "ranks"):
         at_least(key, config[key], 1)
     if pick_device(config.device).type == "cuda":
@@ -46,10 +46,10 @@ def check_resume(config: DictConfig) -> None:
     log.info("undisturbed: %.1f s, training from second %.1f on", until_end, until_first_row)
 
     ways = [way for way in disturb.WAYS if config.ranks > 1 or way != "SIGKILL of one rank"]
-    chance, kills, runs, pace = random.Random(config.seed), 0, 0, 1.0
+    chance, kills, number, pace = random.Random(config.seed), 0, 0, 1.0
     while kills < config.kills:
-        runs += 1
-        run = folder / f"killed-{runs}"
+        number += 1
+        run = folder / f"killed-{number}"
         while kills < config.kills:
             # mostly in training, sometimes while starting
             seconds = chance.uniform(0.7, 1) * until_first_row + chance.uniform(0, (until_end - until_first_row) / 2)
@@ -66,8 +66,8 @@ def check_resume(config: DictConfig) -> None:
                 f"{run} did not end as {folder / 'whole'} did, {len(found)} differences: {', '.join(found[:5])}"
             )
         log.info("%s ended as if nothing had happened", run)
-    rows = len(_rows(folder / "whole"))
-    log.info("bit-identical after %d kills of %d runs: weights, optimizer, random state and %d rows", kills, runs, rows)
+    same = f"weights, optimizer, random state and {len(_rows(folder / 'whole'))} rows"
+    log.info("bit-identical after %d kills of %d runs: %s", kills, number, same)
 
 
 def _undisturbed(overrides: Sequence[str], run: Path, ranks: int) -> tuple[float, float]:

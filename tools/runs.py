@@ -181,6 +181,15 @@ def write_results(path: Path, results: Mapping[str, float]) -> None:
     path.write_text(json.dumps(dict(results), indent=1) + "\n")
 
 
+def check_weights(weights: str | None) -> None:
+    """Raise ValueError if an experiment that starts from weights got none."""
+    if weights == "required":
+        raise ValueError(
+            "this experiment starts from a backbone's weights: give weights=RUN (a run folder), weights=torchvision "
+            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; docs/weights.md tells which fit what"
+        )
+
+
 def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False) -> tuple[Task, str]:
     """A configuration's task with the weights of `weights=`, and what matched.
 
@@ -193,6 +202,7 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     Raises:
         ValueError: the weights do not fit, or not all of the network is in them.
     """
+    check_weights(settings.weights)
     if not settings.weights:
         raise ValueError("give weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
     told_by_data = build.data_tells_classes(config)

@@ -34,9 +34,9 @@ def train(config: DictConfig) -> dict[str, float]:
     """
     settings = build.train_settings(config)
     build.check_backbone(config)
-    check_weights(settings)
     folder = Path(settings.run_dir)
     runs.check_same_run(folder, config)
+    runs.check_weights(settings.weights)
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
         lock = runs.lock(folder) if ranks.is_main else nullcontext()
@@ -44,15 +44,6 @@ def train(config: DictConfig) -> dict[str, float]:
             return _train(config, settings, ranks)
     finally:
         stop_ranks()
-
-
-def check_weights(settings: TrainConfig) -> None:
-    """Raise ValueError if an experiment that starts from weights got none."""
-    if settings.weights == "required":
-        raise ValueError(
-            "this experiment starts from a backbone's weights: give weights=RUN (a run folder), weights=torchvision "
-            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; docs/weights.md tells which fit what"
-        )
 
 
 def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pocketvision.tools import runs
 from pocketvision.tools.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.tools.check_resume import check_resume
 from pocketvision.tools.engine.length import epochs_for
-from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
+from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.train import train
 
 TINY = (
@@ -28,6 +31,23 @@ def test_it_asks_for_weights_before_it_looks_for_data(name: str) -> None:
     config = compose(f"experiment={name}", "data.num_classes=3", "name=nowhere")
     with pytest.raises(ValueError, match="starts from a backbone's weights: give weights=RUN"):
         train(config)
+
+
+def test_other_commands_ask_for_them_too(tmp_path: Path) -> None:
+    options = ("experiment=finetune_detection", *TINY)
+    config = compose(*options, f"run_dir={tmp_path}/x", "device=cpu", config_name="check_resume")
+    with pytest.raises(ValueError, match="starts from a backbone's weights"):
+        check_resume(config)
+    with pytest.raises(ValueError, match="starts from a backbone's weights"):
+        import_weights(compose(*options, f"output={tmp_path}/x", config_name="import_weights"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_resume_without_them_is_told_what_it_had(tmp_path: Path) -> None:
+    runs.save_config(tmp_path / "x", compose("experiment=finetune_detection", *TINY, "weights=a.pt"))
+    save_checkpoint(tmp_path / "x/checkpoints/last.pt", {})
+    with pytest.raises(ValueError, match=r"weights.*a\.pt"):
+        train(compose("experiment=finetune_detection", *TINY, f"run_dir={tmp_path}/x"))
 
 
 @pytest.mark.parametrize("name", ["finetune_detection", "finetune_segmentation"])
