@@ -27,7 +27,7 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
     """One optimizer step over `accumulate` micro-batches.
 
     Losses are summed first and divided by the count over all micro-batches and ranks: how a batch is split does not
-    matter.
+    matter, but for criteria that look at a batch as a whole (`region_weight`, mining) and batch norm.
     """
     config, ranks = run.config, run.ranks
     totals: dict[str, Tensor] = {}
