@@ -181,10 +181,10 @@ def _check_activation(criterion: Any, postprocess: Any) -> None:
     """Raise ValueError if a detector's scores were learnt as one thing and would be read as another."""
     learnt, read = (getattr(part, "activation", None) for part in (criterion, postprocess))
     if learnt != read:
-        fitting = {"sigmoid": "aligned or focal", "softmax": "hard_negative"}
+        fitting = "hard_negative" if read == "softmax" else "aligned or focal"
         raise ValueError(
             f"model.postprocess.activation={read}, but what model.criterion ({type(criterion).__name__}) teaches are "
-            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting.get(read)}"
+            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting}"
         )
 
 
