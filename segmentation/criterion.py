@@ -20,10 +20,10 @@ class PixelCriterion(nn.Module):
     - `ohem_threshold` switches on online hard-pixel mining (OHEM): only pixels count whose true class has at most this
       probability, but always the hardest `ohem_min_kept` an image (times the images of the batch; over the batch,
       not per image) as far as there are that many. 0.7 and 100,000 are what the field uses on Cityscapes crops.
-    - `region_weight` adds `loss_region`, so much of the Lovász-softmax loss of all pixels of the batch (this batch only:
-      as IoU, it is no mean over images, so that how a step is split over processes and `accumulate` matters). Computed
-      where the logits are (1/8 of the sides, in Lite R-ASPP) it costs next to nothing, and rare classes, which cross
-      entropy learns last, count as much as common ones.
+    - `region_weight` adds `loss_region`, so much of the Lovász-softmax loss of all pixels of this batch: like IoU it is
+      no mean over images, so it matters how a step is split over processes and `accumulate`. Computed where the logits
+      are (1/8 of the sides, in Lite R-ASPP) it costs next to nothing, and rare classes, which cross entropy learns
+      last, count as much as common ones.
     - `recompute` goes image by image and repeats the up-sampling in the backward pass. Full-size logits never exist
       for more than one image then: 19 x 769 x 769 x 16 would take 0.7 GB, three times over.
 
