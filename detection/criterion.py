@@ -25,9 +25,7 @@ class DetectionCriterion(nn.Module):
     `sums` are for loops that add up over ranks and accumulation steps before they divide by `max(1, count)`.
     """
 
-    activation: Activation = (
-        "sigmoid"  # what makes scores of the logits that it teaches; postprocess has to do the same
-    )
+    activation: Activation = "sigmoid"  # what makes scores of the logits; postprocess has to do the same
 
     def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()

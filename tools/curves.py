@@ -123,7 +123,7 @@ def _read_checkpoint(folder: Path) -> _Saved | None:
         labels = LabelMap.from_json(found[1]["labels"])
         return _Saved(
             epoch=int(found[1]["progress"]["epoch"]),
-            epochs=int(found[1]["epochs"]),
+            epochs=max(1, int(found[1]["epochs"])),
             classes=tuple(labels.names.values()),
             data=str(found[1]["data"]["train"]),
             versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},
