@@ -27,7 +27,7 @@ def import_weights(config: DictConfig) -> Path:
     task, report = runs.task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
-        **runs.run_header(config, task.labels, task.kind, {}),
+        **runs.run_header(config, task.labels, task.kind, {}, epochs=0),
         "model": task.model.state_dict(),
         "ema": None,
         "progress": asdict(Progress(finished=True)),

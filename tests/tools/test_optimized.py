@@ -14,14 +14,17 @@ from torch import nn
 
 HEADS = {
     "ssdlite": ("experiment=demo_detection", "backbone.width=0.35"),
-    "ssdlite_torchvision": ("experiment=demo_detection", "model=ssdlite_torchvision", "backbone.width=0.35"),
+    "ssdlite_torchvision": (
+        "experiment=demo_detection", "model=ssdlite_torchvision", "model/criterion=hard_negative",
+        "backbone.width=0.35",
+    ),
     "ssdlite_v2": ("experiment=demo_detection", "backbone=mobilenet_v2", "backbone.padding=same"),
     "lraspp": ("experiment=demo_segmentation", "backbone.width=0.35"),
     "raspp": ("experiment=demo_segmentation", "model=raspp", "backbone=mnasnet_small"),
     "espnet": ("experiment=demo_segmentation", "model=espnet", "backbone=none"),
     "espnetv2": ("experiment=demo_segmentation", "model=espnetv2", "model.network.width=0.5", "backbone=none"),
     "c3net": ("experiment=demo_segmentation", "model=c3net", "backbone=none"),
-}
+}  # fmt: skip
 
 
 def lively(model: nn.Module, images: torch.Tensor) -> nn.Module:
