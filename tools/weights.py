@@ -71,15 +71,9 @@ def load_weights(
         weights, source = download(published), published.source
     if source == "tf":  # variables, not a state dict
         return _load(
-            model,
-            load_tf(model, weights),
-            source=source,
-            file="",
-            reduce=reduce,
-            differences={},
-            settings=(),
+            model, load_tf(model, weights), source=source, file="", reduce=reduce, differences={}, settings=(),
             new_predictors=new_predictors,
-        )
+        )  # fmt: skip
     file = "" if isinstance(weights, Mapping) else Path(weights).name
     if file and source in ("torchvision", "timm"):
         check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
@@ -90,11 +84,9 @@ def load_weights(
         raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
     theirs = state_of(content)
     state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
-    computing = _differences(config, backbone, COMPUTING_KEYS)
     report = _load(
         model, state, source=source, file=file, reduce=reduce, differences=differences,
-        settings=[*(f"backbone.{key}={value}" for key, (value, _) in computing.items()), *_picture_keys(config, model)],
-        new_predictors=new_predictors,
+        settings=_computing_keys(config, model, backbone), new_predictors=new_predictors,
     )  # fmt: skip
     renamed = {id(tensor) for tensor in state.values()}
     left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
@@ -167,15 +159,16 @@ def _differences(config: Mapping[str, Any], backbone: Mapping[str, Any] | None, 
     return {key: (told[key], backbone[key]) for key in keys if told[key] != backbone[key]}
 
 
-def _picture_keys(config: Mapping[str, Any], model: nn.Module) -> list[str]:
-    """The keys of mean and standard deviation that the weights' run had otherwise than `model`."""
+def _computing_keys(config: Mapping[str, Any], model: nn.Module, backbone: Mapping[str, Any] | None) -> list[str]:
+    """What the weights' run had otherwise, as `key=value`, though its weights fit: they compute something else here."""
+    trunk = [f"backbone.{key}={value}" for key, (value, _) in _differences(config, backbone, COMPUTING_KEYS).items()]
     try:
         network = config["model"]["network"]
         mean, std = ([float(value) for value in network[key]] for key in ("mean", "std"))
-        normalize = model.get_submodule("normalize")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return []  # no network of ours that tells them, or a backbone alone
-    return picture_settings(normalize, mean=mean, std=std) if isinstance(normalize, Normalize) else []
+    except (KeyError, TypeError, ValueError):
+        return trunk  # no network of ours that tells them
+    normalize = getattr(model, "normalize", None)  # a backbone alone has none
+    return [*trunk, *(picture_settings(normalize, mean=mean, std=std) if isinstance(normalize, Normalize) else ())]
 
 
 def _told(differences: Differences) -> str:
