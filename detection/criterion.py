@@ -62,7 +62,9 @@ class DetectionCriterion(nn.Module):
         raise NotImplementedError
 
     def _box_loss(self, deltas: Tensor, anchors: Tensor, assignment: Assignment) -> Tensor:
-        # Unmatched anchors have themselves as their box: the weight removes a finite number, never a NaN.
+        # Unmatched anchors predict themselves and have themselves as their box: what is removed below is finite, and so
+        # is its gradient.
+        deltas = deltas.masked_fill(~assignment.matched[..., None], 0)
         if self.box_loss == "giou":
             losses = 1 - generalized_iou(decode(deltas, anchors, max_log_size=GROWTH_LIMIT), assignment.boxes)
         else:
