@@ -145,3 +145,44 @@ def test_initialize(scheme: str, conv_std: float, linear_std: float, bound: floa
 def test_initialize_refuses_an_unknown_scheme() -> None:
     with pytest.raises(ValueError, match="tf_slim"):
         initialize(nn.Conv2d(1, 1, 1), "xavier")
+
+
+def leave_nans_in_freed_memory() -> None:
+    for numbers in (64, 256, 1024, 4096, 16384, 65536):
+        _ = [torch.full((numbers,), float("nan")) for _ in range(20)]
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+@pytest.mark.parametrize("groups", [64, 1])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 1), (1, 2), (3, 3)])
+def test_gradients_at_a_stride_on_small_maps_in_bfloat16(
+    size: tuple[int, int], kernel: int, groups: int, padding: str
+) -> None:
+    """An SSDLite's last maps are one pixel wide from inputs of 128 pixels down."""
+    torch.manual_seed(0)
+    conv = conv2d(64, 64, kernel, stride=2, groups=groups, padding=padding).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    images = torch.randn(2, 64, *size).to(memory_format=torch.channels_last)
+    conv(images).sum().backward()
+    assert conv.weight.grad is not None
+    expected = conv.weight.grad.clone()
+    for _ in range(3):
+        conv.zero_grad()
+        leave_nans_in_freed_memory()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = conv(images)
+        out.float().sum().backward()
+        torch.testing.assert_close(conv.weight.grad, expected, atol=0.05, rtol=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 1), (1, 4), (5, 6)])
+def test_a_stride_gives_what_torchs_own_convolution_gives(size: tuple[int, int]) -> None:
+    conv = conv2d(8, 8, 5, stride=2, groups=8, dilation=2).double()
+    plain = nn.Conv2d(8, 8, 5, 2, 4, 2, 8, bias=False).double()
+    plain.load_state_dict(conv.state_dict())
+    images = torch.randn(2, 8, *size, dtype=torch.float64)
+    for module in (conv, plain):
+        module.train()(images).square().sum().backward()
+    torch.testing.assert_close(conv(images), plain(images), rtol=0, atol=1e-12)
+    torch.testing.assert_close(conv.weight.grad, plain.weight.grad, rtol=0, atol=1e-11)
+    torch.testing.assert_close(conv.eval()(images), plain(images), rtol=0, atol=1e-12)

@@ -301,3 +301,19 @@ def test_label_smoothing() -> None:
         outputs["class_logits"][0], labels, label_smoothing=0.1, reduction="sum"
     )
     torch.testing.assert_close(sums["loss_class"], expected)
+
+
+@pytest.mark.parametrize("make", CRITERIA)
+@pytest.mark.parametrize("box_loss", ["huber", "giou"])
+def test_what_unmatched_anchors_predict_has_no_gradient(make: Callable[..., DetectionCriterion], box_loss: str) -> None:
+    """Nor a NaN, however far they are: zero times what overflows is one."""
+    anchors = anchors_256(torch.float32)
+    outputs = random_outputs(1, anchors)
+    targets = [{"boxes": torch.tensor([[16.0, 16.0, 80.0, 80.0]]), "labels": torch.tensor([1])}]
+    criterion = make(box_loss=box_loss)
+    found = criterion.assign(targets, anchors, logits=outputs["class_logits"], deltas=outputs["box_deltas"])
+    deltas = torch.where(found.matched[..., None], outputs["box_deltas"], 3e37).requires_grad_()
+    criterion.sums({**outputs, "box_deltas": deltas}, targets)[0]["loss_box"].backward()
+    assert deltas.grad is not None
+    assert deltas.grad[found.matched].any()
+    assert not deltas.grad[~found.matched].any()
