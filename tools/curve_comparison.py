@@ -17,7 +17,7 @@ RANGE_OF = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847
 FALL_SHARE, FALL_SLACK = 0.25, 0.05  # on other data: of the reference's fall in logarithms; and this much noise
 ALIKE = 0.1  # numbers of images within a tenth count as the same
 FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which differs much early in a run
-VANISHED = 0.01  # of the reference: no sound run's part of the loss was ever that small
+VANISHED = 0.01  # of the reference: a part of the loss this small teaches nothing
 NO_FIGURE, CLEAR_FIGURE = 0.001, 0.1  # an AP or mIoU that is none, where the reference's is one
 _FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs", "weights", "data", "augment")
 
