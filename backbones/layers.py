@@ -13,18 +13,21 @@ def make_divisible(value: float, divisor: int = 8, *, min_depth: int = 8) -> int
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-class StridedConv2d(nn.Conv2d):
-    """`nn.Conv2d`, whose gradient is right on maps one pixel wide, too.
+class Float32TrainedConv2d(nn.Conv2d):
+    """`nn.Conv2d` that trains in float32 on a CPU, under bfloat16's autocast, too.
 
-    There oneDNN's bfloat16 gradient of the weights reads memory that nobody wrote, once there is a stride along the
-    width and padding (torch 2.14 on a CPU, channels_last, depthwise or not). A single column needs no stride.
+    There oneDNN's gradient of the weights reads memory that nobody wrote (torch 2.14, channels_last, padded): of a
+    stride over maps one pixel wide, and of dilated depthwise or grouped convolutions. A gradient is then NaN now and
+    then, and wrong more often.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, out, ceil(H / stride), ceil(W / stride)]."""
-        single_column = self.training and input.shape[-1] == 1
-        stride = (self.stride[0], 1) if single_column else self.stride
-        return F.conv2d(input, self.weight, self.bias, stride, self.padding, self.dilation, self.groups)
+        misread = self.dilation != (1, 1) or input.shape[-1] == 1
+        if misread and self.training and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
 
 
 class SamePaddedConv2d(nn.Conv2d):
@@ -65,7 +68,8 @@ def conv2d(
     assert kernel == 1 or kernel >= stride, f"a kernel of {kernel} at stride {stride} skips pixels"
     # At stride 1 and without a neighbourhood the two paddings are the same thing.
     if padding == "symmetric" or stride == 1 or kernel == 1:
-        kind = nn.Conv2d if stride == 1 or kernel == 1 else StridedConv2d
+        misread = kernel > 1 and (stride > 1 or (dilation > 1 and groups > 1))
+        kind = Float32TrainedConv2d if misread else nn.Conv2d
         return kind(in_channels, out_channels, kernel, stride, kernel // 2 * dilation, dilation, groups, bias)
     return SamePaddedConv2d(in_channels, out_channels, kernel, stride, 0, dilation, groups, bias)
 

@@ -152,18 +152,26 @@ def leave_nans_in_freed_memory() -> None:
         _ = [torch.full((numbers,), float("nan")) for _ in range(20)]
 
 
+SMALL_MAPS = [(1, 1), (2, 1), (5, 1), (1, 2), (3, 3)]
+
+
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
-@pytest.mark.parametrize("groups", [64, 1])
+@pytest.mark.parametrize("groups", [64, 8, 1])
 @pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 1), (1, 2), (3, 3)])
-def test_gradients_at_a_stride_on_small_maps_in_bfloat16(
-    size: tuple[int, int], kernel: int, groups: int, padding: str
+@pytest.mark.parametrize(
+    ("stride", "dilation", "size"), [*((2, 1, size) for size in SMALL_MAPS), (1, 2, (23, 31)), (1, 4, (23, 31))]
+)
+def test_gradients_in_bfloat16_read_no_memory_that_nobody_wrote(
+    stride: int, dilation: int, size: tuple[int, int], kernel: int, groups: int, padding: str
 ) -> None:
-    """An SSDLite's last maps are one pixel wide from inputs of 128 pixels down."""
+    """An SSDLite's last maps are one pixel wide from inputs of 128 pixels down; LR-ASPP's last blocks are dilated."""
     torch.manual_seed(0)
-    conv = conv2d(64, 64, kernel, stride=2, groups=groups, padding=padding).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    conv = conv2d(64, 64, kernel, stride=stride, dilation=dilation, groups=groups, padding=padding)
+    conv = conv.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = torch.randn(2, 64, *size).to(memory_format=torch.channels_last)
-    conv(images).sum().backward()
+    out = conv(images)
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
     assert conv.weight.grad is not None
     expected = conv.weight.grad.clone()
     for _ in range(3):
@@ -171,18 +179,20 @@ def test_gradients_at_a_stride_on_small_maps_in_bfloat16(
         leave_nans_in_freed_memory()
         with torch.autocast("cpu", torch.bfloat16):
             out = conv(images)
-        out.float().sum().backward()
-        torch.testing.assert_close(conv.weight.grad, expected, atol=0.05, rtol=0.02)
+        out.float().backward(gradient)
+        error = (conv.weight.grad - expected).abs().max() / expected.abs().max()
+        assert error < 0.02  # not for NaN either
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4, 1), (1, 4), (5, 6)])
-def test_a_stride_gives_what_torchs_own_convolution_gives(size: tuple[int, int]) -> None:
-    conv = conv2d(8, 8, 5, stride=2, groups=8, dilation=2).double()
-    plain = nn.Conv2d(8, 8, 5, 2, 4, 2, 8, bias=False).double()
-    plain.load_state_dict(conv.state_dict())
-    images = torch.randn(2, 8, *size, dtype=torch.float64)
-    for module in (conv, plain):
-        module.train()(images).square().sum().backward()
-    torch.testing.assert_close(conv(images), plain(images), rtol=0, atol=1e-12)
-    torch.testing.assert_close(conv.weight.grad, plain.weight.grad, rtol=0, atol=1e-11)
-    torch.testing.assert_close(conv.eval()(images), plain(images), rtol=0, atol=1e-12)
+@pytest.mark.parametrize(
+    ("stride", "dilation", "dtype"), [(1, 1, torch.bfloat16), (2, 1, torch.bfloat16), (1, 2, torch.float32)]
+)
+def test_bfloat16_stays_where_its_gradient_is_right(stride: int, dilation: int, dtype: torch.dtype) -> None:
+    conv = conv2d(8, 8, 3, stride=stride, dilation=dilation, groups=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.zeros(1, 8, 6, 6)).dtype == dtype
+        assert conv.eval()(torch.zeros(1, 8, 6, 6)).dtype == torch.bfloat16
+
+
+def test_layers_with_no_neighbourhood_stay_torchs_own() -> None:
+    assert type(conv2d(8, 8, 1, stride=2)) is nn.Conv2d
