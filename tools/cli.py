@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from .allocator import keep_freed_memory
-from .build import CONFIGS, missing_keys, register_schemas, with_implied
+from .build import CONFIGS, compose, missing_keys, register_schemas, with_implied
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")
@@ -74,7 +74,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         try:
             hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
         except (HydraException, OmegaConfBaseException) as error:  # of the composition: guarded() lets none out
-            print(f"pocketvision {title}: error: {explain_composition(error, CONFIGS[config_name])}", file=sys.stderr)
+            print(f"pocketvision {title}: error: {explain_composition(error, arguments, config_name)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return main
@@ -144,13 +144,17 @@ def _parses(argument: str) -> bool:
     return True
 
 
-def explain_composition(error: BaseException, config: type) -> str:
-    """What is wrong with an override, without Hydra's advice on its own syntax; `config` has the command's keys."""
+def explain_composition(error: BaseException, arguments: Sequence[str], config_name: str) -> str:
+    """What is wrong with an override, without Hydra's advice on its own syntax."""
     text = f"{error}\n{error.__cause__ or ''}"
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if unknown:
-        near = difflib.get_close_matches(unknown[1], [field.name for field in fields(config)], n=1)
-        return f"no key {unknown[1]!r}{f'; did you mean {near[0]}?' if near else ''} (--help lists the keys)"
+        full = re.search(r"full_key: (\S+)", text)
+        group = full[1].rpartition(".")[0] if full else ""
+        prefix = f"{group}." if group else ""
+        near = difflib.get_close_matches(unknown[1], _known_keys(group, arguments, config_name), n=1)
+        hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+        return f"no key '{prefix}{unknown[1]}'{hint} (--help lists the keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         # A group may lie in another (model/criterion), a choice in a folder (experiment=paper/...): Hydra tells which.
         told = re.search(r"Available options in '([^']+)'", text)
@@ -163,6 +167,18 @@ def explain_composition(error: BaseException, config: type) -> str:
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])
+
+
+def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[str]:
+    """The keys of a group of the configuration ("" is the whole), as the arguments choose it."""
+    if not group:
+        return [field.name for field in fields(CONFIGS[config_name])]
+    others = [a for a in arguments if _OVERRIDE.match(a) and not a.lstrip("~+").startswith(f"{group}.")]
+    try:
+        node = OmegaConf.select(compose(*others, config_name=config_name), group)
+    except (HydraException, OmegaConfBaseException):  # there is a second mistake: this one is told without a hint
+        return []
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
 def printable(text: str) -> str:
