@@ -24,6 +24,11 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"schedule.gamma={schedule.gamma}: expected a factor above 0, at most 1")
     if schedule.every_epochs <= 0:
         raise ValueError(f"schedule.every_epochs={schedule.every_epochs}: expected more than 0 epochs")
+    if not isinstance(config.lr_factors, dict):
+        raise ValueError(f"lr_factors={config.lr_factors}: expected parts and their factors, as {{backbone: 0.1}}")
+    for part, factor in config.lr_factors.items():
+        if not isinstance(factor, int | float):
+            raise ValueError(f"lr_factors: {factor} for {part!r}: expected a number")
     if config.timeout_minutes <= 0:
         raise ValueError(f"timeout_minutes={config.timeout_minutes}: expected more than 0")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:

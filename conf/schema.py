@@ -85,7 +85,7 @@ class TrainConfig:
     batch_size: int = 32  # images per optimizer step, all ranks and accumulation steps together
     accumulate: int = 1  # split each step's batch into so many passes
     # optimisation
-    lr_batch_size: int | None = None  # optimizer.lr is meant for this batch size, scaled linearly; null: as it stands
+    lr_batch_size: int | None = None  # optimizer.lr is for this batch size, else scaled (Adam: by the root); null: not
     decay_rule: DecayRule = DecayRule.weights
     clip_grad_norm: float | None = None  # largest norm of all gradients together; null: as they are
     ema_decay: float | None = None  # exponential moving average of the weights, with warm-up (1+n)/(10+n)

@@ -8,6 +8,8 @@ from torch import Tensor
 from .boxes import iou
 from .matching import Assignment, pad_targets, take_boxes
 
+SPARE_ROUNDS = 4  # a fixed number: to ask whether a box still lacks one would wait for the device
+
 
 @torch.no_grad()
 def align(
@@ -27,7 +29,8 @@ def align(
     its decoded box, `logits` [B, A, K] and `boxes` [B, A, 4]. Of the anchors with their centre inside a box and the
     `num_anchors` that overlap it most (small boxes hold no centre), the `num_anchors` best aligned are its own; one
     that several boxes want goes to the box it overlaps most. A box that gets none so, because no prediction overlaps it
-    or others have them all, takes the spare anchor that lies best: without one it would teach nothing, for ever. Each
+    or others have them all, takes the spare anchor that lies best (of more than `SPARE_ROUNDS` such boxes at one place
+    some may get none): without one it would teach nothing, for ever. Each
     matched anchor's `weights` are its alignment relative to the box's best anchor, and its `scores`, what the class
     logit has to say, that times the box's best IoU.
     """
@@ -42,9 +45,7 @@ def align(
     best = alignment.masked_fill(~near, -1).topk(min(num_anchors, len(anchors)), dim=2)
     wanted = torch.zeros_like(near).scatter_(2, best.indices, best.values > 0)
     index = overlaps.masked_fill(~wanted, -1).argmax(dim=1)  # [B, A]: of the boxes that want it
-    spare = _spare_anchors(_one_hot(index, wanted.shape[1]) & wanted, places)
-    index = torch.where(wanted.any(dim=1), index, spare.byte().argmax(dim=1))  # of several the first
-    owned = _one_hot(index, wanted.shape[1]) & (wanted | spare)
+    owned = _give_spare(_one_hot(index, wanted.shape[1]) & wanted, places)
 
     alignment = alignment.masked_fill(~owned, 0)
     best_alignment = alignment.amax(dim=2, keepdim=True)
@@ -52,7 +53,7 @@ def align(
     quality = relative * overlaps.masked_fill(~owned, 0).amax(dim=2, keepdim=True)
     return take_boxes(
         padded,
-        index,
+        owned.byte().argmax(dim=1),
         owned.any(dim=1),
         anchors,
         crowd_fraction=crowd_fraction,
@@ -69,14 +70,17 @@ def _near(boxes: Tensor, anchors: Tensor, places: Tensor, count: int) -> Tensor:
     return inside.scatter_(2, most, True)
 
 
-def _spare_anchors(owned: Tensor, places: Tensor) -> Tensor:
-    """bool [B, N, A]: for each box that owns no anchor the one it overlaps most of those that nobody owns.
+def _give_spare(owned: Tensor, places: Tensor) -> Tensor:
+    """`owned` bool [B, N, A], and for each box without an anchor the one it overlaps most of those that nobody owns.
 
-    What overlaps none of them, as padding does, gets none.
+    Of boxes that want the same one the first gets it, the others look again. What overlaps none, as padding, gets none.
     """
-    overlap, anchor = places.masked_fill(owned.any(dim=1, keepdim=True), 0).max(dim=2)  # [B, N]
-    lacking = (overlap > 0) & ~owned.any(dim=2)
-    return torch.zeros_like(owned).scatter_(2, anchor[..., None], lacking[..., None])
+    for _ in range(SPARE_ROUNDS):
+        overlap, anchor = places.masked_fill(owned.any(dim=1, keepdim=True), 0).max(dim=2)  # [B, N]
+        lacking = (overlap > 0) & ~owned.any(dim=2)
+        wanted = torch.zeros_like(owned).scatter_(2, anchor[..., None], lacking[..., None])
+        owned = owned | (wanted & _one_hot(wanted.byte().argmax(dim=1), owned.shape[1]))
+    return owned
 
 
 def _one_hot(index: Tensor, count: int) -> Tensor:

@@ -22,10 +22,12 @@ Activation = Literal["sigmoid", "softmax"]
 class DetectionCriterion(nn.Module):
     """What all losses share: the box loss, and division by the (weighted) number of matched anchors of the batch.
 
-    `sums` are for loops that add up over ranks and accumulation steps before they divide by `max(1, count)`.
+    `sums` are for loops that add up over ranks and accumulation steps before they divide by the count:
+    `max(1, count, least_matches * images)`.
     """
 
     activation: Activation = "sigmoid"  # what makes scores of the logits; postprocess has to do the same
+    least_matches: float = 0.0  # what an image counts for at least, on average
 
     def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()
@@ -38,7 +40,8 @@ class DetectionCriterion(nn.Module):
     def forward(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """`loss_class` and `loss_box`, scalars, per matched anchor."""
         sums, count = self.sums(outputs, targets)
-        return {name: value / count.clamp(min=1) for name, value in sums.items()}
+        count = count.clamp(min=max(1.0, self.least_matches * len(targets)))
+        return {name: value / count for name, value in sums.items()}
 
     def sums(self, outputs: Outputs, targets: Targets) -> tuple[dict[str, Tensor], Tensor]:
         """The same, not yet divided, and the number of matched anchors, a float scalar; no device sync."""
@@ -182,6 +185,9 @@ class AlignedCriterion(DetectionCriterion):
     anchor by half, and objects that share an anchor, have anchors of their own. Negative and positive anchors weigh the
     same, unlike in the focal loss: with it, the soft targets are learnt several times more slowly. `gamma` of 1 and
     more weighs each term by |target - score|^gamma, the quality focal loss.
+
+    A batch with fewer boxes than images is divided by the images (`least_matches`): cross-entropy sums over all
+    anchors, and a step without boxes would weigh a hundred times one with some.
     """
 
     def __init__(
@@ -192,6 +198,7 @@ class AlignedCriterion(DetectionCriterion):
         score_power: float = 1.0,
         overlap_power: float = 6.0,
         anchors_per_box: int = 10,
+        least_matches: float = 1.0,
         crowd_fraction: float | None = 0.5,
         box_weight: float = 2.0,
         box_loss: BoxLoss = "giou",
@@ -201,8 +208,9 @@ class AlignedCriterion(DetectionCriterion):
             raise ValueError(f"anchors_per_box={anchors_per_box}: expected 1 or more")
         if gamma < 0 or 0 < gamma < 1:  # between, the gradient is infinite where a score is exactly right
             raise ValueError(f"gamma={gamma}: expected 0, or 1 and more")
-        powers = {"class_weight": class_weight, "score_power": score_power, "overlap_power": overlap_power}
-        for name, value in powers.items():
+        numbers = {"class_weight": class_weight, "score_power": score_power, "overlap_power": overlap_power,
+                   "least_matches": least_matches}  # fmt: skip
+        for name, value in numbers.items():
             if value < 0:
                 raise ValueError(f"{name}={value}: expected 0 or more")
         self.class_weight = class_weight
@@ -210,6 +218,7 @@ class AlignedCriterion(DetectionCriterion):
         self.score_power = score_power
         self.overlap_power = overlap_power
         self.anchors_per_box = anchors_per_box
+        self.least_matches = least_matches
 
     def assign(self, targets: Targets, anchors: Tensor, *, logits: Tensor, deltas: Tensor) -> Assignment:
         return align(

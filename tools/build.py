@@ -1,6 +1,7 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -88,7 +89,7 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
 
 
 def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
-    """The overrides with those that `model=NAME` implies.
+    """The overrides as Hydra needs them, with those that `model=NAME` implies.
 
     Where weights are looked for it means the network as it was published; its backbone, classes and input size stand in
     `conf/public/`. A network of its own has no backbone, also where an experiment chooses one.
@@ -106,7 +107,16 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
     model = folder / "model" / f"{name}.yaml"
     if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
         implied.append("backbone=none")
-    return [*implied, *overrides]
+    return [*implied, *(part for override in overrides for part in _replaced(override))]
+
+
+def _replaced(override: str) -> list[str]:
+    """An override of a mapping with keys of the user's own: a whole one replaces the old, which Hydra would merge."""
+    key, _, value = override.partition("=")
+    if key == "lr_factors":
+        return ["~lr_factors", f"+lr_factors={value}"]
+    part = key.removeprefix("lr_factors.")
+    return [f"++lr_factors={{{part}: {value}}}" if part != key else override]
 
 
 def make(node: Any, **arguments: Any) -> Any:
@@ -346,10 +356,17 @@ def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
 
 
 def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
-    """A function from a model to the optimizer of the `optimizer` group, its rate scaled linearly with the batch."""
+    """A function from a model to the optimizer of the `optimizer` group, its rate scaled with the batch.
+
+    Linearly ([Goyal et al.](https://arxiv.org/abs/1706.02677)), but for Adam and AdamW by the root of it, because they
+    divide by the gradient's size ([Malladi et al.](https://arxiv.org/abs/2205.10287)).
+    """
 
     def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        factory = make(config.optimizer)
         scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
+        if issubclass(factory.func, torch.optim.Adam | torch.optim.AdamW):
+            scale = math.sqrt(scale)
         decay = config.optimizer.get("weight_decay", 0.0)
         if not isinstance(config.optimizer.lr, int | float):
             raise ValueError(f"optimizer.lr={config.optimizer.lr}: expected a number")
@@ -358,7 +375,7 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
         if not groups:
             raise ValueError(f"freeze={settings.freeze} leaves nothing that learns")
         try:
-            return make(config.optimizer)(groups, lr=lr)
+            return factory(groups, lr=lr)
         except TypeError as error:  # a key it does not have
             raise ValueError(f"optimizer: {error}") from error
 

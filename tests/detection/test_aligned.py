@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pocketvision.detection.aligned import align
+from pocketvision.detection.aligned import SPARE_ROUNDS, align
 from pocketvision.detection.anchors import AnchorLayout, make_anchors
 from pocketvision.detection.boxes import decode
 from pocketvision.detection.criterion import AlignedCriterion
@@ -48,12 +48,13 @@ def slow_align(
             if alignment[row, anchor] > 0:
                 wishes.setdefault(anchor, []).append(row)
     owner = {anchor: max(rows, key=lambda row: (overlaps[row, anchor], -row)) for anchor, rows in wishes.items()}
-    spare: dict[int, int] = {}
-    for row in range(len(places)):
-        if row not in owner.values():
+    for _ in range(SPARE_ROUNDS):
+        spare: dict[int, int] = {}
+        for row in set(range(len(places))) - set(owner.values()):
             free = [0.0 if anchor in owner else place for anchor, place in enumerate(places[row].tolist())]
             spare.setdefault(free.index(max(free)), row)
-    owner |= spare
+        owner |= spare
+    assert set(owner.values()) == set(range(len(places)))
     result = {}
     for anchor, row in owner.items():
         mine = [a for a, r in owner.items() if r == row]
@@ -123,12 +124,37 @@ def test_boxes_that_no_prediction_overlaps_are_drawn_to_their_best_anchors() -> 
     assert (outputs["box_deltas"].grad[0, best].abs().sum(dim=1) > 0).all()
 
 
-def test_identical_boxes_of_two_classes_both_have_an_anchor() -> None:
-    boxes = torch.tensor([[50.0, 50.0, 120.0, 120.0]] * 2, dtype=torch.float64)
+@pytest.mark.parametrize("labels", [[3, 1], [3, 1, 2], [4, 1, 3, 2]])
+def test_identical_boxes_of_other_classes_all_have_an_anchor(labels: list[int]) -> None:
+    boxes = torch.tensor([[50.0, 50.0, 120.0, 120.0]] * len(labels), dtype=torch.float64)
     outputs = predictions(1)
-    target = {"boxes": boxes, "labels": torch.tensor([3, 1])}
+    target = {"boxes": boxes, "labels": torch.tensor(labels)}
     found = align([target], ANCHORS, logits=outputs["class_logits"], boxes=ANCHORS[None])
-    assert found.labels.unique().tolist() == [0, 1, 3]
+    assert found.labels.unique().tolist() == [0, *sorted(labels)]
+
+
+def test_a_crowd_of_tiny_boxes_has_an_anchor_each() -> None:
+    """They want the same few, one at 16 pixels: given out in one pass, one of these 40 had none, at every step."""
+    generator = torch.Generator().manual_seed(0)
+    low = 80 + torch.rand(40, 2, generator=generator, dtype=torch.float64) * 92
+    target = {"boxes": torch.cat((low, low + 8), dim=1), "labels": torch.ones(40, dtype=torch.int64)}
+    found = align([target], ANCHORS, logits=predictions(1)["class_logits"], boxes=ANCHORS[None])
+    assert len(found.boxes[0][found.matched[0]].unique(dim=0)) == 40
+
+
+def test_a_batch_of_few_boxes_is_divided_by_its_images() -> None:
+    """Cross-entropy sums over all anchors: a batch without boxes weighed a hundred times one with some."""
+    outputs = predictions(4)
+    outputs["class_logits"] = torch.full_like(outputs["class_logits"], -4.6)
+    target = {"boxes": ANCHORS[700:701].clone(), "labels": torch.tensor([1])}
+    criterion = AlignedCriterion()
+    sums, count = criterion.sums(outputs, [NO_BOXES] * 4)
+    assert count == 0
+    assert criterion(outputs, [NO_BOXES] * 4)["loss_class"] == sums["loss_class"] / 4
+    sums, count = criterion.sums(outputs, [target] * 4)
+    assert count >= 4  # the best anchor of each counts in full
+    assert criterion(outputs, [target] * 4)["loss_class"] == sums["loss_class"] / count
+    assert AlignedCriterion(least_matches=0)(outputs, [NO_BOXES] * 4)["loss_class"] > 100
 
 
 def test_more_boxes_than_anchors() -> None:

@@ -247,13 +247,13 @@ def test_half_precision_outputs_have_float32_losses(make: Callable[..., Detectio
         assert torch.equal(value, make()(rounded, targets)[name])
 
 
-@pytest.mark.parametrize("make", [FocalCriterion, partial(HardNegativeCriterion, min_negatives=9999)])
+@pytest.mark.parametrize("make", [FocalCriterion, partial(HardNegativeCriterion, min_negatives=9999), AlignedCriterion])
 def test_anchors_in_a_crowd_are_no_negatives(make: Callable[..., DetectionCriterion]) -> None:
     outputs = random_outputs(1, anchors_256())
     logits = outputs["class_logits"].requires_grad_()
     boxes = torch.tensor([[100.0, 100, 160, 160]], dtype=torch.float64)
     crowded = {"boxes": boxes, "labels": torch.tensor([2]), "crowd_boxes": torch.tensor([[64.0, 64, 192, 192]])}
-    found = assign([crowded], outputs["anchors"])
+    found = make().assign([crowded], outputs["anchors"], logits=logits.detach(), deltas=outputs["box_deltas"])
     assert 20 < found.ignored.sum() < 1000
     make()(outputs, [crowded])["loss_class"].backward()
     assert logits.grad is not None

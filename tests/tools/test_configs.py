@@ -323,3 +323,39 @@ def test_a_batch_that_does_not_divide() -> None:
     assert micro_batch(settings, Ranks(0, 1, torch.device("cpu"))) == 5
     with pytest.raises(ValueError, match="batch_size=10"):
         micro_batch(settings, Ranks(0, 4, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("experiment", ["small_detection", "finetune_detection"])  # the latter has 0.3 for the backbone
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["lr_factors={}"], {}),
+        (["lr_factors={backbone: 0.1}"], {"backbone": 0.1}),
+        (["lr_factors={backbone.stem: 0.1, class_towers: 2}"], {"backbone.stem": 0.1, "class_towers": 2}),
+        (["lr_factors={}", "lr_factors.backbone.blocks.0-5=0.5"], {"backbone.blocks.0-5": 0.5}),
+    ],
+)
+def test_rate_factors_are_those_that_are_given(
+    experiment: str, overrides: list[str], expected: dict[str, float]
+) -> None:
+    assert train_settings(compose(f"experiment={experiment}", *overrides)).lr_factors == expected
+
+
+def test_a_single_rate_factor_joins_the_others() -> None:
+    settings = train_settings(compose("experiment=finetune_detection", "lr_factors.class_towers=2"))
+    assert settings.lr_factors == {"backbone": 0.3, "class_towers": 2}
+
+
+@pytest.mark.parametrize("value", ["null", "3", "[backbone]", "{backbone: fast}"])
+def test_rate_factors_that_are_none(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^lr_factors"):
+        train_settings(compose("experiment=small_detection", f"lr_factors={value}"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "factor"), [("sgd", 4.0), ("rmsprop", 4.0), ("adam", 2.0), ("adamw", 2.0)], ids=str
+)
+def test_the_rate_follows_the_batch(optimizer: str, factor: float) -> None:
+    config = compose("experiment=small_detection", f"optimizer={optimizer}", "data.num_classes=3", "batch_size=64")
+    built = optimizer_factory(config, train_settings(config))(build_task(config).model)
+    assert built.defaults["lr"] == pytest.approx(config.optimizer.lr * factor)

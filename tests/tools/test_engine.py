@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,11 +41,11 @@ def halves(batch: Batch) -> list[Batch]:
     return [Batch(batch.images[i::2], batch.targets[i::2]) for i in range(2)]
 
 
-def make_toy(folder: Path, ranks: Ranks) -> Run:
+def make_toy(folder: Path, ranks: Ranks, **settings: Any) -> Run:
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     task = Task("toy", model, Criterion(), None, None, None)  # type: ignore[arg-type]
-    config = TrainConfig(name="toy", epochs=1, channels_last=False)
+    config = TrainConfig(name="toy", epochs=1, channels_last=False, **settings)
     sgd = lambda m: torch.optim.SGD(m.parameters(), lr=0.1)  # noqa: E731
     return make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, epochs=1, steps_per_epoch=10)
 
@@ -61,6 +62,21 @@ def test_accumulation_does_not_change_the_step(tmp_path: Path) -> None:
     split = trained(tmp_path, [halves(batch) for batch in make_batches() * 3])
     torch.testing.assert_close(whole, split, rtol=1e-6, atol=1e-7)
     assert not torch.allclose(whole, trained(tmp_path, []))
+
+
+def test_a_step_that_counts_next_to_nothing_is_divided_by_its_images(tmp_path: Path) -> None:
+    """However it is split; the gradient of 2 counted images among 4 is divided by 2, or by `least_matches` times 4."""
+
+    def norm(least: float, batches: list[Batch]) -> float:
+        run = make_toy(tmp_path, Ranks(0, 1, torch.device("cpu")), batch_size=4)
+        run.task.criterion.least_matches = least  # type: ignore[attr-defined]
+        return train_step(run, run.model, batches).norm.item()
+
+    images, counted = make_batches()[0].images, torch.tensor([1.0, 0.0, 1.0, 0.0])
+    batch = Batch(images, counted)
+    assert norm(0.0, [batch]) == pytest.approx(norm(0.5, [batch]))
+    assert norm(1.0, [batch]) == pytest.approx(norm(0.0, [batch]) / 2)
+    assert norm(1.0, halves(batch)) == pytest.approx(norm(1.0, [batch]))
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ import pytest
 import torch
 from pocketvision.detection.criterion import DetectionCriterion
 from pocketvision.tools.build import compose
-from pocketvision.tools.engine import resume
+from pocketvision.tools.engine import loop, resume
+from pocketvision.tools.engine.run import Run
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.make_shapes import make_shapes
@@ -127,6 +128,38 @@ def test_a_changed_rate_and_length_are_those_of_the_new_start() -> None:
     assert (group["lr"], group["weight_decay"]) == (0.0001, 0.5)
     assert [row["lr"] for row in rows("x") if row["kind"] == "train"][-1] == 0.0001
     assert rows("x")[-1]["step"] == 16
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "change",
+    ["lr_factors={backbone: 0.1}", "freeze=[backbone.stem]", "decay_rule=no_depthwise", "decay_rule=all"],
+)
+def test_another_grouping_keeps_each_parameters_state(
+    change: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had gone to whatever stood at the same place, and torch wrote past the ends of tensors of another size."""
+    settings = (f"optimizer={optimizer}", "optimizer.lr=0.01", "max_steps=2")
+    run(*settings)
+    saved = load_checkpoint("runs/x/checkpoints/last.pt")
+    names, state = saved["optimizer_names"], saved["optimizer"]["state"]
+
+    def resumed(found: Run) -> None:
+        resume.resume(found)
+        for name, parameter in found.model.named_parameters():
+            assert (parameter in found.optimizer.state) == parameter.requires_grad
+            for key, value in found.optimizer.state.get(parameter, {}).items():
+                assert torch.equal(value, state[names.index(name)][key]), f"{name}: {key}"
+
+    monkeypatch.setattr(loop, "resume", resumed)
+    run(*settings, change, "accept_changes=true", "max_steps=3")
+
+
+def test_what_was_frozen_starts_from_zero(caplog: pytest.LogCaptureFixture) -> None:
+    run("max_steps=2", "freeze=[backbone.stem]")
+    with listening(caplog):
+        run("accept_changes=true", "max_steps=3")
+    assert "state of 3 parameters starts from zero: backbone.stem." in caplog.text
 
 
 def test_another_optimizer_starts_from_zero(caplog: pytest.LogCaptureFixture) -> None:

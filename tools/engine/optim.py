@@ -22,8 +22,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups with and without weight decay, for each learning-rate factor; disjoint, and all trainable parameters.
 
-    A resume finds the optimizer's state by position. So the order depends on the factors' values and not on how they
-    are written: 1 first (the rate that is reported is the first group's), then from high to low; decay before none.
+    The order depends on the factors' values and not on how they are written: 1 first (the rate that is reported is the
+    first group's), then from high to low; decay before none.
 
     Args:
         lr: the base rate; each group gets `lr` times its factor. Without it groups have no rate of their own.

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .report import log
-from .run import Run
+from .run import Run, start_momentum
 from .state import (
     Progress,
     load_latest,
@@ -51,6 +51,7 @@ def _state(run: Run, random_states: list[dict[str, Any]]) -> dict[str, Any]:
         "model": run.model.state_dict(),
         "ema": run.ema.module.state_dict() if run.ema else None,
         "optimizer": run.optimizer.state_dict(),
+        "optimizer_names": _parameter_names(run),
         "schedule": run.schedule.state_dict(),
         "scaler": run.scaler.state_dict(),
         "progress": asdict(run.progress),
@@ -95,17 +96,35 @@ def resume(run: Run) -> None:
         log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
 
 
+def _parameter_names(run: Run) -> list[str]:
+    """The optimizer's parameters in its order, which its state is numbered by."""
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
+    return [names[parameter] for group in run.optimizer.param_groups for parameter in group["params"]]
+
+
 def _restore_optimizer(run: Run, checkpoint: dict[str, Any]) -> None:
-    """The optimizer's state and the schedule's position; rates and other settings are those of this start."""
+    """The optimizer's state and the schedule's position; rates, groups and other settings are those of this start."""
     groups, saved = run.optimizer.state_dict()["param_groups"], checkpoint["optimizer"]
     if groups[0].keys() == saved["param_groups"][0].keys():
-        run.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        run.optimizer.load_state_dict({"state": _state_by_name(run, checkpoint), "param_groups": groups})
+        start_momentum(run.optimizer)
     else:
         log.warning("accepted: another optimizer, whose state starts from zero")
     schedule = run.schedule
     schedule.load_state_dict({**checkpoint["schedule"], "base_lrs": schedule.base_lrs})
     for group, lr, factor in zip(run.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = lr * factor(schedule.last_epoch)
+
+
+def _state_by_name(run: Run, checkpoint: dict[str, Any]) -> dict[int, Any]:
+    """The saved state with this start's numbers: `freeze`, `lr_factors` and `decay_rule` group parameters anew."""
+    names, saved = _parameter_names(run), checkpoint["optimizer"]["state"]
+    known = {name: saved[i] for i, name in enumerate(checkpoint["optimizer_names"]) if i in saved}
+    missing = [name for name in names if name not in known]
+    if missing and known:
+        log.warning("accepted: the optimizer's state of %d parameters starts from zero: %s%s",
+                    len(missing), ", ".join(missing[:3]), ", ..." if len(missing) > 3 else "")  # fmt: skip
+    return {i: known[name] for i, name in enumerate(names) if name in known}
 
 
 def _changed_data(run: Run, checkpoint: dict[str, Any]) -> list[str]:

@@ -110,7 +110,7 @@ def _synchronize_norms(model: nn.Module, ranks: Ranks) -> None:
 
 
 def start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros for the momentum of SGD, which a first step makes the gradient.
+    """Zeros for the momentum of SGD where it has none yet, which a first step makes the gradient.
 
     torch's fused SGD leaves it uninitialised where the first step is skipped (measured with torch 2.14).
     """
@@ -118,4 +118,4 @@ def start_momentum(optimizer: torch.optim.Optimizer) -> None:
         for group in optimizer.param_groups:
             if group["momentum"] and group["fused"] and not group["dampening"]:
                 for parameter in group["params"]:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                    optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))

@@ -44,7 +44,9 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
         count = count + n
     summed = torch.stack([value.float() for value in (count, *totals.values())])
     ranks.sum([summed, *_gradients(run.model)])
-    count, means = summed[0].clamp(min=1), summed[1:] / summed[0].clamp(min=1)
+    least = getattr(run.task.criterion, "least_matches", 0.0) * config.batch_size
+    count = summed[0].clamp(min=max(1.0, least))
+    means = summed[1:] / count
     norm, finite, moved = _apply_gradients(run, count, means)
     restore_statistics_unless(moved)
     ranks.average(statistics)

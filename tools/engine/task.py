@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Criterion(Protocol):
-    """Maps outputs and targets to losses."""
+    """Maps outputs and targets to losses. A `least_matches` is how much an image counts for at least, on average."""
 
     def __call__(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]: ...
 
