@@ -16,7 +16,7 @@ from albumentations import DualTransform
 from albumentations.core.type_definitions import Targets
 
 from .labels import IGNORE
-from .transforms import FILL, pad_image, resize_bilinear, resize_mask
+from .transforms import FILL, check_resize, fitted, pad_image, resize_bilinear, resize_mask
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image
 
@@ -205,6 +205,10 @@ class RandomScaleCrop(PlannedTransform):
 
     `step` makes the scales a grid (the reference: 0.5 to 2 in steps of 0.25). Cuts the window out first and resizes it,
     so that the scale is exact to the rounding of the window's sides.
+
+    Args:
+        fit: h, w. A scale of 1 is then the image as `resize` (see `Transform`) fits it into that: where evaluation sees
+            reduced images, training has to see objects of the same sizes. None: the image as it is.
     """
 
     def __init__(
@@ -213,14 +217,18 @@ class RandomScaleCrop(PlannedTransform):
         *,
         scale: tuple[float, float] = (0.5, 2.0),
         step: float | None = None,
+        fit: tuple[int, int] | None = None,
+        resize: str = "none",
         fill: tuple[int, int, int] = FILL,
         fill_mask: int = IGNORE,
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p, fill=fill, fill_mask=fill_mask)
+        check_resize(fit, resize)
         if not 0 < scale[0] <= scale[1] or (step is not None and step <= 0):
             raise ValueError(f"scale={tuple(scale)}, step={step}: expected 0 < smallest <= largest and a positive step")
         self.size, self.scale, self.step = (int(size[0]), int(size[1])), tuple(scale), step
+        self.fit, self.resize = fit, resize
 
     def plan(self, boxes: np.ndarray, height: int, width: int) -> Plan:
         """One window of the image."""
@@ -229,8 +237,9 @@ class RandomScaleCrop(PlannedTransform):
             scale = self.random_generator.uniform(low, high)
         else:
             scale = low + self.step * self.random_generator.integers(int((high - low) / self.step + 1e-6) + 1)
-        top, bottom, out_h = self._side(height, self.size[0], scale)
-        left, right, out_w = self._side(width, self.size[1], scale)
+        (fitted_h, fitted_w), _ = fitted((height, width), self.fit, self.resize)
+        top, bottom, out_h = self._side(height, self.size[0], scale * fitted_h / height)
+        left, right, out_w = self._side(width, self.size[1], scale * fitted_w / width)
         pad = (0, 0, self.size[1] - out_w, self.size[0] - out_h)
         return Plan((left, top, right, bottom), (out_h, out_w), pad)
 

@@ -58,8 +58,8 @@ def prepare(
     With an `input_size`, `exact` gives float32 in 0..255, not rounded after the resize; otherwise uint8. "center_crop"
     stretches the middle `crop_fraction` of both sides, TF-slim's evaluation on ImageNet.
     """
-    _check_resize(input_size, resize)
-    inner, pad = _fit(image.shape[:2], input_size, resize)
+    check_resize(input_size, resize)
+    inner, pad = fitted(image.shape[:2], input_size, resize)
     seen = center_crop(image, crop_fraction) if resize == "center_crop" else image
     resized = pad_image(resize_bilinear(seen, inner, exact=exact and input_size is not None), pad, FILL)
     return resized, {"original_size": image.shape[:2], "input_size": resized.shape[:2], "pad": pad}
@@ -95,7 +95,7 @@ class Transform:
         exact: bool = False,
         reduced: bool = False,
     ) -> None:
-        _check_resize(input_size, resize)
+        check_resize(input_size, resize)
         if reduced and exact:
             raise ValueError("reduced=True decodes less than there is: it does not go with exact=True (evaluation)")
         if not 0 < crop_fraction <= 1:
@@ -138,7 +138,7 @@ class Transform:
         planner, sample, size = self._planner, pending.sample, pending.size
         boxes = stack_boxes(sample)
         drawn = planner.draw(boxes, size, seed)
-        inner, pad = _fit(drawn.size, self.input_size, self.resize)
+        inner, pad = fitted(drawn.size, self.input_size, self.resize)
         target = drawn.plan.size if any(drawn.plan.pad) else inner
         reduction = planning.best_reduction(drawn, size, target) if self.reduced else 1
         image = pending.pixels(reduction)
@@ -235,7 +235,7 @@ def _decoded(sample: Sample) -> Pending:
     return Pending(sample, sample.image.shape[:2], lambda _: sample.image)
 
 
-def _check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
+def check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
     if resize not in RESIZES:
         raise ValueError(f"unknown resize {resize!r}: expected one of {', '.join(RESIZES)}")
     if (input_size is None) != (resize == "none"):
@@ -245,7 +245,7 @@ def _check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
         )
 
 
-def _fit(
+def fitted(
     size: tuple[int, int], input_size: tuple[int, int] | None, resize: str
 ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """The size to resize to, and the padding to add."""

@@ -131,7 +131,9 @@ def compare(run: Curve, reference: Reference) -> Comparison:
     expected = {epoch: band(reference, place) for epoch, place in places.items()}
     if unlike:
         known = {epoch: loss for epoch in expected if (loss := run.losses.get(epoch, {}).get("loss"))}
-        expected = _falling({epoch: spread.mean for epoch, spread in expected.items()}, known)
+        warm = run.settings.get("weights") is not None and reference.settings.get("weights") is None
+        means = {epoch: spread.mean for epoch, spread in expected.items()}
+        expected = _falling(means, known, share=0.0 if warm else FALL_SHARE)
     rows = [
         Row(epoch, places[epoch], run.losses[epoch]["loss"], expected[epoch],
             {} if unlike else _parts(run.losses[epoch], reference, places[epoch]))
@@ -168,15 +170,18 @@ def _names(classes: Sequence[str]) -> str:
     return f"{len(classes)} ({told}{', ...' if len(classes) > 4 else ''})"
 
 
-def _falling(means: Mapping[int, float], losses: Mapping[int, float]) -> dict[int, Spread]:
-    """Bands on other data: the reference's curve through the run's own first epoch, and a share of its fall."""
+def _falling(means: Mapping[int, float], losses: Mapping[int, float], *, share: float) -> dict[int, Spread]:
+    """Bands on other data: the reference's curve through the run's own first epoch, and a share of its fall.
+
+    A start from weights may have most of the fall behind it: with a share of 0 the loss must not rise, no more.
+    """
     if not losses:
         return {}
     start = min(losses)
     found = {}
     for epoch in (one for one in means if one >= start):
         fall = max(0.0, math.log(means[start] / means[epoch]))
-        high = losses[start] * math.exp(FALL_SLACK - FALL_SHARE * fall)
+        high = losses[start] * math.exp(FALL_SLACK - share * fall)
         mean = losses[start] * means[epoch] / means[start]
         found[epoch] = Spread(mean, 0.0, max(mean, high))
     return found
@@ -239,7 +244,7 @@ def _departure(found: Comparison) -> str:
         since -= 1
     text = f"epoch {row.epoch}: loss {number(row.loss)} is above "
     if found.unlike:
-        text += f"{number(row.band.high)}: it hardly falls, where the reference's does"
+        text += f"{number(row.band.high)}: it hardly falls, or rises, where the reference's falls"
     else:
         text += f"the reference's {number(row.band.low)} to {number(row.band.high)}"
     if since < len(states) - 1:

@@ -164,6 +164,20 @@ def test_scale_crop_on_a_grid_of_scales():
     assert {p.size for p in fixed} == {SIZE}
 
 
+@pytest.mark.parametrize(
+    ("resize", "expected"), [("letterbox", (80, 100)), ("shorter", (120, 150)), ("stretch", (120, 100))]
+)
+def test_scale_crop_of_what_evaluation_sees(resize, expected):
+    """Of the image of 160x200: a scale of 1 is the image at that size, and all scales are relative to it."""
+    plans = _plans(RandomScaleCrop((300, 300), scale=(1, 1), fit=(120, 100), resize=resize), BOXES, 3)
+    assert {p.size for p in plans} == {expected}
+    assert {p.window for p in plans} == {(0, 0, 200, 160)}
+    plans = _plans(RandomScaleCrop((40, 40), scale=(2, 2), fit=(80, 100), resize=resize), BOXES, 30)
+    assert {(p.window[2] - p.window[0], p.window[3] - p.window[1]) for p in plans} == {(40, 40)}
+    with pytest.raises(ValueError, match="need an input_size"):
+        RandomScaleCrop((40, 40), resize=resize)
+
+
 @pytest.mark.parametrize("arguments", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"step": 0}])
 def test_scale_crop_errors(arguments):
     with pytest.raises(ValueError, match="expected 0 < smallest <= largest and a positive step"):

@@ -220,7 +220,7 @@ def test_figures_are_shared_where_both_have_them() -> None:
             False,
             "sound as far as other classes or another criterion tell: in epoch 3 of 6 the loss is 0.72 times",
         ),
-        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, where"),
+        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, or rises, where"),
         ((9.0, None), True, "epoch 2: the loss is not finite"),
     ],
 )
@@ -233,6 +233,15 @@ def test_on_other_data_only_the_fall_counts(losses: Sequence[float | None], depa
         "other data, or another kind of loss (model.criterion.alpha 0.75 against 0.25)"
         in lines(found, departs=departs)[1]
     )
+
+
+@pytest.mark.parametrize(
+    ("losses", "departs"), [((1.4, 1.3, 1.25, 1.2, 1.17, 1.15), False), ((1.4, 1.4, 1.4), False), ((1.4, 1.6), True)]
+)
+def test_on_other_data_a_start_from_weights_must_not_rise(losses: Sequence[float], departs: bool) -> None:
+    """It has the steepest part of a fall from scratch, by a factor of 2.9 here, behind it."""
+    found = compare(curve(losses, epochs=6, weights="runs/other"), reference(model__criterion__alpha=0.25))
+    assert verdict(found)[0] is departs
 
 
 # ---- the verdict ----------------------------------------------------------------------------------------
