@@ -93,9 +93,13 @@ def test_the_weight_is_of_a_loss_of_its_own_and_ignored_pixels_do_not_count() ->
 
 
 def test_all_ignored() -> None:
-    outputs = {"logits": torch.randn(1, 4, 3, 3, requires_grad=True), "logits_size": (17, 17)}
+    logits = torch.randn(1, 4, 3, 3, requires_grad=True)
+    outputs = {"logits": logits, "logits_size": (17, 17)}
     losses = PixelCriterion(region_weight=1.0)(outputs, [{"mask": torch.full((16, 16), 255)}])
     assert [value.item() for value in losses.values()] == [0, 0]
+    torch.stack(list(losses.values())).sum().backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_the_weight_is_checked() -> None:

@@ -67,10 +67,15 @@ def test_a_run_from_a_flat_list_of_layers(tmp_path: Path, monkeypatch: pytest.Mo
     weights = {name: value for name, value in trunk.model.state_dict().items() if name.startswith("backbone.")}
     torch.save(weights, "backbone.pt")
     config = compose("experiment=finetune_detection", *TINY, "name=fine", "weights=backbone.pt", "max_steps=2")
+    config.optimizer.lr = 1e-9  # what the weights are after two steps is what they were
     results = train(config)
     assert 0 <= results["AP"] <= 1
     log = (tmp_path / "runs" / "fine" / "metrics.jsonl").read_text()
     assert '"step": 2' in log
+    trained = load_checkpoint("runs/fine/checkpoints/last.pt")["model"]
+    moving = {name for name in weights if "running" in name or "num_batches" in name}
+    for name in weights.keys() - moving:
+        torch.testing.assert_close(trained[name], weights[name], rtol=0, atol=1e-6)
 
 
 def test_the_length_counts_photographs_not_whole_batches(tmp_path: Path) -> None:
