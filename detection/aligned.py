@@ -30,9 +30,8 @@ def align(
     `num_anchors` that overlap it most (small boxes hold no centre), the `num_anchors` best aligned are its own; one
     that several boxes want goes to the box it overlaps most. A box that gets none so, because no prediction overlaps it
     or others have them all, takes the spare anchor that lies best (of more than `SPARE_ROUNDS` such boxes at one place
-    some may get none): without one it would teach nothing, for ever. Each
-    matched anchor's `weights` are its alignment relative to the box's best anchor, and its `scores`, what the class
-    logit has to say, that times the box's best IoU.
+    some may get none): without one it would teach nothing, for ever. Each matched anchor's `weights` are its alignment
+    relative to the box's best anchor, and its `scores`, what the class logit has to say, that times the box's best IoU.
     """
     padded = pad_targets(targets, like=anchors)
     places = iou(padded.boxes, anchors)  # [B, N, A]
