@@ -107,7 +107,9 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
     model = folder / "model" / f"{name}.yaml"
     if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
         implied.append("backbone=none")
-    return [*implied, *(part for override in overrides for part in _replaced(override))]
+    if any(field.name == "lr_factors" for field in fields(CONFIGS[config_name])):
+        overrides = [part for override in overrides for part in _replaced(override)]
+    return [*implied, *overrides]
 
 
 def _replaced(override: str) -> list[str]:

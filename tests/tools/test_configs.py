@@ -352,6 +352,12 @@ def test_rate_factors_that_are_none(value: str) -> None:
         train_settings(compose("experiment=small_detection", f"lr_factors={value}"))
 
 
+@pytest.mark.parametrize("override", ["lr_factors={backbone: 2}", "lr_factors.backbone=2"])
+def test_a_command_without_rate_factors_refuses_them(override: str) -> None:
+    with pytest.raises(Exception, match="Could not override 'lr_factors"):
+        compose(override, config_name="evaluate")
+
+
 @pytest.mark.parametrize(
     ("optimizer", "factor"), [("sgd", 4.0), ("rmsprop", 4.0), ("adam", 2.0), ("adamw", 2.0)], ids=str
 )

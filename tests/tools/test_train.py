@@ -162,6 +162,16 @@ def test_what_was_frozen_starts_from_zero(caplog: pytest.LogCaptureFixture) -> N
     assert "state of 3 parameters starts from zero: backbone.stem." in caplog.text
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_by_name() -> None:
+    run("max_steps=2")
+    path = Path("runs/x/checkpoints/last.pt")
+    checkpoint = load_checkpoint(path)
+    del checkpoint["optimizer_names"]
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"last\.pt is of an earlier version.*weights=runs/x"):
+        run("max_steps=3")
+
+
 def test_another_optimizer_starts_from_zero(caplog: pytest.LogCaptureFixture) -> None:
     run("max_steps=2")
     with listening(caplog):

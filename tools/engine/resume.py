@@ -66,8 +66,8 @@ def resume(run: Run) -> None:
     1. weights and their average, 2. optimizer, schedule and scaler, 3. position, 4. random state of each rank.
 
     Raises:
-        ValueError: none can be read, or the run was made with other data or another number of processes (unless
-            `accept_changes`).
+        ValueError: none can be read, it is of an earlier version, or the run was made with other data or another number
+            of processes (unless `accept_changes`).
     """
     if run.config.debug:
         return
@@ -79,6 +79,11 @@ def resume(run: Run) -> None:
         return
     path, checkpoint = found
     changes = [*_changed_data(run, checkpoint), *_changed_ranks(run, checkpoint)]
+    if "optimizer_names" not in checkpoint:
+        raise ValueError(
+            f"{path} is of an earlier version, whose optimizer state has no names: start with another name= and "
+            f"weights={path}"
+        )
     if changes and not run.config.accept_changes:
         raise ValueError(f"{path}: " + "; ".join(changes) + ". Use another name=, or go on with accept_changes=true")
     for change in changes:
