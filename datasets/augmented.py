@@ -10,13 +10,17 @@ from torch.utils.data import Dataset
 
 from .decode import check_size, decode_instances
 from .labels import LabelMap
+from .mosaic import TILES, join
 from .sample import Pending, Sample, Source, digest
 from .transforms import Transform
 
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
+Key = tuple[int, ...]  # epoch, index; what random numbers depend on beside the seed
+Drawn = tuple[Sample, dict[str, Any], list[tuple[int, str]]]  # with its meta, and the bad ones it stands in for
 # What a file can be blamed for. Not every OSError: if files cannot be opened for want of descriptors, or a disk answers
 # with errors, others would take their place at random.
 FILE_FAULTS = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_STAND_IN, _MOSAIC = 1, 2  # keep draws for these apart from the augmentation's
 _DRAWS = 20  # bad ones in a row; by chance that happens where nearly all are bad
 
 
@@ -30,6 +34,9 @@ class AugmentedDataset(Dataset[Item]):
     With `skip_bad` another sample stands in for one whose files cannot be read: drawn by (seed, epoch, index), so that
     workers, ranks and restarts do not matter, and augmented as the bad one would have been. Its meta then has
     `skipped`, a list of (index, reason). Otherwise such a file is an error, which ends with `remedy`.
+
+    `mosaic`: this share of the samples is joined with three others, drawn and augmented likewise (`mosaic.join`); their
+    `path` names all four. The transform has to make pictures of one size.
     """
 
     def __init__(
@@ -40,10 +47,11 @@ class AugmentedDataset(Dataset[Item]):
         seed: int = 0,
         ground_truth: bool = False,
         skip_bad: bool = False,
+        mosaic: float = 0.0,
         remedy: str = "",
     ) -> None:
         self.source, self.transform, self.seed, self.ground_truth = source, transform, seed, ground_truth
-        self.skip_bad, self.remedy = skip_bad, remedy
+        self.skip_bad, self.mosaic, self.remedy = skip_bad, mosaic, remedy
 
     @property
     def labels(self) -> LabelMap:
@@ -57,7 +65,8 @@ class AugmentedDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        sample, meta, skipped = self._first_good(epoch, index)
+        drawn = self._first_good(index, (epoch, index))
+        sample, meta, skipped = self._maybe_mosaic(drawn, (epoch, index)) if self.mosaic else drawn
         meta |= {"image_id": sample.image_id, "path": sample.path, "epoch": epoch, "index": index}
         if skipped:
             meta["skipped"] = skipped
@@ -67,19 +76,29 @@ class AugmentedDataset(Dataset[Item]):
         image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
         return image, _target(sample), meta
 
-    def _first_good(self, epoch: int, index: int) -> tuple[Sample, dict[str, Any], list[tuple[int, str]]]:
-        """Sample and meta, transformed; with `skip_bad` of the first good one drawn after it; and the bad ones."""
+    def _maybe_mosaic(self, drawn: Drawn, key: Key) -> Drawn:
+        """The sample itself, or joined with three others."""
+        random = np.random.default_rng((self.seed, *key, _MOSAIC))
+        if random.random() >= self.mosaic:
+            return drawn
+        places = random.integers(len(self), size=TILES - 1).tolist()
+        tiles = [drawn, *(self._first_good(place, (*key, _MOSAIC, i)) for i, place in enumerate(places, 1))]
+        sample = join([tile for tile, _, _ in tiles], random, min_box_size=self.transform.min_box_size)
+        return sample, drawn[1] | {"pad": (0, 0, 0, 0)}, [bad for _, _, skipped in tiles for bad in skipped]
+
+    def _first_good(self, index: int, key: Key) -> Drawn:
+        """Sample `index`, transformed by the random numbers of `key`; with `skip_bad` the first good one after it."""
         skipped: list[tuple[int, str]] = []
-        for place in self._places(epoch, index):
+        for place in self._places(index, key):
             pending = None
             try:
                 pending = getattr(self.source, "open", self.source.read)(place)
-                return (*self.transform(pending, sample_seed(self.seed, epoch, index)), skipped)
+                return (*self.transform(pending, sample_seed(self.seed, *key)), skipped)
             except Exception as error:
                 if pending is not None and getattr(pending, "fault", None) is not error:
                     sample = getattr(pending, "sample", pending)
                     error.add_note(
-                        f"while transforming {sample.path or sample.image_id} (epoch {epoch}, sample {place})"
+                        f"while transforming {sample.path or sample.image_id} (epoch {key[0]}, sample {place})"
                     )
                     raise
                 if not isinstance(error, FILE_FAULTS):
@@ -92,10 +111,10 @@ class AugmentedDataset(Dataset[Item]):
             f"files. The first one: {skipped[0][1]}"
         )
 
-    def _places(self, epoch: int, index: int) -> Iterator[int]:
+    def _places(self, index: int, key: Key) -> Iterator[int]:
         yield index
-        if self.skip_bad:  # the fourth number keeps these draws apart from the augmentation's
-            yield from np.random.default_rng((self.seed, epoch, index, 1)).integers(len(self), size=_DRAWS).tolist()
+        if self.skip_bad:
+            yield from np.random.default_rng((self.seed, *key, _STAND_IN)).integers(len(self), size=_DRAWS).tolist()
 
 
 def _kind(error: Exception) -> type[Exception]:
@@ -119,9 +138,9 @@ def _whole_truth(sample: Sample) -> dict[str, Any] | None:
     return {**sample.ground_truth, "instances": instances}
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
+def sample_seed(seed: int, *key: int) -> int:
     """A well-mixed seed for one sample in one epoch."""
-    low, high = np.random.SeedSequence((seed, epoch, index)).generate_state(2).tolist()
+    low, high = np.random.SeedSequence((seed, *key)).generate_state(2).tolist()
     return low | high << 32
 
 

@@ -301,8 +301,18 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         seed=config.get("seed", 0),
         ground_truth=not training,
         skip_bad=training and config.get("on_bad_sample") == "skip",
+        mosaic=config.get("mosaic", 0.0) if training else 0.0,
         remedy=LEAVE_OUT if training else LEAVE_NOTHING_OUT,
     )
+
+
+def check_mosaic(config: DictConfig) -> None:
+    """Raise ValueError if samples are to be joined that have no boxes or masks, or are sure to differ in size."""
+    if config.mosaic and (config.data.task == "classification" or config.data.resize == "shorter"):
+        raise ValueError(
+            f"mosaic={config.mosaic} joins boxes or masks of pictures of one size: it does not go with "
+            f"data.task={config.data.task} and data.resize={config.data.resize}; set mosaic=0"
+        )
 
 
 def crop_fraction(config: DictConfig) -> float:

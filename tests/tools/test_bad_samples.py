@@ -134,12 +134,17 @@ def rows(name: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in measured} for row in found]
 
 
-def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(made: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(made, "workers=0", name="whole")
+@pytest.mark.parametrize("mosaic", [0, 1])
+def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
+    mosaic: int, made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Joined with others, a sample reads four files, but counts as bad for its own alone."""
+    joined = f"mosaic={mosaic}"
+    run(made, "workers=0", joined, name="whole")
     assert sum("left out: " in line and "does not decode" in line for line in caplog.messages) == 3
     for stop in (7, 15):
-        run(made, "workers=2", f"max_steps={stop}", name="parts")
-    run(made, "workers=1", name="parts")
+        run(made, "workers=2", f"max_steps={stop}", joined, name="parts")
+    run(made, "workers=1", joined, name="parts")
     whole, parts = (load_checkpoint(Path("runs", name, "checkpoints/last.pt"))["model"] for name in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
     train_rows = [[row for row in rows(name) if row["kind"] == "train"] for name in ("whole", "parts")]

@@ -23,6 +23,7 @@ from pocketvision.tools.engine.distributed import Ranks
 from pocketvision.tools.engine.optim import schedule_factor
 from pocketvision.tools.engine.task import Task
 from pocketvision.tools.printed import prints
+from pocketvision.tools.train import train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for p in CONF.glob("experiment/**/*.yaml"))
@@ -316,6 +317,24 @@ def test_the_learning_rate_is_linear_in_the_batch() -> None:
 def test_values_of_the_schedule(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train_settings(compose("experiment=imagenet_v3_large", override))
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.1", "nan"])
+def test_a_share_of_mosaics_is_one(share: str) -> None:
+    with pytest.raises(ValueError, match=rf"mosaic={share}: expected a share of the samples from 0 to 1"):
+        train_settings(compose("experiment=small_detection", f"mosaic={share}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["experiment=small_classification"], r"data\.task=classification"),
+        (["experiment=small_detection", "data.resize=shorter"], r"data\.resize=shorter"),
+    ],
+)
+def test_what_has_no_mosaics_says_so_before_data_is_read(overrides: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=rf"mosaic=0.5 joins .*{told}"):
+        train(compose(*overrides, "mosaic=0.5"))
 
 
 def test_a_batch_that_does_not_divide() -> None:

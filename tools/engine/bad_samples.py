@@ -29,11 +29,13 @@ def tell_bad_samples(run: Run) -> None:
     if not found:
         return
     state, epoch = run.progress, run.steps_per_epoch * run.config.batch_size
-    state.bad_samples += len(found)
-    state.bad_in_window += len(found)
+    # A sample's own file, not those of other tiles in its mosaic: a share of the samples is a share of the files then.
+    count = sum(index in dict(skipped) for index, skipped in found)
+    state.bad_samples += count
+    state.bad_in_window += count
     path = bad_samples_path(run.folder)
     if run.ranks.is_main:
-        _name(path, {index: reason for skipped in found for index, reason in skipped})
+        _name(path, {index: reason for _, skipped in found for index, reason in skipped})
     if state.bad_samples > _LARGEST_SHARE * epoch:
         raise ValueError(
             f"on_bad_sample=skip: {state.bad_samples} of the {epoch} samples of epoch {state.epoch + 1} "
@@ -59,6 +61,6 @@ def _name(path: Path, found: dict[int, str]) -> None:
         log.warning("left out: %d more, see %s", len(new) - _LINES, path)
 
 
-def bad_samples_of(batch: Any) -> list[list[tuple[int, str]]]:
-    """Of each sample that stands in for another: (index, reason) of those that could not be read."""
-    return [meta["skipped"] for meta in batch.metas if "skipped" in meta]
+def bad_samples_of(batch: Any) -> list[tuple[int, list[tuple[int, str]]]]:
+    """Of each sample that others stand in for, its index, and (index, reason) of all that could not be read."""
+    return [(meta["index"], meta["skipped"]) for meta in batch.metas if "skipped" in meta]

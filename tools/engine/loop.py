@@ -84,7 +84,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
             lr, random = run.learning_rate, generator_state()
             step = train_step(run, network, batches)
             run.window.add(step.losses, step.norm, step.finite, [_names(batch) for batch in batches], random)
-            run.bad_samples += [skipped for batch in batches for skipped in bad_samples_of(batch)]
+            run.bad_samples += [bad for batch in batches for bad in bad_samples_of(batch)]
             state.step, state.batches_done = state.step + 1, state.batches_done + 1
             end_of_epoch = state.batches_done == steps
             if state.step % config.log_every == 0 or end_of_epoch:

@@ -38,7 +38,7 @@ class Run:
     epochs: int
     progress: Progress = field(default_factory=Progress)
     report: Report = field(default_factory=lambda: Report(None))
-    bad_samples: list[list[tuple[int, str]]] = field(default_factory=list)  # this rank's, not told yet: index, reason
+    bad_samples: list[tuple[int, list[tuple[int, str]]]] = field(default_factory=list)  # of this rank, not told yet
 
     @property
     def model(self) -> nn.Module:
