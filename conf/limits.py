@@ -15,8 +15,6 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"cache={config.cache}: expected ram, disk or null")
     if config.cache_folder is not None and config.cache != "disk":
         raise ValueError(f"cache_folder={config.cache_folder} is where cache=disk keeps its files: set that, too")
-    if not 0 <= config.mosaic <= 1:
-        raise ValueError(f"mosaic={config.mosaic}: expected a share of the samples from 0 to 1")
     if config.on_bad_sample not in ("raise", "skip"):
         raise ValueError(f"on_bad_sample={config.on_bad_sample}: expected raise or skip")
     if config.weights_reduce not in (None, "importance", "first"):

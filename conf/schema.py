@@ -78,9 +78,6 @@ class TrainConfig:
     cache: str | None = None  # ram or disk: decode each picture once, after its size was estimated; null: every time
     cache_folder: str | None = None  # of cache=disk; null: ~/.cache/pocketvision/decoded
     reduced_decode: bool = False  # large jpegs of training at 1/2, 1/4 or 1/8 of their sides, where that is enough
-    mosaic: float = (
-        0.0  # share of the training samples that four are joined in: more objects, smaller ones, cut at seams
-    )
     # length and batch
     epochs: int | None = 100  # passes over the training images; null: by their number (engine.length.epochs_for)
     overfit: int | None = None  # learn only the first n training images, and evaluate on them

@@ -301,18 +301,26 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         seed=config.get("seed", 0),
         ground_truth=not training,
         skip_bad=training and config.get("on_bad_sample") == "skip",
-        mosaic=config.get("mosaic", 0.0) if training else 0.0,
+        mosaic=mosaic_share(config) if training else 0.0,
         remedy=LEAVE_OUT if training else LEAVE_NOTHING_OUT,
     )
 
 
-def check_mosaic(config: DictConfig) -> None:
-    """Raise ValueError if samples are to be joined that have no boxes or masks, or are sure to differ in size."""
-    if config.mosaic and (config.data.task == "classification" or config.data.resize == "shorter"):
+def mosaic_share(config: DictConfig) -> float:
+    """The share of training samples that are joined of four; policies that no mosaic goes with have no such key.
+
+    Raises:
+        ValueError: it is none, or the samples have no boxes or masks, or are sure to differ in size.
+    """
+    share, task, resize = config.augment.get("mosaic", 0.0), config.data.task, config.data.resize
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"augment.mosaic={share}: expected a share of the samples from 0 to 1")
+    if share and (task == "classification" or resize == "shorter"):
         raise ValueError(
-            f"mosaic={config.mosaic} joins boxes or masks of pictures of one size: it does not go with "
-            f"data.task={config.data.task} and data.resize={config.data.resize}; set mosaic=0"
+            f"augment.mosaic={share} joins boxes or masks of pictures of one size: it does not go with "
+            f"data.task={task} and data.resize={resize}; set augment.mosaic=0"
         )
+    return share
 
 
 def crop_fraction(config: DictConfig) -> float:

@@ -19,7 +19,7 @@ ALIKE = 0.1  # numbers of images within a tenth count as the same
 FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which differs much early in a run
 VANISHED = 0.01  # of the reference: a part of the loss this small teaches nothing
 NO_FIGURE, CLEAR_FIGURE = 0.001, 0.1  # an AP or mIoU that is none, where the reference's is one
-_FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs", "weights", "data", "augment", "mosaic")
+_FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs", "weights", "data", "augment")
 
 
 # ---- the band -------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def train(config: DictConfig) -> dict[str, float]:
     """
     settings = build.train_settings(config)
     build.check_backbone(config)
-    build.check_mosaic(config)
+    build.mosaic_share(config)
     folder = Path(settings.run_dir)
     runs.check_same_run(folder, config)
     runs.check_weights(settings.weights)

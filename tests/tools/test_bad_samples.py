@@ -139,7 +139,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
     mosaic: int, made: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Joined with others, a sample reads four files, but counts as bad for its own alone."""
-    joined = f"mosaic={mosaic}"
+    joined = f"augment.mosaic={mosaic}"
     run(made, "workers=0", joined, name="whole")
     assert sum("left out: " in line and "does not decode" in line for line in caplog.messages) == 3
     for stop in (7, 15):

@@ -16,6 +16,7 @@ from pocketvision.tools.build import (
     compose,
     data_tells_classes,
     micro_batch,
+    mosaic_share,
     optimizer_factory,
     train_settings,
 )
@@ -319,22 +320,28 @@ def test_values_of_the_schedule(override: str, message: str) -> None:
         train_settings(compose("experiment=imagenet_v3_large", override))
 
 
-@pytest.mark.parametrize("share", ["-0.1", "1.1", "nan"])
+@pytest.mark.parametrize("share", ["-0.1", "1.1", "nan", "half", "null", "true"])
 def test_a_share_of_mosaics_is_one(share: str) -> None:
-    with pytest.raises(ValueError, match=rf"mosaic={share}: expected a share of the samples from 0 to 1"):
-        train_settings(compose("experiment=small_detection", f"mosaic={share}"))
+    with pytest.raises(ValueError, match=r"augment\.mosaic=\S+: expected a share of the samples from 0 to 1"):
+        train(compose("experiment=small_detection", f"augment.mosaic={share}"))
+
+
+def test_without_augmentation_there_are_no_mosaics() -> None:
+    assert mosaic_share(compose("experiment=small_detection")) == 0.5
+    for off in ("augment=none", "augment=flip", "augment=detection_photometric", "augment.mosaic=0", "mode=overfit"):
+        assert mosaic_share(compose("experiment=small_detection", off)) == 0
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["experiment=small_classification"], r"data\.task=classification"),
+        (["experiment=small_classification", "augment=flip"], r"data\.task=classification"),
         (["experiment=small_detection", "data.resize=shorter"], r"data\.resize=shorter"),
     ],
 )
 def test_what_has_no_mosaics_says_so_before_data_is_read(overrides: list[str], told: str) -> None:
-    with pytest.raises(ValueError, match=rf"mosaic=0.5 joins .*{told}"):
-        train(compose(*overrides, "mosaic=0.5"))
+    with pytest.raises(ValueError, match=rf"augment\.mosaic=0.5 joins .*{told}"):
+        train(compose(*overrides, "augment.mosaic=0.5"))
 
 
 def test_a_batch_that_does_not_divide() -> None:

@@ -65,7 +65,6 @@ def run_loading(config: DictConfig, *, say: Callable[[str], object]) -> Iterator
         ValueError: the data is none that torchvision's references load.
     """
     config.augment = build.compose(f"augment={_policy(config)}", config_name="benchmark").augment
-    config.mosaic = 0.0  # torchvision has none
     source = build.build_source(config, "train")
     with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
         for name, part, indices in _sources(config, source, Path(folder), say=say):
