@@ -366,3 +366,24 @@ class PaperConfig:
     threads: int = 1  # the paper's phones use one core
     repeats: int = 5  # of which the median is told
     results: list[str] = field(default_factory=list)  # results.json of runs named as their experiments: our accuracies
+
+
+CONFIGS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
+    "compare_curve": CompareCurveConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "benchmark": BenchmarkConfig,
+    "browse": BrowseConfig,
+    "info": InfoConfig,
+    "import_weights": ImportWeightsConfig,
+    "check_data": CheckDataConfig,
+    "check_resume": CheckResumeConfig,
+    "convert": ConvertConfig,
+    "make_shapes": MakeShapesConfig,
+    "prepare": PrepareConfig,
+    "paper": PaperConfig,
+    "report": ReportConfig,
+}

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.checks import check_number
 from .aligned import align
 from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode, generalized_iou
 from .matching import Assignment, Ties, assign
@@ -33,6 +34,9 @@ class DetectionCriterion(nn.Module):
         super().__init__()
         if box_loss not in ("huber", "giou"):
             raise ValueError(f"box_loss must be 'huber' or 'giou', got {box_loss!r}")
+        if crowd_fraction is not None:
+            check_number("crowd_fraction", crowd_fraction, most=1)
+        check_number("box_weight", box_weight)
         self.crowd_fraction = crowd_fraction
         self.box_weight = box_weight
         self.box_loss = box_loss
@@ -94,6 +98,7 @@ class OverlapCriterion(DetectionCriterion):
         super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
         if ties not in ("first", "last"):
             raise ValueError(f"ties must be 'first' or 'last', got {ties!r}")
+        check_number("threshold", threshold, most=1)
         self.threshold = threshold
         self.ties: Ties = ties
 
@@ -122,6 +127,8 @@ class FocalCriterion(OverlapCriterion):
         super().__init__(
             threshold=threshold, ties=ties, crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss
         )
+        check_number("alpha", alpha, most=1)
+        check_number("gamma", gamma)
         self.alpha = alpha
         self.gamma = gamma
 
@@ -159,6 +166,9 @@ class HardNegativeCriterion(OverlapCriterion):
         super().__init__(
             threshold=threshold, ties=ties, crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss
         )
+        check_number("negatives_per_positive", negatives_per_positive)
+        check_number("min_negatives", min_negatives, whole=True)
+        check_number("label_smoothing", label_smoothing, most=1)
         self.negatives_per_positive = negatives_per_positive
         self.min_negatives = min_negatives
         self.label_smoothing = label_smoothing
@@ -204,15 +214,14 @@ class AlignedCriterion(DetectionCriterion):
         box_loss: BoxLoss = "giou",
     ) -> None:
         super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
-        if anchors_per_box < 1:
-            raise ValueError(f"anchors_per_box={anchors_per_box}: expected 1 or more")
-        if gamma < 0 or 0 < gamma < 1:  # between, the gradient is infinite where a score is exactly right
+        check_number("anchors_per_box", anchors_per_box, least=1, whole=True)
+        check_number("gamma", gamma)
+        if 0 < gamma < 1:  # the gradient is infinite where a score is exactly right
             raise ValueError(f"gamma={gamma}: expected 0, or 1 and more")
         numbers = {"class_weight": class_weight, "score_power": score_power, "overlap_power": overlap_power,
                    "least_matches": least_matches}  # fmt: skip
         for name, value in numbers.items():
-            if value < 0:
-                raise ValueError(f"{name}={value}: expected 0 or more")
+            check_number(name, value)
         self.class_weight = class_weight
         self.gamma = gamma
         self.score_power = score_power

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..backbones.checks import check_number
 from .lovasz import lovasz_softmax
 from .upsample import full_size_logits
 
@@ -47,14 +48,11 @@ class PixelCriterion(nn.Module):
         region_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
-            raise ValueError(
-                f"ohem_threshold is a probability in (0, 1], or null to switch mining off; got {ohem_threshold}"
-            )
-        if ohem_min_kept < 1:
-            raise ValueError(f"ohem_min_kept is a number of pixels of at least 1; got {ohem_min_kept}")
-        if region_weight < 0:
-            raise ValueError(f"region_weight={region_weight}: expected 0 or more")
+        if ohem_threshold is not None:  # null switches mining off
+            check_number("ohem_threshold", ohem_threshold, most=1)
+        check_number("ohem_min_kept", ohem_min_kept, least=1, whole=True)
+        check_number("label_smoothing", label_smoothing, most=1)
+        check_number("region_weight", region_weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.ohem_threshold = ohem_threshold

@@ -3,9 +3,8 @@
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .. import conf
 from ..conf import schema
 from ..conf.limits import check
 from ..datasets.augmented import AugmentedDataset, FirstSamples
@@ -29,30 +27,11 @@ from ..datasets.transforms import CROP_FRACTION, Transform
 from .engine.distributed import Ranks
 from .engine.optim import parameter_groups
 from .engine.task import Task
+from .overrides import with_implied
 from .weights import load_weights
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
-CONFIGS: dict[str, type] = {
-    "train": schema.TrainConfig,
-    "evaluate": schema.EvaluateConfig,
-    "compare": schema.CompareConfig,
-    "compare_curve": schema.CompareCurveConfig,
-    "predict": schema.PredictConfig,
-    "export": schema.ExportConfig,
-    "benchmark": schema.BenchmarkConfig,
-    "browse": schema.BrowseConfig,
-    "info": schema.InfoConfig,
-    "import_weights": schema.ImportWeightsConfig,
-    "check_data": schema.CheckDataConfig,
-    "check_resume": schema.CheckResumeConfig,
-    "convert": schema.ConvertConfig,
-    "make_shapes": schema.MakeShapesConfig,
-    "prepare": schema.PrepareConfig,
-    "paper": schema.PaperConfig,
-    "report": schema.ReportConfig,
-}
-NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
 LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_sample=skip"
 LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
@@ -71,7 +50,7 @@ GIVEN_LABELS = tuple(
 
 def register_schemas() -> None:
     """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
-    for name, config in CONFIGS.items():
+    for name, config in schema.CONFIGS.items():
         ConfigStore.instance().store(group="schema", name=name, node=config, package="_global_")
 
 
@@ -86,39 +65,6 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
             return hydra_compose(config_name, overrides=list(overrides))
     finally:
         instance.hydra = outer
-
-
-def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
-    """The overrides as Hydra needs them, with those that `model=NAME` implies.
-
-    Where weights are looked for it means the network as it was published; its backbone, classes and input size stand in
-    `conf/public/`. A network of its own has no backbone, also where an experiment chooses one.
-    """
-    given = {override.partition("=")[0] for override in overrides}
-    name = next((override[6:] for override in overrides if override.startswith("model=")), "")
-    folder, implied = Path(conf.__file__).parent, []
-    published = (folder / "public" / f"{name}.yaml").is_file()
-    if (
-        published
-        and config_name in ("predict", "export", "import_weights", "benchmark")
-        and not given & {"experiment", "public"}
-    ):
-        implied.append(f"public={name}")
-    model = folder / "model" / f"{name}.yaml"
-    if "backbone" not in given and model.is_file() and NO_BACKBONE in model.read_text():
-        implied.append("backbone=none")
-    if any(field.name == "lr_factors" for field in fields(CONFIGS[config_name])):
-        overrides = [part for override in overrides for part in _replaced(override)]
-    return [*implied, *overrides]
-
-
-def _replaced(override: str) -> list[str]:
-    """An override of a mapping with keys of the user's own: a whole one replaces the old, which Hydra would merge."""
-    key, _, value = override.partition("=")
-    if key == "lr_factors":
-        return ["~lr_factors", f"+lr_factors={value}"]
-    part = key.removeprefix("lr_factors.")
-    return [f"++lr_factors={{{part}: {value}}}" if part != key else override]
 
 
 def make(node: Any, **arguments: Any) -> Any:

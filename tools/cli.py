@@ -18,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from ..conf.schema import CONFIGS
 from .allocator import keep_freed_memory
-from .build import CONFIGS, compose, missing_keys, register_schemas, with_implied
+from .build import compose, missing_keys, register_schemas
+from .overrides import with_implied
 
 Job = Callable[[DictConfig], Any]
 log = logging.getLogger("pocketvision")

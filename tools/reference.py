@@ -17,7 +17,6 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from ..conf import schema
-from .build import CONFIGS
 
 CONF = Path(schema.__file__).parent
 GROUPS = {
@@ -44,7 +43,7 @@ def reference() -> str:
     """The whole page."""
     shared = {field.name for field in fields(schema.TrainConfig)}
     parts = [INTRO, "## Keys by command\n"]
-    for name, config in CONFIGS.items():
+    for name, config in schema.CONFIGS.items():
         own = [f for f in fields(config) if config is schema.TrainConfig or not _inherited(f, config, shared)]
         more = "" if config is schema.TrainConfig or not shared <= _names(config) else " All keys of `train`, and:"
         parts.append(f"### {name.replace('_', '-')}\n\n{inspect.getdoc(config)}{more}\n\n{_table(config, own)}\n")

@@ -21,6 +21,7 @@ from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.report import table
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
+from pocketvision.tools.hints import crop_hint
 from pocketvision.tools.pictures import draw_truth, to_picture, write_image
 from torch.autograd import set_detect_anomaly
 
@@ -96,6 +97,8 @@ def _train_on(
     if ranks.is_main:
         runs.save_config(folder, config)
     _announce(run, len(train_data), len(sources["val"]), steps)
+    if hint := crop_hint(config, sources["train"]):
+        log.warning("%s", hint)
     if settings.debug:
         _draw_batch(run, next(iter(train_loader)), "batch.png")
     results = loop.fit(run, train_loader, val_loader)

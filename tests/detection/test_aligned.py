@@ -1,5 +1,6 @@
 """Task-aligned matching and its criterion, against a transcription box by box."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -233,12 +234,16 @@ def test_what_is_learnt_does_not_reach_the_matching() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"anchors_per_box": 0}, "anchors_per_box=0: expected 1 or more"),
-        ({"gamma": -1.0}, "gamma=-1.0: expected 0, or 1 and more"),
+        ({"anchors_per_box": 0}, "anchors_per_box=0: expected a whole number, 1 or more"),
+        ({"anchors_per_box": 2.5}, "anchors_per_box=2.5: expected a whole number, 1 or more"),
+        ({"gamma": -1.0}, "gamma=-1.0: expected a number, 0 or more"),
         ({"gamma": 0.5}, "gamma=0.5: expected 0, or 1 and more"),
-        ({"score_power": -1.0}, "score_power=-1.0: expected 0 or more"),
-        ({"overlap_power": -6.0}, "overlap_power=-6.0: expected 0 or more"),
-        ({"class_weight": -0.5}, "class_weight=-0.5: expected 0 or more"),
+        ({"score_power": math.nan}, "score_power=nan: expected a number, 0 or more"),
+        ({"overlap_power": "x"}, "overlap_power=x: expected a number, 0 or more"),
+        ({"class_weight": -0.5}, "class_weight=-0.5: expected a number, 0 or more"),
+        ({"least_matches": math.inf}, "least_matches=inf: expected a number, 0 or more"),
+        ({"box_weight": -1}, "box_weight=-1: expected a number, 0 or more"),
+        ({"crowd_fraction": 7}, "crowd_fraction=7: expected a number, from 0 to 1"),
         ({"box_loss": "iou"}, "box_loss must be 'huber' or 'giou', got 'iou'"),
     ],
 )

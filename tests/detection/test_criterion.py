@@ -280,6 +280,9 @@ def test_options(make: Callable[..., DetectionCriterion]) -> None:
         make(box_loss="l2")
     with pytest.raises(ValueError, match="'first' or 'last', got 'best'"):
         make(ties="best")
+    for options in ({"threshold": 1.5}, {"box_weight": -1.0}, {"crowd_fraction": float("nan")}):
+        with pytest.raises(ValueError, match=f"^{next(iter(options))}=.*: expected a number"):
+            make(**options)
 
 
 def test_focal_alpha_and_gamma() -> None:

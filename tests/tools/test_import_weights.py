@@ -10,10 +10,11 @@ import numpy as np
 import pocketvision
 import pytest
 import torch
-from pocketvision.tools.build import build_task, compose, with_implied
+from pocketvision.tools.build import build_task, compose
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.overrides import with_implied
 from pocketvision.tools.pictures import write_image
 from pocketvision.tools.predict import predict
 from pocketvision.tools.runs import load_run
