@@ -27,6 +27,8 @@ def check(config: TrainConfig) -> None:
     if not isinstance(config.lr_factors, dict):
         raise ValueError(f"lr_factors={config.lr_factors}: expected parts and their factors, as {{backbone: 0.1}}")
     for part, factor in config.lr_factors.items():
+        if not isinstance(part, str):
+            raise ValueError(f"lr_factors: {part}: expected a part's name, as backbone.stem")
         if not isinstance(factor, int | float):
             raise ValueError(f"lr_factors: {factor} for {part!r}: expected a number")
     if config.timeout_minutes <= 0:

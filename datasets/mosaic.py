@@ -25,8 +25,13 @@ def join(samples: Sequence[Sample], random: np.random.Generator, *, min_box_size
         ValueError: the samples differ in size.
     """
     size = samples[0].image.shape[:2]
-    if any(s.image.shape[:2] != size for s in samples):
-        raise ValueError("mosaic joins pictures of one size: with data.resize=none the policy has to begin with a crop")
+    for other in samples:
+        if other.image.shape[:2] != size:
+            raise ValueError(
+                f"a mosaic joins pictures of one size, but {samples[0].path} has become {size[1]}x{size[0]} and "
+                f"{other.path} {other.image.shape[1]}x{other.image.shape[0]}: set augment.mosaic=0, or another "
+                "data.resize, or begin augment.train with a crop"
+            )
     left, top, right, bottom = window = _draw(size, random)
     rows, columns = slice(top, bottom), slice(left, right)
     changes: dict[str, Any] = {"image": resize_bilinear(_tiled([s.image for s in samples])[rows, columns], size)}

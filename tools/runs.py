@@ -81,13 +81,13 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def check_same_run(folder: Path, config: DictConfig) -> None:
-    """A folder that holds a checkpoint may only be continued with the configuration it was made with.
+    """A folder that holds a checkpoint may only be continued, or a step replayed, with the configuration that made it.
 
     Raises:
         ValueError: keys differ; they are named. With `accept_changes` the log tells them instead.
     """
     path = folder / "config.yaml"
-    if not has_checkpoint(folder) or not path.exists():
+    if not (has_checkpoint(folder) or config.replay) or not path.exists():
         return
     old = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(old, dict)

@@ -87,6 +87,19 @@ def test_boxes_are_cut_at_the_window(
     assert len(made.crowd_boxes) == (kept is not None or box[0] == 73)  # type: ignore[arg-type]
 
 
+def test_boxes_of_the_least_size_are_those_of_the_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = [sample(1, [[0, 0, 3, 30], [0, 0, 5, 30]]), *(sample(0) for _ in range(3))]
+    assert len(with_window((0, 0, 80, 60), tiles, monkeypatch, least=4).boxes) == 1  # type: ignore[arg-type]
+    assert len(with_window((0, 0, 160, 120), tiles, monkeypatch, least=4).boxes) == 0  # type: ignore[arg-type]
+
+
+def test_masks_hold_no_class_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = [sample(number) for number in (0, 9, 9, 0)]
+    made = with_window((13, 7, 122, 88), tiles, monkeypatch)
+    assert np.unique(made.mask).tolist() == [0, 9]  # type: ignore[arg-type]
+    assert np.array_equal(made.mask == 9, made.image[..., 0] > 45)  # type: ignore[operator]
+
+
 def test_windows_are_one_to_two_sizes_large_and_lie_anywhere() -> None:
     random = np.random.default_rng(0)
     windows = np.array([mosaic._draw(SIZE, random) for _ in range(2000)])
@@ -97,10 +110,11 @@ def test_windows_are_one_to_two_sizes_large_and_lie_anywhere() -> None:
     assert (windows[:, 2:] <= [160, 120]).all()
     assert (windows.max(0) == [*windows[:, :2].max(0), 160, 120]).all()
     assert windows[:, 0].max() > 75
+    assert np.histogram(sides[:, 1], 4, (1, 2))[0].min() > 400
 
 
 def test_samples_of_different_size_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"mosaic joins pictures of one size: with data\.resize=none"):
+    with pytest.raises(ValueError, match=r"0\.jpg has become 80x60 and 3\.jpg 81x60: set augment\.mosaic=0"):
         join([sample(0), sample(1), sample(2), sample(3, size=(60, 81))], np.random.default_rng(0), min_box_size=1)
 
 
@@ -157,8 +171,42 @@ def test_a_mosaic_depends_on_seed_epoch_and_index_alone() -> None:
     for other in (drawn(2), drawn(0, world=2)):
         assert all(torch.equal(a, b) for a, b in zip(once, other, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(once, drawn(0, seed=1), strict=True))
+    made, other = dataset(mosaic=1.0), dataset(mosaic=1.0, seed=1)
+    paths = [[data[epoch, 5][2]["path"] for epoch in range(8)] for data in (made, other)]
+    assert all(len(set(found)) > 6 for found in paths)
+    assert not set(paths[0]) & set(paths[1])
+    assert joined(dataset(mosaic=0.5)) != joined(dataset(mosaic=0.5, seed=1))
+
+
+class Same(Numbered):
+    """One picture, in which every pixel tells where it is."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> Sample:
+        rows, columns = np.mgrid[:60, :80]
+        return Sample(np.stack([3 * rows, 3 * columns, 0 * rows], 2).astype(np.uint8), index,
+                      boxes=NO_BOXES, labels=NO_LABELS)  # fmt: skip
+
+
+def test_each_tile_is_augmented_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic, "_draw", lambda size, random: (0, 0, 2 * size[1], 2 * size[0]))
+    source: Any = Same()
+    transform = Transform([SSDRandomCrop(skip=0)], input_size=(60, 240), resize="letterbox")
+    image, _, meta = AugmentedDataset(source, transform=transform, mosaic=1.0)[0, 0]
+    quarters = [image[:, top : top + 30, left : left + 120].tolist() for top in (0, 30) for left in (0, 120)]
+    assert not any(a == b for i, a in enumerate(quarters) for b in quarters[:i])
+    assert AugmentedDataset(source, transform=transform)[0, 0][2]["pad"] != (0, 0, 0, 0)
+    assert meta["pad"] == (0, 0, 0, 0)  # the padding of one tile is none of the mosaic's
+
+
+def test_the_target_is_that_of_the_mosaic() -> None:
     made = dataset(mosaic=1.0)
-    assert len({made[epoch, 5][2]["path"] for epoch in range(8)}) > 6
+    assert max(len(made[0, i][1]["boxes"]) for i in range(24)) > 2  # more than any tile has
+    _, target, meta = made[0, 0]
+    assert target["mask"].shape == (32, 48)
+    assert meta["input_size"] == (32, 48)
 
 
 def test_tiles_that_cannot_be_read_are_told_and_replaced() -> None:

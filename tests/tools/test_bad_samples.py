@@ -14,7 +14,7 @@ from pocketvision.datasets.augmented import AugmentedDataset
 from pocketvision.datasets.loading import EpochSampler, make_loader
 from pocketvision.datasets.sample import Sample
 from pocketvision.datasets.transforms import Transform
-from pocketvision.tools.build import compose
+from pocketvision.tools.build import build_dataset, build_source, compose
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.make_shapes import make_shapes
@@ -132,6 +132,16 @@ def rows(name: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in Path("runs", name, "metrics.jsonl").read_text().splitlines()]
     measured = ("images_per_second", "waiting_share", "peak_memory_gb")
     return [{key: value for key, value in row.items() if key not in measured} for row in found]
+
+
+def test_mosaics_are_what_training_learns_from_and_nothing_else(made: Path) -> None:
+    config = compose(*OPTIONS, f"data.root={made}", "augment.mosaic=1", "on_bad_sample=skip")
+    datasets = {
+        split: build_dataset(config, build_source(config, split), training=split == "train")
+        for split in ("train", "val")
+    }
+    assert all(datasets["train"][i][2]["path"].count(" + ") == 3 for i in range(4))
+    assert all(datasets["val"][i][2]["path"].count(" + ") == 0 for i in range(4))
 
 
 @pytest.mark.parametrize("mosaic", [0, 1])

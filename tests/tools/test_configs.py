@@ -372,7 +372,7 @@ def test_a_single_rate_factor_joins_the_others() -> None:
     assert settings.lr_factors == {"backbone": 0.3, "class_towers": 2}
 
 
-@pytest.mark.parametrize("value", ["null", "3", "[backbone]", "{backbone: fast}"])
+@pytest.mark.parametrize("value", ["null", "3", "[backbone]", "{backbone: fast}", "{1: 2}"])
 def test_rate_factors_that_are_none(value: str) -> None:
     with pytest.raises(ValueError, match=r"^lr_factors"):
         train_settings(compose("experiment=small_detection", f"lr_factors={value}"))

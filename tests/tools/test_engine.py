@@ -79,6 +79,13 @@ def test_a_step_that_counts_next_to_nothing_is_divided_by_its_images(tmp_path: P
     assert norm(1.0, halves(batch)) == pytest.approx(norm(1.0, [batch]))
 
 
+def test_a_pass_that_batch_norm_cannot_learn_from_says_what_to_do(tmp_path: Path) -> None:
+    run = make_toy(tmp_path, Ranks(0, 1, torch.device("cpu")), batch_size=1)
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(make_batches()[0].images[0].numel()))
+    with pytest.raises(ValueError, match=r"1 image in a pass.*Raise batch_size, lower accumulate, or set batch_norm="):
+        train_step(run, network, [Batch(make_batches()[0].images[:1], torch.ones(1))])
+
+
 @pytest.mark.slow
 def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
     # standalone: a free port, for two runs of the tests may meet on one machine

@@ -167,6 +167,8 @@ def test_a_run_stops_names_the_images_and_is_replayed(
     assert all(value.isfinite().all() for value in saved["model"].values())
     assert not Path("runs/x/checkpoints/last.pt").exists()  # nothing bad is saved
 
+    with pytest.raises(ValueError, match=r"augment\.mosaic \(was 0\.0, is 1\)"):  # other pictures under the same names
+        train(compose(*SMALL, ABSURD, "mode=replay", "augment.mosaic=1"))
     log = capture(monkeypatch)
     train(compose(*SMALL, ABSURD, "mode=replay"))
     assert any("step 2 as it was" in line for line in log)

@@ -37,7 +37,7 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
     for batch in batches:
         batch = batch.to(ranks.device, non_blocking=True)
         with autocast(ranks.device, config.precision):
-            outputs = network(batch.images)
+            outputs = _forward(network, batch.images)
         sums, n = run.task.criterion.sums(outputs, batch.targets)
         run.scaler.scale(torch.stack(list(sums.values())).sum()).backward()
         totals = {key: totals.get(key, 0) + value.detach() for key, value in sums.items()}
@@ -53,6 +53,18 @@ def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
     if run.ema:
         run.ema.update(run.progress.step)
     return Step(dict(zip(totals, means, strict=True)), norm, finite)
+
+
+def _forward(network: nn.Module, images: Tensor) -> Any:
+    try:
+        return network(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batch norms have one value for each channel to learn from: {len(images)} image in a pass, maps of 1x1. "
+            "Raise batch_size, lower accumulate, or set batch_norm=frozen"
+        ) from error
 
 
 def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
