@@ -7,15 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_number
-
 
 class LabelCriterion(nn.Module):
     """Softmax cross entropy averaged over the images; `label_smoothing` is the share spread over all classes."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        check_number("label_smoothing", label_smoothing, most=1)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share of at least 0 and below 1; got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
     def forward(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
