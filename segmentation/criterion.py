@@ -48,8 +48,10 @@ class PixelCriterion(nn.Module):
         region_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if ohem_threshold is not None:  # null switches mining off
-            check_number("ohem_threshold", ohem_threshold, most=1)
+        if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
+            raise ValueError(
+                f"ohem_threshold is a probability in (0, 1], or null to switch mining off; got {ohem_threshold}"
+            )
         check_number("ohem_min_kept", ohem_min_kept, least=1, whole=True)
         check_number("label_smoothing", label_smoothing, most=1)
         check_number("region_weight", region_weight)

@@ -97,7 +97,7 @@ def _train_on(
     if ranks.is_main:
         runs.save_config(folder, config)
     _announce(run, len(train_data), len(sources["val"]), steps)
-    if hint := crop_hint(config, sources["train"]):
+    if ranks.is_main and (hint := crop_hint(config, sources["train"])):
         log.warning("%s", hint)
     if settings.debug:
         _draw_batch(run, next(iter(train_loader)), "batch.png")

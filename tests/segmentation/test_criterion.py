@@ -138,7 +138,8 @@ def test_labels_outside_the_classes_make_the_loss_nan_elsewhere(options, monkeyp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ohem_threshold": 1.5}, "ohem_threshold=1.5: expected a number, from 0 to 1"),
+        ({"ohem_threshold": 1.5}, "ohem_threshold is a probability"),
+        ({"ohem_threshold": 0}, "ohem_threshold is a probability"),
         ({"ohem_min_kept": 0}, "ohem_min_kept=0: expected a whole number, 1 or more"),
         ({"region_weight": float("nan")}, "region_weight=nan: expected a number, 0 or more"),
         ({"label_smoothing": -0.1}, "label_smoothing=-0.1: expected a number, from 0 to 1"),
