@@ -12,13 +12,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml tools/check_setup.py
+$(VENV)/.installed: pyproject.toml .ci/check_setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "pocketvision needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "making $(VENV) and installing (torch is large: a few minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -e .
-	@$(BIN)/python tools/check_setup.py
+	@$(BIN)/python .ci/check_setup.py
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .annotations.sample import check_limit
 from .labels import CITYSCAPES, CITYSCAPES_TABLE
 from .mask_folder import MaskPairs, slot_table
-from .sample import check_limit
 
 IMAGE_END = "_leftImg8bit.png"
 # Ground truth as downloaded holds labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .boxes import BoxSource, BoxTable, FoundBoxes, agreed_labels, is_inside
-from .faults import Fault, Report, refuse
+from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, agreed_labels, is_inside
+from .annotations.faults import Fault, Report, refuse
+from .annotations.records import read_tables
 from .labels import LabelMap, detection_labels
-from .records import read_tables
 
 T = TypeVar("T")
 Record = dict[str, Any]

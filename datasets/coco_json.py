@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from .boxes import BoxSource, FoundBoxes
+from .annotations.boxes import BoxSource, FoundBoxes
+from .annotations.faults import Report, refuse
+from .annotations.holdout import check_holdout, cut
 from .coco import find_coco
-from .faults import Report, refuse
-from .holdout import check_holdout, cut
 from .labels import LabelMap
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoder import Decoder, PictureFile
+from .annotations.sample import Sample, check_limit, digest
+from .annotations.shared import Names, SharedArrays
+from .images.decoder import Decoder, PictureFile
+from .images.files import IMAGE_ENDINGS
 from .labels import Label, LabelMap
-from .mask_folder import IMAGE_ENDINGS
-from .sample import Sample, check_limit, digest
-from .shared import Names, SharedArrays
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .decoder import Decoder, PictureFile, decode_checked
-from .faults import Fault, Report, refuse
-from .holdout import check_holdout
-from .label_colors import Color, ColorTable
+from .annotations.faults import Fault, Report, refuse
+from .annotations.holdout import check_holdout
+from .annotations.mask_layout import Folders, Pair, divide, find_folders
+from .annotations.sample import NO_IMAGE, Pending, Sample, check_limit, digest
+from .annotations.shared import Names
+from .images.decoder import Decoder, PictureFile, decode_checked
+from .images.files import IMAGE_ENDINGS
+from .images.label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
-from .mask_layout import Folders, Pair, divide, find_folders
-from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
-from .shared import Names
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 import cv2
 import numpy as np
 
+from .annotations.sample import Array, Sample, digest
 from .labels import LabelMap, detection_labels, segmentation_labels
-from .sample import Array, Sample, digest
 
 SUPERSAMPLING = 4  # per axis; cv2.fillPoly also draws the outline, so objects are 0.5 / SUPERSAMPLING pixels larger
 MAX_OBJECTS = 100  # the instance map is uint8

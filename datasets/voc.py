@@ -4,16 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
-from .class_names import class_list, known_names
-from .faults import Fault, Report, Strict
-from .files import image_size, list_files
-from .holdout import check_holdout, cut_undivided
+from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
+from .annotations.class_names import class_list, known_names
+from .annotations.faults import Fault, Report, Strict
+from .annotations.holdout import check_holdout, cut_undivided
+from .annotations.split_lists import list_for, read_list
+from .annotations.voc_xml import VocXml, parse_voc
+from .annotations.watched import watched
+from .images.files import IMAGE_ENDINGS, image_size, list_files
 from .labels import LabelMap
-from .mask_folder import IMAGE_ENDINGS
-from .split_lists import list_for, read_list
-from .voc_xml import VocXml, parse_voc
-from .watched import watched
 
 XML = frozenset({".xml"})
 Tell = Callable[[str, str], None]  # kind of fault, what to say after the file

@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from .boxes import BoxSource, FoundBoxes, TableBuilder
-from .class_names import known_names
-from .faults import Fault, Report, Strict
-from .files import image_size
-from .holdout import check_holdout, cut_undivided
+from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder
+from .annotations.class_names import known_names
+from .annotations.faults import Fault, Report, Strict
+from .annotations.holdout import check_holdout, cut_undivided
+from .annotations.watched import watched
+from .annotations.yolo_layout import YoloLayout, locate_yolo
+from .images.files import image_size
 from .labels import LabelMap
-from .watched import watched
-from .yolo_layout import YoloLayout, locate_yolo
 
 _BEYOND = 0.01  # how far a number may lie outside of 0..1: rounding, and tools that let boxes reach over the edge
 

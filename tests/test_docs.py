@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 from pocketvision.__main__ import COMMANDS
-from pocketvision.tools.cli import log
-from pocketvision.tools.reference import reference
+from pocketvision.conf.reference import reference
+from pocketvision.tools.system.console import log
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -136,7 +136,7 @@ def test_every_command_composes(
 
 def test_the_configuration_reference_is_true() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference(), (
-        "python -m pocketvision.tools.reference docs/configuration.md"
+        "python -m pocketvision.conf.reference docs/configuration.md"
     )
 
 

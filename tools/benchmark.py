@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
-from pocketvision.tools.benchmarking import loading, machine, plots, results, suite, sweeps
+from pocketvision.tools.benchmarking import loading, plots, results, suite, sweeps
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.config.command import command
 from pocketvision.tools.engine.distributed import pick_device
-from pocketvision.tools.inputs import find_images
+from pocketvision.tools.predicting.inputs import find_images
+from pocketvision.tools.system import machine
+from pocketvision.tools.system.console import log
 from tqdm import tqdm
 
 

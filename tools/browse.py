@@ -6,11 +6,13 @@ pocketvision browse experiment=ssdlite_coco data.root=/data/coco
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.datasets.sample import log_summary
-from pocketvision.tools import build, drawing
+from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.tools.checking.counted import charts, count_samples
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.pictures import draw_truth, to_picture, write_image
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
+from pocketvision.tools.drawing import annotate
+from pocketvision.tools.drawing.pictures import draw_truth, to_picture, write_image
+from pocketvision.tools.system.console import log
 
 
 def browse(config: DictConfig) -> None:
@@ -32,12 +34,12 @@ def browse(config: DictConfig) -> None:
         image, target, _ = dataset[config.epoch, i]
         pictures.append(draw_truth(to_picture(image), target, labels))
     output = Path(config.output)
-    write_image(output, drawing.grid(pictures, config.columns))
+    write_image(output, annotate.grid(pictures, config.columns))
     log.info("%d samples: %s", len(pictures), output)
     if config.statistics:
         counted = count_samples(config, config.statistics)
         path = output.with_name(f"{output.stem}_statistics{output.suffix}")
-        write_image(path, drawing.grid([chart.picture() for chart in charts(config, counted).values()], 4))
+        write_image(path, annotate.grid([chart.picture() for chart in charts(config, counted).values()], 4))
         numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in counted.items())
         log.info("counted on images, %s: %s", numbers, path)
 

@@ -16,9 +16,9 @@ from pocketvision.tools.checking.page import write_page
 from pocketvision.tools.checking.pictures import fault_grids
 from pocketvision.tools.checking.sources import check_num_classes, readers_of
 from pocketvision.tools.checking.written import exit_status, summary, write_json
-from pocketvision.tools.cli import command, log, printable
-from pocketvision.tools.engine.report import progress
-from pocketvision.tools.pictures import write_image
+from pocketvision.tools.config.command import command
+from pocketvision.tools.drawing.pictures import write_image
+from pocketvision.tools.system.console import log, printable, progress
 
 
 def run_check(config: DictConfig) -> int:

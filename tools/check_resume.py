@@ -14,11 +14,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
-from pocketvision.tools import build, disturb, runs
-from pocketvision.tools.cli import command, log
+from pocketvision.tools import disturb
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import MEASURED
 from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.runs.loaded import check_weights
+from pocketvision.tools.system.console import log
 
 MOVES = ("model", "ema", "optimizer", "schedule", "scaler", "progress", "window", "random")  # parts of a checkpoint
 OWN_KEYS = ("kills", "ranks", "name", "run_dir")
@@ -30,7 +33,7 @@ def check_resume(config: DictConfig) -> None:
     Raises:
         ValueError: a run ended with other numbers, or by itself.
     """
-    runs.check_weights(build.train_settings(config).weights)
+    check_weights(build.train_settings(config).weights)
     for key in ("kills", "ranks"):
         at_least(key, config[key], 1)
     if pick_device(config.device).type == "cuda":

@@ -4,8 +4,9 @@ pocketvision compare runs/first runs/second
 """
 
 from omegaconf import DictConfig
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.comparison import compare_evaluations, lines, load_evaluations, write
+from pocketvision.tools.comparing.evaluations import compare_evaluations, lines, load_evaluations, write
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log
 
 
 def compare(config: DictConfig) -> dict:

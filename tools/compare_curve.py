@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.tools.cli import command, log, printable
-from pocketvision.tools.curve_comparison import compare, verdict
-from pocketvision.tools.curve_output import chart, described, lines
-from pocketvision.tools.curve_reference import read_reference, summarise, write_reference
-from pocketvision.tools.curves import read_run
-from pocketvision.tools.pictures import write_image
+from pocketvision.tools.comparing.band import compare, verdict
+from pocketvision.tools.comparing.curves import read_run
+from pocketvision.tools.comparing.output import chart, described, lines
+from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
+from pocketvision.tools.config.command import command
+from pocketvision.tools.drawing.pictures import write_image
+from pocketvision.tools.system.console import log, printable
 
 
 def run_compare_curve(config: DictConfig) -> int:

@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.datasets.box_writing import IMAGES, write_boxes
-from pocketvision.datasets.boxes import BoxSource
+from pocketvision.datasets.annotations.boxes import BoxSource
+from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.coco_json import CocoJson
-from pocketvision.datasets.sample import log_summary
-from pocketvision.tools import build
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.engine.report import progress
+from pocketvision.datasets.writing.box_writing import IMAGES, write_boxes
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log, progress
 
 NEXT = {
     "coco": "data=coco_json data.train_json={0}/annotations/instances_train.json "

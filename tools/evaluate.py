@@ -9,17 +9,28 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from pocketvision.conf.limits import at_least
-from pocketvision.datasets.sample import log_summary
-from pocketvision.tools import build, pictures, runs
-from pocketvision.tools.cli import command, log
+from pocketvision.datasets.annotations.sample import log_summary
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
 from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
-from pocketvision.tools.exported import evaluate_file, load_file
-from pocketvision.tools.foreign import score_predictions
-from pocketvision.tools.label_results import score_pictures, write_test_results, written_results
-from pocketvision.tools.protocols import asks_protocol, images_at_once, with_protocol
+from pocketvision.tools.evaluating.label_maps import score_pictures, write_test_results, written_results
+from pocketvision.tools.evaluating.others import score_predictions
+from pocketvision.tools.evaluating.pictures import write_comparisons
+from pocketvision.tools.evaluating.protocols import asks_protocol, images_at_once, with_protocol
+from pocketvision.tools.evaluating.scores import (
+    Evaluation,
+    check_asked,
+    check_files,
+    evaluation_of,
+    publish,
+    with_backend,
+)
+from pocketvision.tools.predicting.exported import evaluate_file, load_file
 from pocketvision.tools.reporting.writing import check_place, write_report
-from pocketvision.tools.scores import Evaluation, check_asked, check_files, evaluation_of, publish, with_backend
+from pocketvision.tools.runs.keys import plain
+from pocketvision.tools.runs.loaded import LoadedRun, check_optimize, load_run, whole_config
+from pocketvision.tools.system.console import log
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -38,7 +49,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         )
     ranks = start_ranks(config.device)
     try:
-        run = runs.load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
+        run = load_run(config.run, which=config.checkpoint, device=ranks.device, data=data)  # pyright: ignore
         run = with_protocol(run.as_asked(config), config)
         check_asked(run.task.kind, config.bootstrap, config.coco_results)
         output = _output(config, run.folder / "results.json")
@@ -65,9 +76,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
             evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
             results = _publish(config, evaluation, output)
             if config.pictures:
-                folder = pictures.write_comparisons(
-                    run, source, count=config.pictures, score_threshold=config.score_threshold
-                )
+                folder = write_comparisons(run, source, count=config.pictures, score_threshold=config.score_threshold)
                 log.info("pictures of truth beside prediction: %s", folder)
             if config.report:
                 page = write_report(
@@ -88,7 +97,7 @@ def evaluate_exported(config: DictConfig, data: Any) -> dict[str, float]:
         )
     if config.cityscapes_results or asks_protocol(config):
         raise ValueError("file= runs as it was exported: protocol=, scales=, flip= and cityscapes_results= need a run=")
-    runs.check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
+    check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
     model = load_file(config.file, threads=config.threads, data=data)
     check_asked(model.task.kind, config.bootstrap, config.coco_results)
     output = _output(config, Path(config.file).with_suffix(".results.json"))
@@ -113,13 +122,13 @@ def evaluate_predictions(config: DictConfig, data: Any) -> dict[str, float]:
     return _publish(config, evaluation, output) if evaluation else {}
 
 
-def _settings(config: DictConfig, run: runs.LoadedRun) -> dict[str, Any]:
+def _settings(config: DictConfig, run: LoadedRun) -> dict[str, Any]:
     """What a run was trained with, on what data it was evaluated, and how."""
     ways = ("protocol", "window", "stride", "scales", "flip", "optimize", "precision", "compile")
-    evaluated = runs.plain(config)
+    evaluated = plain(config)
     return {
-        **runs.whole_config(run),
-        "data": runs.plain(run.config)["data"],
+        **whole_config(run),
+        "data": plain(run.config)["data"],
         "evaluate": {k: evaluated[k] for k in ways},
     }
 

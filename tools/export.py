@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
-from pocketvision.datasets.decode import decode_image
+from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
-from pocketvision.tools import build, runs
-from pocketvision.tools.cli import command, explain, log
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command, explain
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.exported import load_file
-from pocketvision.tools.exporting.interface import FORMATS, PRECISIONS, Interface, make_interface
 from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
-from pocketvision.tools.exporting.runtimes import PACKAGES, require
 from pocketvision.tools.exporting.verify import Comparison, compare
-from pocketvision.tools.inputs import find_images
+from pocketvision.tools.predicting.exported import load_file
+from pocketvision.tools.predicting.inputs import find_images
+from pocketvision.tools.predicting.interface import FORMATS, PRECISIONS, Interface, make_interface
+from pocketvision.tools.predicting.runtimes import PACKAGES, require
+from pocketvision.tools.runs.keys import portable
+from pocketvision.tools.runs.loaded import LoadedRun, load_published, load_run
+from pocketvision.tools.system.console import log
 
 
 def export(config: DictConfig) -> Path:
@@ -71,19 +74,19 @@ def check(config: DictConfig) -> None:
     require(PACKAGES.get(config.format, ()), extra=config.format, need=f"format={config.format}")
 
 
-def _run(config: DictConfig) -> tuple[runs.LoadedRun, str, Any]:
+def _run(config: DictConfig) -> tuple[LoadedRun, str, Any]:
     """The network on the CPU, what the user calls it, and its plain configuration."""
     if config.run and (config.weights or config.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
     if config.run:
-        run = runs.load_run(config.run, which=config.checkpoint)
+        run = load_run(config.run, which=config.checkpoint)
         return run, str(config.run), load_checkpoint(run.path)["config"]
     if not config.weights:
         raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
-    return runs.load_published(config), str(config.weights), runs.portable(config)
+    return load_published(config), str(config.weights), portable(config)
 
 
-def _output(config: DictConfig, run: runs.LoadedRun) -> Path:
+def _output(config: DictConfig, run: LoadedRun) -> Path:
     ending = FORMATS[config.format]
     output = Path(config.output) if config.output else run.folder / f"model{ending}"
     if output.suffix != ending:
@@ -95,7 +98,7 @@ def _shape(interface: Interface) -> str:
     return f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
 
 
-def read_photos(config: DictConfig, run: runs.LoadedRun) -> list[np.ndarray]:
+def read_photos(config: DictConfig, run: LoadedRun) -> list[np.ndarray]:
     """`num_photos` photographs, evenly from those that were named, the validation split or generated scenes."""
     if config.photos:
         files = find_images(list(config.photos))
@@ -115,7 +118,7 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def write_all(
-    run: runs.LoadedRun, interface: Interface, folder: Path, about: Callable[[Interface], dict[str, Any]]
+    run: LoadedRun, interface: Interface, folder: Path, about: Callable[[Interface], dict[str, Any]]
 ) -> dict[str, list[Path]]:
     """The file, and one with raw outputs, by its `outputs`: what differs is seen best before post-processing."""
     told = about(interface)

@@ -7,9 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from pocketvision.tools import build, runs
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
 from pocketvision.tools.engine.state import Progress, save_checkpoint
+from pocketvision.tools.runs.folder import run_header, save_config
+from pocketvision.tools.runs.loaded import task_of_weights
+from pocketvision.tools.system.console import log
 
 
 def import_weights(config: DictConfig) -> Path:
@@ -24,15 +27,15 @@ def import_weights(config: DictConfig) -> Path:
         raise ValueError(f"output={folder} holds a run already: give another folder")
     if missing := build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data"):
         raise ValueError(f"give {', '.join(f'{key}=...' for key in missing)}: the run is going to be evaluated on them")
-    task, report = runs.task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
+    task, report = task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
-        **runs.run_header(config, task.labels, task.kind, {}, epochs=0),
+        **run_header(config, task.labels, task.kind, {}, epochs=0),
         "model": task.model.state_dict(),
         "ema": None,
         "progress": asdict(Progress(finished=True)),
     })  # fmt: skip
-    runs.save_config(folder, config)
+    save_config(folder, config)
     log.info("written: %s (%s)", path, report)
     return path
 

@@ -6,8 +6,9 @@ pocketvision info experiment=ssdlite_coco
 import torch
 from omegaconf import DictConfig
 from pocketvision.backbones.counting import count, layer_table
-from pocketvision.tools import build
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log
 
 
 def info(config: DictConfig) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.datasets.shapes import ShapesDetection, ShapesSegmentation
-from pocketvision.datasets.shapes_writer import write_cityscapes, write_coco
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.engine.report import progress
+from pocketvision.datasets.writing.shapes_writer import write_cityscapes, write_coco
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log, progress
 
 
 def make_shapes(config: DictConfig) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pocketvision.backbones.counting import Counts, count
-from pocketvision.tools import build
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.engine.report import progress
-from pocketvision.tools.printed import TABLES, Row, Table, prints
+from pocketvision.conf.paper_tables import TABLES, Row, Table, prints
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log, progress
 
 SCALES = {"M": 1e6, "B": 1e9}
 LEGEND = (

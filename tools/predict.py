@@ -13,15 +13,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.config.command import command
 from pocketvision.tools.engine.distributed import pick_device
-from pocketvision.tools.engine.report import progress
-from pocketvision.tools.exported import load_file
-from pocketvision.tools.inference import Predictor
-from pocketvision.tools.inputs import Shot, count_shots, find_images, is_video, read_shots
-from pocketvision.tools.outputs import Found, check_writes, make_writers
-from pocketvision.tools.result import Result, find_slots
-from pocketvision.tools.runs import check_optimize, load_published, load_run
+from pocketvision.tools.predicting.exported import load_file
+from pocketvision.tools.predicting.inputs import Shot, count_shots, find_images, is_video, read_shots
+from pocketvision.tools.predicting.outputs import Found, check_writes, make_writers
+from pocketvision.tools.predicting.predictor import Predictor
+from pocketvision.tools.predicting.result import Result, find_slots
+from pocketvision.tools.runs.loaded import check_optimize, load_published, load_run
+from pocketvision.tools.system.console import log, progress
 
 
 def predict(config: DictConfig) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.datasets.archives import ArchiveError
-from pocketvision.datasets.preparation import (
+from pocketvision.datasets.preparing.archives import ArchiveError
+from pocketvision.datasets.preparing.preparation import (
     Recognised,
     Record,
     check_counts,
@@ -20,9 +20,9 @@ from pocketvision.datasets.preparation import (
     prepare_part,
     recognise,
 )
-from pocketvision.datasets.public_sets import PUBLIC_SETS, PublicSet
-from pocketvision.tools.cli import command, log
-from pocketvision.tools.engine.report import progress
+from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, PublicSet
+from pocketvision.tools.config.command import command
+from pocketvision.tools.system.console import log, progress
 
 
 def prepare(config: DictConfig) -> None:

@@ -6,8 +6,9 @@ pocketvision report runs/first runs/second
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.tools.cli import command, log
+from pocketvision.tools.config.command import command
 from pocketvision.tools.reporting.writing import write_page
+from pocketvision.tools.system.console import log
 
 
 def report(config: DictConfig) -> Path:

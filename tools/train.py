@@ -8,21 +8,25 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.conf.schema import TrainConfig
-from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
-from pocketvision.datasets.loading import Batch, collate
-from pocketvision.datasets.sample import Source, log_summary
-from pocketvision.tools import build, drawing, runs
-from pocketvision.tools.caching import cached
-from pocketvision.tools.cli import command, log
+from pocketvision.datasets.annotations.sample import Source, log_summary
+from pocketvision.datasets.loading.augmented import AugmentedDataset, FirstSamples
+from pocketvision.datasets.loading.batches import Batch, collate
+from pocketvision.tools.config import build
+from pocketvision.tools.config.command import command
+from pocketvision.tools.config.hints import crop_hint
+from pocketvision.tools.drawing import annotate
+from pocketvision.tools.drawing.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
-from pocketvision.tools.engine.length import epochs_for
+from pocketvision.tools.engine.optim import epochs_for
 from pocketvision.tools.engine.replay import replay
-from pocketvision.tools.engine.report import table
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
-from pocketvision.tools.hints import crop_hint
-from pocketvision.tools.pictures import draw_truth, to_picture, write_image
+from pocketvision.tools.runs.folder import check_same_run, has_checkpoint, lock, run_header, save_config
+from pocketvision.tools.runs.keys import plain
+from pocketvision.tools.runs.loaded import check_weights
+from pocketvision.tools.system.caching import cached
+from pocketvision.tools.system.console import log, table
 from torch.autograd import set_detect_anomaly
 
 
@@ -37,12 +41,12 @@ def train(config: DictConfig) -> dict[str, float]:
     build.check_backbone(config)
     build.mosaic_share(config)
     folder = Path(settings.run_dir)
-    runs.check_same_run(folder, config)
-    runs.check_weights(settings.weights)
+    check_same_run(folder, config)
+    check_weights(settings.weights)
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
-        lock = runs.lock(folder) if ranks.is_main else nullcontext()
-        with ranks.peer_failures_told(), lock, set_detect_anomaly(settings.debug):
+        locked = lock(folder) if ranks.is_main else nullcontext()
+        with ranks.peer_failures_told(), locked, set_detect_anomaly(settings.debug):
             return _train(config, settings, ranks)
     finally:
         stop_ranks()
@@ -66,10 +70,10 @@ def _train_on(
     folder = Path(settings.run_dir)
     seed_everything(settings.seed)  # the same initial weights on every rank
     task = build.build_task(config, labels=sources["train"].labels)
-    if settings.weights and not runs.has_checkpoint(folder):
+    if settings.weights and not has_checkpoint(folder):
         report = build.load_weights(
             task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
-            backbone=runs.plain(config)["backbone"], new_predictors=settings.weights_new_predictors,
+            backbone=plain(config)["backbone"], new_predictors=settings.weights_new_predictors,
         )  # fmt: skip
         log.info("weights=%s: %s", settings.weights, report)
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
@@ -89,13 +93,13 @@ def _train_on(
         )
     epochs = settings.epochs or epochs_for(len(train_data))
     run = make_run(
-        task, settings, ranks, folder=folder, header=runs.run_header(config, task.labels, task.kind, sources, epochs),
+        task, settings, ranks, folder=folder, header=run_header(config, task.labels, task.kind, sources, epochs),
         make_optimizer=build.optimizer_factory(config, settings), epochs=epochs, steps_per_epoch=steps,
     )  # fmt: skip
     if settings.replay:
         return _replay(run, train_data)
     if ranks.is_main:
-        runs.save_config(folder, config)
+        save_config(folder, config)
     _announce(run, len(train_data), len(sources["val"]), steps)
     if ranks.is_main and (hint := crop_hint(config, sources["train"])):
         log.warning("%s", hint)
@@ -137,7 +141,7 @@ def _draw_batch(run: Run, batch: Batch, name: str) -> None:
             draw_truth(to_picture(image), target, run.task.labels)
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
-        write_image(run.folder / name, drawing.grid(drawn, 4))
+        write_image(run.folder / name, annotate.grid(drawn, 4))
         log.info("the batch as the network sees it: %s", run.folder / name)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..boxes import CLIP_TOLERANCE, BoxTable, xywh_to_xyxy
-from ..faults import Fault
+from ..annotations.boxes import CLIP_TOLERANCE, BoxTable, xywh_to_xyxy
+from ..annotations.faults import Fault
 
 SAME_TOLERANCE = 0.01  # pixels by which the corners of two boxes that are one may differ
 MIN_SIDE = 2.0  # pixels of the network's input

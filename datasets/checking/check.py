@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..faults import KINDS, Fault, Report, Severity
+from ..annotations.faults import KINDS, Fault, Report, Severity
 from .boxes import check_boxes
 from .classes import ClassCounts, check_classes, count_classes
 from .contents import Contents, Picture

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..faults import Fault
+from ..annotations.faults import Fault
 from ..labels import IGNORE, LabelMap
 from .contents import Contents
 from .examine import Examined

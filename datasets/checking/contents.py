@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..boxes import BoxTable, FoundBoxes
-from ..label_colors import ColorTable
+from ..annotations.boxes import BoxTable, FoundBoxes
+from ..images.label_colors import ColorTable
 from ..labels import LabelMap
 from ..mask_folder import MaskPairs
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..faults import Fault
+from ..annotations.faults import Fault
 from .contents import Contents
 from .examine import THUMBNAIL, Examined
 

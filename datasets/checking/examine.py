@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..decode import decode_bytes
-from ..faults import Fault
-from ..headers import check_bytes, max_pixels, picture_size
-from ..label_colors import ColorTable
+from ..annotations.faults import Fault
+from ..images.decode import decode_bytes
+from ..images.headers import check_bytes, max_pixels, picture_size
+from ..images.label_colors import ColorTable
 from .contents import Picture
 from .decoding import overheard
 from .file_kinds import broken_chunk, content_kind, ending_kind, incomplete, is_picture

@@ -5,7 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from ..headers import END_OF_SCAN, png_chunks
+from ..images.headers import END_OF_SCAN, png_chunks
 
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),

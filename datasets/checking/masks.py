@@ -5,9 +5,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from ..decode import mask_from_bytes
-from ..headers import check_picture
-from ..label_colors import ColorTable
+from ..images.decode import mask_from_bytes
+from ..images.headers import check_picture
+from ..images.label_colors import ColorTable
 from ..labels import IGNORE
 from ..mask_folder import UNKNOWN
 from .decoding import overheard

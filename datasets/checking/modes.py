@@ -4,8 +4,8 @@ import io
 import warnings
 from dataclasses import dataclass
 
-from ..files import orientation_of
-from ..headers import JPEG_SIGNATURE
+from ..images.files import orientation_of
+from ..images.headers import JPEG_SIGNATURE
 
 
 @dataclass(frozen=True)

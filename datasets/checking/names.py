@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..faults import Fault
-from ..files import list_files
-from ..mask_folder import IMAGE_ENDINGS
+from ..annotations.faults import Fault
+from ..images.files import IMAGE_ENDINGS, list_files
 from .contents import Contents
 
 

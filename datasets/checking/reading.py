@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..boxes import FoundBoxes
+from ..annotations.boxes import FoundBoxes
+from ..annotations.faults import Fault, Report
 from ..cityscapes import IMAGE_END, Cityscapes, detected_suffix, label_file, list_images, value_table
 from ..coco import CocoDetection, find_coco
 from ..coco_json import CocoJson, find_jsons
-from ..faults import Fault, Report
 from ..image_folder import ImageFolder, class_folders, class_slots, images_below
 from ..labels import CITYSCAPES, Label, LabelMap
 from ..mask_folder import MaskFolder, MaskPairs, find_masks

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..annotations.sample import Sample
 from ..labels import LabelMap
-from ..sample import Sample
 from .boxes import input_scale
 from .classes import ClassCounts
 from .contents import Contents

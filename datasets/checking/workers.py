@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from ..processes import watch_of
+from ..images.processes import watch_of
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -73,10 +73,10 @@ def proportional(pid: int) -> dict[str, float]:
 
 def loaders_memory(json_path: Path, folder: Path, method: str, workers: int) -> dict[str, float]:
     """Megabytes of this process and of its loader processes after two epochs."""
-    from pocketvision.datasets.augmented import AugmentedDataset
+    from pocketvision.datasets.augmentation.policy import Transform
     from pocketvision.datasets.coco import CocoDetection
-    from pocketvision.datasets.loading import EpochSampler, make_loader
-    from pocketvision.datasets.transforms import Transform
+    from pocketvision.datasets.loading.augmented import AugmentedDataset
+    from pocketvision.datasets.loading.batches import EpochSampler, make_loader
 
     if method != "default":
         multiprocessing.set_start_method(method)

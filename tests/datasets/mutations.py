@@ -24,15 +24,15 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.augmentation.policy import Transform
 from pocketvision.datasets.checking.check import check_data
 from pocketvision.datasets.checking.reading import read_split
 from pocketvision.datasets.coco import CocoDetection
-from pocketvision.datasets.decode import decode_instances
 from pocketvision.datasets.image_folder import ImageFolder
-from pocketvision.datasets.loading import make_loader
+from pocketvision.datasets.images.decode import decode_instances
+from pocketvision.datasets.loading.augmented import AugmentedDataset
+from pocketvision.datasets.loading.batches import make_loader
 from pocketvision.datasets.mask_folder import MaskFolder
-from pocketvision.datasets.transforms import Transform
 from pocketvision.datasets.voc import VocDetection
 from pocketvision.datasets.yolo import YoloDetection
 from torch.utils.data import DataLoader, Dataset

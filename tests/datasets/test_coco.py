@@ -7,12 +7,12 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.boxes import xywh_to_xyxy
+from pocketvision.datasets.annotations.boxes import xywh_to_xyxy
+from pocketvision.datasets.annotations.faults import Fault
+from pocketvision.datasets.annotations.sample import log_summary
+from pocketvision.datasets.annotations.shared import Names
 from pocketvision.datasets.coco import CocoDetection, read_coco, read_truth
-from pocketvision.datasets.faults import Fault
 from pocketvision.datasets.labels import coco_labels
-from pocketvision.datasets.sample import log_summary
-from pocketvision.datasets.shared import Names
 
 CATEGORIES = [{"id": 7, "name": "train"}, {"id": 3, "name": "car", "supercategory": "vehicle"}]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pocketvision.datasets.augmented import FirstSamples
+from pocketvision.datasets.annotations.sample import digest
 from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.labels import Label, LabelMap, coco_labels, segmentation_labels
+from pocketvision.datasets.loading.augmented import FirstSamples
 from pocketvision.datasets.mask_folder import MaskFolder
-from pocketvision.datasets.sample import digest
 from pocketvision.datasets.shapes import SceneSpec, ShapesDetection, ShapesSegmentation
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
@@ -319,7 +319,7 @@ def test_another_process_finds_the_same(coco_root: Path, tmp_path: Path) -> None
         "import sys; from pocketvision.datasets.coco import CocoDetection as C; "
         "from pocketvision.datasets.mask_folder import MaskFolder as M; "
         "from pocketvision.datasets.shapes import ShapesDetection as S; "
-        "from pocketvision.datasets.augmented import FirstSamples as F; r = sys.argv[1]; "
+        "from pocketvision.datasets.loading.augmented import FirstSamples as F; r = sys.argv[1]; "
         "print(C(r + '/coco/a.json', r + '/coco/pictures').fingerprint(), "
         "M(r + '/masks', classes=['sky', 'road']).fingerprint(), F(S(length=5), 2).fingerprint())"
     )

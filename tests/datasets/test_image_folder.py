@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.augmented import AugmentedDataset, FirstSamples
+from pocketvision.datasets.augmentation.policy import Transform
 from pocketvision.datasets.image_folder import ImageFolder
 from pocketvision.datasets.labels import imagenet_labels
-from pocketvision.datasets.loading import collate
-from pocketvision.datasets.transforms import Transform
+from pocketvision.datasets.loading.augmented import AugmentedDataset, FirstSamples
+from pocketvision.datasets.loading.batches import collate
 from torchvision.datasets import ImageFolder as TorchvisionImageFolder
 
 

@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.augmentation.policy import Transform
 from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.datasets.labels import CITYSCAPES, CITYSCAPES_TABLE, segmentation_labels
+from pocketvision.datasets.loading.augmented import AugmentedDataset
 from pocketvision.datasets.mask_folder import MaskFolder
-from pocketvision.datasets.transforms import Transform
 
 SKY_ROAD = ["sky", "road"]
 IDS = np.array([[row[1] for row in CITYSCAPES_TABLE]], np.int64)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.augmentation.policy import Transform
 from pocketvision.datasets.coco import CocoDetection
-from pocketvision.datasets.loading import EpochSampler, make_loader
-from pocketvision.datasets.transforms import Transform
+from pocketvision.datasets.loading.augmented import AugmentedDataset
+from pocketvision.datasets.loading.batches import EpochSampler, make_loader
 
 
 def _script():

@@ -6,10 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.faults import Fault
+from pocketvision.datasets.annotations.faults import Fault
+from pocketvision.datasets.annotations.voc_xml import parse_voc
 from pocketvision.datasets.labels import VOC_CLASSES, coco_labels
 from pocketvision.datasets.voc import VocDetection, find_voc
-from pocketvision.datasets.voc_xml import parse_voc
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
@@ -270,7 +270,7 @@ def test_every_fault_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
 
 def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain(tmp_path, a=annotation(thing()))
-    monkeypatch.setattr("pocketvision.datasets.voc_xml._MAX_BYTES", 50)
+    monkeypatch.setattr("pocketvision.datasets.annotations.voc_xml._MAX_BYTES", 50)
     with pytest.raises(ValueError, match=r"a\.xml has 0 MB: expected an annotation of one image"):
         find_voc(tmp_path)
 

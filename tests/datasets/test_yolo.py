@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pocketvision.datasets.faults import Fault
+from pocketvision.datasets.annotations.faults import Fault
+from pocketvision.datasets.annotations.yolo_layout import label_name
 from pocketvision.datasets.labels import coco_labels
 from pocketvision.datasets.yolo import YoloDetection, find_yolo
-from pocketvision.datasets.yolo_layout import label_name
 
 NAMES = "names: [cat, dog]\n"
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.weights import load_strict
-from pocketvision.datasets.decode import decode_image
-from pocketvision.datasets.transforms import prepare
+from pocketvision.datasets.augmentation.resize import prepare
+from pocketvision.datasets.images.decode import decode_image
 from pocketvision.detection.anchors import AnchorLayout
 from pocketvision.detection.boxes import iou
 from pocketvision.detection.criterion import HardNegativeCriterion

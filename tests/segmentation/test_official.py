@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pocketvision.datasets.augmented import AugmentedDataset
+from pocketvision.datasets.augmentation.policy import Transform
 from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.datasets.labels import CITYSCAPES, CITYSCAPES_TABLE, instance_sizes
-from pocketvision.datasets.transforms import Transform
+from pocketvision.datasets.loading.augmented import AugmentedDataset
 from pocketvision.segmentation.metric import MeanIoU
-from pocketvision.tools.build import categories
+from pocketvision.tools.config.build import categories
 
 IDS = [row[1] for row in CITYSCAPES_TABLE if row[1] >= 0]
 SCORED = sorted(CITYSCAPES.source_ids.values())

@@ -17,7 +17,7 @@ from pocketvision.segmentation.espnetv2 import ESPNetv2
 from pocketvision.segmentation.network import LRASPP
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.segmentation.upsample import full_size_logits
-from pocketvision.tools.weights import load_weights
+from pocketvision.tools.weights.load import load_weights
 
 ASSETS = Path(__file__).parents[1] / "assets" / "released"
 SIZE = (96, 160)

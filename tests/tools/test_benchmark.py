@@ -13,28 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pocketvision.datasets.decode import decode_bytes
+from pocketvision.datasets.images.decode import decode_bytes
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.tools.benchmark import benchmark, check
-from pocketvision.tools.benchmarking import (
-    agreement,
-    machine,
-    memory,
-    pictures,
-    plots,
-    results,
-    suite,
-    sweeps,
-    timing,
-    ways,
-)
+from pocketvision.tools.benchmarking import agreement, memory, pictures, plots, results, suite, sweeps, timing, ways
 from pocketvision.tools.benchmarking.case import Case, Row, agree, share_computed, specs_of
 from pocketvision.tools.benchmarking.peer import make_peer
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.variant import Spec, Variant
 from pocketvision.tools.benchmarking.ways import make_variant
-from pocketvision.tools.build import compose
+from pocketvision.tools.config.build import compose
+from pocketvision.tools.system import machine
 from pocketvision.tools.train import train
 from torchvision.transforms._presets import SemanticSegmentation
 

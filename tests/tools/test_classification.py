@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from pocketvision.tools.browse import browse
-from pocketvision.tools.build import build_task, compose, load_weights
+from pocketvision.tools.config.build import build_task, compose, load_weights
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.inference import load
 from pocketvision.tools.predict import predict
+from pocketvision.tools.predicting.load import load
 from pocketvision.tools.train import train
 from torch import nn
 

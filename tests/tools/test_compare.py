@@ -10,12 +10,12 @@ from pocketvision.datasets.labels import LabelMap
 from pocketvision.detection.analysis import analyse
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.segmentation.metric import ImageCounts, MeanIoU
-from pocketvision.tools.build import compose
 from pocketvision.tools.compare import compare
-from pocketvision.tools.comparison import lines
+from pocketvision.tools.comparing.evaluations import lines
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.scores import Evaluation, class_table, interval, load, save
-from pocketvision.tools.states import pack, unpack
+from pocketvision.tools.evaluating.scores import Evaluation, class_table, interval, load, save
+from pocketvision.tools.evaluating.states import pack, unpack
 from pocketvision.tools.train import train
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 9, "name": "newt"}]

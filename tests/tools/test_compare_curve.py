@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import pytest
 import yaml
-from pocketvision.tools.build import compose
-from pocketvision.tools.cli import log
 from pocketvision.tools.compare_curve import main
-from pocketvision.tools.curve_reference import read_reference, summarise, write_reference
-from pocketvision.tools.curves import read_run
+from pocketvision.tools.comparing.curves import read_run
+from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import save_checkpoint
+from pocketvision.tools.system.console import log
 from pocketvision.tools.train import train
 
 FALLING = (3.3, 1.6, 1.36, 1.25, 1.18, 1.14)

@@ -16,19 +16,20 @@ from omegaconf import OmegaConf
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.detection.exported import ExportedDetector
 from pocketvision.detection.postprocess import Postprocess
-from pocketvision.tools.build import build_source, build_task, compose, data_tells_classes
+from pocketvision.tools.config.build import build_source, build_task, compose, data_tells_classes
 from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.export import export
-from pocketvision.tools.exported import ExportedPredictor, load_file
-from pocketvision.tools.exporting import runtimes
 from pocketvision.tools.exporting.detection import add_detections
 from pocketvision.tools.exporting.graph import IR_VERSION, OPSET, Graph
-from pocketvision.tools.exporting.interface import Interface, make_interface
 from pocketvision.tools.exporting.segmentation import cell_weights, first_pixel
 from pocketvision.tools.exporting.verify import Comparison, compare
 from pocketvision.tools.predict import predict
-from pocketvision.tools.runs import load_run, portable
+from pocketvision.tools.predicting import runtimes
+from pocketvision.tools.predicting.exported import ExportedPredictor, load_file
+from pocketvision.tools.predicting.interface import Interface, make_interface
+from pocketvision.tools.runs.keys import portable
+from pocketvision.tools.runs.loaded import load_run
 from torch import nn
 
 pytest.importorskip("onnx", reason="needs pip install 'pocketvision[onnx,openvino]'")
@@ -480,7 +481,7 @@ def test_void_is_none_of_the_classes(format: str, tmp_path: Path) -> None:
 
 SIGNALS = """
 import gc, signal, subprocess, sys
-from pocketvision.tools.exported import load_file
+from pocketvision.tools.predicting.exported import load_file
 
 signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch does when a loader has processes
 models = [load_file(sys.argv[1]) for _ in range(2)]

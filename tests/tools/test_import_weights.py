@@ -10,15 +10,15 @@ import numpy as np
 import pocketvision
 import pytest
 import torch
-from pocketvision.tools.build import build_task, compose
+from pocketvision.tools.config.build import build_task, compose
+from pocketvision.tools.config.overrides import with_implied
+from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.make_shapes import make_shapes
-from pocketvision.tools.overrides import with_implied
-from pocketvision.tools.pictures import write_image
 from pocketvision.tools.predict import predict
-from pocketvision.tools.runs import load_run
-from pocketvision.tools.weights import load_weights
+from pocketvision.tools.runs.loaded import load_run
+from pocketvision.tools.weights.load import load_weights
 from torch import nn
 from torchvision.models import mobilenet_v3_small
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large

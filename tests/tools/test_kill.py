@@ -11,8 +11,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pocketvision.tools import check_resume, disturb
-from pocketvision.tools.build import compose
 from pocketvision.tools.check_resume import differences
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
 from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.train import train

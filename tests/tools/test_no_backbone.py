@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from pocketvision.tools.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.tools.config.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.tools.config.trusted import trusted
 from pocketvision.tools.info import info
 from pocketvision.tools.train import train
-from pocketvision.tools.trusted import trusted
 
 MODELS = ["espnet", "espnetv2", "c3net"]
 models = pytest.mark.parametrize("model", MODELS)

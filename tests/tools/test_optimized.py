@@ -7,7 +7,7 @@ import pocketvision
 import pytest
 import torch
 from pocketvision.backbones.optimized import optimize
-from pocketvision.tools.build import build_task, compose
+from pocketvision.tools.config.build import build_task, compose
 from pocketvision.tools.predict import predict
 from pocketvision.tools.train import train
 from torch import nn

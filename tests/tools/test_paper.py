@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from pocketvision.tools.build import compose
-from pocketvision.tools.engine.state import log
+from pocketvision.conf.paper_tables import TABLES, Row, prints
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.paper import _run_name, compare, paper, read_results
-from pocketvision.tools.printed import TABLES, Row, prints
+from pocketvision.tools.system.console import log
 
 ROWS = [(table, row) for table in TABLES.values() for row in table.rows]
 OURS = [(table, row) for table, row in ROWS if row.experiment]

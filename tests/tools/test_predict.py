@@ -10,13 +10,13 @@ import numpy as np
 import pocketvision
 import pytest
 from pocketvision.datasets.labels import detection_labels, segmentation_labels
-from pocketvision.tools import outputs
 from pocketvision.tools import predict as command
-from pocketvision.tools.build import compose
-from pocketvision.tools.inputs import Shot, find_images, read_shots
-from pocketvision.tools.outputs import Found, JsonList, make_writers
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.predict import image_ids, keep_inputs, output_names, predict
-from pocketvision.tools.result import Result
+from pocketvision.tools.predicting import outputs
+from pocketvision.tools.predicting.inputs import Shot, find_images, read_shots
+from pocketvision.tools.predicting.outputs import Found, JsonList, make_writers
+from pocketvision.tools.predicting.result import Result
 from pocketvision.tools.train import train
 
 NAMES = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg"]

@@ -14,15 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets import preparation, targets
-from pocketvision.datasets.camvid import CLASSES
 from pocketvision.datasets.cityscapes import Cityscapes
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.mask_folder import MaskFolder
-from pocketvision.datasets.preparation import Record
-from pocketvision.datasets.public_sets import PUBLIC_SETS, Content, Part, count_content
+from pocketvision.datasets.preparing import preparation, targets
+from pocketvision.datasets.preparing.camvid import CLASSES
+from pocketvision.datasets.preparing.preparation import Record
+from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, Content, Part, count_content
 from pocketvision.tools import prepare as tool
-from pocketvision.tools.cli import log
+from pocketvision.tools.system.console import log
 
 Files = dict[str, bytes]
 

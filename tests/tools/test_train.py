@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from pocketvision.detection.criterion import DetectionCriterion
-from pocketvision.tools.build import compose
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine import loop, resume
 from pocketvision.tools.engine.run import Run
 from pocketvision.tools.engine.state import load_checkpoint

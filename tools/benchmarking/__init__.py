@@ -1,0 +1,1 @@
+"""Time, memory and agreement of a run, a model or a file."""

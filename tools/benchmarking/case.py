@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...backbones.counting import count
-from ...datasets.decode import decode_bytes
+from ...datasets.images.decode import decode_bytes
 from ...segmentation.labelling import axis_cells
+from ..system.machine import peak_madds
 from .agreement import Agreement, check, compare
-from .machine import peak_madds
 from .memory import peak_memory
 from .subject import Setup, Subject
 from .timing import Spread, Times, measure, mode, ratios
@@ -134,7 +134,7 @@ def _kind(subject: Subject, variants: Sequence[Variant], *, file_only: bool) -> 
         return "training"
     if not file_only:
         return subject.run.task.kind
-    from ..exported import load_file
+    from ..predicting.exported import load_file
 
     return load_file(str(variants[0].spec.file)).interface.kind
 

@@ -17,13 +17,13 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ...datasets.augmented import AugmentedDataset, sample_seed
-from ...datasets.cache import CachedDecoder
 from ...datasets.coco import CocoDetection
-from ...datasets.decode import decode_image, decode_mask
-from ...datasets.loading import collate
+from ...datasets.images.cache import CachedDecoder
+from ...datasets.images.decode import decode_image, decode_mask
+from ...datasets.loading.augmented import AugmentedDataset, sample_seed
+from ...datasets.loading.batches import collate
 from ...datasets.mask_folder import MaskPairs
-from .. import build
+from ..config import build
 from .case import Case, Row
 from .loading_peer import CocoPeer, MaskPeer
 from .timing import Times, ratios

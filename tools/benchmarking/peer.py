@@ -13,7 +13,7 @@ from ...detection.weights import torchvision_settings as ssdlite_settings
 from ...segmentation.network import LRASPP
 from ...segmentation.weights import lraspp_from_torchvision
 from ...segmentation.weights import torchvision_settings as lraspp_settings
-from ..runs import LoadedRun
+from ..runs.loaded import LoadedRun
 
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 _NEEDED = "peer=torchvision measures torchvision's own network"

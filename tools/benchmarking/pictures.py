@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datasets.decode import decode_bytes
+from ...datasets.images.decode import decode_bytes
 
 
 def make_photos(count: int, size: Sequence[int], *, seed: int = 0) -> list[np.ndarray]:

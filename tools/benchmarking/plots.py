@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from ..drawing import GREY, INK, palette
+from ..drawing.annotate import GREY, INK, palette
 from .case import Case
 from .timing import Spread
 

@@ -10,12 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ...datasets.loading import Batch
-from .. import build, runs
+from ...datasets.loading.batches import Batch
+from ..config import build
 from ..engine.distributed import pick_device
-from ..inference import Predictor
+from ..predicting.predictor import Predictor
+from ..runs.loaded import LoadedRun, load_run
+from ..system.machine import pin_threads
 from .lively import enliven
-from .machine import pin_threads
 from .pictures import jpeg_bytes, make_photos, read_photos
 from .variant import Spec
 
@@ -56,7 +57,7 @@ class Subject:
         self.device = pick_device(self.config.device)
 
     @cached_property
-    def run(self) -> runs.LoadedRun:
+    def run(self) -> LoadedRun:
         """The network as it is loaded: channels_last, in evaluation mode.
 
         Raises:
@@ -71,11 +72,11 @@ class Subject:
             run = replace(run, task=replace(run.task, postprocess=post))
         return run
 
-    def _loaded(self) -> runs.LoadedRun:
+    def _loaded(self) -> LoadedRun:
         data: Any = OmegaConf.to_container(self.config.data) if self.config.data else None
-        return runs.load_run(self.config.run, which=self.config.checkpoint, device=self.device, data=data)
+        return load_run(self.config.run, which=self.config.checkpoint, device=self.device, data=data)
 
-    def _fresh(self) -> runs.LoadedRun:
+    def _fresh(self) -> LoadedRun:
         config = self.config
         if build.data_tells_classes(config) and "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group takes its classes from files: give data.num_classes=N")
@@ -84,7 +85,7 @@ class Subject:
         size = config.data.eval_size or (192, 320)
         enliven(task.model, torch.from_numpy(np.stack(make_photos(4, size, seed=1))).permute(0, 3, 1, 2))
         task.model.to(self.device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
-        return runs.LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.name), step=0)
+        return LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.name), step=0)
 
     @cached_property
     def _read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from .. import build, runs
-from ..cli import log
-from ..exporting.interface import FORMATS, make_interface
+from ..config import build
 from ..exporting.metadata import describe_file, write_files
 from ..exporting.onnx_file import network_proto
-from ..exporting.runtimes import PACKAGES, require
+from ..predicting.interface import FORMATS, make_interface
+from ..predicting.runtimes import PACKAGES, require
+from ..runs.keys import portable
+from ..runs.loaded import LoadedRun
+from ..system.console import log
 from .subject import Setup, Subject
 from .variant import Spec
 
@@ -58,7 +60,7 @@ def entries(config: DictConfig, threads: int, folder: Path) -> Iterator[Entry]:
 
 def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: int) -> Iterator[Entry]:
     """A trained run at both batch sizes, on its own photographs where there are some."""
-    from ..inputs import find_images
+    from ..predicting.inputs import find_images
 
     photos = tuple(map(str, find_images([config.photos]))) if config.photos else ()
     keys = (f"photo_size=[{','.join(map(str, config.photo_size))}]",)
@@ -111,7 +113,7 @@ def export_files(
     subject: Subject, folder: Path, name: str, *, formats: Sequence[str] = ("onnx", "openvino")
 ) -> dict[str, Path]:
     """Files by format, for single photographs; what cannot be is said."""
-    run: runs.LoadedRun = subject.run
+    run: LoadedRun = subject.run
     found: dict[str, Path] = {}
     if not compiler():
         log.info("without torch.compile: no C++ compiler here")
@@ -138,4 +140,4 @@ def _config_of(subject: Subject) -> Any:
         from ..engine.state import load_checkpoint
 
         return load_checkpoint(subject.run.path)["config"]
-    return runs.portable(subject.config)
+    return portable(subject.config)

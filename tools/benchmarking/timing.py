@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .machine import synchronize
+from ..system.machine import synchronize
 from .variant import Variant
 
 # Idle threads of OpenMP, ONNX Runtime and OpenVINO spin for a while before they sleep, and take the next one's cores.

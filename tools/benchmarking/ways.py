@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...detection.results import Detections
-from ..exported import load_file
+from ..predicting.exported import load_file
 from .peer import make_peer, normalization
 from .pictures import make_targets
 from .subject import Subject

@@ -1,0 +1,1 @@
+"""What check-data shows of what datasets.checking found."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...datasets.annotations.faults import Fault
 from ...datasets.checking.statistics import Statistics
-from ...datasets.faults import Fault
 from ...detection.anchors import AnchorLayout, make_anchors
 from ...detection.boxes import iou
 

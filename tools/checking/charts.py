@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from ...datasets.checking.statistics import Statistics, class_names
-from ..drawing import palette
-from ..reporting.canvas import Canvas, Color, Line, Rectangles, Words
-from ..reporting.charts import WIDTH, bar_chart, shorten
+from ..drawing.annotate import palette
+from ..drawing.canvas import Canvas, Color, Line, Rectangles, Words
+from ..drawing.charts import WIDTH, bar_chart, shorten
 from .anchors import Anchors, Matches
 
 SPLIT_COLORS: dict[str, Color] = {"train": (0, 114, 178), "val": (230, 159, 0)}

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 from omegaconf import DictConfig
 
+from ...datasets.annotations.sample import Sample
 from ...datasets.checking.statistics import Statistics, of_samples
 from ...datasets.labels import LabelMap
-from ...datasets.sample import Sample
-from ..build import build_source, build_task
-from ..reporting.canvas import Canvas
+from ..config.build import build_source, build_task
+from ..drawing.canvas import Canvas
 from .anchors import Anchors, Matches, anchors_of, match
 from .charts import charts_of
 

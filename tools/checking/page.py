@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked
 from ...datasets.checking.remedies import REMEDIES
-from ...datasets.faults import KINDS, Severity
-from ..reporting.canvas import Canvas
-from ..reporting.markup import Markup, element
+from ..drawing.canvas import Canvas
+from ..drawing.html import Markup, element
 from ..reporting.page import document
 
 _ROWS = 200  # findings of a kind; check.json has all

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ...datasets.annotations.faults import Fault
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.contents import Contents, Picture
-from ...datasets.decode import decode_image, decode_mask
-from ...datasets.faults import Fault
+from ...datasets.images.decode import decode_image, decode_mask
 from ...datasets.labels import IGNORE
 from ...datasets.mask_folder import UNKNOWN
-from .. import drawing
+from ..drawing import annotate
 
 _CELL, _COLUMNS = 360, 4  # longer side in pixels; pictures in a row
 _RED = (214, 39, 40)
@@ -32,7 +32,7 @@ def fault_grids(checked: Checked, *, examples: int) -> dict[str, np.ndarray]:
                 break
             cells += _cells(finding, places, checked)
         if cells:
-            grids[kind] = drawing.grid(cells, _COLUMNS)
+            grids[kind] = annotate.grid(cells, _COLUMNS)
     return grids
 
 
@@ -46,8 +46,8 @@ def _cells(finding: Finding, places: dict[str, dict[str, Picture]], checked: Che
         panels = _panels(fault, picture, checked.contents[split])
     except (ValueError, OSError):  # one that does not decode
         return []
-    cell = panels[0] if len(panels) == 1 else drawing.grid(panels, len(panels))
-    return [drawing.draw_caption(cell, [fault.image[-60:]], enlarge=True)]
+    cell = panels[0] if len(panels) == 1 else annotate.grid(panels, len(panels))
+    return [annotate.draw_caption(cell, [fault.image[-60:]], enlarge=True)]
 
 
 def _split_of(fault: Fault, places: dict[str, dict[str, Picture]]) -> str:
@@ -88,7 +88,7 @@ def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
     scale = _CELL / max(sheet.shape[:2])
     picture = _scaled(sheet, scale)
     corners = (np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).round().astype(int)
-    for color, width in ((drawing.PAPER, 5), (_RED, 3)):
+    for color, width in ((annotate.PAPER, 5), (_RED, 3)):
         x1, y1, x2, y2 = (corners + np.array([-2, -2, 2, 2])).tolist()
         cv2.rectangle(picture, (x1, y1), (x2, y2), color, width, cv2.LINE_AA)
     return picture
@@ -101,8 +101,8 @@ def _mask_picture(path: str, contents: Contents) -> np.ndarray:
         slots = cv2.LUT(decode_mask(path, contents.colors), contents.values)
     except ValueError:
         return decode_image(path)
-    colors = {**drawing.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: drawing.GREY}
-    table = np.array([colors.get(slot) or drawing.GREY for slot in range(256)], np.uint8)
+    colors = {**annotate.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: annotate.GREY}
+    table = np.array([colors.get(slot) or annotate.GREY for slot in range(256)], np.uint8)
     return table[np.asarray(slots, np.int64)]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
-from ...datasets.faults import KINDS, Severity
 from .anchors import Matches, unreached
 
 FORMAT = 1  # of check.json; another number, another schema

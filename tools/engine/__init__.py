@@ -1,1 +1,1 @@
-"""The loop that every task shares. It knows a Task, a loader and a run; it imports no network, loss or data set."""
+"""The loop that every task shares; knows a `Task`, a loader and a run."""

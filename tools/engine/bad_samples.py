@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .report import log
+from ..system.console import log
 from .run import Run
 
 _LARGEST_SHARE = 0.1  # of an epoch

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .state import log
+from ..system.console import log
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..system.console import progress
 from .distributed import Ranks
-from .report import progress
 from .task import Metric, Task
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from ...conf.schema import OnNonfinite
+from ..system.console import log, progress, table
 from .bad_samples import bad_samples_of, tell_bad_samples
 from .evaluation import evaluate
 from .optim import improves, out_of_patience
 from .replay import stop_for_replay
-from .report import Report, Waiting, log, peak_memory, progress, table
+from .report import Report, Waiting, peak_memory
 from .resume import resume, save
 from .run import Run
 from .signals import Stopped, StopSignals

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from .state import log, replace_file
+from ..system.console import log
+from ..system.files import replace_file
 
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that no two runs share
 
@@ -76,31 +76,6 @@ def _is_kept(line: str, last: Mapping[str, int]) -> bool:
         return False
 
 
-def progress(
-    items: Iterable[Any],
-    *,
-    total: int | None,
-    title: str,
-    quiet: bool = False,
-    initial: int = 0,
-    unit: str = "it",
-) -> tqdm:
-    """A progress bar on a terminal; in a file or a pipe a line every half minute. The `unit` B counts in kB, MB, GB."""
-    seconds = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(
-        items,
-        total=total,
-        desc=title,
-        disable=quiet,
-        initial=initial,
-        unit=unit,
-        unit_scale=unit == "B",
-        dynamic_ncols=True,
-        mininterval=seconds,
-        leave=False,
-    )
-
-
 class Waiting:
     """Iterates over a loader and adds up the time spent waiting for it."""
 
@@ -130,23 +105,3 @@ def peak_memory(device: torch.device) -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
-
-
-def table(results: Mapping[str, float], *, columns: int = 4) -> str:
-    """Results as aligned text, headline figures first, per-class ones (`name/class`) below."""
-    heads = {k: v for k, v in results.items() if "/" not in k}
-    lines = ["  " + "   ".join(f"{k:>8} {v:7.4f}" for k, v in chunk) for chunk in _chunks(list(heads.items()), columns)]
-    groups: dict[str, list[tuple[str, float]]] = {}
-    for key, value in results.items():
-        if "/" in key:
-            group, name = key.split("/", 1)
-            groups.setdefault(group, []).append((name, value))
-    for group, rows in groups.items():
-        width = max(len(name) for name, _ in rows)
-        lines.append(f"  {group} of each class:")
-        lines += ["    " + "   ".join(f"{n:<{width}} {v:7.4f}" for n, v in chunk) for chunk in _chunks(rows, 3)]
-    return "\n".join(lines)
-
-
-def _chunks(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]

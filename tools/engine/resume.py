@@ -3,18 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from .report import log
+from ..system.console import log
+from ..system.files import remove_leftovers
 from .run import Run, start_momentum
-from .state import (
-    Progress,
-    load_latest,
-    load_state,
-    random_state,
-    remove_leftovers,
-    save_checkpoint,
-    seed_everything,
-    set_random_state,
-)
+from .state import Progress, load_latest, load_state, random_state, save_checkpoint, seed_everything, set_random_state
 
 
 def save(run: Run, name: str = "last.pt") -> bool:

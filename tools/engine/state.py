@@ -1,13 +1,11 @@
 """Checkpoints: tensors and plain JSON values only, written whole or not at all."""
 
 import io
-import logging
 import os
 import pickle
 import random
 import shutil
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..system.console import log
+from ..system.files import replace_file
+
 FORMAT = "pocketvision-checkpoint-1"
-log = logging.getLogger("pocketvision")
 
 
 @dataclass
@@ -47,22 +47,6 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) ->
     replace_file(path, content.getbuffer(), before=lambda: _rotate(path, keep))
 
 
-def replace_file(path: Path, content: bytes | memoryview, before: Callable[[], None] = lambda: None) -> None:
-    """Write beside `path`, call `before`, move into place: a crash or a full disk leaves the previous file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        before()
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _rotate(path: Path, keep: int) -> None:
     """NAME.pt becomes NAME-1.pt as well, NAME-1.pt becomes NAME-2.pt ...; NAME.pt itself is never missing."""
     if keep < 2 or not path.exists():
@@ -83,22 +67,6 @@ def _rotate(path: Path, keep: int) -> None:
 def numbered(path: Path, number: int) -> Path:
     """last.pt, last-1.pt, last-2.pt ..."""
     return path.with_stem(f"{path.stem}-{number}") if number else path
-
-
-def _sync_folder(folder: Path) -> None:
-    """The move itself has to reach the disk, too; Windows cannot open folders and does not need it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """What killed processes were writing."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -6,8 +6,8 @@ import numpy as np
 
 from ...detection.boxes import CENTER_SCALE, SIZE_SCALE
 from ...detection.postprocess import Postprocess
+from ..predicting.interface import Interface
 from .graph import Graph
-from .interface import Interface
 
 
 def add_detections(

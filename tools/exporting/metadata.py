@@ -6,12 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from ..runs import LoadedRun
-from .interface import FORMATS, Interface, Padding
+from ..predicting.interface import EXTRA_FILE, FORMATS, KEY, Interface, Padding
+from ..runs.loaded import LoadedRun
 from .onnx_file import output_types
 
-KEY = "pocketvision"  # in ONNX's metadata_props and OpenVINO's rt_info
-EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
 MEANINGS = {
     "boxes": "x1, y1, x2, y2 in pixels of the input, best first",
     "scores": "best first",
@@ -99,7 +97,7 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
         return [path]
     import openvino as ov
 
-    from .runtimes import openvino_core
+    from ..predicting.runtimes import openvino_core
 
     converted = openvino_core().read_model(model.SerializeToString())
     for key, value in entries.items():

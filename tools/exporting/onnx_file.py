@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from ...segmentation.postprocess import IGNORED
-from ..runs import LoadedRun
+from ..predicting.interface import RAW_NAMES, Interface, Padding, RawNetwork, anchors_of, example_size
+from ..runs.loaded import LoadedRun
 from .detection import add_detections
 from .graph import IR_VERSION, OPSET, Graph
-from .interface import RAW_NAMES, Interface, Padding, RawNetwork, anchors_of, example_size
 from .segmentation import add_label_map
 
 IMAGES = "network/images"  # float32 [B, 3, h, w] in 0..255

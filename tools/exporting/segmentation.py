@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..predicting.interface import Interface, Padding, example_size
 from .graph import Graph, Value
-from .interface import Interface, Padding, example_size
 
 
 def add_label_map(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ...detection.exported import ExportedDetector
 from ...segmentation.exported import ExportedSegmenter
-from ..runs import LoadedRun
-from .interface import RAW_NAMES, Interface, example_size
+from ..predicting.interface import RAW_NAMES, Interface, example_size
+from ..runs.loaded import LoadedRun
 from .onnx_file import quiet
 
 

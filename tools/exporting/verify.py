@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from ...datasets.transforms import prepare
-from ..exported import ExportedPredictor
-from ..runs import LoadedRun
+from ...datasets.augmentation.resize import prepare
+from ..predicting.exported import ExportedPredictor
+from ..runs.loaded import LoadedRun
 
 NEAR = 0.1  # pixels: boxes that were clipped to next to no area overlap with nothing, not even themselves
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...backbones.metric import TopAccuracy
-from ..drawing import GREY, class_colors
+from ..drawing.annotate import GREY, class_colors
 from .detection import confusion
 from .gallery import Candidate, Store, choose, indices_by_id
 from .summary import Summary

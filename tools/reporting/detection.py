@@ -8,7 +8,7 @@ import numpy as np
 
 from ...detection.analysis import DetectionAnalysis, ImageErrors
 from ...detection.metric import CocoMetric
-from ..drawing import GREY, class_colors
+from ..drawing.annotate import GREY, class_colors
 from .gallery import Candidate, Store, choose, indices_by_id
 from .summary import Summary
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..drawing import palette
-from .canvas import Canvas, Color
-from .charts import (
+from ..drawing.annotate import palette
+from ..drawing.canvas import Canvas, Color
+from ..drawing.charts import (
     RIGHT_COLOR,
     WRONG_COLOR,
     MatrixLayout,

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from ...datasets.sample import Source
-from ..benchmarking.machine import describe
-from ..runs import LoadedRun, flat
+from ...datasets.annotations.sample import Source
+from ..runs.keys import flat
+from ..runs.loaded import LoadedRun
+from ..system.machine import describe
 
 PACKAGES = ("pocketvision", "torch", "torchvision", "numpy", "opencv-python", "pycocotools", "albumentations")
 MAX_ROWS = 500  # of a training log; more cannot be told apart in a chart

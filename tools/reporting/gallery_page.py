@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .canvas import css
+from ..drawing.canvas import css
+from ..drawing.html import Markup, element
 from .drawn import color_of
-from .markup import Markup, element
 from .summary import IMAGES, Summary
 
 GROUPS = {"worst": "worst images", "best": "best images", "more": "more examples"}

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .canvas import Canvas
-from .charts import MatrixLayout
+from ..drawing.canvas import Canvas
+from ..drawing.charts import MatrixLayout
+from ..drawing.html import Markup, data_island, element, join
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, counts_of, matrix_of
 from .gallery_page import gallery
-from .markup import Markup, data_island, element, join
 from .summary import Summary
 from .tables import class_table, compared_classes, compared_figures, differing_config, pairs_table, rows_table
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from ...datasets.labels import IGNORE
 from ...segmentation.metric import MeanIoU
-from ..drawing import GREY, class_colors
-from ..inference import Predictor
-from .charts import WRONG_COLOR
+from ..drawing.annotate import GREY, class_colors
+from ..drawing.charts import WRONG_COLOR
+from ..predicting.predictor import Predictor
 from .detection import confusion
 from .gallery import SIDE, Candidate, Store, choose, indices_by_id
 from .summary import Summary

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ..drawing.html import Markup, element
 from .drawn import CLASS_FIGURE
 from .gallery_page import swatch
-from .markup import Markup, element
 from .summary import Summary
 
 MANY_ROWS = 20  # above that a table can be searched

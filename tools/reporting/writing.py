@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...datasets.sample import Source
+from ...datasets.annotations.sample import Source
 from ...detection.analysis import DetectionAnalysis
-from ..engine.report import log
-from ..engine.state import replace_file
-from ..inference import Predictor
-from ..pictures import write_image
-from ..runs import LoadedRun, plain
-from .canvas import Canvas
+from ..drawing.canvas import Canvas
+from ..drawing.pictures import write_image
+from ..predicting.predictor import Predictor
+from ..runs.keys import plain
+from ..runs.loaded import LoadedRun
+from ..system.console import log
+from ..system.files import replace_file
 from .drawn import charts_of, charts_of_several, class_chart, matrix_of
 from .facts import command, environment, facts, settings, training_rows
 from .gallery import Store

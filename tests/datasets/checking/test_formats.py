@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pocketvision.datasets.box_writing import write_boxes
 from pocketvision.datasets.checking import masks
 from pocketvision.datasets.checking.check import Checked, check_data
 from pocketvision.datasets.checking.reading import read_split
@@ -15,6 +14,7 @@ from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.coco_json import CocoJson
 from pocketvision.datasets.mask_folder import MaskFolder
 from pocketvision.datasets.voc import VocDetection
+from pocketvision.datasets.writing.box_writing import write_boxes
 from pocketvision.datasets.yolo import YoloDetection
 
 SOURCES = {"voc": VocDetection, "yolo": YoloDetection}

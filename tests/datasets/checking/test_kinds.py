@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pocketvision.datasets.annotations.faults import KINDS
 from pocketvision.datasets.checking.remedies import REMEDIES
-from pocketvision.datasets.faults import KINDS
 
 SIZE = 48, 64  # conftest.py's
 

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pocketvision.datasets.boxes import BoxTable
+from pocketvision.datasets.annotations.boxes import BoxTable
 from pocketvision.datasets.checking.boxes import check_boxes, input_scale
 from pocketvision.datasets.checking.classes import check_classes
 from pocketvision.datasets.checking.copies import near_pairs

@@ -13,11 +13,11 @@ from pocketvision.datasets.labels import nameless_labels
 from pocketvision.detection.boxes import iou
 from pocketvision.detection.matching import match as match_for_training
 from pocketvision.tools import browse
-from pocketvision.tools.build import build_task, compose
 from pocketvision.tools.checking.anchors import Anchors, anchors_of, match, unreached
 from pocketvision.tools.checking.charts import charts_of
 from pocketvision.tools.checking.counted import count_samples
-from pocketvision.tools.cli import log
+from pocketvision.tools.config.build import build_task, compose
+from pocketvision.tools.system.console import log
 
 NO_BOXES = np.zeros((0, 4))
 

@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pocketvision.datasets.annotations.faults import KINDS
 from pocketvision.datasets.checking.remedies import REMEDIES
-from pocketvision.datasets.faults import KINDS
 from pocketvision.datasets.shapes import ShapesDetection
-from pocketvision.datasets.shapes_writer import write_coco
+from pocketvision.datasets.writing.shapes_writer import write_coco
 from pocketvision.tools import check_data
-from pocketvision.tools.cli import log
+from pocketvision.tools.system.console import log
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "check-data.md"
 

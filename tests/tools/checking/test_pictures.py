@@ -7,7 +7,7 @@ import numpy as np
 from pocketvision.datasets.checking.reading import read_split
 from pocketvision.datasets.mask_folder import MaskFolder
 from pocketvision.tools.checking.pictures import _mask_picture
-from pocketvision.tools.drawing import GREY, class_colors
+from pocketvision.tools.drawing.annotate import GREY, class_colors
 
 
 def test_a_mask_in_colour_is_drawn_by_its_classes(tmp_path: Path) -> None:

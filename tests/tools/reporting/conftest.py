@@ -12,15 +12,15 @@ import torch
 from omegaconf import OmegaConf
 from pocketvision.backbones.metric import TopAccuracy
 from pocketvision.backbones.postprocess import Ranking
+from pocketvision.datasets.annotations.sample import Sample
 from pocketvision.datasets.labels import Label, LabelMap
-from pocketvision.datasets.sample import Sample
 from pocketvision.detection import analysis
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.metric import MeanIoU
 from pocketvision.tools.engine.task import Task
 from pocketvision.tools.reporting import writing
-from pocketvision.tools.runs import LoadedRun
+from pocketvision.tools.runs.loaded import LoadedRun
 from torch import nn
 
 SIDE = 96

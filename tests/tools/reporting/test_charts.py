@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from pocketvision.tools.reporting.canvas import Canvas, Line, Rectangles, Words
-from pocketvision.tools.reporting.charts import Series, bar_chart, class_bars, line_chart, matrix_chart, ticks
+from pocketvision.tools.drawing.canvas import Canvas, Line, Rectangles, Words
+from pocketvision.tools.drawing.charts import Series, bar_chart, class_bars, line_chart, matrix_chart, ticks
+from pocketvision.tools.drawing.html import Markup, data_island, element
 from pocketvision.tools.reporting.gallery import Candidate, choose
-from pocketvision.tools.reporting.markup import Markup, data_island, element
 
 BLUE = (0, 114, 178)
 

@@ -1,0 +1,1 @@
+"""What a split says about its pictures, and what is wrong with it."""

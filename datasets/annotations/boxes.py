@@ -1,0 +1,295 @@
+"""Detection data in flat arrays, whatever format its annotations are in."""
+
+import json
+import os
+import re
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+import numpy as np
+
+from ..images.decoder import Decoder, PictureFile, decode_checked
+from ..labels import LabelMap
+from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
+from .shared import Names, SharedArrays
+
+CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
+_STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of characters
+
+
+@dataclass
+class BoxTable:
+    """N images and M annotations as a reader found them; `image` [M] is the row of the image of each annotation."""
+
+    source: str  # the file or folder they come from, for messages
+    labels: LabelMap
+    image_ids: np.ndarray  # int64 [N]
+    file_names: np.ndarray  # str [N], relative to the images' folder
+    heights: np.ndarray  # int64 [N]
+    widths: np.ndarray  # int64 [N]
+    image: np.ndarray  # int64 [M]
+    boxes_xywh: np.ndarray  # float64 [M, 4] left, top, width, height in pixels, as the files have them
+    slots: np.ndarray  # int64 [M]
+    area: np.ndarray  # float64 [M]
+    crowd: np.ndarray  # bool [M], regions where unmatched predictions are no mistakes
+
+    def take(self, rows: np.ndarray) -> "BoxTable":
+        """The images `rows`, with their annotations in order of the images, and in the file's order within one."""
+        place = np.full(len(self.image_ids), -1)
+        place[rows] = np.arange(len(rows))
+        image = place[self.image] if len(self.image) else self.image
+        kept = np.flatnonzero(image >= 0)
+        kept = kept[np.argsort(image[kept], kind="stable")]
+        of_images = {key: getattr(self, key)[rows] for key in ("image_ids", "file_names", "heights", "widths")}
+        of_boxes = {key: getattr(self, key)[kept] for key in ("boxes_xywh", "slots", "area", "crowd")}
+        return replace(self, image=image[kept], **of_images, **of_boxes)
+
+    def select(self, *, limit: int | None, with_annotations_only: bool) -> "BoxTable":
+        """The first `limit` images, of all or of those with annotations."""
+        rows = np.arange(len(self.image_ids))
+        if with_annotations_only:
+            rows = rows[np.isin(rows, self.image)]
+        return self.take(rows[: check_limit(limit)])
+
+    def clipped(self) -> np.ndarray:
+        """float64 [M, 4], the boxes' corners cut at their images' sides; of one that lies away nothing is left."""
+        return clip(self.boxes_xywh, np.stack([self.widths, self.heights] * 2, 1)[self.image])
+
+
+class TableBuilder:
+    """Makes a table image by image, for formats that have a file for each. Ids count from 1."""
+
+    def __init__(self, source: str, labels: LabelMap) -> None:
+        self._source, self._labels = source, labels
+        self._names: list[str] = []
+        self._sizes, self._rows, self._slots = array("q"), array("q"), array("q")
+        self._boxes, self._crowd = array("d"), array("b")
+
+    def add_image(self, name: str, size: tuple[int, int]) -> None:
+        """An image of `size` (h, w); the boxes that are added next are its."""
+        self._names.append(name)
+        self._sizes.extend(size)
+
+    def add_box(self, slot: int, box_xywh: tuple[float, float, float, float], *, crowd: bool = False) -> None:
+        """A box of the last image."""
+        self._rows.append(len(self._names) - 1)
+        self._slots.append(slot)
+        self._boxes.extend(box_xywh)
+        self._crowd.append(crowd)
+
+    def table(self) -> BoxTable:
+        """All that was added."""
+        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
+        heights, widths = np.array(self._sizes, np.int64).reshape(-1, 2).T
+        return BoxTable(
+            self._source,
+            self._labels,
+            image_ids=np.arange(1, len(self._names) + 1),
+            file_names=np.array(self._names, dtype=str),
+            heights=heights,
+            widths=widths,
+            image=np.array(self._rows, np.int64),
+            boxes_xywh=boxes,
+            slots=np.array(self._slots, np.int64),
+            area=boxes[:, 2] * boxes[:, 3],
+            crowd=np.array(self._crowd, bool),
+        )
+
+
+class FoundBoxes(NamedTuple):
+    """A split as the reader of a format finds it."""
+
+    table: BoxTable
+    images: Path  # file names count from here
+    notes: list[str]  # what a user should know of it
+
+
+class BoxSource:
+    """Images and boxes. Everything stays in flat arrays that worker processes share (48 MB for all of COCO).
+
+    Crowd regions are kept apart. Images without annotations are negatives, unless `with_annotations_only`.
+    """
+
+    def __init__(self, found: FoundBoxes, *, limit: int | None = None, with_annotations_only: bool = False) -> None:
+        table = found.table.select(limit=limit, with_annotations_only=with_annotations_only)
+        if not len(table.image_ids):
+            which = " with annotations" if with_annotations_only else ""
+            raise ValueError(f"{table.source} lists no images{which}")
+        self.annotations, self.images, self.labels = table.source, found.images, table.labels
+        self.file_names = Names(table.file_names.tolist())
+        self._shared = SharedArrays(
+            {
+                "image_ids": table.image_ids,
+                "sizes": np.stack([table.heights, table.widths], 1).astype(np.int32),
+                # image i owns rows [i]:[i + 1]
+                "offsets": np.searchsorted(table.image, np.arange(len(table.image_ids) + 1)),
+                "boxes_xywh": table.boxes_xywh,
+                "slots": table.slots.astype(np.int32),
+                "area": table.area,
+                "crowd": table.crowd,
+            }
+        )
+        self.notes = [*self._notes(table), *found.notes]
+        self._check_files()
+        self.decoder = Decoder()
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 [N]"""
+        return self._shared["image_ids"]
+
+    @property
+    def heights(self) -> np.ndarray:
+        """int32 [N]"""
+        return self._shared["sizes"][:, 0]
+
+    @property
+    def widths(self) -> np.ndarray:
+        """int32 [N]"""
+        return self._shared["sizes"][:, 1]
+
+    def read(self, index: int) -> Sample:
+        """Decode one image. Boxes are clipped and clean for training, `ground_truth` is exactly the file's."""
+        return self.open(index).read()
+
+    def open(self, index: int) -> Pending:
+        """The same before its picture is decoded."""
+        path, shared = self.images / self.file_names[index], self._shared
+        height, width = shared["sizes"][index].tolist()
+        truth = self.ground_truth(index)
+        boxes_xywh, slots, crowd = truth["boxes_xywh"], truth["labels"], truth["crowd"]
+        boxes = clip(boxes_xywh, np.array([width, height, width, height])).astype(np.float32)
+        usable = has_area(boxes, boxes_xywh)
+        sample = Sample(
+            NO_IMAGE,
+            int(self.image_ids[index]),
+            boxes=boxes[usable & ~crowd],
+            labels=slots[usable & ~crowd],
+            crowd_boxes=boxes[usable & crowd],
+            crowd_labels=slots[usable & crowd],
+            ground_truth=truth,
+            path=str(path),
+        )
+        decode = partial(decode_checked, decoder=self.decoder, path=path, size=(height, width), source=self.annotations)
+        return Pending(sample, (height, width), decode)
+
+    def has_boxes(self, index: int) -> bool:
+        """Whether there is one that training learns from."""
+        boxes = self.open(index).sample.boxes
+        return boxes is not None and len(boxes) > 0
+
+    def files(self, index: int) -> list[PictureFile]:
+        """What `read` decodes."""
+        height, width = self._shared["sizes"][index].tolist()
+        return [PictureFile(self.images / self.file_names[index], (height, width))]
+
+    def ground_truth(self, index: int) -> dict[str, np.ndarray]:
+        """`boxes_xywh`, `labels`, `area` and `crowd` of one image as the files have them, without its pixels."""
+        shared, part = self._shared, self._part(index)
+        return {
+            "boxes_xywh": shared["boxes_xywh"][part],
+            "labels": shared["slots"][part].astype(np.int64),
+            "area": shared["area"][part],
+            "crowd": shared["crowd"][part],
+        }
+
+    def _part(self, index: int) -> slice:
+        """The annotations of an image."""
+        return slice(*self._shared["offsets"][index : index + 2].tolist())
+
+    def fingerprint(self) -> str:
+        """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""
+        # Names as json: the width of numpy's strings also tells of images beyond `limit`.
+        texts = [self.file_names.tolist(), self.labels.num_classes, sorted(self.labels.names.items())]
+        shared = self._shared
+        heights, widths = shared["sizes"].astype(np.int64).T
+        truth = (shared["boxes_xywh"], shared["slots"].astype(np.int64), shared["area"], shared["crowd"])
+        return digest(json.dumps(texts), self.image_ids, widths, heights, shared["offsets"], *truth)
+
+    def _notes(self, table: BoxTable) -> list[str]:
+        clipped = table.clipped()
+        usable = has_area(clipped.astype(np.float32), table.boxes_xywh)
+        moved = np.abs(clipped - xywh_to_xyxy(table.boxes_xywh)) > CLIP_TOLERANCE
+        outside, lost = int((usable & moved.any(1)).sum()), int((~usable).sum())
+        num_empty, num_crowd = len(self) - len(np.unique(table.image)), int(table.crowd.sum())
+        notes = [
+            f"{len(self)} images ({num_empty} without annotations), {len(table.crowd) - num_crowd} boxes of "
+            f"{len(self.labels.labels)} classes, {num_crowd} crowd regions ({self.annotations})"
+        ]
+        if outside:
+            notes.append(f"{outside} boxes reach outside of their image: clipped for training")
+        if lost:
+            notes.append(
+                f"{lost} boxes have no area inside their image: dropped from training, still counted by evaluation"
+            )
+        return notes
+
+    def _check_files(self) -> None:
+        """Miss an image now, not hours into training."""
+        names = self.file_names.tolist()
+        missing = missing_files(self.images, names)
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
+                f"first of all {', '.join(missing[:3])}. Is this the folder its file names start from?"
+            )
+
+
+def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Corners [N, 4] of boxes cut at their images' sides; `limits` are width, height, width, height, [4] or [N, 4]."""
+    return np.minimum(np.maximum(xywh_to_xyxy(boxes_xywh), 0), limits)  # np.clip takes five times as long for few boxes
+
+
+def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
+    """bool [N]: whether anything is left of the clipped float32 boxes, and there was something."""
+    return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
+
+
+def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
+    """The relative names that are no file in the folder. A listing is far cheaper than asking for every file."""
+    listed: set[str] = set()
+    for below in {name.rpartition("/")[0] for name in names}:
+        if (folder / below).is_dir():
+            with os.scandir(folder / below) as entries:
+                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
+    # Asked again by name: a file system may find what it lists in another spelling.
+    return [name for name in names if name not in listed and not (folder / name).is_file()]
+
+
+def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """[N, 4] left, top, width, height to corners."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file name out of an annotation file is relative, and stays below its folder on any system.
+
+    A link below the folder may lead out of it: no annotation file made it.
+    """
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    if not paths[0].name or name.endswith(("/", "/.")) or _STRANGE.search(name):
+        return False
+    return not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
+
+
+def agreed_labels(own: LabelMap, labels: LabelMap, source: str) -> LabelMap:
+    """`labels`, if every class of `own` has the same id and name there; a split may have fewer.
+
+    Raises:
+        ValueError: one has not.
+    """
+    known = {label.source_id: label.name for label in labels.labels}
+    other = [f"{label.source_id} {label.name}" for label in own.labels if known.get(label.source_id) != label.name]
+    if other:
+        raise ValueError(
+            f"{source}: its categories {', '.join(other[:5])} are not those of the training data or the model "
+            f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names have to agree"
+        )
+    return labels

@@ -1,0 +1,268 @@
+"""Where a YOLO data set's images and label files lie: by its data.yaml (as Ultralytics documents it), or by folders."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..images.files import IMAGE_ENDINGS, list_files
+from ..labels import LabelMap
+from .class_names import class_list, names_of, numbered
+
+_MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; names of a thousand classes have 30 kB
+_STARTS = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+
+
+class YoloLayout(NamedTuple):
+    """What was found. File names are relative to `images`, label files in the same order."""
+
+    source: str
+    images: Path
+    names: list[str]
+    label_files: list[Path]
+    classes: LabelMap  # their numbers are one more than on disk: as in COCO, the first is 1
+    whole: bool  # there is no validation split: these are all images
+    keypoints: bool  # lines go on after the box with something else
+    notes: list[str]
+
+
+def locate_yolo(
+    root: str | Path,
+    *,
+    split: str,
+    folder: str | Path | None = None,
+    annotations: str | Path | None = None,
+    classes: Any = None,
+) -> YoloLayout:
+    """A data.yaml, a folder that has one, or a folder of images and label files.
+
+    Raises:
+        FileNotFoundError, ValueError: what was expected, and where.
+    """
+    path = Path(root)
+    if path.is_dir() and annotations is None:
+        found = [path / "data.yaml"] if (path / "data.yaml").is_file() else sorted([*path.glob("*.y*ml")])
+        if len(found) > 1:
+            raise ValueError(f"{path} holds {', '.join(p.name for p in found)}: give the one that is meant as root")
+        path = found[0] if found else path
+    if path.is_file():
+        if annotations is not None or classes is not None:
+            raise ValueError(
+                f"{path} tells where label files lie and what classes there are: leave out annotations, classes"
+            )
+        return _by_yaml(path, split, None if folder is None else Path(folder))
+    if not path.is_dir():
+        raise FileNotFoundError(f"not found: {path}, expected a data.yaml, or a folder of images and label files")
+    if folder is not None:
+        raise ValueError(f"folder={folder} takes the place of a data.yaml's path, but {path} has no such file")
+    return _by_folders(path, split, None if annotations is None else Path(annotations), classes)
+
+
+# ---- by data.yaml ----------------------------------------------------------------------------------------
+
+
+def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
+    data = load_yaml(path)
+    classes = _classes(data, path)
+    root = _root(data, path, folder)
+    has_val = data.get("val") not in (None, "", [])
+    key = split if has_val or split not in ("train", "val") else "train"
+    entries = data.get(key)
+    if entries in (None, "", []):
+        raise ValueError(f"{path} has no {key!r}: expected a folder of images, a list of folders, or a .txt of images")
+    entries, notes = _listed(entries, path, key), []
+    names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
+    labels = [root / label_name(name) for name in names]
+    below = _prefix(root, entries)
+    if has_val and data.get("val") == data.get("train"):
+        notes.append(f"{path}: train and val are the same images: the figures will promise too much")
+    whole = not has_val and split in ("train", "val")
+    names = [name.removeprefix(below) for name in names]
+    return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A data.yaml. References (`&a`, `*a`) are refused, as they can expand without end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"{path} is larger than {_MAX_BYTES >> 10} kB: expected a data.yaml")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        depth = 0
+        for token in yaml.scan(text, yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError("it refers to its own parts by *NAME")
+            depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
+            if depth > _MAX_DEPTH:  # the parser takes the square of it
+                raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no data.yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is no data.yaml: expected keys path, train, val, names")
+    return data
+
+
+def _classes(data: dict[str, Any], path: Path) -> LabelMap:
+    names, count = data.get("names"), data.get("nc")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if names is None and type(count) is int and 0 < count <= 10_000:
+        names = {number: f"class {number}" for number in range(count)}
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{path} has no names: expected a list of the classes, or a mapping from 0, 1, ... to them")
+    if wrong := [
+        key for key, name in names.items() if type(key) is not int or key < 0 or isinstance(name, dict | list)
+    ]:
+        raise ValueError(f"{path}: names has {wrong[0]!r}: expected class numbers from 0 and a name for each")
+    if count is not None and count != len(names):
+        raise ValueError(f"{path}: nc is {count!r}, but there are {len(names)} names: correct one of them")
+    return numbered({number + 1: str(name) for number, name in names.items()}, str(path))
+
+
+def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
+    """The folder that the other paths start from.
+
+    `path` is taken relative to the yaml first, as Ultralytics does. A yaml may send its reader nowhere but below its
+    own folder; that it lies elsewhere has to be said by the reader, with `folder`.
+    """
+    if folder is not None:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"folder not found: {folder}, expected the images that {path} speaks of")
+        return folder
+    stated, home = data.get("path"), path.parent
+    if stated is not None and not isinstance(stated, str):
+        raise ValueError(f"{path}: path is {stated!r}: expected a folder")
+    if not stated:
+        return home
+    there = home / stated
+    if _below(there, home):
+        if there.is_dir():
+            return there
+    elif _same(there, home):
+        return home
+    # Of another machine, or relative to Ultralytics' own datasets folder: then the yaml usually lies with its images.
+    if any((home / _inner(entry)).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
+        return home
+    outside = "" if _below(there, home) else " outside of the yaml's own, where it may not lead by itself"
+    raise FileNotFoundError(
+        f"{path}: path is {stated!r}, a folder{outside or ' that is not there'}. Remedy: move the yaml to its images, "
+        "or say where they are with folder (data.folder=FOLDER)"
+    )
+
+
+def _below(path: Path, root: Path) -> bool:
+    """By the names alone: a link inside of the root may lead where its owner wants."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
+
+
+def _same(path: Path, root: Path) -> bool:
+    return path.is_dir() and path.samefile(root)
+
+
+def _texts(entries: Any) -> list[str]:
+    return [entry for entry in (entries if isinstance(entries, list) else [entries]) if isinstance(entry, str)]
+
+
+def _listed(entries: Any, path: Path, key: str) -> list[str]:
+    texts = _texts(entries)
+    if not texts or (isinstance(entries, list) and len(texts) != len(entries)):
+        raise ValueError(f"{path}: {key} is {str(entries)[:200]}: expected a folder, a list of folders, or a .txt file")
+    return texts
+
+
+def _inner(entry: str) -> str:
+    """`../train/images` of a yaml in the data's own folder means `train/images`, as some exports write it."""
+    return entry.replace("\\", "/").removeprefix("../")
+
+
+def _place(root: Path, entry: str) -> Path:
+    where = root / entry
+    return root / _inner(entry) if not _below(where, root) and (root / _inner(entry)).exists() else where
+
+
+def _relative(where: Path, root: Path) -> str:
+    return os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
+
+
+def _prefix(root: Path, entries: list[str]) -> str:
+    """What all names of a split begin with if it is one folder, so that a name is that below the folder."""
+    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
+    return "" if below == "." or not (root / below).is_dir() else f"{below}/"
+
+
+def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
+    """Names relative to the root, of one entry of a split."""
+    where = _place(root, entry)
+    if not _below(where, root):
+        raise ValueError(
+            f"{path}: {key} is {entry!r}, which is outside of {root}. Remedy: a path relative to it, or another folder "
+            "to start from (data.folder=FOLDER)"
+        )
+    below = _relative(where, root)
+    if where.is_dir():
+        return [name if below == "." else f"{below}/{name}" for name in list_files(where, IMAGE_ENDINGS)]
+    if not where.is_file() or where.suffix.lower() != ".txt":
+        raise FileNotFoundError(f"{path}: {key} is {entry!r}, but {where} is no folder and no .txt of images")
+    return list(_from_list(where, root))
+
+
+def _from_list(path: Path, root: Path) -> Iterable[str]:
+    """Images of a list, relative to the list's folder, or else to the root."""
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        if not (text := line.strip().replace("\\", "/")):
+            continue
+        beside = path.parent / text
+        where = beside if text.startswith("./") or beside.exists() else root / text
+        if not _below(where, root):
+            raise ValueError(f"{path} lists {text!r}, which is outside of {root}: expected paths relative to it")
+        yield _relative(where, root)
+
+
+def label_name(image: str) -> str:
+    """The label file of an image: the last folder `images` of its path becomes `labels`, the ending .txt."""
+    before, found, after = f"/{image}".rpartition("/images/")
+    stem = (f"{before}/labels/{after}" if found else f"/{image}").rpartition(".")[0]
+    return f"{stem[1:]}.txt"
+
+
+# ---- by folders ------------------------------------------------------------------------------------------
+
+
+def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) -> YoloLayout:
+    """`images` and `labels` below the root, with SPLIT in or around them, or without it; or all in one."""
+    divided = [root / "images" / "val", root / "val" / "images", root / "val"]
+    has_val = annotations is None and any(folder.is_dir() for folder in divided)
+    if has_val:
+        candidates = [root / "images" / split, root / split / "images", root / split]
+    else:
+        candidates = [root / "images", root]
+    images = next((folder for folder in candidates if folder.is_dir()), None)
+    if images is None:
+        raise FileNotFoundError(
+            f"no folder of split {split!r} below {root}: expected {candidates[0]} or {candidates[1]}"
+        )
+    below = "" if images == root else images.relative_to(root).as_posix() + "/"
+    names = [below + name for name in list_files(images, IMAGE_ENDINGS)]
+    if annotations is None:
+        labels = [root / label_name(name) for name in names]
+    else:
+        labels = [annotations / f"{name.removeprefix(below).rpartition('.')[0]}.txt" for name in names]
+    lists = [root / "classes.txt", *(label.parent / "classes.txt" for label in labels[:1])]
+    beside = next((path for path in lists if path.is_file()), lists[0])
+    if classes is None and not beside.is_file():
+        raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: give classes, a list of names")
+    found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root))
+    names = [name.removeprefix(below) for name in names]
+    return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])

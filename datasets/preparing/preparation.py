@@ -1,0 +1,217 @@
+"""From the archives of a public data set to the layout that its data group reads, in steps that can be repeated."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..labels import VOC_CLASSES
+from .archives import CHUNK, ArchiveError, Member, list_members, safe_name, unpack
+from .public_sets import Part, PublicSet, count_content
+from .targets import Advance, Target, at_once, clear_leftovers, link_or_copy
+
+RECORD = ".prepared.json"
+_VERSION = 1
+
+
+@dataclass
+class Record:
+    """What an output folder holds whole: of each archive the paths and sizes of its files, in `.prepared.json`."""
+
+    data: str  # the set's name
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def load(output: Path, data: str) -> "Record":
+        """The folder's record, an empty one where there is none.
+
+        Raises:
+            ValueError: it is no record, or another data set's.
+        """
+        path = output / RECORD
+        if not path.is_file():
+            return Record(data)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            parts = {str(file): _sizes(files) for file, files in content["parts"].items()}
+            found, version = str(content["data"]), content["version"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} is no record of pocketvision prepare ({error}): remove it, and repeat") from error
+        if found != data or version != _VERSION:
+            raise ValueError(f"{output} holds {found} (record {version}), not {data}: choose another output")
+        return Record(data, parts)
+
+    def save(self, output: Path) -> None:
+        content = {"version": _VERSION, "data": self.data, "parts": self.parts}
+        with at_once(output, output / RECORD) as file:
+            file.write(json.dumps(content, indent=0).encode())
+
+    def lost(self, output: Path, file: str) -> list[str]:
+        """Files of a part that are no longer there, or of another size."""
+        return [path for path, size in self.parts[file].items() if _size(output / path) != size]
+
+    def has(self, output: Path, file: str) -> bool:
+        """Whether a part is there, whole."""
+        return file in self.parts and not self.lost(output, file)
+
+
+def _sizes(files: dict[str, Any]) -> dict[str, int]:
+    return {safe_name(path): int(size) for path, size in files.items()}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An archive, and which part of the data set it is."""
+
+    path: Path
+    part: Part
+    members: list[Member]
+
+    @property
+    def targets(self) -> dict[int, Target]:
+        placed = {member.index: self.part.place(member.name) for member in self.members}
+        return {index: target for index, target in placed.items() if target}
+
+
+# ---- before anything is written --------------------------------------------------------------------------
+
+
+def recognise(path: Path, data: PublicSet) -> Recognised:
+    """Which part an archive is, by what it holds; its name does not matter.
+
+    Raises:
+        ArchiveError: it is damaged, or none of this data set's.
+    """
+    members = list_members(path)
+    for part in data.parts:
+        if any(re.fullmatch(part.mark, member.name) for member in members):
+            return Recognised(path, part, members)
+    some = ", ".join(member.name for member in members[:3]) or "nothing"
+    raise ArchiveError(
+        f"{path} is none of {data.name}'s archives ({', '.join(part.file for part in data.parts)}): it holds {some}"
+        f"{', ...' if len(members) > 3 else ''}"
+    )
+
+
+def check_whole(found: Recognised) -> None:
+    """Size and number of files, as far as they are known.
+
+    Raises:
+        ArchiveError: something is missing, or too much.
+    """
+    size, part = found.path.stat().st_size, found.part
+    if part.size not in (None, size):
+        cut = size < part.size
+        raise ArchiveError(
+            f"{found.path} has {size:,} bytes, {part.file} has {part.size:,}: "
+            f"{'it is cut short, finish the download' if cut else 'it is another file'}"
+            " (or, if it was packed anew, give hashes=false: its files are counted then)"
+        )
+    check_counts(found)
+
+
+def check_counts(found: Recognised) -> None:
+    """Raise ArchiveError where other numbers of files than expected go anywhere."""
+    paths = [target.path for target in found.targets.values()]
+    for pattern, number in found.part.counts.items():
+        fitting = re.compile(pattern)
+        count = sum(bool(fitting.fullmatch(path)) for path in paths)
+        if count != number:
+            raise ArchiveError(
+                f"{found.path} has {count:,} files for {_plain(pattern)}, expected {number:,} of {found.part.file}: "
+                "it is not the whole archive, or another version"
+            )
+
+
+def check_hash(found: Recognised, *, advance: Advance = lambda _: None) -> None:
+    """Raise ArchiveError where the MD5 is known and another."""
+    if found.part.md5 is None:
+        return
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(found.path, "rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            advance(len(piece))
+    if digest.hexdigest() != found.part.md5:
+        raise ArchiveError(
+            f"{found.path} has the MD5 {digest.hexdigest()}, {found.part.file} has {found.part.md5}: download it again "
+            "(or, if it was packed anew, give hashes=false: its files are counted then)"
+        )
+
+
+def check_mixture(data: PublicSet, files: Sequence[str]) -> None:
+    """Raise ValueError where parts of two copies of one data set would be mixed: they split it differently."""
+    if data.one_way and not any(set(files) <= set(way) for way in data.ways):
+        raise ValueError(
+            f"{' and '.join(files)} are different copies of {data.name}: give one of them, or choose another output"
+        )
+
+
+def _plain(pattern: str) -> str:
+    return re.sub(r"\\(.)", r"\1", pattern).replace(".*", "*")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------
+
+
+def prepare_part(found: Recognised, output: Path, record: Record, *, advance: Advance = lambda _: None) -> None:
+    """Unpack a part and note it in the record when it is whole.
+
+    Raises:
+        ArchiveError: it is damaged, or files in it do not hold what is expected.
+        OSError: a file is there that differs, or the disk is full.
+    """
+    written = unpack(found.path, found.members, found.targets, output, advance=advance)
+    for content in found.part.contents:
+        count = count_content(output, content) if content.path in written else 0
+        if count != content.number:
+            raise ArchiveError(
+                f"{found.path}: {content.path} has {count:,} {content.what}, expected {content.number:,}: "
+                "it is another version. Its files are in the output, but are not taken for whole"
+            )
+    record.parts[found.part.file] = written
+    record.save(output)
+
+
+def make_voc_masks(output: Path) -> dict[str, int]:
+    """What mask_folder reads: `masks/VOCyear/SPLIT/{images,labels}` of the segmentation splits, `masks/classes.txt`.
+
+    Files are hard links to those under VOCdevkit, or copies where the file system has none.
+
+    Returns:
+        The number of images by `year/SPLIT`.
+
+    Raises:
+        FileNotFoundError: a split names a file that is not there.
+        FileExistsError: another file is in a link's place.
+        ValueError: a split names no file.
+    """
+    clear_leftovers(output)
+    made: dict[str, int] = {}
+    for listing in sorted(output.glob("VOCdevkit/VOC20*/ImageSets/Segmentation/*.txt")):
+        root, split = listing.parents[2], listing.stem
+        names = listing.read_text().split()
+        if split == "trainval" or not names or not (root / "SegmentationClass" / f"{names[0]}.png").is_file():
+            continue  # VOC2012's test has no masks
+        for name in names:
+            if not re.fullmatch(r"\w+", name):
+                raise ValueError(f"{listing} holds {name!r}: expected names of images")
+            for folder, kind in (("JPEGImages", "images/{}.jpg"), ("SegmentationClass", "labels/{}.png")):
+                source = root / folder / Path(kind.format(name)).name
+                link_or_copy(output, source, output / "masks" / root.name / split / kind.format(name))
+        made[f"{root.name}/{split}"] = len(names)
+    if made:
+        with at_once(output, output / "masks" / "classes.txt") as file:
+            file.write("".join(f"{name}\n" for name in VOC_CLASSES).encode())
+    return made

@@ -1,0 +1,312 @@
+"""Detection data on disk in the layouts of COCO, PASCAL VOC and YOLO, from any source of images and boxes."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import yaml
+
+from ..annotations.boxes import BoxSource
+from ..annotations.yolo_layout import label_name
+from ..images.decode import check_size
+from ..images.files import image_size
+from ..labels import LabelMap
+
+Progress = Callable[[int, int], None]  # images done, images in all
+IMAGES = ("link", "copy", "none")
+
+
+@dataclass
+class Writing:
+    """One conversion: where it goes, what is written there, and what does not fit into the format."""
+
+    root: Path
+    images: str  # link, copy or none
+    labels: LabelMap
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def place(self, source: Path, target: str) -> None:
+        """The image at its new place; a link costs no room, and where none can be made it is a copy."""
+        if self.images == "none":
+            return
+        path = self.root / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.images == "link":
+            try:
+                os.link(source.resolve(), path)
+                return
+            except OSError:
+                self.lost["images copied, as no links can be made there"] += 1
+        shutil.copyfile(source, path)
+
+    def text(self, target: str, content: str) -> None:
+        """A file of text."""
+        path = self.root / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder that becomes `output` once everything is in it; what is there already is never touched.
+
+    Raises:
+        FileExistsError: `output` is a file, or a folder that is not empty.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} is there already: choose another output, or delete it if it is not needed")
+    output = Path(os.path.abspath(output))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        made = folder / output.name  # as mkdtemp's own is for its owner alone
+        made.mkdir()
+        yield made
+        if output.exists():
+            output.rmdir()
+        made.rename(output)
+    finally:
+        shutil.rmtree(folder)
+
+
+def write_boxes(
+    sources: Mapping[str, BoxSource],
+    output: Path,
+    *,
+    layout: str,
+    images: str = "link",
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write splits in the layout `coco`, `voc` or `yolo`; returns a line for each kind of thing that is lost.
+
+    Raises:
+        ValueError: a name does not go into the format, or an image contradicts its size.
+        FileExistsError: `output` is not empty.
+    """
+    labels = next(iter(sources.values())).labels
+    _check_names(sources, labels, layout)
+    names = {"coco": _own_names, "voc": _shared_names, "yolo": _own_stems}[layout](sources)
+    moved = sum(
+        name != old for split, new in names.items() for name, old in zip(new, sources[split].file_names, strict=True)
+    )
+    if moved and images == "none":
+        raise ValueError(
+            f"{moved} images need another name, as two that differ only in their ending or split cannot share an "
+            "annotation file: choose images=link or images=copy"
+        )
+    with new_folder(output) as root:
+        writing = Writing(root, images, labels)
+        writing.lost["images got another name, as two would have shared one annotation file"] += moved
+        {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[layout](writing, sources, names, progress)
+    return [f"{count} {what}" for what, count in writing.lost.items() if count]
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+Names = dict[str, list[str]]
+
+
+def _own_names(sources: Mapping[str, BoxSource]) -> Names:
+    return {split: source.file_names.tolist() for split, source in sources.items()}
+
+
+def _own_stems(sources: Mapping[str, BoxSource]) -> Names:
+    return {split: _unique_stems({split: source})[split] for split, source in sources.items()}
+
+
+def _shared_names(sources: Mapping[str, BoxSource]) -> Names:
+    return _unique_stems(sources)
+
+
+def _unique_stems(sources: Mapping[str, BoxSource]) -> Names:
+    """Names that stay different without their endings; an image of several splits keeps one name."""
+    taken: dict[str, str] = {}  # stem, lower case as on file systems that know no other -> the file that has it
+    result: Names = {}
+    for split, source in sources.items():
+        result[split] = []
+        for name in source.file_names.tolist():
+            file, (stem, ending) = str(source.images / name), os.path.splitext(name)
+            chosen, tries = stem, 1
+            while taken.setdefault(chosen.lower(), file) != file:
+                tries += 1
+                chosen = f"{stem}_{ending[1:]}" if tries == 2 else f"{stem}_{tries}"
+            result[split].append(chosen + ending)
+    return result
+
+
+def _check_names(sources: Mapping[str, BoxSource], labels: LabelMap, layout: str) -> None:
+    classes = list(labels.names.values())
+    if layout != "coco" and (twice := sorted({name for name in classes if classes.count(name) > 1})):
+        raise ValueError(f"the class {twice[0]!r} is there twice, but {layout} knows classes by name: rename one")
+    for name in (*classes, *(name for source in sources.values() for name in source.file_names.tolist())):
+        if not name.isprintable() or name != name.strip() or not name:
+            raise ValueError(f"the name {name!r} has spaces around it or characters that are no text: rename it")
+
+
+# ---- the three formats -----------------------------------------------------------------------------------
+
+
+def write_coco(
+    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
+) -> None:
+    """`annotations/instances_SPLIT.json` and `SPLIT/`. Image and category ids stay."""
+    ids = writing.labels.source_ids
+    categories = [
+        {"id": label.source_id, "name": label.name, "supercategory": label.category or ""}
+        for label in writing.labels.labels
+    ]
+    rows: dict[str, tuple[list[Any], list[Any]]] = {split: ([], []) for split in sources}
+    number = 0
+    for split, source, index, name in _images(sources, names, progress):
+        images, annotations = rows[split]
+        image_id, truth = int(source.image_ids[index]), source.ground_truth(index)
+        height, width = int(source.heights[index]), int(source.widths[index])
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        for box, slot, area, crowd in zip(*(truth[key].tolist() for key in _COLUMNS), strict=True):
+            number += 1
+            annotation = {"id": number, "image_id": image_id, "category_id": ids[slot], "iscrowd": int(crowd)}
+            annotations.append(annotation | {"bbox": [_short(value) for value in box], "area": _short(area)})
+        writing.place(source.images / str(source.file_names[index]), f"{split}/{name}")
+    for split, (images, annotations) in rows.items():
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        writing.text(f"annotations/instances_{split}.json", json.dumps(content, ensure_ascii=False))
+
+
+def write_voc(
+    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
+) -> None:
+    """`JPEGImages`, `Annotations`, `ImageSets/Main/SPLIT.txt` and `classes.txt`; pixels count from 1, to 0.001.
+
+    Crowd regions are `difficult` objects.
+    """
+    for _, source, index, name in _images(sources, names, progress):
+        truth = source.ground_truth(index)
+        stem = os.path.splitext(name)[0]
+        if not (writing.root / f"Annotations/{stem}.xml").exists():  # else it is of several splits
+            _count_lost(writing, truth)
+            writing.text(f"Annotations/{stem}.xml", _voc_xml(name, source, index, truth, writing.labels))
+            writing.place(source.images / str(source.file_names[index]), f"JPEGImages/{name}")
+    for split, new in names.items():
+        writing.text(f"ImageSets/Main/{split}.txt", "".join(f"{os.path.splitext(name)[0]}\n" for name in new))
+    writing.text("classes.txt", "".join(f"{name}\n" for name in writing.labels.names.values()))
+    _count_ids(writing, sources)
+
+
+def write_yolo(
+    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
+) -> None:
+    """`data.yaml`, `images/SPLIT/` and `labels/SPLIT/`; fractions to 1e-10. Crowd regions have no place in it."""
+    numbers = {slot: number for number, slot in enumerate(writing.labels.names)}
+    for split, source, index, name in _images(sources, names, progress):
+        path, truth = source.images / str(source.file_names[index]), source.ground_truth(index)
+        size = int(source.heights[index]), int(source.widths[index])
+        check_size(image_size(path), size, path=path, source=source.annotations)  # fractions of another size mislead
+        _count_lost(writing, truth)
+        image = f"images/{split}/{name}"
+        writing.text(label_name(image), _yolo_lines(truth, size, numbers, writing.lost))
+        writing.place(path, image)
+    # No `path`: Ultralytics takes a relative one from where it is started, and the yaml's own folder without one.
+    splits = {split: f"images/{split}" if split in sources else None for split in ("train", "val")}
+    data = {**splits, "names": dict(enumerate(writing.labels.names.values()))}
+    writing.text("data.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=4096))
+    _count_ids(writing, sources)
+
+
+_COLUMNS = ("boxes_xywh", "labels", "area", "crowd")
+
+
+def _images(
+    sources: Mapping[str, BoxSource], names: Names, progress: Progress | None
+) -> Iterator[tuple[str, BoxSource, int, str]]:
+    total, done = sum(map(len, sources.values())), 0
+    for split, source in sources.items():
+        for index, name in enumerate(names[split]):
+            yield split, source, index, name
+            done += 1
+            if progress:
+                progress(done, total)
+
+
+def _voc_xml(name: str, source: BoxSource, index: int, truth: dict[str, np.ndarray], labels: LabelMap) -> str:
+    root = ElementTree.Element("annotation")
+
+    def add(parent: ElementTree.Element, key: str, value: object) -> None:
+        ElementTree.SubElement(parent, key).text = str(value)
+
+    add(root, "folder", "JPEGImages")
+    add(root, "filename", name)
+    size = ElementTree.SubElement(root, "size")
+    for key, value in (("width", source.widths[index]), ("height", source.heights[index]), ("depth", 3)):
+        add(size, key, value)
+    add(root, "segmented", 0)
+    for (left, top, width, height), slot, _, crowd in zip(*(truth[key].tolist() for key in _COLUMNS), strict=True):
+        node = ElementTree.SubElement(root, "object")
+        unknown = {"pose": "Unspecified", "truncated": 0}
+        for key, value in {"name": labels.names[slot], **unknown, "difficult": int(crowd)}.items():
+            add(node, key, value)
+        box = ElementTree.SubElement(node, "bndbox")
+        corners = {"xmin": left + 1, "ymin": top + 1, "xmax": left + width, "ymax": top + height}
+        for key, value in corners.items():
+            add(box, key, _short(value, 3))
+    ElementTree.indent(root, "\t")
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _yolo_lines(
+    truth: dict[str, np.ndarray], size: tuple[int, int], numbers: dict[int, int], lost: Counter[str]
+) -> str:
+    height, width = size
+    kept = ~truth["crowd"]
+    lost["crowd regions (or difficult objects) have no place in YOLO: left out"] += int((~kept).sum())
+    left, top, w, h = truth["boxes_xywh"][kept].T
+    sides = (width, height, width, height)
+    corners = np.stack([left, top, left + w, top + h], 1)
+    clipped = np.clip(corners, 0, sides)
+    full = (w > 0) & (h > 0) & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    lost["boxes have no area inside their image: left out"] += int((~full).sum())
+    cut = np.abs(clipped - corners).max(1, initial=0) > 1e-3
+    lost["boxes reach outside of their image: cut at its edges, as YOLO's are"] += int((cut & full).sum())
+    x1, y1, x2, y2 = (clipped[full] / sides).T
+    columns = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+    lines = zip(truth["labels"][kept][full].tolist(), *(column.tolist() for column in columns), strict=True)
+    return "".join(f"{numbers[slot]} {' '.join(_decimal(value) for value in box)}\n" for slot, *box in lines)
+
+
+def _decimal(value: float) -> str:
+    """To 1e-10, and never with an exponent."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def _short(value: float, digits: int = 6) -> float | int:
+    rounded = round(value, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+# ---- what is lost ----------------------------------------------------------------------------------------
+
+
+def _count_lost(writing: Writing, truth: dict[str, np.ndarray]) -> None:
+    box_area = truth["boxes_xywh"][:, 2] * truth["boxes_xywh"][:, 3]
+    other = np.abs(truth["area"] - box_area) > 0.01
+    writing.lost["areas other than the box's (of outlines) are lost: sizes of objects count by their box"] += int(
+        other.sum()
+    )
+
+
+def _count_ids(writing: Writing, sources: Mapping[str, BoxSource]) -> None:
+    labels = writing.labels.labels
+    changed = sum(label.source_id != number for number, label in enumerate(labels, start=1))
+    writing.lost["category ids are counted anew, from 1; the names stay"] += changed
+    writing.lost["supercategories are lost"] += len({label.category for label in labels if label.category})
+    for source in sources.values():
+        renumbered = (np.sort(source.image_ids) != np.arange(1, len(source) + 1)).sum()
+        writing.lost["image ids are counted anew, from 1 in each split"] += int(renumbered)

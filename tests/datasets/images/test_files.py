@@ -1,0 +1,66 @@
+"""The size of a picture by its header is that of the decoded picture."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pocketvision.datasets.checking.modes import mode_of
+from pocketvision.datasets.images import files
+from pocketvision.datasets.images.decode import decode_image
+from pocketvision.datasets.images.files import image_size, list_files
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+def test_sizes_are_those_of_the_decoder(tmp_path: Path, kind: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation:
+        exif[274] = orientation
+    Image.new("RGB", (40, 30)).save(
+        tmp_path / "x", kind, **({"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {})
+    )
+    expected = (40, 30) if orientation in (6, 8) and kind not in ("BMP", "GIF") else (30, 40)
+    assert image_size(tmp_path / "x") == decode_image(tmp_path / "x").shape[:2] == expected
+
+
+def test_xmp_turns_nothing_as_the_decoder_does_not_read_it(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.jpg", xmp=XMP)
+    assert image_size(tmp_path / "x.jpg") == decode_image(tmp_path / "x.jpg").shape[:2] == (30, 40)
+
+
+def test_a_jpeg_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).save(file, "JPEG")
+    (tmp_path / "x.jpg").write_bytes(file.getvalue()[:2000])  # all but the pixels
+    monkeypatch.setattr(files, "decode_image", None)
+    assert image_size(tmp_path / "x.jpg") == (300, 400)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"\xff\xd8\xff", "does not decode"), (b"text", "not a picture")]
+)
+def test_what_is_no_picture(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        image_size(tmp_path / "x.jpg")
+    with pytest.raises(FileNotFoundError, match=r"y\.jpg"):
+        image_size(tmp_path / "y.jpg")
+
+
+def test_listing(tmp_path: Path) -> None:
+    assert list_files(tmp_path, frozenset({".jpg"})) == []
+    for name in ("b.JPG", "a.jpg", "sub/ü x.jpg", ".hidden.jpg", ".git/x.jpg", "a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_files(tmp_path, frozenset({".jpg"})) == ["a.jpg", "b.JPG", "sub/ü x.jpg"]
+
+
+def test_xmp_turns_nothing() -> None:
+    """The decoder does not read it."""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "JPEG", xmp=XMP)
+    assert mode_of(file.getvalue()).orientation == 1

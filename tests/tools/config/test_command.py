@@ -1,0 +1,106 @@
+"""The command line: awkward paths, and one clear line for a mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from pocketvision.tools.config.command import explain, missing_keys, quote_arguments
+
+AWKWARD = [
+    "IMG (1).jpg",
+    "a,b.jpg",
+    "a=b.jpg",
+    "über.jpg",
+    "it's.jpg",
+    "x[1].png",
+    "a:b {c}.png",
+    "50%.jpg",
+    "${z}.jpg",
+]
+
+
+def value_of(override: str) -> object:
+    value = OverridesParser.create().parse_override(override).value()
+    return OmegaConf.to_container(OmegaConf.create({"value": value}), resolve=True)["value"]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names_arrive_as_they_are(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    (override,) = quote_arguments([name], "inputs")
+    assert value_of(override) == [name]
+    (override,) = quote_arguments([f"weights={tmp_path / name}"], None)
+    assert value_of(override) == str(tmp_path / name)
+
+
+def test_overrides_flags_and_paths_are_told_apart() -> None:
+    found = quote_arguments(["run=runs/x", "--cfg", "job", "--help", "photo.jpg", "data.input_size=[3,4]"], "inputs")
+    assert found == ["run=runs/x", "data.input_size=[3,4]", "inputs=['photo.jpg']", "--cfg", "job", "--help"]
+
+
+def test_a_command_with_one_positional() -> None:
+    assert quote_arguments(["runs/x", "split=train"], "run") == ["split=train", "run='runs/x'"]
+
+
+def test_missing_keys_are_found_without_resolving() -> None:
+    assert missing_keys({}) == []
+    assert missing_keys({"a": "???", "b": {"c": "${a}", "d": "???"}, "e": ["???"]}) == ["a", "b.d"]
+
+
+def test_a_workers_error_is_reduced_to_its_message() -> None:
+    error = ValueError(
+        "Caught ValueError in DataLoader worker process 0.\n"
+        "Original Traceback (most recent call last):\n"
+        '  File "x.py", line 3\nValueError: photo.jpg does not decode\n'
+    )
+    assert explain(error) == "photo.jpg does not decode"
+
+
+def test_a_dead_loader_is_told_with_a_remedy() -> None:
+    error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    assert "try fewer workers=" in explain(error)
+
+
+def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In a folder without runs: here may be those of `make demo`."""
+    command = [sys.executable, "-m", "pocketvision", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 0, "usage: pocketvision COMMAND"),
+        (("trian",), 2, "unknown command 'trian'"),
+        (("train", "--help"), 0, "pocketvision train experiment=demo_detection"),
+        (("train", "experiment=ssdlite_coco"), 2, "data.root=..."),
+        (("train", "experiment=ssdlite_coco", "data.root=/no/such"), 2, "/no/such"),
+        (("train", "experiment=demo_detection", "epohcs=3"), 2, "no key 'epohcs'; did you mean epochs?"),
+        (("train", "backbone.widht=1"), 2, "no key 'backbone.widht'; did you mean backbone.width?"),
+        (("train", "experiment=demo_detection", "model.criterion.gama=1"), 2, "did you mean model.criterion.gamma?"),
+        (("train", "backbone.widht=1", "epohcs=3"), 2, "no key 'backbone.widht' (--help lists the keys)"),
+        (("train", "experiment=demo_detectoin"), 2, "did you mean demo_detection?"),
+        (("train", "model/criterion=alignd"), 2, "error: model/criterion=alignd is no choice; did you mean aligned?"),
+        (("train", "experiment=demo_detection", "data.num_train=64", "optimizer.lr=abc"), 2, "optimizer.lr=abc"),
+        (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
+        (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),
+        (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
+        (("evaluate", "run=runs/x", "bootstrp=200"), 2, "no key 'bootstrp'; did you mean bootstrap?"),
+        (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
+        (("evaluate",), 2, "give run=FOLDER"),
+        (("report",), 2, "give the folders of evaluated runs"),
+        (("report", "no/such"), 2, "write it with pocketvision evaluate run=no/such report=true"),
+        (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
+        (("info", "model=lraspp"), 2, "model is for segmentation"),
+    ],
+)
+def test_commands_say_what_is_wrong_in_words(arguments: tuple[str, ...], code: int, told: str, tmp_path: Path) -> None:
+    done = run_command(*arguments, folder=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,471 @@
+"""A configuration inside a checkpoint cannot run code."""
+
+from collections import OrderedDict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pocketvision.datasets.labels import Label, LabelMap
+from pocketvision.tools.config.build import build_task, compose, make
+from pocketvision.tools.config.trusted import ALLOWED_TARGETS, trusted
+from pocketvision.tools.runs.keys import portable
+
+
+@cache
+def composed() -> DictConfig:
+    return compose("experiment=demo_detection")
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    config = OmegaConf.to_container(composed(), enum_to_str=True)
+    assert isinstance(config, dict)
+    return {str(k): v for k, v in config.items()} | changes
+
+
+def test_our_own_configurations_are_trusted() -> None:
+    for name in ("demo_detection", "demo_segmentation", "ssdlite_coco", "lraspp_cityscapes", "small_segmentation",
+                 "imagenet_v3_large", "small_classification"):  # fmt: skip
+        paths = ("data.root=x",) if "demo" not in name else ()
+        classes = ("data.classes=[a,b]",) if name == "small_segmentation" else ()
+        config = OmegaConf.to_container(compose(f"experiment={name}", *paths, *classes), enum_to_str=True)
+        assert trusted(config).backbone.variant in ("large", "small")  # type: ignore[arg-type]
+
+
+def test_what_a_resolver_answered_travels_in_place_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENES", "32")
+    config = compose("experiment=demo_detection", "data.num_val='${oc.decode:${oc.env:SCENES}}'")
+    header = portable(config)
+    assert header["data"]["num_val"] == 32
+    assert header["data"]["val"]["length"] == "${data.num_val}"
+    assert trusted(header, data={"num_val": 7}).data.val.length == 7
+
+
+def test_what_a_machine_counted_with_does_not_travel() -> None:
+    """A run trained with faster-coco-eval loads where that is missing."""
+    config = stored()
+    config["model"]["metric"]["backend"] = "faster"
+    assert "backend" not in trusted(config).model.metric
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torch.load",
+        "builtins.eval",
+        "pocketvision.tools.config.build.torch.load",
+        "pocketvision.datasets.coco.Path",
+        "pocketvision.tools.runs.loaded.load_checkpoint",
+        "pocketvision.detection.network.torch.load",
+        "pocketvision.detection.network.SSDLite.__init__.__globals__",
+        "pocketvision.tools.engine.state.os.replace",
+        "",
+        7,
+    ],
+)
+def test_foreign_targets_are_refused_wherever_they_stand(target: Any) -> None:
+    for place in ("backbone", "model", "data"):
+        config = stored()
+        config[place]["extra"] = [{"deep": {"_target_": target}}]
+        with pytest.raises(ValueError, match="refused"):
+            trusted(config)
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:HOME}", "${oc.create:{_target_:os.system}}", "x${oc.decode:'1'}", "${${a}:b}"]
+)
+def test_resolvers_are_refused(text: str) -> None:
+    config = stored()
+    config["data"]["preset"] = text
+    with pytest.raises(ValueError, match="refused"):
+        trusted(config)
+
+
+def test_a_reference_cannot_smuggle_a_target_in() -> None:
+    config = stored(optimizer={"_target_": "os.system"})
+    config["data"]["labels"] = "${optimizer}"
+    with pytest.raises(ValueError, match="refused"):
+        trusted(config)
+
+
+def test_data_keys_are_replaced_or_unknown() -> None:
+    assert trusted(stored(), data={"num_val": 3}).data.val.length == 3
+    with pytest.raises(ValueError, match=r"data\.rot is no key"):
+        trusted(stored(), data={"rot": "x"})
+
+
+def test_allowed_targets_exist() -> None:
+    import importlib
+
+    for target in ALLOWED_TARGETS:
+        module, _, name = target.rpartition(".")
+        assert getattr(importlib.import_module(module), name).__qualname__ == name
+
+
+# ---- attacks ---------------------------------------------------------------------------------------------
+
+SSDLITE = "pocketvision.detection.network.SSDLite"
+SHAPES = {"_target_": "pocketvision.datasets.shapes.ShapesDetection", "length": 1}
+HOSTILE = {"_target_": "torch.load", "f": "payload.pt", "weights_only": False}
+
+
+def nested(depth: int, end: Any) -> Any:
+    for _ in range(depth):
+        end = [end]
+    return end
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        None,
+        b"os.system",
+        ["pocketvision.detection.network.SSDLite"],
+        {"_target_": SSDLITE},
+        "???",
+        ".",
+        # other people's
+        "subprocess.Popen",
+        "builtins.exec",
+        "importlib.import_module",
+        "pickle.loads",
+        "functools.partial",
+        "hydra.utils.instantiate",
+        "hydra.utils.get_object",
+        "hydra.utils.get_method",
+        "omegaconf.OmegaConf.load",
+        "pocketvision_other.detection.network.SSDLite",
+        # ours, but not for this
+        "pocketvision",
+        "pocketvision.load",
+        "pocketvision.detection",
+        "pocketvision.tools.config.build.make",
+        "pocketvision.tools.config.build.instantiate",
+        "pocketvision.tools.config.build.importlib.import_module",
+        "pocketvision.tools.runs.loaded.load_run",
+        "pocketvision.tools.engine.state.read_tensors",
+        "pocketvision.tools.train.main",
+        "pocketvision.datasets.labels.read_class_file",
+        "pocketvision.datasets.writing.shapes_writer.write_coco",
+        "pocketvision.detection.network.partial",
+        "pocketvision.datasets.coco.json.loads",
+        "pocketvision.datasets.coco.os",
+        "pocketvision.datasets.cityscapes.CITYSCAPES",
+        # what belongs to an allowed class
+        f"{SSDLITE}.__init__",
+        f"{SSDLITE}.__class__",
+        f"{SSDLITE}.load_state_dict",
+        f"{SSDLITE}.forward.__globals__",
+        "pocketvision.datasets.labels.LabelMap.from_json",
+        "pocketvision.detection.anchors.AnchorLayout.reference",
+        "pocketvision.datasets.labels.coco_labels.__call__",
+        # an allowed class by way of another module
+        "pocketvision.tools.config.build.LabelMap",
+        "pocketvision.detection.network.AnchorLayout.__class__",
+        "pocketvision.detection.weights.SSDLite",
+        # spellings
+        f" {SSDLITE}",
+        f"{SSDLITE} ",
+        f"{SSDLITE}\n",
+        "pocketvision..detection.network.SSDLite",
+        "pocketvision.detection.network.SSDLit\u0435",  # a Cyrillic e
+        "\uff50ocketvision.detection.network.SSDLite",  # a full-width p
+        "POCKETVISION.detection.network.SSDLite",
+        "pocketvision/detection/network.SSDLite",
+        "pocketvision.detection.network:SSDLite",
+    ],
+    ids=repr,
+)
+def test_targets_of_an_attacker_are_refused(target: Any) -> None:
+    config = stored()
+    config["data"]["labels"] = {"_target_": target}
+    with pytest.raises(ValueError, match="refused"):
+        trusted(config)
+
+
+def test_an_allowed_class_by_way_of_another_of_our_modules_is_that_class() -> None:
+    config = stored()
+    config["model"]["network"]["anchors"]["_target_"] = "pocketvision.detection.network.AnchorLayout"
+    assert type(make(trusted(config).model.network.anchors)).__name__ == "AnchorLayout"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        [HOSTILE],
+        {"_args_": [HOSTILE]},
+        {"a": [{"b": [[HOSTILE]]}]},
+        {**SHAPES, "_args_": [HOSTILE]},
+        {**SHAPES, "_recursive_": False, "size": HOSTILE},
+        {**SHAPES, "_partial_": True, "classes": [HOSTILE]},
+        {**SHAPES, "_convert_": "object", "preset": HOSTILE},
+        {**HOSTILE, "_partial_": True},
+        {**HOSTILE, "_recursive_": False},
+        {0: HOSTILE},
+        (HOSTILE,),
+    ],
+    ids=str,
+)
+def test_hydras_other_keys_hide_no_target(node: Any) -> None:
+    for place in ("backbone", "model", "data"):
+        config = stored()
+        config[place]["extra"] = node
+        with pytest.raises(ValueError, match=r"'torch\.load'.*refused"):
+            trusted(config)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {**SHAPES, "_partial_": True},
+        {**SHAPES, "_recursive_": False},
+        {**SHAPES, "_convert_": "object"},
+        {**SHAPES, "preset": "standard", "_args_": []},
+    ],
+    ids=str,
+)
+def test_hydras_other_keys_at_an_allowed_target_make_nothing_else(node: dict[str, Any]) -> None:
+    config = stored()
+    config["data"]["train"] = node
+    made = make(trusted(config).data.train)
+    made = made() if node.get("_partial_") else made
+    assert type(made).__name__ == "ShapesDetection"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["_t\u0430rget_", "_TARGET_", " _target_", "_target_ ", "__class__", "__reduce__", "_target", "_\uff54arget_"],
+)
+def test_a_key_that_only_looks_like_a_target_is_a_name(key: str) -> None:
+    config = stored()
+    config["data"]["extra"] = {key: "os.getcwd"}
+    assert make(trusted(config).data.extra) == {key: "os.getcwd"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${}",
+        "${",
+        "${oc.env:HOME}",
+        "${OC.ENV:HOME}",
+        "${ oc.env:HOME}",
+        "${oc.env :HOME}",
+        "${\noc.env:HOME\n}",
+        "${\toc.env:HOME}",
+        "$${oc.env:HOME}",
+        "\\${oc.env:HOME}",
+        "\\\\${oc.env:HOME}",
+        "'${oc.env:HOME}'",
+        "${seed}${oc.env:HOME}",
+        "${seed}}${oc.env:HOME}",
+        "${seed${oc.env:HOME}}",
+        "${${oc.env:HOME}}",
+        "${oc.env:${seed}}",
+        "${oc.decode:'${oc.env:HOME}'}",
+        '${oc.decode:"{_target_: os.system}"}',
+        "${oc.create:{_target_:torch.load}}",
+        "${oc.select:seed}",
+        "${oc.deprecated:seed}",
+        "${oc.dict.values:data}",
+        "${hydra:runtime.cwd}",
+        "${now:%Y}",
+        "${:x}",
+        "${data[train]}",
+        "${data.[train]}",
+        "${data.tr\u0430in}",  # a Cyrillic a
+        "${data.train\u200b}",
+        "\uff04${oc.env:HOME}",
+        "${.seed:}",
+        "${" + "." * 100_000 + "!}",
+        "${" * 10_000,
+    ],
+    ids=lambda text: repr(text[:40]),
+)
+def test_no_resolver_is_called(text: str) -> None:
+    def value(config: dict[str, Any]) -> None:
+        config["data"]["preset"] = text
+
+    def target(config: dict[str, Any]) -> None:
+        config["model"]["network"]["_target_"] = text
+
+    def key(config: dict[str, Any]) -> None:
+        config["data"]["extra"] = {text: 1}
+
+    def elsewhere(config: dict[str, Any]) -> None:
+        config["optimizer"] = [{"deep": text}]
+
+    def top_level_key(config: dict[str, Any]) -> None:
+        config[text] = 1
+
+    for place in (value, target, key, elsewhere, top_level_key):
+        config = stored()
+        place(config)
+        with pytest.raises(ValueError, match="refused"):
+            trusted(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${data.dollar}{oc.env:HOME}",
+        "${.dollar}{oc.env:HOME}",
+        "${data.dollar}${data.brace}oc.env:HOME}",
+        "${data.dollar}{oc.create:{_target_:torch.load,f:payload.pt,weights_only:false}}",
+        "${data.whole}",
+        "\\${data.train}",
+        "\\${seed}",
+        "\\\\\\${seed}",
+    ],
+)
+def test_no_interpolation_is_left_for_later(text: str) -> None:
+    """Pieced together out of plain references, or escaped, a text becomes an interpolation by the first resolving."""
+    for place in ("labels", "preset", "overfit", "seed"):
+        config = stored(dollar="$")
+        config["data"] |= {"dollar": "$", "brace": "{", "whole": "${data.dollar}{oc.env:HOME}"}
+        (config if place in ("overfit", "seed") else config["data"])[place] = text
+        with pytest.raises(ValueError, match="refused"):
+            trusted(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["${evil}", "${data.evil}", "${..evil}", "${optimizer.evil}", "${data.first}.${data.second}", "os.${data.word}"],
+)
+def test_a_target_is_checked_after_it_is_put_together(text: str) -> None:
+    config = stored(evil="os.system", optimizer={"evil": "os.system"})
+    config["data"] |= {"evil": "os.system", "first": "os", "second": "system", "word": "system"}
+    config["data"]["labels"] = {"_target_": text}
+    with pytest.raises(ValueError, match=r"refused|does not resolve"):
+        trusted(config)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        None,
+        [],
+        "text",
+        {"backbone": {}, "model": {}},
+        {"backbone": {}, "model": {}, "data": None},
+        {"backbone": {}, "model": {}, "data": "${model}"},
+        {"backbone": {}, "model": [], "data": {}},
+    ],
+    ids=str,
+)
+def test_what_is_no_configuration_is_refused(broken: Any) -> None:
+    with pytest.raises(ValueError, match=r"has no group.*refused"):
+        trusted(broken)
+
+
+def endless() -> dict[str, Any]:
+    node: dict[str, Any] = {}
+    node["again"] = [node]
+    return node
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (endless(), "levels deep: refused"),
+        (nested(100, HOSTILE), "levels deep: refused"),
+        (nested(100_000, HOSTILE), "levels deep: refused"),
+        ("${data.extra}", "does not resolve"),
+        ({"a": "${data.extra.b}", "b": "${data.extra.a}"}, "does not resolve"),
+        ({"a": "${data}"}, "does not resolve"),
+        ({"a": "${data.extra}"}, "does not resolve"),
+        ("${nowhere}", "does not resolve"),
+        ("${...........seed}", "does not resolve"),
+        ("${data..train}", "does not resolve"),
+        ({1, 2}, "does not resolve"),
+        (OrderedDict(_target_="os.system"), "does not resolve|refused"),
+        (torch.zeros(1), "does not resolve"),
+        (torch.float32, "does not resolve"),
+        ({(1, 2): 3}, "does not resolve"),
+        ({None: 3}, "does not resolve"),
+    ],
+    ids=lambda value: repr(value)[:40] if not isinstance(value, list) else "nested",
+)
+def test_what_does_not_end_or_is_not_plain_is_refused(extra: Any, message: str) -> None:
+    config = stored()
+    config["data"]["extra"] = extra
+    with pytest.raises(ValueError, match=message):
+        trusted(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "data"),
+    [
+        ({"labels": {"_target_": "${data.root}.system"}}, {"root": "os"}),
+        ({"labels": {"_target_": "${data.root}"}}, {"root": "os.system"}),
+        ({"preset": "${data.root}{oc.env:HOME}"}, {"root": "$"}),
+        ({"labels": "${optimizer}"}, {"root": "x"}),
+        ({"root": HOSTILE, "labels": HOSTILE}, {"root": "x"}),
+        ({}, {"root": HOSTILE}),
+    ],
+    ids=str,
+)
+def test_the_users_own_keys_carry_nothing_in(change: dict[str, Any], data: dict[str, Any]) -> None:
+    config = stored(optimizer=HOSTILE)
+    config["data"] |= {"root": "?", **change}
+    with pytest.raises(ValueError, match="refused"):
+        trusted(config, data=data)
+
+
+def test_the_users_own_keys_may_ask_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENES", "9")
+    assert trusted(stored(), data={"num_val": "${oc.decode:${oc.env:SCENES}}"}).data.val.length == 9
+    config = stored()
+    config["data"]["root"] = HOSTILE
+    assert trusted(config, data={"root": Path("x")}).data.root == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("classes.py", "raise SystemExit", "unknown ending"),
+        ("classes.txt", "__import__('os').abort()", None),
+        ("classes.json", '["${oc.env:HOME}"]', None),
+        ("classes.json", '{"_target_": "os.abort"}', "no class list"),
+        ("classes.json", '[{"_target_": "os.abort"}]', "no class list"),
+        ("classes.json", "[" * 100_000, "no class list|RecursionError"),
+        ("classes.csv", "name,id\n=cmd(),0", None),
+    ],
+)
+def test_files_that_allowed_targets_read_are_only_read(
+    tmp_path: Path, name: str, content: str, message: str | None
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        (tmp_path / "train" / folder / "a.png").touch()
+    (tmp_path / name).write_text(content)
+    config = stored()
+    target = "pocketvision.datasets.mask_folder.MaskFolder"
+    config["data"]["train"] = {"_target_": target, "root": str(tmp_path), "classes": str(tmp_path / name)}
+    node = trusted(config).data.train
+    if message is None:
+        assert list(make(node).labels.names) == [0]
+    else:
+        with pytest.raises(Exception, match=message):
+            make(node)
+
+
+@pytest.mark.parametrize(
+    "name", ["${nowhere}", "${oc.env:HOME}", "${oc.create:{_target_:os.getcwd}}", {"_target_": "os.getcwd"}], ids=str
+)
+def test_names_of_classes_are_names(name: Any) -> None:
+    """They come out of checkpoints and data sets. Hydra would call what is in them."""
+    for kind, slot in (("detection", 1), ("segmentation", 0)):
+        labels = LabelMap((Label(slot, name, 1, category="${oc.env:HOME}"),), 1)
+        names = build_task(compose(f"experiment=demo_{kind}"), labels=labels).metric.names
+        assert names in ({slot: name}, [name])
+
+
+def test_a_number_of_classes_is_a_number() -> None:
+    number: Any = {"_target_": "os.getcwd"}
+    with pytest.raises(ValueError, match="SSDLite"):
+        build_task(composed(), labels=LabelMap((), number))

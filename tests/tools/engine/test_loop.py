@@ -1,0 +1,124 @@
+"""The loop's arithmetic on a toy task: losses are normalised over ranks and accumulation steps together."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pocketvision.conf.schema import TrainConfig
+from pocketvision.tools.engine.distributed import Ranks, pick_device, start_ranks, stop_ranks
+from pocketvision.tools.engine.run import Run, make_run
+from pocketvision.tools.engine.step import train_step
+from pocketvision.tools.engine.task import Task
+from pocketvision.tools.system.console import table
+from torch import Tensor, nn
+
+
+@dataclass
+class Batch:
+    images: Tensor
+    targets: Tensor  # what the loss counts: 0 or 1 for each image
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
+        return self
+
+
+class Criterion:
+    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        return {"loss": (outputs.squeeze(1) ** 2 * targets).sum()}, targets.sum()
+
+
+def make_batches() -> list[Batch]:
+    """Four images, of which three count: halves of the batch have different counts."""
+    images = torch.arange(12, dtype=torch.float32).reshape(4, 3) / 10
+    return [Batch(images, torch.tensor([1.0, 0.0, 1.0, 1.0]))]
+
+
+def halves(batch: Batch) -> list[Batch]:
+    return [Batch(batch.images[i::2], batch.targets[i::2]) for i in range(2)]
+
+
+def make_toy(folder: Path, ranks: Ranks, **settings: Any) -> Run:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    task = Task("toy", model, Criterion(), None, None, None)  # type: ignore[arg-type]
+    config = TrainConfig(name="toy", epochs=1, channels_last=False, **settings)
+    sgd = lambda m: torch.optim.SGD(m.parameters(), lr=0.1)  # noqa: E731
+    return make_run(task, config, ranks, folder=folder, header={}, make_optimizer=sgd, epochs=1, steps_per_epoch=10)
+
+
+def trained(folder: Path, groups: list[list[Batch]], ranks: Ranks | None = None) -> Tensor:
+    run = make_toy(folder, ranks or Ranks(0, 1, torch.device("cpu")))
+    for group in groups:
+        train_step(run, run.model, group)
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+def test_accumulation_does_not_change_the_step(tmp_path: Path) -> None:
+    whole = trained(tmp_path, [[batch] for batch in make_batches() * 3])
+    split = trained(tmp_path, [halves(batch) for batch in make_batches() * 3])
+    torch.testing.assert_close(whole, split, rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(whole, trained(tmp_path, []))
+
+
+def test_a_step_that_counts_next_to_nothing_is_divided_by_its_images(tmp_path: Path) -> None:
+    """However it is split; the gradient of 2 counted images among 4 is divided by 2, or by `least_matches` times 4."""
+
+    def norm(least: float, batches: list[Batch]) -> float:
+        run = make_toy(tmp_path, Ranks(0, 1, torch.device("cpu")), batch_size=4)
+        run.task.criterion.least_matches = least  # type: ignore[attr-defined]
+        return train_step(run, run.model, batches).norm.item()
+
+    images, counted = make_batches()[0].images, torch.tensor([1.0, 0.0, 1.0, 0.0])
+    batch = Batch(images, counted)
+    assert norm(0.0, [batch]) == pytest.approx(norm(0.5, [batch]))
+    assert norm(1.0, [batch]) == pytest.approx(norm(0.0, [batch]) / 2)
+    assert norm(1.0, halves(batch)) == pytest.approx(norm(1.0, [batch]))
+
+
+def test_a_pass_that_batch_norm_cannot_learn_from_says_what_to_do(tmp_path: Path) -> None:
+    run = make_toy(tmp_path, Ranks(0, 1, torch.device("cpu")), batch_size=1)
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(make_batches()[0].images[0].numel()))
+    with pytest.raises(ValueError, match=r"1 image in a pass.*Raise batch_size, lower accumulate, or set batch_norm="):
+        train_step(run, network, [Batch(make_batches()[0].images[:1], torch.ones(1))])
+
+
+@pytest.mark.slow
+def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
+    # standalone: a free port, for two runs of the tests may meet on one machine
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    ended = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    whole = trained(tmp_path, [[batch] for batch in make_batches() * 3])
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_a_table_of_nothing_and_of_classes() -> None:
+    assert table({}) == ""
+    assert "road" in table({"mIoU": 0.5, "IoU/road": 0.5})
+
+
+def test_a_device_that_is_not_there() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    with pytest.raises(ValueError, match="device=cuda"):
+        pick_device("cuda")
+
+
+if __name__ == "__main__":  # one rank of test_two_ranks_take_the_same_step_as_one
+    ranks = start_ranks("cpu")
+    folder = Path(sys.argv[1])
+    norm = nn.BatchNorm1d(2)
+    norm.running_mean.fill_(ranks.rank)  # type: ignore[union-attr]
+    ranks.average(list(norm.buffers())[:2])
+    assert norm.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
+    found = trained(folder, [[halves(batch)[ranks.rank]] for batch in make_batches() * 3], ranks)
+    torch.save(found, folder / f"{ranks.rank}.pt")
+    stop_ranks()
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]  # none where there is no /proc
+    assert not [name for name in names if "gloo" in name], f"threads that outlive the process group: {names}"

@@ -1,0 +1,140 @@
+"""Two processes under torchrun: they agree with one, stop together, and name the one that died."""
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pocketvision.tools import disturb
+from pocketvision.tools.config.build import compose
+from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.evaluate import evaluate
+from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.train import train
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes under /proc"),
+]
+SMALL = ("experiment=demo_detection", "data.input_size=[64,64]", "data.num_train=32", "data.num_val=3", "batch_size=4",
+         "eval_batch_size=2", "backbone.width=0.35", "threads=1", "device=cpu", "workers=0", "log_every=2",
+         "save_every=2")  # fmt: skip
+ENDLESS = (*SMALL, "epochs=1000", "eval_every=1000")
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if row["kind"] == kind]
+
+
+def step(folder: Path) -> int:
+    return load_checkpoint(folder / "checkpoints/last.pt")["progress"]["step"]
+
+
+def finished(folder: Path, overrides: Sequence[str], *, ranks: int = 2) -> str:
+    """Train to the end; what was printed."""
+    with disturb.training(overrides, folder, ranks=ranks) as started:
+        assert started.process.wait() == 0, started.complaint()
+    return started.log.read_text()
+
+
+def wait_for_training(started: disturb.Started) -> None:
+    """Until this process has saved a step."""
+    begun = time.time()
+    while not any(path.stat().st_mtime > begun for path in started.folder.glob("checkpoints/last.pt")):
+        assert started.wait(0.02) is None, started.complaint()
+
+
+@pytest.mark.parametrize("way", ["SIGTERM", "Ctrl-C"])
+def test_a_signal_stops_all_ranks_at_the_same_step(way: str, tmp_path: Path) -> None:
+    with disturb.training(ENDLESS, tmp_path / "x", ranks=2) as started:
+        wait_for_training(started)
+        disturb.end(started, way, random.Random(0))
+    told = re.search(rf"stopped by {way} at step (\d+); saved", started.log.read_text())
+    assert told, started.complaint()
+    assert int(told[1]) == step(tmp_path / "x")
+    assert started.log.read_text().count("stopped by") == 1  # not from every rank
+
+
+def test_a_rank_that_dies_is_named_first_and_the_next_start_resumes(tmp_path: Path) -> None:
+    with disturb.training(ENDLESS, tmp_path / "x", ranks=2) as started:
+        wait_for_training(started)
+        os.kill(started.ranks()[1], signal.SIGKILL)
+        assert started.process.wait(20) != 0
+    text = started.log.read_text()
+    told = re.search(r"rank 1 \(process \d+\) ended; .* killed.* So rank 0 ends too", text)
+    assert told, started.complaint()
+    assert "Traceback" not in text[: told.start()]
+    assert "failed (exitcode" not in text[: told.start()]  # torchrun's own
+    saved = step(tmp_path / "x")
+    assert saved > 0
+    text = finished(tmp_path / "x", [*ENDLESS, f"max_steps={saved + 2}"])
+    assert f"resuming {tmp_path}/x at step {saved} " in text
+
+
+def test_a_rank_that_hangs_ends_the_others_within_the_timeout(tmp_path: Path) -> None:
+    with disturb.training([*ENDLESS, "timeout_minutes=0.05"], tmp_path / "x", ranks=2) as started:
+        wait_for_training(started)
+        first, second = started.ranks()
+        os.kill(second, signal.SIGSTOP)
+        begun = time.monotonic()
+        while disturb.is_running(first) and time.monotonic() < begun + 20:
+            time.sleep(0.1)
+        os.kill(second, signal.SIGKILL)  # as torchrun does after half a minute
+        assert started.process.wait(20) != 0
+    assert "another rank does not answer" in started.log.read_text(), started.complaint()
+
+
+def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_shapes(compose("output=made", "num_train=8", "num_val=2", config_name="make_shapes"))
+    picture = sorted(Path("made/train2017").iterdir())[0]
+    picture.write_bytes(picture.read_bytes()[:200])
+    options = [o for o in SMALL if not o.startswith(("experiment", "data.num"))]
+    overrides = ["experiment=small_detection", "data=coco", f"data.root={tmp_path}/made", *options]
+    with disturb.training(overrides, tmp_path / "x", ranks=2) as started:
+        assert started.process.wait(60) != 0
+    text = started.log.read_text()
+    cause, told = text.index(f"{picture.name} does not decode"), re.search(r"rank [01] \(process \d+\) ended; if", text)
+    assert told is None or cause < told.start()  # the other rank may have read the same picture
+    assert "Traceback" not in text[:cause]
+
+
+def test_another_number_of_ranks_is_refused_or_accepted(tmp_path: Path) -> None:
+    finished(tmp_path / "x", [*SMALL, "epochs=1", "max_steps=2"])
+    alone = [*SMALL, "epochs=1", f"run_dir={tmp_path}/x"]
+    with pytest.raises(ValueError, match=r"made with 2 processes, this start has 1 .*accept_changes=true"):
+        train(compose(*alone))
+    train(compose(*alone, "accept_changes=true"))
+    assert step(tmp_path / "x") == 8
+
+
+def test_one_process_of_sixteen_and_two_of_eight_have_the_same_losses(tmp_path: Path) -> None:
+    """Frozen batch norm: then no image's loss depends on which others are in the same pass."""
+    options = [*SMALL, "batch_size=16", "batch_norm=frozen", "epochs=4", "log_every=1", "eval_every=4",
+               "optimizer.lr=0.001"]  # fmt: skip
+    text = [finished(tmp_path / str(ranks), options, ranks=ranks) for ranks in (1, 2)]
+    assert "on cpu x 2" in text[1]
+    for kind in ("train", "val"):
+        one, two = rows(tmp_path / "1", kind), rows(tmp_path / "2", kind)
+        assert len(one) == len(two) == (8 if kind == "train" else 1)
+        for before, after in zip(one, two, strict=True):
+            for key in ("loss_class", "loss_box"):
+                assert after[key] == pytest.approx(before[key], rel=2e-5)
+    losses = [row["loss"] for row in rows(tmp_path / "1", "train")]
+    assert max(losses) - min(losses) > 1e-2 * losses[0]  # they moved
+
+
+def test_evaluation_counts_every_image_once(tmp_path: Path) -> None:
+    """Three images on two ranks, with batches of two: one rank gets more than the other."""
+    finished(tmp_path / "x", [*SMALL, "epochs=1"])
+    alone = evaluate(compose(f"run={tmp_path}/x", "checkpoint=last", "workers=0", config_name="evaluate"))
+    last = rows(tmp_path / "x", "val")[-1]
+    for key in ("AP", "AR100", "loss"):
+        assert last[key] == pytest.approx(alone[key], abs=1e-4)

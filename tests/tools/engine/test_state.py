@@ -1,0 +1,167 @@
+"""Checkpoint files: whole or not at all, never less than before."""
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pocketvision.tools.engine.report import Report
+from pocketvision.tools.engine.state import load_checkpoint, load_latest, save_checkpoint
+from pocketvision.tools.system.files import remove_leftovers
+
+
+def content(step: int) -> dict[str, Any]:
+    return {"progress": {"step": step}, "model": {"w": torch.full((1000,), float(step))}}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "truncated", {"model": {}}])
+def test_truncated_and_foreign_checkpoints_are_refused(damage: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    save_checkpoint(path, content(1))
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif isinstance(damage, dict):
+        torch.save(damage, path)
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match=r"x\.pt is not a"):
+        load_checkpoint(path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_the_last_k_are_kept(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    for step in range(1, 7):
+        save_checkpoint(path, content(step), keep=keep)
+    expected = ["last.pt", *(f"last-{i}.pt" for i in range(1, keep))]
+    assert names(tmp_path) == sorted(expected)
+    assert [load_checkpoint(tmp_path / name)["progress"]["step"] for name in expected] == [*range(6, 6 - keep, -1)]
+
+
+def test_the_youngest_that_can_be_read_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "last.pt"
+    assert load_latest(path) is None
+    for step in range(1, 13):
+        save_checkpoint(path, content(step), keep=12)
+    for damaged, step in (("", 12), ("last.pt", 11), ("last-1.pt", 10), ("last-3.pt", 10), ("last-2.pt", 8)):
+        if damaged:
+            (tmp_path / damaged).write_bytes(b"PK")
+        found = load_latest(path)
+        assert found is not None
+        assert found[1]["progress"]["step"] == step
+    path.unlink()  # gone altogether
+    found = load_latest(path)
+    assert found is not None
+    for each in tmp_path.iterdir():
+        each.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="No older checkpoint can be read either"):
+        load_latest(path)
+
+
+def test_what_cannot_be_saved_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(1), keep=2)
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, {"step": lambda: 2}, keep=2)
+    assert load_checkpoint(path)["progress"]["step"] == 1
+    assert names(tmp_path) == ["last.pt"]
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes: writing more fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    for step in (1, 2):
+        save_checkpoint(path, content(step), keep=2)
+    with room_for(1000), pytest.raises(OSError, match="File too large"):
+        save_checkpoint(path, content(3), keep=2)
+    assert names(tmp_path) == ["last-1.pt", "last.pt"]
+    assert load_checkpoint(path)["progress"]["step"] == 2
+    assert load_checkpoint(tmp_path / "last-1.pt")["progress"]["step"] == 1
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "os.link", "os.replace"])
+def test_a_crash_anywhere_in_a_save_leaves_a_checkpoint(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power goes at the n-th call, for every n: what is on the disk then can be resumed from."""
+
+    class PowerCutError(BaseException):
+        pass
+
+    real, path = getattr(os, call.removeprefix("os.")), tmp_path / "last.pt"
+    for n in range(4):
+        for step in (1, 2):
+            save_checkpoint(path, content(step), keep=3)
+        calls = iter(range(100))
+
+        def cut(*arguments: Any, n: int = n, calls: Iterator[int] = calls) -> Any:
+            if next(calls) == n:
+                raise PowerCutError
+            return real(*arguments)
+
+        monkeypatch.setattr(call, cut)
+        with suppress(PowerCutError):
+            save_checkpoint(path, content(3), keep=3)
+        monkeypatch.setattr(call, real)
+        found = load_latest(path)
+        assert found is not None
+        assert found[1]["progress"]["step"] in (2, 3)
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    remove_leftovers(tmp_path / "missing")
+    (tmp_path / ".last.pt.123.tmp").write_bytes(b"half")
+    (tmp_path / "last.pt").write_bytes(b"whole")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["last.pt"]
+
+
+def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
+    train, val = '{"kind": "train", "step": %d}\n', '{"kind": "val", "step": %d}\n'
+    rows = train % 1 + train % 5 + val % 5 + train % 9 + '{"kind": "tra'
+    for evaluated, kept in ((0, train % 1 + train % 5), (5, train % 1 + train % 5 + val % 5)):
+        (tmp_path / "metrics.jsonl").write_text(rows)
+        Report(tmp_path, step=5, evaluated=evaluated).close()
+        assert (tmp_path / "metrics.jsonl").read_text() == kept
+
+
+def test_tensorboard_shows_every_step_once(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for first, last, kept in ((1, 6, 0), (4, 8, 3), (1, 2, 0)):  # killed at 6, resumed from 3, killed, begun anew
+        report = Report(tmp_path, step=kept)
+        for step in range(first, last + 1):
+            report.row("train", step, {"loss": float(10 * kept + step)})
+        report.close()
+        time.sleep(1.1)  # torch names its files by the second, and within one in no order
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == list(range(1, last + 1))
+
+
+def test_rows_hold_no_nan(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    report.row("train", 1, {"loss": float("nan")})
+    report.close()
+    assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()

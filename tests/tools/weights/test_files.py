@@ -1,0 +1,167 @@
+"""Files of weights: safetensors read without pickles, hashes in names, and hostile files."""
+
+import hashlib
+import json
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from pocketvision.tools.weights.files import check_hash, read_content, read_safetensors, state_of
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).view(2, 3),
+    "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+    "scalar": torch.tensor(7, dtype=torch.int64),
+    "none": torch.zeros(0, 3),
+}
+NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
+
+
+def entries() -> dict[str, dict]:
+    position, header = 0, {}
+    for name, tensor in TENSORS.items():
+        end = position + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    return header
+
+
+def numbers() -> bytes:
+    return b"".join(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in TENSORS.values())
+
+
+def write(path: Path, header: object, data: bytes) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def test_an_empty_file_of_no_tensors(tmp_path: Path) -> None:
+    assert read_safetensors(write(tmp_path / "x.safetensors", {}, b"")) == {}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.safetensors", {"__metadata__": {"format": "pt"}, **entries()}, numbers())
+    for content in (read_safetensors(path), state_of(read_content(path))):
+        assert content.keys() == TENSORS.keys()
+        for name, tensor in TENSORS.items():
+            assert content[name].dtype == tensor.dtype
+            assert torch.equal(content[name], tensor)
+
+
+def test_files_of_the_library_itself(tmp_path: Path) -> None:
+    library = pytest.importorskip("safetensors.torch", reason="compares with the safetensors package")
+    library.save_file(TENSORS, tmp_path / "x.safetensors")
+    found = read_safetensors(tmp_path / "x.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+
+
+def changed(name: str, **changes: object) -> dict[str, dict]:
+    header = entries()
+    header[name] = header[name] | changes
+    return header
+
+
+@pytest.mark.parametrize(
+    ("header", "cut"),
+    [
+        (b"", 0),
+        (b"[]", 0),
+        (b"{", 0),
+        (b"[" * 100_000, 0),
+        ({"a": 1}, 0),
+        ({"a": {}}, 0),
+        (entries(), 1),
+        (entries(), -1),
+        (changed("a", dtype="F8_E4M3"), 0),
+        (changed("a", dtype="object"), 0),
+        (changed("a", shape=[2, 4]), 0),
+        (changed("a", shape=[10**30, 10**30]), 0),
+        (changed("none", shape=[0, 2**62, 2**62]), 0),
+        (changed("a", shape=[-2, -3]), 0),
+        (changed("a", shape=[2.0, 3.0]), 0),
+        (changed("a", shape=[True, 6]), 0),
+        (changed("a", shape=[1] * 3000 + [2, 3]), 0),
+        (changed("a", data_offsets=[4, 28]), 0),
+        (changed("a", data_offsets=[24, 0]), 0),
+        (changed("a", data_offsets=[0, 2**62]), 0),
+        (changed("a", data_offsets=[0]), 0),
+        (changed("half", data_offsets=[0, 4]), 0),  # the same bytes twice
+    ],
+)
+def test_hostile_and_truncated_files(header: object, cut: int, tmp_path: Path) -> None:
+    data = numbers()
+    data = data[:-cut] if cut > 0 else data + b"x" * -cut
+    path = write(tmp_path / "x.safetensors", header, data)
+    with pytest.raises(ValueError, match="is no readable safetensors file"):
+        read_safetensors(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x02", struct.pack("<Q", 2**63), struct.pack("<Q", 2) + b"{"])
+def test_files_shorter_than_they_say(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="is no readable safetensors file"):
+        read_safetensors(tmp_path / "x.safetensors")
+
+
+def test_a_name_that_tells_the_hash(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"weights")
+    check_hash(path)
+    check_hash(tmp_path / "nothing-0123456789.pth")
+    told = hashlib.sha256(b"weights").hexdigest()[:8]
+    check_hash(path.rename(tmp_path / f"net-{told}.pth"))
+    wrong = (tmp_path / f"net-{told}.pth").rename(tmp_path / "net-01234567.pth")
+    with pytest.raises(ValueError, match=f"starts with 01234567, but it is {told}"):
+        check_hash(wrong)
+
+
+def test_a_file_that_would_unpack_to_more_than_it_has(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"bomb\.pth is compressed"):
+        read_content(tmp_path / "bomb.pth")
+
+
+def test_other_objects_than_tensors(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="other Python objects than tensors, which are never loaded"):
+        read_content(tmp_path / "x.pth")
+
+
+def test_what_others_wrap_around_a_state_dict() -> None:
+    for content in (
+        TENSORS,
+        {"model": TENSORS, "epoch": 3},
+        {"state_dict": TENSORS},
+        {"state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}},
+    ):
+        assert state_of(content).keys() == TENSORS.keys()
+    assert "module.a" in state_of({"module.a": torch.zeros(1), "b": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "hold no tensors"),
+        ({"model": {}}, "hold no tensors"),
+        ({"a": 1}, "hold no tensors"),
+        ({1: torch.zeros(1)}, "a tensor named 1"),
+        ({"a\x1b[31m": torch.zeros(1)}, "a tensor named 'a"),
+        ({"a" * 201: torch.zeros(1)}, "a tensor named 'aaa"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "a is sparse, quantized"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is sparse, quantized, complex"),
+        ({"a": torch.empty(2, device="meta")}, "a is .* without values"),
+    ],
+)
+def test_what_is_no_state_dict(content: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        state_of(content)

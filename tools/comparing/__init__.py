@@ -1,0 +1,1 @@
+"""Runs beside runs: their evaluations and their loss curves."""

@@ -1,0 +1,217 @@
+"""What a run folder tells of its training so far: the loss by epoch, evaluations, and the settings that matter."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ...datasets.labels import LabelMap
+from ..engine.optim import epochs_for
+from ..engine.state import load_latest
+from ..runs.keys import flat, is_free
+
+FIGURES = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",), "classification": ("top1",)}  # the first one counts
+# Beside what a resume may change: what is another in every run, or changes no more than rounding.
+_OWN_KEYS = ("name", "seed", "channels_last")
+
+
+class Spread(NamedTuple):
+    """Mean, lowest and highest of some runs, or a band."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run so far. Only whole epochs count; a loss of None was not finite."""
+
+    name: str  # the folder as it was given
+    task: str
+    settings: dict[str, Any]  # dotted key -> value, see `matters`
+    seed: int
+    steps_per_epoch: int | None  # None before the first epoch is whole
+    classes: tuple[str, ...] | None  # None before the first checkpoint
+    data: str | None  # fingerprint of the training split
+    versions: dict[str, str]  # of pocketvision and torch
+    losses: dict[int, dict[str, float | None]]  # of each epoch, from 1: loss and its parts, means over the steps
+    figures: dict[int, dict[str, float]]  # after some epochs: AP, mIoU
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole schedule."""
+        return self.settings["epochs"]
+
+    @property
+    def images_per_epoch(self) -> int | None:
+        """Those that are learnt: the rest that fills no batch is left out of every epoch."""
+        return self.steps_per_epoch and self.steps_per_epoch * self.settings["batch_size"]
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a checkpoint tells and no row does."""
+
+    epoch: int  # how many it has behind it
+    epochs: int  # of the whole schedule
+    classes: tuple[str, ...]
+    data: str
+    versions: dict[str, str]
+
+
+def read_run(folder: Path) -> Curve:
+    """A run folder's curve, whether the run is finished or not.
+
+    Raises:
+        ValueError: it is no folder of a training run, or its files cannot be read.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"{folder} {found}: give the folder of a training run, such as runs/demo_detection")
+    for name in ("config.yaml", "metrics.jsonl"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} has no {name}: give the folder of a training run (one that has just begun writes its first "
+                "row at the end of the first epoch, or after log_every steps)"
+            )
+    config = _read_config(folder / "config.yaml")
+    rows = read_rows(folder / "metrics.jsonl")
+    saved = _read_checkpoint(folder)
+    whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch if saved else None)
+    steps = next((step // epoch for epoch, step in whole.items()), None)
+    if config["epochs"] is None:  # by the data; without a checkpoint (mode=debug) as near as whole batches tell
+        config["epochs"] = saved.epochs if saved else epochs_for((steps or 0) * config["batch_size"])
+    return Curve(
+        name=str(folder),
+        task=config["model"]["task"],
+        settings={key: value for key, value in flat(config).items() if matters(key)},
+        seed=config["seed"],
+        steps_per_epoch=steps,
+        classes=saved.classes if saved else None,
+        data=saved.data if saved else None,
+        versions=saved.versions if saved else {},
+        losses={epoch: means for epoch, means in epoch_means(rows).items() if epoch in whole},
+        figures=_figures(rows, whole, FIGURES.get(config["model"]["task"], ())),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+        known = isinstance(config["model"]["task"], str) and all(
+            (type(config[key]) is int and config[key] >= (key != "seed")) or (key == "epochs" and config[key] is None)
+            for key in ("epochs", "batch_size", "log_every", "seed")
+        )
+    except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no configuration of a run ({type(error).__name__}): damaged?") from error
+    if not known:
+        raise ValueError(f"{path} is no configuration of a training run: epochs, batch_size, seed or task are missing")
+    return config
+
+
+def _read_checkpoint(folder: Path) -> _Saved | None:
+    """What the last checkpoint tells; None where there is none (mode=debug writes none) or none that can be read."""
+    try:
+        found = load_latest(folder / "checkpoints" / "last.pt")
+        if found is None:
+            return None
+        labels = LabelMap.from_json(found[1]["labels"])
+        return _Saved(
+            epoch=int(found[1]["progress"]["epoch"]),
+            epochs=max(1, int(found[1]["epochs"])),
+            classes=tuple(labels.names.values()),
+            data=str(found[1]["data"]["train"]),
+            versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},
+        )
+    except (ValueError, KeyError, TypeError):
+        return None  # the rows tell the loss without it
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. A line that is being written, or that a crash cut, is left out.
+
+    Raises:
+        ValueError: there are lines, but no row among them.
+    """
+    lines, rows = path.read_text(errors="replace").splitlines(), []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            if row["kind"] == "train":
+                whole = type(row["epoch"]) is int and row["epoch"] > 0 and "loss" in row
+            else:
+                whole = row["kind"] == "val"
+            if whole:
+                rows.append({**row, "step": int(row["step"])})
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue
+    if lines and not rows:
+        raise ValueError(f"{path} holds no rows of a training: damaged, or another file of that name?")
+    return rows
+
+
+def whole_epochs(rows: Iterable[Mapping[str, Any]], *, log_every: int, saved: int | None) -> dict[int, int]:
+    """Epoch -> its last step, of the epochs that are over. Every epoch ends with a row.
+
+    Args:
+        saved: epochs that the last checkpoint has behind it; None where there is no checkpoint.
+    """
+    ends = {row["epoch"]: row["step"] for row in rows if row["kind"] == "train"}
+    if not ends:
+        return {}
+    *before, last = sorted(ends)
+    as_long = any(ends[last] * epoch == ends[epoch] * last for epoch in before)
+    # A row between others of its epoch stands at a multiple of log_every. One that does may still be the last.
+    known = (last <= saved) if saved is not None else ends[last] % log_every != 0
+    return {epoch: ends[epoch] for epoch in (*before, *[last] * (as_long or known))}
+
+
+def epoch_means(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, float | None]]:
+    """Loss and its parts by epoch: means over the steps, of which a row has those since the row before it.
+
+    A row that is not finite (null) makes its epoch's mean None.
+    """
+    sums: dict[int, dict[str, list[tuple[float, int]]]] = {}
+    step = 0
+    for row in rows:
+        if row["kind"] != "train":
+            continue
+        steps, step = max(1, row["step"] - step), row["step"]
+        for key, value in row.items():
+            if key == "loss" or key.startswith("loss_"):
+                number = float(value) if isinstance(value, int | float) else math.nan
+                sums.setdefault(row["epoch"], {}).setdefault(key, []).append((number, steps))
+    return {epoch: {key: _mean(terms) for key, terms in columns.items()} for epoch, columns in sums.items()}
+
+
+def _mean(terms: Sequence[tuple[float, int]]) -> float | None:
+    mean = sum(value * steps for value, steps in terms) / sum(steps for _, steps in terms)
+    return mean if math.isfinite(mean) else None
+
+
+def _figures(
+    rows: Iterable[Mapping[str, Any]], whole: Mapping[int, int], names: Sequence[str]
+) -> dict[int, dict[str, float]]:
+    """Evaluations by epoch; those in the midst of one (max_steps) and figures without truth (-1) are left out."""
+    epoch_of = {step: epoch for epoch, step in whole.items()}
+    found = {}
+    for row in rows:
+        if row["kind"] == "val" and row["step"] in epoch_of:
+            known = {name: float(row[name]) for name in names if isinstance(row.get(name), int | float)}
+            found[epoch_of[row["step"]]] = {name: value for name, value in known.items() if value >= 0}
+    return {epoch: known for epoch, known in found.items() if known}
+
+
+def matters(key: str) -> bool:
+    """Whether a dotted key of a configuration tells anything of how the loss falls, or of figures.
+
+    What stands below data.train and data.val repeats the keys of data.
+    """
+    parts = key.split(".")
+    repeated = parts[0] == "data" and parts[1:2] in (["train"], ["val"]) and parts[-1] != "_target_"
+    return not (is_free(key) or parts[0] in _OWN_KEYS or repeated or parts[-1] == "_partial_")

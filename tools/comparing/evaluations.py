@@ -1,0 +1,197 @@
+"""Evaluations side by side, and the paired bootstrap that tells real differences from chance."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...detection.resampling import draw_weights
+from ..evaluating.scores import Evaluation, load, state_path
+from ..runs.keys import flat_json, is_free
+
+_TOLD = ("step", "params")
+FEWEST_IMAGES = 10  # with fewer the drawn data sets are hardly other ones, and every difference seems real
+
+
+def load_evaluations(paths: Sequence[str]) -> dict[str, Evaluation]:
+    """By name, in the order given.
+
+    Raises:
+        ValueError: fewer than two, one twice, or one that was not evaluated.
+    """
+    if len(paths) < 2 or len({_state(Path(path)).resolve() for path in paths}) < len(paths):
+        raise ValueError(
+            f"compare needs two or more different runs, got {list(paths)}: pocketvision compare runs/A runs/B"
+        )
+    return {path: load(_state(Path(path))) for path in paths}
+
+
+def _state(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist: give a run folder, or a results.json that pocketvision evaluate wrote"
+        )
+    results = path / "results.json" if path.is_dir() else path
+    if not state_path(results).is_file():
+        command = (
+            f"pocketvision evaluate run={path}" if path.is_dir() else "pocketvision evaluate ... output=" + str(path)
+        )
+        raise ValueError(f"{path} was not evaluated ({state_path(results)} is missing): {command}")
+    return state_path(results)
+
+
+def compare_evaluations(evaluations: Mapping[str, Evaluation], *, samples: int, seed: int) -> dict[str, Any]:
+    """Plain JSON: `runs` (figures, settings), `config` (keys that differ), `differences` (of the first and each other).
+
+    Raises:
+        ValueError: they are of different tasks, classes or data.
+    """
+    if samples < 20:
+        raise ValueError(f"samples={samples}: a 95 % interval needs 20 or more")
+    names = list(evaluations)
+    first = evaluations[names[0]]
+    others = {name: evaluations[name] for name in names[1:]}
+    for name, other in others.items():
+        _check_same(names[0], first, name, other)
+    return {
+        "runs": {name: _told(evaluation) for name, evaluation in evaluations.items()},
+        "config": _config_differences(evaluations),
+        "shared": {name: len(set(first.metric.state()) & set(other.metric.state())) for name, other in others.items()},
+        "differences": {name: _differences(first, other, samples, seed) for name, other in others.items()},
+    }
+
+
+def _check_same(name: str, first: Evaluation, other_name: str, other: Evaluation) -> None:
+    if first.kind != other.kind:
+        raise ValueError(f"{name} is of {first.kind} and {other_name} of {other.kind}: only one task can be compared")
+    own, others = list(first.labels.names.values()), list(other.labels.names.values())
+    if own != others:
+        raise ValueError(f"{name} and {other_name} have other classes: {own[:5]} and {others[:5]}")
+    if first.about["data"] != other.about["data"]:
+        shared = set(first.metric.state()) & set(other.metric.state())
+        if first.kind == "detection" and shared and _same_truth(first, other, shared):
+            return  # one of them saw some images more
+        raise ValueError(
+            f"{name} and {other_name} were evaluated on different data (fingerprints {first.about['data']} and "
+            f"{other.about['data']}): evaluate both on the same split of the same data"
+        )
+
+
+def _same_truth(first: Evaluation, other: Evaluation, images: set[int | str]) -> bool:
+    a, b = first.metric.state(), other.metric.state()
+    slots = {slot: row for row, slot in enumerate(first.labels.names)}, {s: r for r, s in enumerate(other.labels.names)}
+
+    def truth(state: Any, image: int | str, slot: dict[int, int]) -> list[Any]:
+        arrays = state[image][1]
+        return [[slot[label] for label in arrays["labels"].tolist()],
+                *(arrays[key].tolist() for key in ("boxes_xywh", "area", "crowd"))]  # fmt: skip
+
+    return all(truth(a, image, slots[0]) == truth(b, image, slots[1]) for image in images)
+
+
+def _told(evaluation: Evaluation) -> dict[str, Any]:
+    heads = {key: value for key, value in evaluation.results.items() if "/" not in key}
+    return {"images": len(evaluation.metric.state()), **{k: evaluation.about.get(k) for k in _TOLD}, "figures": heads}
+
+
+def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, str]]:
+    known = {name: evaluation.about.get("config") for name, evaluation in evaluations.items()}
+    configs = {name: flat_json(config) for name, config in known.items() if config}  # predictions from files have none
+    keys = sorted({key for config in configs.values() for key in config})
+    rows = {key: {name: config.get(key, "-") for name, config in configs.items()} for key in keys}
+    return {key: row for key, row in rows.items() if len(set(row.values())) > 1 and key != "name" and not is_free(key)}
+
+
+def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """By figure: the difference, its 95 % interval and whether it is real. Both see the same drawn images."""
+    if not hasattr(first.metric, "bootstrap"):
+        raise ValueError(f"runs of {first.kind} cannot be compared by drawing images")
+    shared = set(first.metric.state()) & set(other.metric.state())
+    weights = draw_weights(len(shared), samples, seed)
+    weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the images as they are
+    before, after = (_drawn(evaluation, shared, weights) for evaluation in (first, other))
+    enough = len(shared) >= FEWEST_IMAGES
+    return {key: _difference(before[key], after[key], enough=enough) for key in before if key in after}
+
+
+def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) -> dict[str, np.ndarray]:
+    metric: Any = copy.copy(evaluation.metric)  # the next one may share other images with it
+    metric.merge([{image: content for image, content in metric.state().items() if image in images}])
+    return metric.bootstrap(len(weights), weights=weights)
+
+
+def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[str, Any]:
+    known = (before >= 0) & (after >= 0)  # neither -1 nor NaN: a drawn data set may lack a class
+    if not known[0]:
+        return {"difference": None, "low": None, "high": None, "real": False}
+    change = after - before
+    low, high = np.percentile(change[1:][known[1:]], [2.5, 97.5]) if known[1:].any() else (change[0], change[0])
+    real = enough and bool(low > 0 or high < 0)
+    return {"difference": float(change[0]), "low": float(low), "high": float(high), "real": real}
+
+
+# ---- in words --------------------------------------------------------------------------------------------
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The comparison as a page of text."""
+    names = list(found["runs"])
+    marks = [chr(ord("A") + i) if i < 26 else str(i) for i in range(len(names))]
+    page = [f"{mark}  {name}" for mark, name in zip(marks, names, strict=True)]
+    rows = [(key, [found["runs"][name][key] for name in names]) for key in ("images", *_TOLD)]
+    figures = list(dict.fromkeys(key for name in names for key in found["runs"][name]["figures"]))
+    rows += [(key, [found["runs"][name]["figures"].get(key) for name in names]) for key in figures]
+    page += ["", _line("", marks), *(_line(key, [_text(value) for value in values]) for key, values in rows)]
+    if found["config"]:
+        page += ["", "settings that differ"]
+        for key, row in found["config"].items():
+            page.append(
+                f"  {key}: " + ", ".join(f"{m} {row.get(n, '-'):.60}" for m, n in zip(marks, names, strict=True))
+            )
+    for mark, (name, differences) in zip(marks[1:], found["differences"].items(), strict=True):
+        shared = found["shared"][name]
+        few = f"; with fewer than {FEWEST_IMAGES} nothing is told apart" if shared < FEWEST_IMAGES else ""
+        page += ["", f"{mark} against {marks[0]} ({name}) on their {shared} common images{few}; 95 % intervals"]
+        page += _difference_lines(differences)
+    return page
+
+
+def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Overall figures, then classes: those that differ, and how many do not."""
+    width = max(len(key) for key in differences)
+    heads = {key: row for key, row in differences.items() if "/" not in key}
+    classes = {key: row for key, row in differences.items() if "/" in key}
+    page = [_difference_line(key, row, width) for key, row in heads.items()]
+    real = sorted((key for key, row in classes.items() if row["real"]), key=lambda key: -classes[key]["difference"])
+    page += [_difference_line(key, classes[key], width) for key in real]
+    same = [key for key, row in classes.items() if not row["real"] and row["difference"] is not None]
+    if len(same) > 20:
+        page.append(f"  {len(same)} classes are not told apart")
+    else:
+        page += [_difference_line(key, classes[key], width) for key in same]
+    unknown = [key for key, row in classes.items() if row["difference"] is None]
+    return page + ([f"  classes without truth: {len(unknown)}"] if unknown else [])
+
+
+def _difference_line(key: str, row: Mapping[str, Any], width: int) -> str:
+    if row["difference"] is None:
+        return f"  {key:<{width}} unknown in one of them"
+    verdict = "" if row["real"] else "   not told apart"
+    return f"  {key:<{width}} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{verdict}"
+
+
+def _line(key: str, cells: Sequence[str]) -> str:
+    return f"  {key:<18}" + "".join(f"{cell:>14}" for cell in cells)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+
+
+def write(found: Mapping[str, Any], path: str | Path) -> None:
+    """As json."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,108 @@
+"""A loss curve beside its reference as a page of text and as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..drawing.canvas import Canvas
+from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart, shorten
+from .band import Comparison, Row, has_other_data, number, told_differences, tolerance
+from .reference import Reference
+
+T = TypeVar("T")
+MOST_ROWS = 12
+_GREY = (96, 104, 112)
+_HEADROOM = 2.0  # of the chart above the band: a loss that explodes is cut off there, or nothing else would be seen
+
+
+def lines(found: Comparison, *, departs: bool) -> list[str]:
+    """All but the verdict: what is compared how, the loss by epoch, evaluations, settings.
+
+    Args:
+        departs: the verdict tells the settings that differ itself.
+    """
+    page = [_head(found), *_notes(found)]
+    if found.rows:
+        moved = any(row.place != row.epoch for row in found.rows)
+        beside = f"{'at epoch':>10}" if moved else ""
+        page += ["", f"  epoch      loss{beside} {'reference':>11}   its band"]
+        page += [_row_line(row, moved=moved) for row in chosen(found.rows)]
+    if found.figures:
+        page += ["", "  evaluations, and the reference's mean and range"]
+        for epoch in chosen(list(found.figures)):
+            cells = [f"{name} {value:.3f} ({other.mean:.3f}, {other.low:.3f} to {other.high:.3f})"
+                     for name, (value, other) in found.figures[epoch].items()]  # fmt: skip
+            page.append(f"  {epoch:>5}   " + "   ".join(cells))
+    if found.differing and not departs:
+        page += ["", f"settings that differ: {told_differences(found.differing)}"]
+    return [*page, ""]
+
+
+def _head(found: Comparison) -> str:
+    run, reference = found.run, found.reference
+    done = len(run.losses)
+    return f"{run.name} ({done} of {run.epochs} epochs) beside {reference.name} ({described(reference)})"
+
+
+def described(reference: Reference) -> str:
+    """Seeds, epochs and the width of the band."""
+    seeds = f"seed{'s' if len(reference.seeds) > 1 else ''} {', '.join(map(str, reference.seeds))}"
+    wide = 100 * tolerance(reference)
+    return f"{seeds}; {reference.epochs} epochs; band: {wide:.0f} % around the mean, twice that in the first epoch"
+
+
+def _notes(found: Comparison) -> list[str]:
+    run, reference, notes = found.run, found.reference, []
+    if any(row.place != row.epoch for row in found.rows):
+        notes.append(
+            f"{run.epochs} epochs of {run.images_per_epoch:,} images against {reference.epochs} of "
+            f"{reference.images_per_epoch:,}: beside each epoch stands the reference after as many images, or at the "
+            "same part of its schedule if that was earlier"
+        )
+    if found.unlike:
+        notes.append(
+            f"other data, or another kind of loss ({'; '.join(found.unlike)}): neither how high the loss is nor the "
+            "evaluations can be compared. What still can: the loss has to fall, by a quarter of the reference's fall "
+            "or more (in logarithms); the reference is scaled to this run's first epoch"
+        )
+    elif has_other_data(found):  # where they have other classes that is told above
+        notes.append(
+            "other training data of the same classes (images, truth or their order): easier or harder ones have lower "
+            "or higher losses"
+        )
+    return notes
+
+
+def chosen(rows: Sequence[T]) -> list[T]:
+    """At most a dozen, evenly, the first and the last among them."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
+
+
+def _row_line(row: Row, *, moved: bool) -> str:
+    low, high = row.band.low, row.band.high
+    told = f"{number(low)} to {number(high)}" if low else f"up to {number(high)}"
+    beside = f"{row.place:>10.1f}" if moved else ""
+    return f"  {row.epoch:>5}{number(row.loss):>10}{beside} {number(row.band.mean):>11}   {told:<20}{row.state}"
+
+
+def chart(found: Comparison) -> Canvas:
+    """The reference's band and mean over the run's whole schedule, and the run so far."""
+    expected, losses = found.expected, {epoch: means["loss"] for epoch, means in found.run.losses.items()}
+    known = [loss for loss in losses.values() if loss is not None]
+    highest = max((band.high for band in expected.values()), default=max(known, default=1.0))
+    top = min(_HEADROOM * highest, max([highest, *known]))
+    lines = [
+        Series("reference, mean", list(expected), [band.mean for band in expected.values()], _GREY, dashed=True),
+        Series("this run", list(losses), [None if y is None else min(y, top) for y in losses.values()],
+               WRONG_COLOR if found.rows and found.rows[-1].state == "above" else RIGHT_COLOR),
+    ]  # fmt: skip
+    return line_chart(
+        f"{shorten(Path(found.run.name).resolve().name, 28)}, shaded: the band",
+        lines,
+        axes=("epoch", "loss"),
+        x_range=(1, max(2, found.run.epochs)),
+        y_range=(0, 1.05 * top),
+        band=[(epoch, band.low, band.high) for epoch, band in expected.items()],
+    )

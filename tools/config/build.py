@@ -1,0 +1,349 @@
+"""From a configuration to objects: the one place that knows all four packages."""
+
+import inspect
+import math
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...conf import schema
+from ...conf.limits import check
+from ...datasets.annotations.class_names import known_names
+from ...datasets.augmentation.policy import Transform
+from ...datasets.augmentation.resize import CROP_FRACTION
+from ...datasets.labels import LabelMap, instance_sizes, nameless_labels
+from ...datasets.loading.augmented import AugmentedDataset, FirstSamples
+from ...datasets.loading.batches import Batch, EpochSampler, make_loader
+from ..engine.distributed import Ranks
+from ..engine.optim import parameter_groups
+from ..engine.task import Task
+from ..weights.load import load_weights
+from .overrides import with_implied
+
+__all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
+
+LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_sample=skip"
+LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
+OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
+# They take the classes they have to have: what is in their files may be only some of them.
+GIVEN_LABELS = tuple(
+    f"pocketvision.datasets.{name}"
+    for name in (
+        "coco.CocoDetection",
+        "coco_json.CocoJson",
+        "voc.VocDetection",
+        "yolo.YoloDetection",
+        "image_folder.ImageFolder",
+    )
+)
+
+
+def register_schemas() -> None:
+    """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
+    for name, config in schema.CONFIGS.items():
+        ConfigStore.instance().store(group="schema", name=name, node=config, package="_global_")
+
+
+def compose(*overrides: str, config_name: str = "train") -> DictConfig:
+    """The configuration a command would run with, e.g. `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
+    register_schemas()
+    overrides = tuple(with_implied(overrides, config_name))
+    instance = GlobalHydra.instance()
+    outer, instance.hydra = instance.hydra, None  # a command that composes is itself running in one
+    try:
+        with initialize_config_module("pocketvision.conf", version_base="1.3"):
+            return hydra_compose(config_name, overrides=list(overrides))
+    finally:
+        instance.hydra = outer
+
+
+def make(node: Any, **arguments: Any) -> Any:
+    """`instantiate`, with plain lists and dicts.
+
+    `arguments` go past Hydra: it would make an object of every `_target_` and answer every `${...}` in them, and the
+    names of classes come out of checkpoints and data sets.
+
+    Raises:
+        ValueError: the target does not take such arguments.
+    """
+    if not arguments:
+        return instantiate(node, _convert_="all")
+    try:
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+    except TypeError as error:  # a key it does not have
+        raise ValueError(f"{node._target_}: {error}") from error
+
+
+def missing_keys(node: Any, prefix: str = "") -> list[str]:
+    """Keys whose value is still `???`, in the order of the configuration."""
+    if isinstance(node, dict):
+        return [
+            found
+            for key, value in node.items()
+            for found in missing_keys(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [prefix] if node == "???" else []
+
+
+# ---- task ------------------------------------------------------------------------------------------------
+
+
+def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
+    """Model, criterion, postprocess and metric of a configuration; no data is read.
+
+    Args:
+        labels: the data's label map. Without it the one that `data.labels` declares is used, or nameless classes where
+            `data.num_classes` says another number.
+
+    Raises:
+        ValueError: model and data are of different tasks, model and backbone do not go together, or nothing tells the
+            number of classes.
+    """
+    kind = config.model.task
+    if kind != config.data.task:
+        raise ValueError(f"model is for {kind} but data for {config.data.task}: choose another model= or data=")
+    check_backbone(config)
+    labels = labels or declared_labels(config)
+    parts: dict[str, Any] = {"num_classes": labels.num_classes}
+    if takes_backbone(config):
+        parts["backbone"] = make(config.backbone)
+    network = make(config.model.network, **parts)
+    return Task(kind=kind, model=network, labels=labels, **task_parts(config, labels))
+
+
+def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
+    """What a task has beside its network: criterion, postprocess and metric."""
+    names: dict[str, Any] = {"names": labels.names}
+    if config.model.task == "segmentation":
+        names |= {"categories": categories(labels), "instances": instance_sizes(labels)}
+    parts = {
+        "criterion": make(config.model.criterion),
+        "postprocess": make(config.model.postprocess),
+        "metric": make(config.model.metric, **names),
+    }
+    _check_activation(parts["criterion"], parts["postprocess"])
+    return parts
+
+
+def _check_activation(criterion: Any, postprocess: Any) -> None:
+    """Raise ValueError if a detector's scores were learnt as one thing and would be read as another."""
+    learnt, read = (getattr(part, "activation", None) for part in (criterion, postprocess))
+    if learnt != read:
+        fitting = "hard_negative" if read == "softmax" else "aligned or focal"
+        raise ValueError(
+            f"model.postprocess.activation={read}, but what model.criterion ({type(criterion).__name__}) teaches are "
+            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting}"
+        )
+
+
+def takes_backbone(config: DictConfig) -> bool:
+    """Whether the model is a head on an exchangeable backbone, and no network of its own."""
+    return "backbone" in inspect.signature(get_class(config.model.network._target_)).parameters
+
+
+def check_backbone(config: DictConfig) -> None:
+    """Raise ValueError if the model needs a backbone and has none, or the other way round."""
+    network, backbone = config.model.network._target_, config.backbone.get("_target_")
+    if takes_backbone(config) == (backbone is not None):
+        return
+    network = network.rpartition(".")[2]
+    if backbone is None:
+        raise ValueError(f"backbone=none does not go with this model ({network}, a head): choose backbone=NAME")
+    raise ValueError(
+        f"backbone ({backbone.rpartition('.')[2]}) does not go with this model ({network}, which has no exchangeable "
+        "trunk): set backbone=none, or choose another model="
+    )
+
+
+def data_tells_classes(config: DictConfig) -> bool:
+    """Whether the configuration leaves the classes to the data's files."""
+    return config.data.num_classes is None and config.data.get("labels") is None
+
+
+def declared_labels(config: DictConfig) -> LabelMap:
+    """The label map that the configuration tells by itself."""
+    num_classes = config.data.num_classes
+    labels = make(config.data.labels) if config.data.get("labels") is not None else None
+    if labels is not None and num_classes in (None, labels.num_classes):
+        return labels
+    if num_classes is None:
+        raise ValueError("data.num_classes is null and only the data can tell it: give data.num_classes=N, or labels=")
+    return nameless_labels(num_classes, first=1 if config.data.task == "detection" else 0)
+
+
+def categories(labels: LabelMap) -> dict[str, list[int]] | None:
+    """Category name -> slots, where the labels have categories."""
+    groups: dict[str, list[int]] = {}
+    for label in labels.labels:
+        if label.category:
+            groups.setdefault(label.category, []).append(label.slot)
+    return groups or None
+
+
+# ---- data ------------------------------------------------------------------------------------------------
+
+
+def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = None) -> Any:
+    """The data set of `data.train` or `data.val`, before any augmentation.
+
+    Args:
+        labels: the classes it has to have: those of the training split, or of a checkpoint.
+
+    Raises:
+        ValueError: it has other classes, or not `data.num_classes` of them.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"split={split}: a data group has the splits train and val")
+    node = config.data[split]
+    # A validation split may have fewer classes than the training one: slots come from there, not from counting anew.
+    source = make(node, labels=labels) if labels and node._target_ in GIVEN_LABELS else make(node)
+    if config.data.num_classes not in (None, source.labels.num_classes):
+        raise ValueError(
+            f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
+            f"({', '.join(list(source.labels.names.values())[:5])}, ...): correct it or set data.num_classes=null"
+        )
+    if labels and source.labels.names != labels.names:
+        raise ValueError(
+            f"data.{split} has other classes ({known_names(source.labels)}) than the model ({known_names(labels)}): "
+            "use data with the same class list in the same order"
+        )
+    limit = config.get("overfit")
+    return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
+
+
+def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:
+    """Augmented and resized samples for training; for evaluation only resized, with the truth at its original size."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
+    policy = [make(step) for step in config.augment.train] if training else []
+    size = config.data.input_size if training else config.data.eval_size
+    resize = config.data.resize
+    if policy and resize == "center_crop":
+        resize = "stretch"  # the policy's crop takes its place
+    if resize == "none":
+        if config.data.eval_size is not None:
+            raise ValueError(
+                f"data.eval_size={list(config.data.eval_size)} with data.resize=none: whole images are evaluated as "
+                "they are; set data.eval_size=null, or data.resize=stretch (or letterbox)"
+            )
+        size = None  # a crop of the policy makes the size
+    size = None if size is None else tuple(size)
+    transform = Transform(
+        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training,
+        reduced=training and config.get("reduced_decode", False),
+    )  # fmt: skip
+    return AugmentedDataset(
+        source,
+        transform=transform,
+        seed=config.get("seed", 0),
+        ground_truth=not training,
+        skip_bad=training and config.get("on_bad_sample") == "skip",
+        mosaic=mosaic_share(config) if training else 0.0,
+        remedy=LEAVE_OUT if training else LEAVE_NOTHING_OUT,
+    )
+
+
+def mosaic_share(config: DictConfig) -> float:
+    """The share of training samples that are joined of four; policies that no mosaic goes with have no such key.
+
+    Raises:
+        ValueError: it is none, or the samples have no boxes or masks, or are sure to differ in size.
+    """
+    share, task, resize = config.augment.get("mosaic", 0.0), config.data.task, config.data.resize
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"augment.mosaic={share}: expected a share of the samples from 0 to 1")
+    if share and (task == "classification" or resize == "shorter"):
+        raise ValueError(
+            f"augment.mosaic={share} joins boxes or masks of pictures of one size: it does not go with "
+            f"data.task={task} and data.resize={resize}; set augment.mosaic=0"
+        )
+    return share
+
+
+def crop_fraction(config: DictConfig) -> float:
+    """The share that resize=center_crop looks at; data groups that are never cut have no such key."""
+    return config.data.get("crop_fraction", CROP_FRACTION)
+
+
+def build_loader(
+    dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
+) -> DataLoader[Batch]:
+    """Batches of this rank: in training shuffled by (seed, epoch) and full, otherwise in order and complete."""
+    if not training and (dataset.transform.input_size is None or dataset.transform.resize == "shorter"):
+        batch_size = 1  # whole images differ in size, and what pads one to another would reach its pooled features
+    sampler = EpochSampler(
+        len(dataset),
+        seed=seed,
+        shuffle=training,
+        batch_size=batch_size,
+        last="drop" if training else "keep",
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    pin_memory = ranks.device.type == "cuda"
+    return make_loader(dataset, batch_size=batch_size, sampler=sampler, workers=workers, pin_memory=pin_memory)
+
+
+# ---- training --------------------------------------------------------------------------------------------
+
+
+def train_settings(config: DictConfig) -> schema.TrainConfig:
+    """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
+    names = [field.name for field in fields(schema.TrainConfig) if field.name not in OPEN_GROUPS]
+    values: dict[str, Any] = {name: config[name] for name in names}
+    values |= {name: OmegaConf.to_object(value) for name, value in values.items() if OmegaConf.is_config(value)}
+    settings = schema.TrainConfig(**values)
+    check(settings)
+    return settings
+
+
+def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
+    """Images of one pass of one rank.
+
+    Raises:
+        ValueError: batch_size does not divide by ranks and accumulation steps.
+    """
+    parts = ranks.world * settings.accumulate
+    if settings.batch_size % parts:
+        raise ValueError(
+            f"batch_size={settings.batch_size} (of all ranks and accumulation steps together) does not divide by "
+            f"{ranks.world} ranks x accumulate={settings.accumulate}"
+        )
+    return settings.batch_size // parts
+
+
+def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    """A function from a model to the optimizer of the `optimizer` group, its rate scaled with the batch.
+
+    Linearly ([Goyal et al.](https://arxiv.org/abs/1706.02677)), but for Adam and AdamW by the root of it, because they
+    divide by the gradient's size ([Malladi et al.](https://arxiv.org/abs/2205.10287)).
+    """
+
+    def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        factory = make(config.optimizer)
+        scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
+        if issubclass(factory.func, torch.optim.Adam | torch.optim.AdamW):
+            scale = math.sqrt(scale)
+        decay = config.optimizer.get("weight_decay", 0.0)
+        if not isinstance(config.optimizer.lr, int | float):
+            raise ValueError(f"optimizer.lr={config.optimizer.lr}: expected a number")
+        lr = config.optimizer.lr * scale
+        groups = parameter_groups(model, decay, settings.decay_rule, lr=lr, factors=settings.lr_factors)
+        if not groups:
+            raise ValueError(f"freeze={settings.freeze} leaves nothing that learns")
+        try:
+            return factory(groups, lr=lr)
+        except TypeError as error:  # a key it does not have
+            raise ValueError(f"optimizer: {error}") from error
+
+    return make_optimizer

@@ -1,0 +1,196 @@
+"""What every command shares: paths on the command line, one clear line for a user's mistake, logging."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from ...conf.schema import CONFIGS
+from ..system.console import configure_logging, printable
+from ..system.memory import keep_freed_memory
+from .build import compose, missing_keys, register_schemas
+from .overrides import with_implied
+
+Job = Callable[[DictConfig], Any]
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p")
+_OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@:-]*=")
+
+
+def command(config_name: str, job: Job, *, positional: str | None = None, open_group: str | None = None,
+            needs_data: bool = True) -> Callable[..., None]:  # fmt: skip
+    """A `main(argv=None)` that composes conf/`config_name`.yaml and runs `job` on it.
+
+    Args:
+        positional: the key that collects arguments without a key (paths), e.g. `inputs` or `run`.
+        open_group: a key whose own keys are not known before the job runs; it checks them itself.
+        needs_data: whether keys that are still to be given (`data.root`) are an error.
+    """
+    title = config_name.replace("_", "-")
+
+    def guarded(config: DictConfig) -> None:
+        try:
+            missing = missing_keys(OmegaConf.to_container(config, resolve=False))
+            if missing and needs_data:
+                raise ValueError(
+                    "required: " + ", ".join(f"{key}=..." for key in missing) + f" (see pocketvision {title} --help)"
+                )
+            keep_freed_memory()
+            if config.get("threads"):
+                torch.set_num_threads(config.threads)
+            job(config)
+        except KeyboardInterrupt:
+            print(f"\npocketvision {title}: interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        except Exception as error:
+            if os.environ.get("POCKETVISION_TRACEBACK") or not _is_users(error):
+                raise
+            rank = os.environ.get("RANK", "0")
+            where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
+            tqdm.write(f"{start}pocketvision {title}: error{where}: {printable(explain(error))}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        arguments = quote_arguments(arguments, positional)
+        arguments = with_implied(arguments, config_name)
+        if open_group:
+            arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
+        sys.argv = [f"pocketvision {title}", *arguments]
+        register_schemas()
+        configure_logging()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would otherwise print with advice of its own
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
+        except (HydraException, OmegaConfBaseException) as error:  # of the composition: guarded() lets none out
+            print(f"pocketvision {title}: error: {explain_composition(error, arguments, config_name)}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    return main
+
+
+def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[str]:
+    """Arguments that Hydra's grammar understands: `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths, not expressions.
+
+    An argument is a path if something of that name exists or it is no `key=value`; special values are quoted.
+    """
+    flags: list[str] = []  # Hydra's own: --help, --cfg job, --multirun; they must not stand between overrides
+    paths: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
+        if (flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE) or (
+            argument.startswith("-") and not Path(argument).exists()
+        ):
+            flags.append(argument)
+        elif is_override or positional is None:
+            overrides.append(_quote_value(argument))
+        else:
+            paths.append(argument)
+    if positional and paths:
+        value = "[" + ",".join(_quoted(path) for path in paths) + "]" if positional.endswith("s") else _quoted(paths[0])
+        overrides.append(f"{positional}={value}")
+        if not positional.endswith("s") and len(paths) > 1:
+            raise SystemExit(f"only one {positional} can be given, got {paths}")
+    return [*overrides, *flags]
+
+
+def _quoted(text: str) -> str:
+    """In single quotes; inside them Hydra reads backslashes literally, except before a quote and at the end."""
+    text = text.replace("'", "\\'").replace("${", "\\${")  # a name, not OmegaConf's interpolation
+    return f"'{text}\\'" if text.endswith("\\") else f"'{text}'"
+
+
+def _quote_value(argument: str) -> str:
+    """Quote the value of `key=value` where it names something on disk, or where Hydra cannot parse it."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value or value[0] in "'\"[{$":
+        return argument
+    special = not re.fullmatch(r"[\w./@:+-]*", value, re.ASCII)
+    if special and (Path(value).exists() or not _parses(argument)):
+        return f"{key}={_quoted(value)}"
+    return argument
+
+
+def _parses(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def explain_composition(error: BaseException, arguments: Sequence[str], config_name: str) -> str:
+    """What is wrong with an override, without Hydra's advice on its own syntax."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
+    if unknown:
+        full = re.search(r"full_key: (\S+)", text)
+        group = full[1].rpartition(".")[0] if full else ""
+        prefix = f"{group}." if group else ""
+        near = difflib.get_close_matches(unknown[1], _known_keys(group, arguments, config_name), n=1)
+        hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+        return f"no key '{prefix}{unknown[1]}'{hint} (--help lists the keys)"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        # A group may lie in another (model/criterion), a choice in a folder (experiment=paper/...): Hydra tells which.
+        told = re.search(r"Available options in '([^']+)'", text)
+        group = told[1] if told else str(error.missing_cfg_file).partition("/")[0]
+        choice = str(error.missing_cfg_file).removeprefix(f"{group}/")
+        options = list(error.options or [])
+        near = difflib.get_close_matches(choice, options, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{group}={choice} is no choice{hint} (there are {', '.join(options)})"
+    noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
+    return " ".join(lines[:4])
+
+
+def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[str]:
+    """The keys of a group of the configuration ("" is the whole), as the arguments choose it."""
+    if not group:
+        return [field.name for field in fields(CONFIGS[config_name])]
+    others = [a for a in arguments if _OVERRIDE.match(a) and not a.lstrip("~+").startswith(f"{group}.")]
+    try:
+        node = OmegaConf.select(compose(*others, config_name=config_name), group)
+    except (HydraException, OmegaConfBaseException):  # there is a second mistake: this one is told without a hint
+        return []
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+
+
+def _is_users(error: BaseException) -> bool:
+    return _is_dead_loader(error) or isinstance(
+        error,
+        ValueError | OSError | FloatingPointError | InstantiationException | HydraException | OmegaConfBaseException,
+    )
+
+
+def _is_dead_loader(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")  # torch has no class for it
+
+
+def explain(error: BaseException) -> str:
+    """The one message that matters: the cause inside Hydra's or a loader worker's wrapping, and the key it concerns."""
+    text = str(error)
+    if isinstance(error, InstantiationException):
+        key = re.search(r"full_key: (\S+)", text)
+        cause = error.__cause__ or error
+        where = f" (at {key[1]})" if key else ""
+        return (explain(cause) if cause is not error else text) + where
+    if _is_dead_loader(error):
+        return f"{text} Often memory ran out: try fewer workers=. The same command resumes from the last checkpoint"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    if "Original Traceback" in text:  # raised in a loader worker: the last `Kind: message` of the text
+        return re.split(r"\n\w*(?:Error|Exception): ", text)[-1].strip()
+    return text

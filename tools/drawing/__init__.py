@@ -1,0 +1,1 @@
+"""Boxes, masks, charts and HTML; knows no model."""

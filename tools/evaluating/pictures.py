@@ -1,0 +1,50 @@
+"""Truth beside prediction, as pictures in a run's folder."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...datasets.labels import LabelMap
+from ..drawing import annotate
+from ..drawing.pictures import draw_truth, truth_of, write_image
+from ..predicting.predictor import Predictor
+from ..predicting.result import Result
+from ..runs.loaded import LoadedRun
+
+CELL, WRONG = 480, (200, 30, 30)  # longer side of a picture in a classifier's grid; the colour of its mistakes
+
+
+def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshold: float) -> Path:
+    """Truth beside prediction for `count` images spread over the data set, into `pictures/` of the run folder.
+
+    Of a classifier one picture, a grid of them all.
+    """
+    folder, model = run.folder / "pictures", Predictor(run)
+    indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist()
+    if run.task.kind == "classification":
+        samples = (source.read(i) for i in indices)
+        cells = [_classified(sample, model(sample.image), source.labels) for sample in samples]
+        write_image(folder / "classes.png", annotate.grid(cells, 4))
+        return folder
+    for i in indices:
+        sample = source.read(i)
+        result: Result = model(sample.image)
+        panels = [
+            draw_truth(sample.image, truth_of(sample), source.labels),
+            result.draw(score_threshold=score_threshold),
+        ]
+        name = str(sample.image_id).replace("/", "_") + ".png"
+        write_image(folder / name, annotate.side_by_side(panels, ["truth", "prediction"]))
+    return folder
+
+
+def _classified(sample: Any, result: Result, labels: LabelMap) -> np.ndarray:
+    """A small picture over its class and what was predicted, red where that is wrong."""
+    scale = min(1.0, CELL / max(sample.image.shape[:2]))
+    small = cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    (name, probability), truth = result.top(1)[0], labels.names[sample.label]
+    right = name == truth
+    text = f"{name} {probability:.2f}" if right else f"{name} {probability:.2f}, is {truth}"
+    return annotate.draw_caption(small, [text], annotate.INK if right else WRONG)

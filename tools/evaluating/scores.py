@@ -1,0 +1,256 @@
+"""What an evaluation leaves behind: figures with intervals, classes and errors in words, and files for `compare`."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...datasets.labels import LabelMap
+from ...detection.accumulation import check_backend
+from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
+from ...detection.coco_results import write_results as write_coco_results
+from ...detection.metric import CocoMetric
+from ...segmentation.class_table import class_table as pixel_table
+from ...segmentation.metric import ImageCounts, MeanIoU
+from ..config import build
+from ..engine.task import Metric, Task
+from ..runs.folder import write_results
+from ..runs.keys import plain
+from ..system.console import log, table
+from .states import pack, unpack
+
+MAX_ROWS = 30  # classes that the console lists
+_METRICS: dict[str, Callable[..., Any]] = {"detection": CocoMetric, "segmentation": MeanIoU}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A filled metric and its results; `about` has what `compare` tells: config, step, params, data (a fingerprint)."""
+
+    kind: str
+    labels: LabelMap
+    metric: Metric
+    results: Mapping[str, float]
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # the metric's beside its classes
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def analysis(self) -> DetectionAnalysis | None:
+        """Of a detector; seconds for thousands of images."""
+        return analyse(self.metric) if isinstance(self.metric, CocoMetric) else None
+
+
+def evaluation_of(
+    task: Task, config: Any, source: Any, metric: Metric, results: Mapping[str, float], *, about: Any = None
+) -> Evaluation:
+    """The evaluation of a run or an exported file on a data set; `config` is its checked configuration."""
+    arguments = {key: value for key, value in plain(config.model.metric).items() if key != "_target_"}
+    data = fingerprint_of_truth(metric) if isinstance(metric, CocoMetric) else source.fingerprint()
+    about = {"config": plain(config), **(about or {}), "data": data}
+    return Evaluation(task.kind, task.labels, metric, results, arguments, about)
+
+
+def with_backend(metric: Any, backend: str | None) -> Any:
+    """The same metric, counting by the backend that `evaluate backend=` names.
+
+    Raises:
+        ValueError: it is not installed, or the metric is not COCO's.
+    """
+    if backend is None:
+        return metric
+    if not isinstance(metric, CocoMetric):
+        raise ValueError(f"backend={backend} is for detection, this run has {type(metric).__name__}")
+    check_backend(backend)
+    metric.backend = backend
+    return metric
+
+
+def check_asked(kind: str, bootstrap: int, coco_results: str | None) -> None:
+    """Before an evaluation takes its time: raise ValueError for what the task cannot give."""
+    if bootstrap < 0 or 0 < bootstrap < 20:
+        raise ValueError(f"bootstrap={bootstrap}: expected 0 for no intervals, or 20 and more data sets to draw")
+    if bootstrap and kind not in _METRICS:
+        raise ValueError(f"bootstrap={bootstrap} is for detection and segmentation, this is {kind}")
+    if coco_results and kind != "detection":
+        raise ValueError(f"coco_results={coco_results} is for detection, this is {kind}")
+
+
+def check_files(config: Any, output: Path) -> None:
+    """Before an evaluation takes its time: raise ValueError for files that are folders, or that meet."""
+    files = {"output": output, "its images' part": state_path(output)}
+    others = {key: config[key] for key in ("coco_results", "predictions", "annotations")}
+    files |= {key: Path(value) for key, value in others.items() if value}
+    if output.suffix == ".npz":
+        raise ValueError(f"output={output}: the results are json, their images' part beside them is .npz")
+    for key in ("output", "coco_results"):
+        if key in files and files[key].is_dir():
+            raise ValueError(f"{key}={files[key]} is a folder: expected a file")
+    seen: dict[Path, str] = {}
+    for key, path in files.items():
+        if (other := seen.setdefault(path.resolve(), key)) and other != key:
+            raise ValueError(f"{key} and {other} are one file, {path}: give output= or {key}= another name")
+
+
+def publish(
+    evaluation: Evaluation, output: Path, *, bootstrap: int = 0, seed: int = 0, coco_results: str | None = None
+) -> dict[str, float]:
+    """Complete the results, say them, write them with what `compare` needs; the results."""
+    results, lines = dict(evaluation.results), []
+    intervals = intervals_of(evaluation, bootstrap, seed)
+    for key, (low, high) in intervals.items():
+        results |= {f"{key}/low": low, f"{key}/high": high}
+    lines += [f"  {key} {results[key]:.3f} {_bracket(pair)}" for key, pair in intervals.items() if "/" not in key]
+    heads = evaluation.results
+    if (found := evaluation.analysis) is not None:
+        results |= class_results(found)
+        heads = {key: value for key, value in heads.items() if "/" not in key}
+        lines += [*class_table(found, intervals), *error_lines(found)]
+    if isinstance(evaluation.metric, MeanIoU):
+        heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
+        lines += [segmentation_table(evaluation.metric, results)]
+    write_results(output, results)
+    save(evaluation, results, state_path(output))
+    log.info("%s", "\n".join([table(heads), *lines]))
+    if coco_results:
+        assert isinstance(evaluation.metric, CocoMetric)  # check_asked
+        count = write_coco_results(coco_results, evaluation.metric, source_ids=evaluation.labels.source_ids)
+        log.info("written: %s (%d detections, checked)", coco_results, count)
+    log.info("written: %s", output)
+    return results
+
+
+# ---- intervals -------------------------------------------------------------------------------------------
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of the values that are known (neither negative nor NaN); -1 where none is."""
+    known = values[np.isfinite(values) & (values >= 0)]
+    if not known.size:
+        return -1.0, -1.0
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def intervals_of(evaluation: Evaluation, samples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """The interval of each figure that the metric can resample; none for no samples."""
+    if not samples:
+        return {}
+    drawn: dict[str, npt.NDArray[np.float64]] = evaluation.metric.bootstrap(samples, seed)  # pyright: ignore
+    return {key: interval(values) for key, values in drawn.items() if key in evaluation.results}
+
+
+def _bracket(pair: Sequence[float]) -> str:
+    return f"[{pair[0]:.3f}, {pair[1]:.3f}]"
+
+
+# ---- detection in words ----------------------------------------------------------------------------------
+
+
+def class_results(found: DetectionAnalysis) -> dict[str, float]:
+    """Flat keys of each class beside its AP, and the AP50 that each kind of error costs."""
+    columns = {"AP50": "ap50", "AR": "ar", "threshold": "best_threshold", "F1": "best_f1"}
+    per_class = {f"{key}/{one.name}": getattr(one, field) for key, field in columns.items() for one in found.classes}
+    return per_class | {f"lost/{kind}": loss for kind, loss in found.errors.items()}
+
+
+def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+    """A row for each class in falling order of AP; of many classes the best and the worst."""
+    known = sorted((one for one in found.classes if one.num_truths), key=lambda one: -one.ap)
+    width = max([5, *(len(one.name) for one in found.classes)])
+    rows = [_row(one, width, intervals) for one in known]
+    if len(rows) > MAX_ROWS:
+        half = MAX_ROWS // 2
+        rows[half:-half] = [f"  {'...':<{width}} ({len(rows) - 2 * half} classes between them: see the results file)"]
+    head = f"  {'class':<{width}}     AP   AP50     AR  truths  best threshold     F1"
+    absent = len(found.classes) - len(known)
+    return [head, *rows, *([f"  classes without annotations: {absent}"] if absent else [])]
+
+
+def _row(one: ClassFigures, width: int, intervals: Mapping[str, tuple[float, float]]) -> str:
+    threshold = f"{one.best_threshold:.3f}" if one.best_threshold >= 0 else "-"
+    line = f"  {one.name:<{width}} {one.ap:6.3f} {one.ap50:6.3f} {one.ar:6.3f} {one.num_truths:7d}"
+    line += f" {threshold:>15} {one.best_f1:6.3f}"
+    pair = intervals.get(f"AP/{one.name}")
+    return line + (f"   AP {_bracket(pair)}" if pair else "")
+
+
+def error_lines(found: DetectionAnalysis) -> list[str]:
+    """What each kind of error costs."""
+    costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
+    return [f"  AP50 points lost to errors of each kind, all others left as they are: {costs}"]
+
+
+def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
+    """A row for each class of a segmenter."""
+    instances = {key.removeprefix("iIoU/"): value for key, value in results.items() if key.startswith("iIoU/")}
+    return pixel_table(metric.names, metric.confusion(), instances)
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+def state_path(results: Path) -> Path:
+    """Where the images' part of an evaluation lies: beside its results, a.npz of a.json and b.0.1.npz of b.0.1."""
+    return results.with_suffix(".npz") if results.suffix == ".json" else results.with_name(f"{results.name}.npz")
+
+
+def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> None:
+    """The metric's state and what identifies it, without pickles. Classification has nothing that could be drawn."""
+    if evaluation.kind not in _METRICS:
+        return
+    header = {
+        "kind": evaluation.kind,
+        "labels": evaluation.labels.to_json(),
+        "arguments": dict(evaluation.arguments),
+        "about": dict(evaluation.about),
+        "results": dict(results),
+    }
+    state: dict[Any, Any] = evaluation.metric.state()
+    if isinstance(evaluation.metric, MeanIoU):  # instances cannot be resampled
+        state = {image: (counts.indices, counts.counts) for image, counts in evaluation.metric.state().items()}
+    ids, arrays = pack(state)
+    text = json.dumps({**header, "images": ids}, default=str)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # pyright: ignore
+
+
+def load(path: Path) -> Evaluation:
+    """An evaluation that `save` wrote.
+
+    Raises:
+        ValueError: the file is none, or of another version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        header = json.loads(arrays.pop("header").tobytes())
+        labels = LabelMap.from_json(header["labels"])
+        arguments, state = {"names": labels.names, **header["arguments"]}, unpack(header["images"], arrays)
+        if header["kind"] == "segmentation":
+            arguments["categories"] = build.categories(labels)
+            arguments["unscored"] = {int(value): name for value, name in arguments.get("unscored", {}).items()}
+            state = {image: ImageCounts(*cells) for image, cells in state.items()}
+        metric = _METRICS[header["kind"]](**arguments)
+        metric.merge([state])
+        return Evaluation(header["kind"], labels, metric, header["results"], header["arguments"], header["about"])
+    except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no evaluation: {error!r:.300}. Remedy: pocketvision evaluate again") from error
+
+
+def fingerprint_of_truth(metric: CocoMetric) -> str:
+    """Over ids, class names and annotations of all images, wherever they came from."""
+    state, digest = metric.state(), hashlib.sha256(json.dumps(list(metric.names.values())).encode())
+    slots = {slot: row for row, slot in enumerate(metric.names)}
+    for image in metric.images():
+        truth = state[image][1]
+        rows = np.array([slots[label] for label in truth["labels"].tolist()], np.float64)
+        columns = [rows[:, None], truth["boxes_xywh"], truth["area"][:, None], truth["crowd"][:, None]]
+        digest.update(f"{image!r} {len(rows)}".encode() + np.concatenate(columns, 1, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Images in, results out, whatever format the model's file has."""

@@ -1,0 +1,174 @@
+"""What goes into an exported file and what comes out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..runs.loaded import LoadedRun
+
+KEY = "pocketvision"  # of our entry in ONNX's metadata_props and OpenVINO's rt_info
+EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}
+PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16", "bf16"), "torch_export": ("fp32",)}
+RAW_NAMES = {
+    "detection": ("class_logits", "box_deltas"),  # and anchors, which are constants
+    "segmentation": ("logits",),
+    "classification": ("logits",),
+}
+ANY = 160  # a side to trace with where any size is allowed: a multiple of every stride, larger than a pooling window's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """The input and the outputs of one file.
+
+    - `input`: "photo" is uint8 RGB [1, H, W, 3] with the run's resize inside and results in the photograph's pixels;
+      "network" is uint8 RGB [B, 3, h, w] at one size, results in pixels of that.
+    - `outputs`: "final" boxes, label map or classes; "raw" what the network says.
+    - `input_size`: (h, w) of what goes in; None is any.
+    - `network_size`: (h, w) that the network sees; None is the photograph's own.
+    - `batch`: images at a time; None is any number.
+    - `candidates`: the (anchor, class) pairs with the best scores that reach non-maximum suppression.
+    """
+
+    kind: str
+    input: str
+    outputs: str
+    resize: str
+    input_size: tuple[int, int] | None
+    network_size: tuple[int, int] | None
+    batch: int | None
+    candidates: int
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Interface":
+        """The inverse of `asdict`, also after a trip through JSON, which turns tuples into lists."""
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        return Interface(**values)
+
+    @property
+    def name(self) -> str:
+        """The input's name in the file."""
+        return "photo" if self.input == "photo" else "images"
+
+    @property
+    def shape(self) -> list[int | str]:
+        """The input's shape; a name stands for any number."""
+        height, width = self.input_size or ("height", "width")
+        batch = "batch" if self.batch is None else self.batch
+        return [1, height, width, 3] if self.input == "photo" else [batch, 3, height, width]
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        if self.outputs == "raw":
+            return (*RAW_NAMES[self.kind], *(("anchors",) if self.kind == "detection" else ()))
+        if self.kind == "segmentation":
+            return ("label_map",)
+        if self.kind == "classification":
+            return ("labels", "scores")
+        return ("boxes", "scores", "labels") + (("counts",) if self.input == "network" else ())
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the file itself resizes what goes in."""
+        return self.input == "photo" and self.resize == "stretch"
+
+
+def make_interface(
+    run: LoadedRun,
+    *,
+    input: str = "photo",
+    outputs: str = "final",
+    input_size: Sequence[int] | None = None,
+    batch: int | str = 1,
+    candidates: int = 2048,
+) -> Interface:
+    """The interface of a run's file, checked.
+
+    Raises:
+        ValueError: a value is none of the choices, or the run's resize cannot be part of a file.
+    """
+    for key, value, choices in (("input", input, ("photo", "network")), ("outputs", outputs, ("final", "raw"))):
+        if value not in choices:
+            raise ValueError(f"{key}={value}: expected {' or '.join(choices)}")
+    if batch != "dynamic" and (isinstance(batch, str) or batch < 1):
+        raise ValueError(f"batch={batch}: expected the number of images at a time, or dynamic")
+    if input == "photo" and batch != 1:
+        raise ValueError(f"batch={batch}: photographs go in one at a time; for batches set input=network")
+    if candidates < 1:
+        raise ValueError(f"candidates={candidates}: expected 1 or more")
+    size = _size("input_size", input_size)
+    resize, eval_size = run.config.data.resize, _size("data.eval_size", run.config.data.eval_size)
+    if input == "network":
+        if (size := size or eval_size) is None:
+            raise ValueError("the run evaluates whole images of any size: give input_size=[h,w] for input=network")
+        network_size = size
+    elif resize not in ("stretch", "none"):
+        raise ValueError(
+            f"data.resize={resize} is no part of a file: resize photographs yourself and set input=network"
+        )
+    else:
+        network_size = eval_size if resize == "stretch" else size
+    if network_size is None and run.task.kind == "detection":
+        raise ValueError("a detector's anchors are made for one size: give input_size=[h,w], that of the photographs")
+    return Interface(
+        kind=run.task.kind, input=input, outputs=outputs, resize=resize, input_size=size, network_size=network_size,
+        batch=None if batch == "dynamic" else int(batch), candidates=candidates,
+    )  # fmt: skip
+
+
+def _size(key: str, value: Sequence[int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if len(value) != 2 or min(value) < 1:
+        raise ValueError(f"{key}={list(value)}: expected two positive numbers, [h,w]")
+    return int(value[0]), int(value[1])
+
+
+class RawNetwork(nn.Module):
+    """A network whose outputs are tensors in the order of RAW_NAMES and nothing else."""
+
+    def __init__(self, model: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.model = model
+        self.names = RAW_NAMES[kind]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Of `images` float32 [B, 3, h, w] in 0..255."""
+        outputs = self.model(images)
+        return tuple(outputs[name] for name in self.names)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a segmentation network pads: zeros until a side is a multiple of `divisor` plus `remainder`."""
+
+    divisor: int
+    remainder: int
+
+    @staticmethod
+    def of(model: Any) -> "Padding":
+        if hasattr(model, "pad_input"):
+            return Padding(model.output_stride, 1) if model.pad_input else Padding(1, 0)
+        return Padding(model.stride, 0)
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        height, width = (side + (self.remainder - side) % self.divisor for side in size)
+        return height, width
+
+
+def example_size(interface: Interface) -> tuple[int, int]:
+    """(h, w) to trace the network with."""
+    return interface.network_size or (ANY * 8, ANY * 9)
+
+
+@torch.inference_mode()
+def anchors_of(run: LoadedRun, interface: Interface) -> np.ndarray:
+    """The detector's anchors [A, 4] at the size that its network sees."""
+    assert interface.network_size is not None
+    images = torch.zeros((1, 3, *interface.network_size), device=next(run.task.model.parameters()).device)
+    return run.task.model(images)["anchors"].cpu().numpy()

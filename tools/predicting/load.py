@@ -1,0 +1,59 @@
+"""`pocketvision.load`: a run, a published network or an exported file as a predictor."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..runs.loaded import check_optimize, load_published, load_run, published_config
+from .exported import is_exported, load_file
+from .predictor import Predictor
+
+
+def _refuse(run: str | Path, why: str, given: Mapping[str, bool]) -> None:
+    """Raise ValueError for arguments that would do nothing."""
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"load({str(run)!r}): leave {', '.join(names)} out; {why}")
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str = "best",
+    weights: str | Path | None = None,
+    source: str = "pocketvision",
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+    optimize: bool = False,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Predictor:
+    """The model of a training run (folder or checkpoint file), a published network, or an exported file.
+
+    Args:
+        weights: others' weights, a file of `source` or a name; `run` is then a published network (`conf/public/`).
+        overrides: keys of that network's configuration, e.g. `["backbone=mobilenet_v3_small"]`.
+        optimize: fold batch norms into convolutions: faster, the same outputs.
+        precision: "bf16" with `optimize`, faster yet where the processor has it.
+        compile: torch.compile, with `optimize`; the first image of a size takes seconds.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
+            without `optimize`, or one of the three for an exported file.
+    """
+
+    exported = is_exported(run)
+    check_optimize(optimize, precision, compile, file=run if exported else None)
+    told = {"weights": weights is not None, "source": source != "pocketvision", "overrides": bool(overrides)}
+    if exported:
+        _refuse(
+            run, "a file is as it was exported", told | {"checkpoint": checkpoint != "best", "device": device != "cpu"}
+        )
+        return load_file(run)
+    if weights is None:
+        _refuse(run, "they are for published networks with weights=", told)
+        loaded = load_run(run, which=checkpoint, device=device)
+    else:
+        config = published_config(str(run), overrides)
+        config.weights, config.weights_source = str(weights), source
+        loaded = load_published(config, device=device)
+    return Predictor(loaded.optimized(precision=precision, compile=compile) if optimize else loaded)

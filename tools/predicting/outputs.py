@@ -1,0 +1,230 @@
+"""What prediction leaves behind: pictures, videos, json, COCO's results, CSV and masks, written as results come.
+
+Each writer's `write` takes one image's result; `close` makes its files whole, also after an interruption. Until then
+they are named `.part`: a file of the final name is always a valid one.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import cv2
+import numpy as np
+
+from ..drawing.pictures import write_image
+from ..system.console import log
+from .inputs import Shot, quietly
+from .result import Result
+
+# What each kind of model can write; the first ones are written unless `write=` tells otherwise.
+WRITES = {
+    "detection": ("pictures", "json", "csv", "coco"),
+    "segmentation": ("pictures", "json", "csv", "masks", "colors"),
+    "classification": ("pictures", "json", "csv"),
+}
+_DEFAULT = ("pictures", "json", "csv", "masks")
+COLUMNS = {
+    "detection": ("file", "frame", "category_id", "category", "score", "x1", "y1", "x2", "y2"),
+    "segmentation": ("file", "frame", "category_id", "category", "pixels", "share"),
+    "classification": ("file", "frame", "category_id", "category", "probability", "rank"),
+}
+# H.264 plays everywhere, but few builds of OpenCV may write it; MPEG-4 plays in players, not in browsers.
+_CODECS = ((".mp4", "avc1"), (".mp4", "mp4v"), (".avi", "MJPG"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model found in one image."""
+
+    shot: Shot
+    result: Result  # of the classes asked for, all scores
+    name: str  # without an ending, for files of its own
+    image_id: int
+
+
+class Writer(Protocol):
+    def write(self, found: Found) -> None: ...
+    def close(self) -> None: ...
+
+
+def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """What to write: what was asked for, or the usual of this kind of model.
+
+    Raises:
+        ValueError: there is no such output, or not of this kind of model.
+    """
+    possible = WRITES[kind]
+    if asked is None:
+        return tuple(name for name in possible if name in _DEFAULT)
+    wrong = [name for name in asked if name not in possible]
+    if wrong or not asked:
+        raise ValueError(f"write=[{','.join(asked)}]: of {kind} expected some of {', '.join(possible)}")
+    return tuple(dict.fromkeys(asked))
+
+
+def make_writers(folder: Path, kind: str, writes: Sequence[str], *, score_threshold: float, all_masks: bool,
+                 ) -> list[Writer]:  # fmt: skip
+    """The writers for `writes`; with `all_masks` masks of videos' frames too, a file each."""
+    makers = {
+        "pictures": lambda: Pictures(folder, score_threshold=score_threshold),
+        "json": lambda: JsonList(folder / "predictions.json", lambda found: [_entry(found, score_threshold)]),
+        "csv": lambda: CsvTable(folder / "predictions.csv", kind, score_threshold=score_threshold),
+        "coco": lambda: JsonList(folder / "coco_results.json", lambda found: found.result.to_coco(found.image_id)),
+        "masks": lambda: Masks(folder, "mask", Result.label_ids, of_videos=all_masks),
+        "colors": lambda: Masks(folder, "color", Result.colors, of_videos=all_masks),
+    }
+    return [makers[name]() for name in writes]
+
+
+def _entry(found: Found, score_threshold: float) -> dict[str, Any]:
+    frame = {} if found.shot.frame is None else {"frame": found.shot.frame}
+    entry = {"image_id": found.image_id} | found.result.to_json(score_threshold=score_threshold)
+    return {"file": str(found.shot.path)} | frame | {key: value for key, value in entry.items() if key != "file"}
+
+
+def _open(path: Path, *, newline: str | None = None) -> TextIO:
+    """For text; a file name that is no UTF-8, which Linux allows, is written as JSON escapes."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
+
+
+class JsonList:
+    """A json list of which every result adds entries, one a line."""
+
+    def __init__(self, path: Path, entries_of: Callable[[Found], list[dict[str, Any]]]) -> None:
+        self._path, self._part, self._entries_of = path, _part(path), entries_of
+        self._file = _open(self._part)
+        self._separator = "[\n"
+
+    def write(self, found: Found) -> None:
+        for entry in self._entries_of(found):
+            self._file.write(self._separator + json.dumps(entry, ensure_ascii=False))
+            self._separator = ",\n"
+
+    def close(self) -> None:
+        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self._file.close()
+        os.replace(self._part, self._path)
+
+
+class CsvTable:
+    """One row a detection, a class of a mask, or one of a classifier's best classes."""
+
+    def __init__(self, path: Path, kind: str, *, score_threshold: float) -> None:
+        self._path, self._part, self._score_threshold = path, _part(path), score_threshold
+        self._file = _open(self._part, newline="")
+        self._table = csv.writer(self._file)
+        self._table.writerow(COLUMNS[kind])
+
+    def write(self, found: Found) -> None:
+        frame = "" if found.shot.frame is None else found.shot.frame
+        rows = csv_rows(found.result, score_threshold=self._score_threshold)
+        self._table.writerows((str(found.shot.path), frame, *row) for row in rows)
+
+    def close(self) -> None:
+        self._file.close()
+        os.replace(self._part, self._path)
+
+
+def csv_rows(result: Result, *, score_threshold: float) -> Iterable[tuple[Any, ...]]:
+    """Rows of the columns behind `file` and `frame`."""
+    ids = result.label_map.source_ids
+    if result.mask is not None:
+        size = result.mask.size
+        return [(ids.get(slot, slot), name, pixels, round(pixels / size, 6)) for slot, name, pixels in result.shares()]
+    shown = result.above(score_threshold)
+    assert shown.scores is not None
+    assert shown.labels is not None
+    heads = [(ids.get(int(slot), int(slot)), name) for slot, name in zip(shown.labels, shown.names, strict=True)]
+    scores = [round(float(score), 5) for score in shown.scores]
+    if shown.boxes is None:
+        best = enumerate(zip(heads, scores, strict=True), start=1)
+        return [(*head, score, rank) for rank, (head, score) in best][: len(result.top())]
+    boxes = np.round(shown.boxes.astype(float), 2).tolist()
+    return [(*head, score, *box) for head, score, box in zip(heads, scores, boxes, strict=True)]
+
+
+class Masks:
+    """A png for each mask; for frames of a video, where they are asked for, in a folder of the video's name."""
+
+    def __init__(self, folder: Path, suffix: str, array_of: Callable[[Result], np.ndarray], *, of_videos: bool) -> None:
+        self._folder, self._suffix, self._array_of, self._of_videos = folder, suffix, array_of, of_videos
+
+    def write(self, found: Found) -> None:
+        if found.shot.frame is None:
+            write_image(self._folder / f"{found.name}_{self._suffix}.png", self._array_of(found.result))
+        elif self._of_videos:
+            path = self._folder / f"{found.name}_{self._suffix}s" / f"{found.shot.frame:06d}.png"
+            write_image(path, self._array_of(found.result))
+
+    def close(self) -> None:
+        pass
+
+
+class Pictures:
+    """The drawn image; the frames of a video become a video of the same size and rate."""
+
+    def __init__(self, folder: Path, *, score_threshold: float) -> None:
+        self._folder, self._score_threshold = folder, score_threshold
+        self._video: VideoFile | None = None
+        self._name = ""
+
+    def write(self, found: Found) -> None:
+        if found.shot.frame is None:
+            picture = found.result.draw(score_threshold=self._score_threshold)
+            write_image(self._folder / f"{found.name}.png", picture)
+            return
+        if self._video is None or found.name != self._name:
+            self.close()
+            assert found.shot.rate is not None
+            self._name = found.name
+            self._video = VideoFile(self._folder / found.name, found.shot.image.shape[:2], rate=found.shot.rate)
+        self._video.write(found.result.draw(score_threshold=self._score_threshold, enlarge=False))
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.close()
+        self._video = None
+
+
+class VideoFile:
+    """A video, in the best codec that this OpenCV writes: H.264, MPEG-4 or Motion JPEG."""
+
+    def __init__(self, stem: Path, size: tuple[int, int], *, rate: float) -> None:
+        """`size` (h, w) of the frames; the codecs need even sides, so that an odd one loses its last row or column.
+
+        Raises:
+            OSError: this OpenCV writes none of the codecs.
+        """
+        self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
+        if 0 in self._size:
+            raise OSError(
+                f"{stem.name}: frames of {size[1]}x{size[0]} are too small for a video; write= without pictures"
+            )
+        for ending, codec in _CODECS:
+            self._path = stem.with_name(stem.name + ending)
+            self._part = self._path.with_name(f"{stem.name}.part{ending}")
+            fourcc = cv2.VideoWriter.fourcc(*codec)
+            self._writer = quietly(cv2.VideoWriter, str(self._part), fourcc, rate, self._size[::-1])
+            if self._writer.isOpened():
+                log.info("%s: %s, %.4g frames a second", self._path, codec, rate)
+                return
+            self._part.unlink(missing_ok=True)
+        raise OSError(f"this OpenCV writes no video ({', '.join(c for _, c in _CODECS)}); leave pictures out of write=")
+
+    def write(self, frame: np.ndarray) -> None:
+        height, width = self._size
+        if frame.shape[0] < height or frame.shape[1] < width:  # a stream that changes its size on the way
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+
+    def close(self) -> None:
+        self._writer.release()
+        os.replace(self._part, self._path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

@@ -1,0 +1,191 @@
+"""A trained run as a callable: images in; boxes or label maps in their own pixels, or classes, out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...datasets.augmentation.resize import prepare
+from ...datasets.images.decode import decode_bytes, decode_image, to_uint8
+from ...datasets.loading.batches import Batch, collate
+from ..config.build import crop_fraction
+from ..runs.loaded import LoadedRun
+from .result import Result
+
+Image = Any  # a path, a file's bytes, a numpy array, a torch tensor or a PIL image: see `to_rgb`
+BATCH_SIZE = 16
+
+
+def to_rgb(image: Image) -> np.ndarray:
+    """Any image as uint8 RGB [H, W, 3].
+
+    Args:
+        image: a path (str, Path), the bytes of an image file, a PIL image (turned as its EXIF says), a numpy array
+            [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (laid over white), or a torch tensor [3, H, W],
+            [1, H, W] or [H, W] on any device. Numbers are uint8, uint16, or floats from 0 to 1 (`to_uint8`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not decode, or is none of these; the message tells what was given.
+    """
+    if isinstance(image, str | Path):
+        return decode_image(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_bytes(bytes(image))
+    if isinstance(image, Tensor):
+        return _tensor_to_rgb(image)
+    if isinstance(image, np.ndarray):
+        return _array_to_rgb(image)
+    if _is_pil(image):
+        return _pil_to_rgb(image)
+    raise ValueError(
+        "an image is a path, the bytes of a file, a numpy array [H, W, 3], a torch tensor [3, H, W] or a PIL image; "
+        f"got {type(image).__name__}"
+    )
+
+
+def _array_to_rgb(image: np.ndarray) -> np.ndarray:
+    shape = list(image.shape)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in shape:
+        hint = ""
+        if image.ndim == 3 and image.shape[0] in (1, 3) and 0 not in shape:
+            hint = ". This one looks like [3, H, W]: array.transpose(1, 2, 0) turns it"
+        raise ValueError(f"an image array is RGB [H, W, 3], grey [H, W] or RGBA [H, W, 4]; got {shape}{hint}")
+    image = to_uint8(image, name="the array")
+    if image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.float32) / 255
+        image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    if image.shape[2] == 1:
+        image = image.repeat(3, axis=2)
+    return np.require(image, requirements=["C", "W"])  # torch warns of arrays that must not be written to
+
+
+def _tensor_to_rgb(image: Tensor) -> np.ndarray:
+    shape = list(image.shape)
+    if image.ndim == 2:
+        image = image[None]
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in shape:
+        turned = image.ndim == 3 and image.shape[2] in (1, 3) and 0 not in shape
+        hint = ". This one looks like [H, W, 3]: tensor.permute(2, 0, 1) turns it" if turned else ""
+        raise ValueError(f"an image tensor is [3, H, W], [1, H, W] or [H, W]; got {shape}{hint}")
+    image = image.detach().cpu().permute(1, 2, 0)
+    return _array_to_rgb((image.float() if image.is_floating_point() else image).numpy())
+
+
+def _is_pil(image: Any) -> bool:
+    return any(kind.__module__ == "PIL.Image" for kind in type(image).__mro__)
+
+
+def _pil_to_rgb(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # deep grey, which PIL would cut off at 255
+        array = np.asarray(image)
+        deep = image.mode == "I" and array.min(initial=0) >= 0 and array.max(initial=0) <= 65535
+        return _array_to_rgb(array.astype(np.uint16) if deep else array)
+    transparent = image.has_transparency_data
+    return _array_to_rgb(np.asarray(image.convert("RGBA" if transparent else "RGB")))
+
+
+class Predictor:
+    """`predictor("photo.jpg")` gives a Result; a list or a batch gives a list. `to_rgb` tells what an image may be."""
+
+    def __init__(self, run: LoadedRun) -> None:
+        self.run = run
+        self.task = run.task
+        self.labels = run.task.labels
+        size = run.config.data.eval_size
+        self._size = None if size is None else (int(size[0]), int(size[1]))
+        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config)
+
+    def __repr__(self) -> str:
+        names = list(self.labels.names.values())
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        return f"<{type(self).__name__} for {self.task.kind}, {len(names)} classes ({shown}), on {self.device}>"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.task.model.parameters()).device
+
+    def __call__(self, images: Image | Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Any:
+        """Result of one image, or a list of them for a sequence, tensor [B, 3, H, W] or array [B, H, W, 3].
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: an image does not decode, or is nothing that `to_rgb` takes.
+        """
+        if _is_one(images):
+            return next(self.stream([images]))
+        return list(self.stream(images, batch_size=batch_size))
+
+    def stream(self, images: Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Iterator[Result]:
+        """Results one by one; no more than `batch_size` images are held at a time, however many come.
+
+        Raises:
+            ValueError: `batch_size` is below 1; otherwise as a call.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+        remaining = iter(images)
+        while batch := list(islice(remaining, batch_size)):
+            read = [(self.read(image), str(image) if isinstance(image, str | Path) else None) for image in batch]
+            for group in self._groups(read):
+                yield from self._predict(group)
+
+    @staticmethod
+    def read(image: Image) -> np.ndarray:
+        """`to_rgb`: uint8 RGB [H, W, 3] of anything that is an image."""
+        return to_rgb(image)
+
+    def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
+        """Neighbours that have one input size."""
+        if self._size is not None and self._resize != "shorter":
+            return [images] if images else []
+        groups: list[list[tuple[np.ndarray, str | None]]] = []
+        for item in images:
+            if groups and groups[-1][0][0].shape == item[0].shape:
+                groups[-1].append(item)
+            else:
+                groups.append([item])
+        return groups
+
+    def to_batch(self, images: Sequence[np.ndarray]) -> Batch:
+        """What goes into the network for images uint8 RGB [H, W, 3] that have one input size."""
+        fraction = self._crop_fraction
+        prepared = [prepare(image, self._size, self._resize, crop_fraction=fraction) for image in images]
+        tensors = [
+            (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), {}, meta) for image, meta in prepared
+        ]
+        return collate(tensors).to(self.device)
+
+    @torch.inference_mode()
+    def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
+        batch = self.to_batch([image for image, _ in items])
+        found = self.task.postprocess(self.task.model(batch.images), batch.metas)
+        return [self._result(image, path, item) for (image, path), item in zip(items, found, strict=True)]
+
+    def _result(self, image: np.ndarray, path: str | None, found: Any) -> Result:
+        if self.task.kind == "segmentation":
+            return Result(image, self.labels, path, mask=found.cpu().numpy())
+        if self.task.kind == "classification":
+            scores, labels = found.scores.cpu().numpy(), found.labels.cpu().numpy()
+            return Result(image, self.labels, path, scores=scores, labels=labels)
+        return Result(
+            image, self.labels, path,
+            boxes=found.boxes.cpu().numpy(), scores=found.scores.cpu().numpy(), labels=found.labels.cpu().numpy(),
+        )  # fmt: skip
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim != 4
+    return (
+        not isinstance(images, Iterable) or isinstance(images, str | bytes | bytearray | memoryview) or _is_pil(images)
+    )

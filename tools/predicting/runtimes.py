@@ -1,0 +1,159 @@
+"""An exported file in its own runtime: arrays in, arrays by name out."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .interface import EXTRA_FILE, FORMATS, KEY
+
+Call = Callable[[np.ndarray], dict[str, np.ndarray]]
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file ready to run. `run` takes uint8 of the input's shape and gives every output by its name."""
+
+    path: Path
+    about: dict[str, Any]  # what the file says about itself
+    run: Call
+
+
+def require(names: tuple[str, ...], *, extra: str, need: str) -> None:
+    """Raise ValueError if a package is missing, with the command that installs it."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{need} needs {', '.join(missing)}: pip install 'pocketvision[{extra}]'")
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's ending tells.
+
+    Raises:
+        ValueError: no format has this ending.
+    """
+    for name, ending in FORMATS.items():
+        if path.suffix.lower() == ending:
+            return name
+    raise ValueError(f"{path}: exported files end with {', '.join(FORMATS.values())}")
+
+
+def open_file(path: str | Path, *, threads: int = 0, precision: str | None = None) -> ExportedFile:
+    """Open a file that `pocketvision export` wrote.
+
+    Args:
+        threads: of the runtime; 0 is its own choice.
+        precision: of OpenVINO's arithmetic, fp32 or bf16; None is the file's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: its runtime is not installed, it is damaged, or it is not one of ours.
+    """
+    path = Path(path)
+    format = format_of(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    require(RUNTIMES.get(format, ()), extra=format, need=f"file={path}")
+    opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torch_export": _open_torch}[format]
+    try:
+        text, start = opener(path)
+    except Exception as error:  # every runtime has kinds of its own for files that are cut or foreign
+        first = str(error).strip().splitlines() or [""]
+        raise ValueError(
+            f"{path} does not open ({type(error).__name__}: {first[0][:200]}): damaged or foreign?"
+        ) from error
+    try:
+        about = json.loads(text or "")
+        kind, config = about["task"], about["config"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} was not written by pocketvision export: it does not say what it is") from None
+    assert kind
+    assert config
+    return ExportedFile(path, about, start(threads, precision or about["precision"]))
+
+
+def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+
+    def session(threads: int) -> Any:
+        options.intra_op_num_threads = threads
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    first = session(1)
+
+    def start(threads: int, precision: str) -> Call:
+        ready = session(threads) if threads != 1 else first
+        names, name = [item.name for item in ready.get_outputs()], ready.get_inputs()[0].name
+        return lambda array: dict(zip(names, ready.run(None, {name: array}), strict=True))
+
+    return first.get_modelmeta().custom_metadata_map.get(KEY), start
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of the process.
+
+    Each one that compiles gives the thread a signal stack, and takes it back when it goes. Of two that go in the order
+    in which they came, the second restores the first one's, which is freed: the next signal that Python handles (of a
+    loader process that ends) would be a SIGSEGV. Seen with OpenVINO 2026.4.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
+def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
+    core = openvino_core()
+    model = core.read_model(path)
+    text = model.get_rt_info(["pocketvision", KEY]).value if model.has_rt_info(["pocketvision", KEY]) else None
+
+    def start(threads: int, precision: str) -> Call:
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(model, "CPU", settings)
+        request = compiled.create_infer_request()
+        # Of the names that an output has collected, the one that stood in the graph's list of outputs.
+        wanted = list(json.loads(text or "{}").get("outputs", {}))
+        names = [next((n for n in wanted if n in output.names), output.any_name) for output in compiled.outputs]
+
+        def call(array: np.ndarray) -> dict[str, np.ndarray]:
+            request.infer({0: array})
+            return {name: request.get_output_tensor(i).data.copy() for i, name in enumerate(names)}
+
+        return call
+
+    return text, start
+
+
+def _open_torch(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
+    import torch
+    import torchvision  # noqa: F401  its NMS is one of the program's operators
+
+    extra = {EXTRA_FILE: ""}
+    module = torch.export.load(path, extra_files=extra).module()
+
+    def start(threads: int, precision: str) -> Call:
+        if threads:
+            torch.set_num_threads(threads)
+
+        @torch.inference_mode()
+        def call(array: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: value.numpy() for name, value in module(torch.from_numpy(array)).items()}
+
+        return call
+
+    return extra[EXTRA_FILE], start

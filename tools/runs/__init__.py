@@ -1,0 +1,1 @@
+"""A run's folder: its identity, its files, and the task back out of it."""

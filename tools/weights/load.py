@@ -1,0 +1,235 @@
+"""Starting from weights: ours or others', a whole network or its backbone alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...backbones.blocks import BlockTrunk
+from ...backbones.classifier import Classifier
+from ...backbones.layers import Normalize
+from ...backbones.reduction import Reduction, reduce_classifier, reduce_trunk
+from ...backbones.weights import LoadReport, load_strict, picture_settings
+from ...detection.network import SSDLite
+from ...detection.weights import reduce_ssdlite
+from ...segmentation.network import LRASPP, RASPP
+from ...segmentation.standalone import StandaloneNetwork
+from ...segmentation.weights import reduce_raspp
+from ..engine.state import FORMAT
+from .downloads import download, find_published, is_published
+from .files import check_hash, read_content, state_of
+from .sources import SOURCES, tell_settings
+from .tensorflow import load_tf
+
+# Keys of the backbone group that decide what its weights mean, or which of them there are.
+SHAPING_KEYS = (
+    *("variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced", "last"),
+)
+# And those that change what it computes with them, though they fit.
+COMPUTING_KEYS = ("bn_eps", "padding", "gate")
+_PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
+
+Differences = Mapping[str, tuple[Any, Any]]  # key -> value there, value here
+
+
+def load_weights(
+    model: nn.Module,
+    weights: str | Path | Mapping[str, Any],
+    *,
+    source: str = "pocketvision",
+    reduce: str | None = None,
+    backbone: Mapping[str, Any] | None = None,
+    new_predictors: bool = False,
+) -> LoadReport:
+    """Load weights into a network; every name has to fit, with exceptions that the report tells.
+
+    Weights of a classifier, or of another head, fill the backbone alone; a last convolution that this backbone does not
+    have is left out.
+
+    Args:
+        weights: a file, the folder of a run, a state dict (also a checkpoint of ours as a dict), or the name of
+            published weights (`downloads.find_published`). Of a run the moving average is taken where there is one.
+        source: whose names they have, a key of `SOURCES`, or `tf` (see `load_tf`).
+        reduce: `importance` or `first` chooses channels from a network that has more (`backbones.reduction`).
+        backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
+            otherwise.
+        new_predictors: predictors made for another number of classes keep their fresh initialisation.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no state dict, names and shapes do not fit (they are listed), published weights cannot
+            be downloaded, or a whole network is set up to compute something else with them.
+    """
+    if source not in (*SOURCES, "tf"):
+        raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}, tf")
+    if isinstance(weights, str) and is_published(weights):
+        published = find_published(model, weights)
+        if source not in ("pocketvision", published.source):
+            raise ValueError(f"weights={weights} with weights_source={source}: leave weights_source out")
+        weights, source = download(published), published.source
+    if source == "tf":  # variables, not a state dict
+        return _load(
+            model, load_tf(model, weights), source=source, file="", reduce=reduce, differences={}, settings=(),
+            new_predictors=new_predictors,
+        )  # fmt: skip
+    file = "" if isinstance(weights, Mapping) else Path(weights).name
+    if file and source in ("torchvision", "timm"):
+        check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
+    content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
+    config = _config_of(content)
+    differences = _differences(config, backbone, ("_target_", *SHAPING_KEYS))
+    if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
+        raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
+    theirs = state_of(content)
+    state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
+    report = _load(
+        model, state, source=source, file=file, reduce=reduce, differences=differences,
+        settings=_computing_keys(config, model, backbone), new_predictors=new_predictors,
+    )  # fmt: skip
+    renamed = {id(tensor) for tensor in state.values()}
+    left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
+    return replace(report, unexpected=(*report.unexpected, *left_out))
+
+
+def _renamed(model: nn.Module, state: Mapping[str, Tensor], *, source: str, label: str) -> dict[str, Tensor]:
+    try:
+        return SOURCES[source](model, state)
+    except ValueError as error:
+        raise ValueError(f"{label}, weights_source={source}: {error}") from error
+
+
+def _load(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    source: str,
+    file: str,
+    reduce: str | None,
+    differences: Differences,
+    settings: Sequence[str],
+    new_predictors: bool,
+) -> LoadReport:
+    own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
+    heads = {name for name in state if not name.startswith("backbone.")}
+    other_kind = isinstance(model, Classifier) != all(name.startswith(("hidden.", "logits.")) for name in heads)
+    backbone_only = not own_heads & heads or other_kind
+    if backbone_only:
+        state = {name: value for name, value in state.items() if name.startswith("backbone.")}
+        if not state:
+            raise ValueError(
+                "these weights have neither a head of this network nor a `backbone.`: of another architecture?"
+            )
+    tell_settings(model, source, file, of_run=settings, backbone_only=backbone_only)
+    notes: tuple[str, ...] = ()
+    if reduce is not None:
+        state, notes = _reduced(model, state, reduce, backbone_only=backbone_only)
+    fresh = _free_prefixes(model, state, backbone_only=backbone_only)
+    if fresh and not backbone_only and not new_predictors:
+        names = ", ".join(f"{prefix}*" for prefix in fresh)
+        raise ValueError(
+            f"these weights predict another number of classes than this network ({names}): set "
+            f"{_class_keys(model, state)}; to train on, weights_new_predictors=true starts the predictors afresh"
+        )
+    try:
+        report = load_strict(model, state, reinitialize=fresh)
+    except ValueError as error:
+        hint = _told(differences) if differences else ""
+        if source == "pocketvision" and not state.keys() & model.state_dict().keys():
+            hint = f"No name is one of ours: tell whose they are, weights_source={', '.join((*SOURCES, 'tf'))}"
+        raise ValueError(f"{error}\n{hint}".strip()) from error
+    unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))
+    return replace(report, unexpected=unexpected, notes=notes)
+
+
+def _config_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration in a checkpoint of ours; empty where there is none. Nobody checked what it holds."""
+    config = content.get("config") if content.get("format") == FORMAT else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def _differences(config: Mapping[str, Any], backbone: Mapping[str, Any] | None, keys: Sequence[str]) -> Differences:
+    """Key -> its values in the weights' configuration and in `backbone`, where both have it and they differ."""
+    theirs = config.get("backbone")
+    if not isinstance(theirs, Mapping) or backbone is None:
+        return {}
+    keys = [key for key in keys if key in theirs and key in backbone]
+    told = {key: theirs[key] if isinstance(theirs[key], _PLAIN) else type(theirs[key]).__name__ for key in keys}
+    return {key: (told[key], backbone[key]) for key in keys if told[key] != backbone[key]}
+
+
+def _computing_keys(config: Mapping[str, Any], model: nn.Module, backbone: Mapping[str, Any] | None) -> list[str]:
+    """What the weights' run had otherwise, as `key=value`, though its weights fit: they compute something else here."""
+    trunk = [f"backbone.{key}={value}" for key, (value, _) in _differences(config, backbone, COMPUTING_KEYS).items()]
+    try:
+        network = config["model"]["network"]
+        mean, std = ([float(value) for value in network[key]] for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError):
+        return trunk  # no network of ours that tells them
+    normalize = getattr(model, "normalize", None)  # a backbone alone has none
+    return [*trunk, *(picture_settings(normalize, mean=mean, std=std) if isinstance(normalize, Normalize) else ())]
+
+
+def _told(differences: Differences) -> str:
+    def text(value: Any) -> str:
+        return "null" if value is None else str(value)
+
+    rows = [f"backbone.{key} is {text(theirs)} there, {text(ours)} here" for key, (theirs, ours) in differences.items()]
+    wider = " (weights_reduce=importance chooses channels from weights that have more)"
+    return f"{'; '.join(rows)}: build both alike{wider if {'width', 'reduced'} & differences.keys() else ''}"
+
+
+def _class_keys(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """The keys that decide the number of classes; of a network that may have an output for void, with their values."""
+    if not isinstance(model, StandaloneNetwork):
+        return "data.num_classes to theirs"
+    outputs = len(state["decoder.logits.weight"])
+    return f"data.num_classes={outputs} (or model.network.void=true and data.num_classes={outputs - 1})"
+
+
+def _reduced(
+    model: nn.Module, state: Mapping[str, Tensor], rule: str, *, backbone_only: bool
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state with the channels that the model has, and what was left out."""
+    trunk = getattr(model, "backbone", model)
+    if not isinstance(trunk, BlockTrunk):
+        raise ValueError(
+            f"weights_reduce={rule}: {type(model).__name__} has no backbone whose channels could be chosen"
+        )
+    reduction = Reduction(dict(state), rule)
+    if trunk is model:
+        reduce_trunk(reduction, trunk)
+    elif backbone_only:
+        reduce_trunk(reduction, trunk, prefix="backbone.")
+    elif isinstance(model, SSDLite):
+        reduce_ssdlite(reduction, model)
+    elif isinstance(model, LRASPP | RASPP):
+        reduce_raspp(reduction, model)
+    elif isinstance(model, Classifier):
+        reduce_classifier(reduction, model)
+    if not reduction.notes:
+        return reduction.state, ()
+    return reduction.state, (f"channels chosen by {rule}: {'; '.join(reduction.notes)}",)
+
+
+def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> list[str]:
+    """What may keep its initialisation: everything but the backbone, or predictors of another number of classes."""
+    own = model.state_dict()
+    if backbone_only:
+        heads = {f"{name.split('.')[0]}." for name in own if not name.startswith("backbone.")}
+        no_last = not any(name.startswith("backbone.last.") for name in own)
+        spare = no_last and any(name.startswith("backbone.last.") for name in state)
+        return sorted(heads | ({"backbone.last."} if spare else set()))
+    if isinstance(model, SSDLite):
+        predictors = [f"class_towers.{i}.1." for i in range(len(model.class_towers))]
+    elif isinstance(model, LRASPP):
+        predictors = ["high_logits.", "low_logits."]
+    elif isinstance(model, RASPP | Classifier):
+        predictors = ["logits."]
+    elif isinstance(model, StandaloneNetwork):
+        logits = state.get("decoder.logits.weight")
+        return ["decoder."] if logits is not None and len(logits) != model.num_outputs else []
+    else:
+        predictors = []
+    return [p for p in predictors if f"{p}bias" in state and state[f"{p}bias"].shape != own[f"{p}bias"].shape]

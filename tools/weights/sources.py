@@ -1,0 +1,118 @@
+"""Whose weights can be loaded: each source is one entry of `SOURCES`."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ...backbones import timm_names
+from ...backbones.blocks import BlockTrunk
+from ...backbones.classifier import Classifier
+from ...backbones.features import Backbone
+from ...backbones.layers import Normalize
+from ...backbones.mobilenet_v2 import MobileNetV2
+from ...backbones.weights import classifier_from_torchvision, from_torchvision, picture_settings, trunk_settings
+from ...detection import weights as detection_weights
+from ...detection.network import SSDLite
+from ...segmentation import weights as segmentation_weights
+from ...segmentation.c3net import C3Net
+from ...segmentation.espnet import ESPNet
+from ...segmentation.espnetv2 import ESPNetv2
+from ...segmentation.network import LRASPP
+from ...segmentation.standalone import StandaloneNetwork
+from ..system.console import log
+
+State = Mapping[str, Tensor]
+
+
+def _from_torchvision(model: nn.Module, state: State) -> dict[str, Tensor]:
+    if isinstance(model, Classifier):
+        return classifier_from_torchvision(state)
+    if isinstance(model, Backbone):
+        return from_torchvision(state)
+    if any(name.startswith(("features.", "layers.")) for name in state):  # an ImageNet classifier
+        return from_torchvision(state, to="backbone.")
+    if isinstance(model, SSDLite):
+        return detection_weights.ssdlite_from_torchvision(state)
+    if isinstance(model, LRASPP):
+        return segmentation_weights.lraspp_from_torchvision(state)
+    raise ValueError(f"torchvision has no {type(model).__name__}: only weights of its classifiers fit the backbone")
+
+
+def _from_timm(model: nn.Module, state: State) -> dict[str, Tensor]:
+    if isinstance(model, Classifier):
+        return timm_names.classifier_from_timm(state)
+    return timm_names.from_timm(state, to="" if isinstance(model, Backbone) else "backbone.")
+
+
+def _released(source: str) -> Callable[[nn.Module, State], dict[str, Tensor]]:
+    return lambda model, state: _rename_released(model, state, source)
+
+
+def _rename_released(model: nn.Module, state: State, source: str) -> dict[str, Tensor]:
+    network, rename = RELEASED[source]
+    if not isinstance(model, network):
+        raise ValueError(f"its weights are for model={source}, not for {type(model).__name__}")
+    return rename(state)
+
+
+# The networks that others published with weights: source -> network, how its state dict is renamed.
+RELEASED: dict[str, tuple[type[StandaloneNetwork], Callable[[State], dict[str, Tensor]]]] = {
+    "espnet": (ESPNet, segmentation_weights.espnet_from_released),
+    "espnetv2": (ESPNetv2, segmentation_weights.espnetv2_from_released),
+    "c3net": (C3Net, segmentation_weights.c3net_from_released),
+}
+# weights_source -> a function from the model and a state dict of theirs to one under our names.
+SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
+    "pocketvision": lambda model, state: dict(state),
+    "torchvision": _from_torchvision,
+    "timm": _from_timm,
+    **{source: _released(source) for source in RELEASED},
+}
+
+
+def tell_settings(model: nn.Module, source: str, file: str, *, of_run: Sequence[str] = (), backbone_only: bool) -> None:
+    """Weights may fit a network that computes something else with them.
+
+    Of a whole network that is an error. A backbone alone is going to be trained on, and it is only told.
+
+    Args:
+        of_run: the settings, as `key=value`, that the run of ours had otherwise which the weights are from.
+    """
+    keys = [*of_run, *_foreign_settings(model, source, file, backbone_only=backbone_only)]
+    if keys and backbone_only:
+        log.warning("these weights were trained with other settings; closer to them is %s", " ".join(keys))
+    elif keys:
+        raise ValueError(
+            f"weights_source={source}: the weights would fit, but this network computes something else with them; set "
+            + " ".join(keys)
+        )
+
+
+def _foreign_settings(model: nn.Module, source: str, file: str, *, backbone_only: bool) -> list[str]:
+    """What torchvision or timm had otherwise, as `key=value`."""
+    trunk = getattr(model, "backbone", model)
+    if source not in ("torchvision", "timm") or not isinstance(trunk, BlockTrunk):
+        return []
+    name = re.split(r"[.-]", file)[0]
+    if source == "timm":
+        keys = timm_names.settings(trunk, name=name if name in timm_names.NETWORKS else None)
+    else:
+        eps = 1e-5 if isinstance(trunk, MobileNetV2) else 1e-3
+        keys = trunk_settings(trunk, [{"bn_eps": eps, "padding": "symmetric"}])
+    if hasattr(model, "normalize") and (name in timm_names.NETWORKS or source == "torchvision"):
+        keys += _normalize_settings(model, file if source == "timm" else "", backbone_only=backbone_only)
+    if not backbone_only and isinstance(model, SSDLite):
+        keys += detection_weights.torchvision_settings(model)
+    elif not backbone_only and isinstance(model, LRASPP):
+        keys += segmentation_weights.torchvision_settings(model)
+    return keys
+
+
+def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> list[str]:
+    """The keys for mean and standard deviation of the pictures; torchvision's SSDLite has a half, unlike its others."""
+    half = isinstance(model, SSDLite) and not backbone_only
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if half else timm_names.mean_std(file)
+    normalize = model.get_submodule("normalize")
+    assert isinstance(normalize, Normalize)
+    return picture_settings(normalize, mean=mean, std=std)
