@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev
+	@mkdir -p build/typing && ln -sfn ../.. build/typing/pocketvision
 	$(BIN)/pyright
 
 unit: $(VENV)/.installed-dev

@@ -40,9 +40,8 @@ class _Alias(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         new = MODULES[module.__name__]
         warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
-        module.__dict__.update(
-            {key: value for key, value in vars(importlib.import_module(new)).items() if key[0] != "_"}
-        )
+        public = {key: value for key, value in vars(importlib.import_module(new)).items() if not key.startswith("_")}
+        vars(module).update(public)
 
 
 def install() -> None:
