@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from ...files import remove_leftovers
 from ..system.console import log
-from ..system.files import remove_leftovers
 from .run import Run, start_momentum
 from .state import Progress, load_latest, load_state, random_state, save_checkpoint, seed_everything, set_random_state
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from pocketvision.files import remove_leftovers
 from pocketvision.tools.engine.report import Report
 from pocketvision.tools.engine.state import load_checkpoint, load_latest, save_checkpoint
-from pocketvision.tools.system.files import remove_leftovers
 
 
 def content(step: int) -> dict[str, Any]:
