@@ -141,6 +141,11 @@ def test_no_circle_of_imports() -> None:
     assert not circle(ROOT)
 
 
+@pytest.mark.parametrize("name", ["files.py", "retired.py"])
+def test_what_every_room_may_use_uses_none(name: str) -> None:
+    assert not reached(ROOT, Path(name), own_modules(ROOT))
+
+
 def test_every_room_says_what_it_is_for_and_stands_in_the_table() -> None:
     for folder in ("datasets", "tools"):
         for room in (path for path in (ROOT / folder).iterdir() if any(path.glob("*.py"))):

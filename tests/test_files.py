@@ -1,9 +1,17 @@
 """Files and folders that are written whole or not at all."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from pocketvision.files import remove_leftovers, whole_file, whole_folder
+
+
+def fail(writing: AbstractContextManager[Path], write: Callable[[Path], int]) -> None:
+    with writing as unfinished:
+        write(unfinished)
+        raise OSError("full")
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -21,9 +29,8 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path, durable: bool) -> None:
 def test_an_error_leaves_the_old_file(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "results.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), whole_file(path, durable=durable) as unfinished:
-        unfinished.write_text("half")
-        raise OSError("full")
+    with pytest.raises(OSError, match="full"):
+        fail(whole_file(path, durable=durable), lambda unfinished: unfinished.write_text("half"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -34,9 +41,8 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
         with whole_folder(path) as unfinished:
             (unfinished / content).write_text(content)
     assert [found.name for found in path.iterdir()] == ["new"]
-    with pytest.raises(OSError, match="full"), whole_folder(path) as unfinished:
-        (unfinished / "half").write_text("")
-        raise OSError("full")
+    with pytest.raises(OSError, match="full"):
+        fail(whole_folder(path), lambda unfinished: (unfinished / "half").write_text(""))
     assert [found.name for found in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
 
