@@ -12,6 +12,7 @@ import cv2
 import torch
 from torch import Tensor
 
+from ...conf.schema import EvaluateConfig
 from ...datasets.annotations.sample import log_summary
 from ...datasets.cityscapes import Cityscapes
 from ...datasets.images.decode import decode_instances
@@ -83,15 +84,15 @@ def written_results(task: Task, source: Any, output: str | None, ranks: Ranks) -
 
 
 @torch.inference_mode()
-def write_test_results(run: LoadedRun, config: Any, ranks: Ranks) -> None:
+def write_test_results(run: LoadedRun, settings: EvaluateConfig, ranks: Ranks) -> None:
     """Label maps of images without truth, for the server alone.
 
     Raises:
         ValueError: no `cityscapes_results`, or the run's data are not Cityscapes'.
     """
-    if not config.cityscapes_results:
+    if not settings.cityscapes_results:
         raise ValueError("split=test has no truth to compare with: give cityscapes_results=FILE.zip, or split=val")
-    if given := [key for key in ("bootstrap", "pictures", "report") if config.get(key)]:
+    if given := [key for key in ("bootstrap", "pictures", "report") if getattr(settings, key)]:
         raise ValueError(f"split=test has no truth to compare with: leave {', '.join(given)} out")
     node = run.config.data.val
     if build.get_class(node._target_) is not Cityscapes:
@@ -99,8 +100,8 @@ def write_test_results(run: LoadedRun, config: Any, ranks: Ranks) -> None:
     source = build.make(node, split="test", truth=False)
     log_summary(source)
     dataset = build.build_dataset(run.config, source, training=False)
-    loader = build.build_loader(dataset, batch_size=1, ranks=ranks, workers=config.workers, training=False)
-    with written_results(run.task, source, config.cityscapes_results, ranks) as task:
+    loader = build.build_loader(dataset, batch_size=1, ranks=ranks, workers=settings.workers, training=False)
+    with written_results(run.task, source, settings.cityscapes_results, ranks) as task:
         for batch in progress(loader, total=len(loader), title="predicting", quiet=not ranks.is_main):
             batch = batch.to(ranks.device)
             task.postprocess(task.model(batch.images), batch.metas)
@@ -109,7 +110,7 @@ def write_test_results(run: LoadedRun, config: Any, ranks: Ranks) -> None:
 # ---- of other tools --------------------------------------------------------------------------------------
 
 
-def score_pictures(config: Any, data: Any) -> Evaluation | None:
+def score_pictures(settings: EvaluateConfig, data: Any) -> Evaluation | None:
     """The evaluation of label pictures against Cityscapes' truth.
 
     Of split=test, which has no truth, only a check.
@@ -117,27 +118,27 @@ def score_pictures(config: Any, data: Any) -> Evaluation | None:
     Raises:
         ValueError: keys that do not go together, or pictures that are missing or wrong.
     """
-    if config.run or config.file or config.pictures or config.report or config.cityscapes_results:
+    if settings.run or settings.file or settings.pictures or settings.report or settings.cityscapes_results:
         raise ValueError(
             "predictions= is scored as it is: leave run=, file=, pictures=, report= and cityscapes_results= out"
         )
-    if config.annotations:
-        raise ValueError(f"annotations={config.annotations} go with a json of detections; pictures need data.root=")
+    if settings.annotations:
+        raise ValueError(f"annotations={settings.annotations} go with a json of detections; pictures need data.root=")
     if unknown := sorted(set(data) - {"root", "suffix", "limit"}):
         raise ValueError(f"data.{unknown[0]} says nothing of label pictures: give data.root, data.suffix or data.limit")
     if not data.get("root"):
         raise ValueError("predictions= needs data.root=FOLDER of Cityscapes: leftImg8bit and gtFine")
-    split = config.split or "val"
+    split = settings.split or "val"
     source = Cityscapes(**data, split=split, truth=split != "test")
     log_summary(source)
     sizes = dict(zip(source.image_ids.tolist(), image_sizes(source.image_paths), strict=True))
-    found = Results(config.predictions, sizes, prediction_ids=config.prediction_ids)
+    found = Results(settings.predictions, sizes, prediction_ids=settings.prediction_ids)
     if split == "test":
         found.check()
-        log.info("%s: %d pictures, as Cityscapes' server takes them", config.predictions, len(sizes))
+        log.info("%s: %d pictures, as Cityscapes' server takes them", settings.predictions, len(sizes))
         return None
     metric = _score(found, source)
-    about = {"predictions": config.predictions, "data": source.fingerprint()}
+    about = {"predictions": settings.predictions, "data": source.fingerprint()}
     return Evaluation("segmentation", CITYSCAPES, metric, metric.compute(), {"unscored": metric.unscored}, about)
 
 

@@ -1,8 +1,8 @@
 """Scores of predictions that any other tool made, from files."""
 
 from pathlib import Path
-from typing import Any
 
+from ...conf.schema import EvaluateConfig
 from ...datasets.coco import read_truth
 from ...detection.coco_results import read_results
 from ...detection.metric import CocoMetric
@@ -12,30 +12,30 @@ from .scores import Evaluation, fingerprint_of_truth, with_backend
 _WITH_A_RUN = ("run", "file", "split", "data", "pictures", "report", "optimize", "compile")
 
 
-def score_predictions(config: Any) -> Evaluation:
+def score_predictions(settings: EvaluateConfig) -> Evaluation:
     """The evaluation of `predictions`, a json, against `annotations`.
 
     Raises:
         ValueError: a key is missing or does not go with files, or the predictions cannot be scored.
     """
-    given = [key for key in _WITH_A_RUN if config.get(key)]
+    given = [key for key in _WITH_A_RUN if getattr(settings, key)]
     if given:
-        raise ValueError(f"predictions={config.predictions} are scored from files: leave {given[0]}= out")
-    path = Path(config.predictions)
-    if not config.annotations:
+        raise ValueError(f"predictions={settings.predictions} are scored from files: leave {given[0]}= out")
+    path = Path(settings.predictions)
+    if not settings.annotations:
         raise ValueError(f"predictions={path} need annotations=FILE, the json in COCO's format to score them against")
-    labels, truth = read_truth(config.annotations)
+    labels, truth = read_truth(settings.annotations)
     slots = {source_id: slot for slot, source_id in labels.source_ids.items()}
     found, notes = read_results(path, image_ids=truth.keys(), slots=slots)
     for note in notes:
         log.warning("%s: %s", path, note)
-    metric = with_backend(CocoMetric(labels.names), config.backend)
+    metric = with_backend(CocoMetric(labels.names), settings.backend)
     for image, annotations in truth.items():
         metric.add(image, found[image], annotations)
     log.info(
         "%d detections in %d of the %d images that %s lists",
         sum(len(arrays["scores"]) for arrays in found.values()),
-        sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), config.annotations,
+        sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), settings.annotations,
     )  # fmt: skip
     about = {"predictions": str(path), "data": fingerprint_of_truth(metric)}
     return Evaluation("detection", labels, metric, metric.compute(), about=about)

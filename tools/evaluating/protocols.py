@@ -3,29 +3,34 @@
 from dataclasses import replace
 from typing import Any
 
+from ...conf.schema import EvaluateConfig
 from ...segmentation.protocol import MultiView
 from ..runs.loaded import LoadedRun
 
 
-def asks_protocol(config: Any) -> bool:
+def asks_protocol(settings: EvaluateConfig) -> bool:
     """Whether any of the keys is set."""
     return bool(
-        config.protocol != "whole" or config.window or config.stride or list(config.scales) != [1.0] or config.flip
+        settings.protocol != "whole"
+        or settings.window
+        or settings.stride
+        or list(settings.scales) != [1.0]
+        or settings.flip
     )
 
 
-def images_at_once(config: Any) -> int:
+def images_at_once(settings: EvaluateConfig) -> int:
     """The batch size: full-size logits are held of one image at a time."""
-    return 1 if asks_protocol(config) else config.batch_size
+    return 1 if asks_protocol(settings) else settings.batch_size
 
 
-def with_protocol(run: LoadedRun, config: Any) -> LoadedRun:
+def with_protocol(run: LoadedRun, settings: EvaluateConfig) -> LoadedRun:
     """The run with a network that looks as the keys say.
 
     Raises:
         ValueError: the run is no segmenter's, or the keys do not go together.
     """
-    if not asks_protocol(config):
+    if not asks_protocol(settings):
         return run
     if run.task.kind != "segmentation":
         raise ValueError(
@@ -35,21 +40,21 @@ def with_protocol(run: LoadedRun, config: Any) -> LoadedRun:
     model = MultiView(
         run.task.model,
         align_corners=run.config.model.postprocess.align_corners,
-        scales=list(config.scales),
-        flip=config.flip,
-        **_windows(config),
+        scales=list(settings.scales),
+        flip=settings.flip,
+        **_windows(settings),
     )
     return replace(run, task=replace(run.task, model=model.eval()))
 
 
-def _windows(config: Any) -> dict[str, Any]:
-    if config.protocol not in ("whole", "sliding"):
-        raise ValueError(f"protocol={config.protocol}: expected whole or sliding")
-    if config.protocol == "whole":
-        if config.window or config.stride:
+def _windows(settings: EvaluateConfig) -> dict[str, Any]:
+    if settings.protocol not in ("whole", "sliding"):
+        raise ValueError(f"protocol={settings.protocol}: expected whole or sliding")
+    if settings.protocol == "whole":
+        if settings.window or settings.stride:
             raise ValueError("window and stride are of protocol=sliding: set it, or leave them out")
         return {}
-    if not config.window:
+    if not settings.window:
         raise ValueError("protocol=sliding needs window=[h,w] in pixels, such as the size of the training crops")
-    window = list(config.window)
-    return {"window": window, "stride": list(config.stride or [max(1, side * 2 // 3) for side in window])}
+    window = list(settings.window)
+    return {"window": window, "stride": list(settings.stride or [max(1, side * 2 // 3) for side in window])}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...conf.schema import EvaluateConfig
 from ...datasets.labels import LabelMap
 from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
@@ -82,10 +83,10 @@ def check_asked(kind: str, bootstrap: int, coco_results: str | None) -> None:
         raise ValueError(f"coco_results={coco_results} is for detection, this is {kind}")
 
 
-def check_files(config: Any, output: Path) -> None:
+def check_files(settings: EvaluateConfig, output: Path) -> None:
     """Before an evaluation takes its time: raise ValueError for files that are folders, or that meet."""
     files = {"output": output, "its images' part": state_path(output)}
-    others = {key: config[key] for key in ("coco_results", "predictions", "annotations")}
+    others = {key: getattr(settings, key) for key in ("coco_results", "predictions", "annotations")}
     files |= {key: Path(value) for key, value in others.items() if value}
     if output.suffix == ".npz":
         raise ValueError(f"output={output}: the results are json, their images' part beside them is .npz")

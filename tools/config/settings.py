@@ -1,0 +1,29 @@
+"""A command's closed keys as the dataclass that conf/schema.py has for it."""
+
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from ...conf.limits import check
+from ...conf.schema import TrainConfig
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(config: DictConfig, kind: type[Settings]) -> Settings:
+    """The keys of `kind` as a typed object. The open groups (`model`, `data`, ...) stay parts of a configuration.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    values = {field.name: _plain(config[field.name], is_open=field.type is Any) for field in fields(cast(Any, kind))}
+    settings = kind(**values)
+    if isinstance(settings, TrainConfig):
+        check(settings)
+    return settings
+
+
+def _plain(value: Any, *, is_open: bool) -> Any:
+    is_group = is_open and isinstance(value, DictConfig)
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) and not is_group else value
