@@ -25,7 +25,7 @@ _SCHEMES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 }
 
 
-def initialize(module: nn.Module, scheme: str) -> None:
+def initialize(module: nn.Module, scheme: str | None) -> None:
     """Draw all weights below `module` anew; biases 0, batch norm 1 and 0.
 
     `tf_slim` is the reference's trunk (truncated normal 0.09), `tf_detection` its whole detector (0.03), `torchvision`

@@ -1,7 +1,5 @@
 """MnasNet (Tan et al., CVPR 2019, arXiv 1807.11626), as its TensorFlow reference (tensorflow/tpu) computes it."""
 
-from functools import partial
-
 from .blocks import (
     BlockTrunk,
     Row,
@@ -12,8 +10,9 @@ from .blocks import (
     scale_rows,
     strides_and_rates,
 )
+from .conventions import TF_SLIM, PaddedConventions, flat_keywords
 from .init import initialize
-from .layers import ConvNormAct, SqueezeExcite, make_divisible
+from .layers import SqueezeExcite, make_divisible
 
 SE, __ = True, False
 
@@ -58,6 +57,7 @@ def squeezed_channels(in_channels: int, *, divisor: int) -> int:
     return make_divisible(in_channels / 4, divisor, min_depth=divisor)
 
 
+@flat_keywords
 class MnasNet(BlockTrunk):
     """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
 
@@ -65,9 +65,8 @@ class MnasNet(BlockTrunk):
     it) and a sigmoid gate; the MobileNetV3 paper's Table 6 counts it rounded to multiples of 8: `squeeze_divisor=8`.
     `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
     (ImageNet); "scaled" multiplies them too; without it `c5` is the last block. `reduced` is MobileNetV3's.
-    `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is what weights trained in
-    TensorFlow need. `first_residual` adds the input of the first block too where it has as many channels, as timm's
-    `mnasnet_small` does.
+    `output_stride` 16 or 8 keeps the map's size with atrous convolution. `first_residual` adds the input of
+    the first block too where it has as many channels, as timm's `mnasnet_small` does.
     """
 
     def __init__(
@@ -80,11 +79,8 @@ class MnasNet(BlockTrunk):
         squeeze_divisor: int = 1,
         first_residual: bool = False,
         output_stride: int = 32,
-        padding: str = "symmetric",
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.003,
         min_depth: int = 8,
-        init: str = "tf_slim",
+        conventions: PaddedConventions = TF_SLIM,
     ) -> None:
         super().__init__()
         check_choice("variant", variant, tuple(VARIANTS))
@@ -97,7 +93,7 @@ class MnasNet(BlockTrunk):
             table = reduce_tail(table, first_expansion=reduced == "segmentation")
         rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)
 
-        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = conventions.conv()
         self.stem = conv(3, make_divisible(stem * width, min_depth=min_depth), 3, stride=2, act="relu")
 
         def se(in_channels: int, row: Row) -> SqueezeExcite:
@@ -111,4 +107,4 @@ class MnasNet(BlockTrunk):
         self.last = conv(channels, out, act="relu") if out else None
         self.width = width
         self.publish_taps(table)
-        initialize(self, init)
+        initialize(self, conventions.init)

@@ -1,12 +1,10 @@
 """MobileNetV1 (Howard et al., 2017, arXiv 1704.04861), as its TF-slim reference computes it."""
 
-from functools import partial
-
 from torch import nn
 
 from .blocks import BlockTrunk, InvertedResidual, Row, check_options, reduce_tail, strides_and_rates
+from .conventions import TF_SLIM, PaddedConventions, flat_keywords
 from .init import initialize
-from .layers import ConvNormAct
 
 STEM_CHANNELS = 32
 # Table 1: channels out and stride of the depthwise separable convolutions (TF-slim's Conv2d_1 to Conv2d_13)
@@ -32,11 +30,12 @@ def block_rows() -> tuple[Row, ...]:
     )
 
 
+@flat_keywords
 class MobileNetV1(BlockTrunk):
     """The trunk; nothing expands in it, so the tap `c4_expansion` is `c4`, and `c5` is the last block.
 
     `width` multiplies all channels. `reduced`, by either name, halves those of the last two blocks. `output_stride` 16
-    or 8 keeps the map's size with atrous convolution. `padding="same"` is what weights trained in TensorFlow need.
+    or 8 keeps the map's size with atrous convolution.
     """
 
     def __init__(
@@ -45,11 +44,8 @@ class MobileNetV1(BlockTrunk):
         width: float = 1.0,
         reduced: str | None = None,
         output_stride: int = 32,
-        padding: str = "symmetric",
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.003,
         min_depth: int = 8,
-        init: str = "tf_slim",
+        conventions: PaddedConventions = TF_SLIM,
     ) -> None:
         super().__init__()
         check_options(width=width, reduced=reduced, output_stride=output_stride)
@@ -61,7 +57,7 @@ class MobileNetV1(BlockTrunk):
             """Unlike in the later networks: down, and to no multiple of 8."""
             return max(int(channels * width), min_depth)
 
-        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = conventions.conv()
         self.stem = conv(3, scale(STEM_CHANNELS), 3, stride=2, act="relu6")
         self.blocks = nn.ModuleList()
         for row, (stride, rate) in zip(table, strides_and_rates(table, output_stride=output_stride), strict=True):
@@ -71,4 +67,4 @@ class MobileNetV1(BlockTrunk):
         self.last = None
         self.width = width
         self.publish_taps(table)
-        initialize(self, init)
+        initialize(self, conventions.init)

@@ -1,7 +1,5 @@
 """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), as its TF-slim reference computes it."""
 
-from functools import partial
-
 from .blocks import (
     BlockTrunk,
     Row,
@@ -11,8 +9,9 @@ from .blocks import (
     scale_rows,
     strides_and_rates,
 )
+from .conventions import TF_SLIM, PaddedConventions, flat_keywords
 from .init import initialize
-from .layers import ConvNormAct, make_divisible
+from .layers import make_divisible
 
 STEM_CHANNELS = 32
 # Table 2: expansion factor, channels out, repetitions, stride of the first
@@ -37,6 +36,7 @@ def stage_rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
+@flat_keywords
 class MobileNetV2(BlockTrunk):
     """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
 
@@ -45,8 +45,7 @@ class MobileNetV2(BlockTrunk):
     and `c5` is the last block. `reduced`, by either name, halves all channels behind the first expansion at stride 32.
     The MobileNetV3 paper does not define this ("RF2" in its Table 7) for V2, and no code of it was released: this comes
     closest to its counts. Channels are multiples of `divisor`; DeepLab's networks of other widths than 1 have
-    `divisor=1, min_depth=1`. `output_stride` 16 or 8 keeps the map's size with atrous convolution. `padding="same"` is
-    what weights trained in TensorFlow need.
+    `divisor=1, min_depth=1`. `output_stride` 16 or 8 keeps the map's size with atrous convolution.
     """
 
     def __init__(
@@ -56,12 +55,9 @@ class MobileNetV2(BlockTrunk):
         reduced: str | None = None,
         last: str | None = "unscaled",
         output_stride: int = 32,
-        padding: str = "symmetric",
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.003,
         min_depth: int = 8,
         divisor: int = 8,
-        init: str = "tf_slim",
+        conventions: PaddedConventions = TF_SLIM,
     ) -> None:
         super().__init__()
         check_options(width=width, reduced=reduced, output_stride=output_stride)
@@ -72,7 +68,7 @@ class MobileNetV2(BlockTrunk):
             table = reduce_tail(table, first_expansion=False)
         rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, divisor=divisor)
 
-        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = conventions.conv()
         channels = make_divisible(STEM_CHANNELS * width, divisor, min_depth=min_depth)
         self.stem = conv(3, channels, 3, stride=2, act="relu6")
         channels = self.add_blocks(rows, strides_and_rates(table, output_stride=output_stride), conv=conv)
@@ -80,4 +76,4 @@ class MobileNetV2(BlockTrunk):
         self.last = conv(channels, out, act="relu6") if out else None
         self.width = width
         self.publish_taps(table)
-        initialize(self, init)
+        initialize(self, conventions.init)

@@ -1,7 +1,7 @@
 """MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244), as its TF-slim reference computes it."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from .blocks import (
     BlockTrunk,
@@ -12,8 +12,9 @@ from .blocks import (
     scale_rows,
     strides_and_rates,
 )
+from .conventions import PaddedConventions, flat_keywords
 from .init import initialize
-from .layers import ConvNormAct, SqueezeExcite, make_divisible
+from .layers import SqueezeExcite, make_divisible
 
 STEM_CHANNELS = 16
 SE, __ = True, False
@@ -87,15 +88,35 @@ def with_nonlinearity(rows: Sequence[Row], nonlinearity: str) -> tuple[Row, ...]
     return tuple(rows)
 
 
+@dataclass(frozen=True, kw_only=True)
+class V3Conventions(PaddedConventions):
+    """`gate="tf"` is what weights trained in TensorFlow need.
+
+    Rules of the `reference` or of `torchvision`: `scaling`, by which the width multiplies (`scale_rows`); `atrous`, by
+    which strides become rates. The latter's also decides by the table's stride whether a block is residual, the
+    reference's by the effective one.
+    """
+
+    gate: str = "exact"
+    atrous: str = "reference"
+    scaling: str = "reference"
+
+    def __post_init__(self) -> None:
+        check_choice("atrous", self.atrous, ("reference", "torchvision"))
+        check_choice("scaling", self.scaling, ("reference", "torchvision"))
+
+
+_TF_SLIM = V3Conventions()
+
+
+@flat_keywords
 class MobileNetV3(BlockTrunk):
     """The trunk: `stem`, `blocks` and the `last` convolution before pooling; the taps are described in `Backbone`.
 
-    `width` multiplies all channels, by the rule `scaling`. `reduced` halves them between C4 and C5: `detection` all but
-    the first expansion, `segmentation` that one too. `output_stride` 16 or 8 keeps the map's size with atrous
-    convolution, by the rule of the `reference` or of `torchvision`; the latter also decides by the table's stride
-    whether a block is residual, the reference by the effective one. `padding="same"` and `gate="tf"` are what weights
-    trained in TensorFlow need; `stem="unscaled"` (16 channels at any width) one of timm's. `nonlinearity`: see
-    `with_nonlinearity`; a classifier's hidden layer follows the `last` convolution's.
+    `width` multiplies all channels. `reduced` halves them between C4 and C5: `detection` all but the first expansion,
+    `segmentation` that one too. `output_stride` 16 or 8 keeps the map's size with atrous convolution.
+    `stem="unscaled"` (16 channels at any width) is what one of timm's has. `nonlinearity`: see `with_nonlinearity`; a
+    classifier's hidden layer follows the `last` convolution's.
     """
 
     def __init__(
@@ -107,21 +128,13 @@ class MobileNetV3(BlockTrunk):
         nonlinearity: str = "paper",
         reduced: str | None = None,
         output_stride: int = 32,
-        atrous: str = "reference",
-        scaling: str = "reference",
         stem: str = "scaled",
-        padding: str = "symmetric",
-        gate: str = "exact",
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.003,
         min_depth: int = 8,
-        init: str = "tf_slim",
+        conventions: V3Conventions = _TF_SLIM,
     ) -> None:
         super().__init__()
         check_choice("variant", variant, tuple(VARIANTS))
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        check_choice("atrous", atrous, ("reference", "torchvision"))
-        check_choice("scaling", scaling, ("reference", "torchvision"))
         check_choice("stem", stem, ("scaled", "unscaled"))
         check_options(width=width, reduced=reduced, output_stride=output_stride)
         if nonlinearity != "paper" and (variant != "large" or minimalistic):
@@ -135,24 +148,24 @@ class MobileNetV3(BlockTrunk):
             table, last_channels = reduce_tail(table, first_expansion=reduced == "segmentation"), last_channels // 2
         channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth) if stem == "scaled" else STEM_CHANNELS
         rows = scale_rows(
-            table, stem=STEM_CHANNELS, stem_out=channels, width=width, min_depth=min_depth, scaling=scaling
+            table, stem=STEM_CHANNELS, stem_out=channels, width=width, min_depth=min_depth, scaling=conventions.scaling
         )
-        plan = strides_and_rates(table, output_stride=output_stride, atrous=atrous)
+        plan = strides_and_rates(table, output_stride=output_stride, atrous=conventions.atrous)
 
-        conv = partial(ConvNormAct, padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = conventions.conv()
         stem_act = HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE
         self.stem = conv(3, channels, 3, stride=2, act=stem_act)
         channels = self.add_blocks(
             rows,
             plan,
             conv=conv,
-            se=lambda _, row: SqueezeExcite(row.expansion, gate=gate),
-            residual_by_table=atrous == "torchvision",
+            se=lambda _, row: SqueezeExcite(row.expansion, gate=conventions.gate),
+            residual_by_table=conventions.atrous == "torchvision",
         )
         # torchvision's last convolution follows the rounded block before it.
-        scaled_last = 6 * channels if scaling == "torchvision" else last_channels * width
+        scaled_last = 6 * channels if conventions.scaling == "torchvision" else last_channels * width
         self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=table[-1].act)
         self.width = width
         self.hidden_channels, self.hidden_act = hidden_channels(variant, width=width), table[-1].act
         self.publish_taps(table)
-        initialize(self, init)
+        initialize(self, conventions.init)

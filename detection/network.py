@@ -1,17 +1,33 @@
 """SSDLite (MobileNetV2, section 6.2; MobileNetV3, section 6.3): a detector on any backbone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from ..backbones.conventions import PaddedConventions, flat_keywords
 from ..backbones.features import Backbone
 from ..backbones.init import initialize
-from ..backbones.layers import ConvNormAct, Normalize, conv2d
+from ..backbones.layers import Normalize, conv2d
 from .anchors import AnchorLayout, make_anchors
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectorConventions(PaddedConventions):
+    """Those of all layers behind the backbone, and the images' `mean` and `std`."""
+
+    bn_momentum: float = 0.03
+    init: str | None = "tf_detection"
+    mean: Sequence[float] = (0.5, 0.5, 0.5)
+    std: Sequence[float] = (0.5, 0.5, 0.5)
+
+
+_TF_DETECTION = DetectorConventions()
+
+
+@flat_keywords
 class SSDLite(nn.Module):
     """Class scores and box deltas for every anchor of the backbone's `taps` and of the extra maps behind the last tap.
 
@@ -31,13 +47,8 @@ class SSDLite(nn.Module):
         anchors: AnchorLayout | None = None,
         width: float | None = None,
         min_depth: int = 16,
-        mean: Sequence[float] = (0.5, 0.5, 0.5),
-        std: Sequence[float] = (0.5, 0.5, 0.5),
-        padding: str = "symmetric",
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.03,
-        init: str = "tf_detection",
         class_bias: float = 0.0,
+        conventions: DetectorConventions = _TF_DETECTION,
     ) -> None:
         super().__init__()
         backbone.check_taps(taps)
@@ -52,9 +63,9 @@ class SSDLite(nn.Module):
             raise ValueError(f"num_classes counts the foreground classes, at least 1; got {num_classes}")
         self.num_slots = num_classes + 1
         self.taps = tuple(taps)
-        self.normalize = Normalize(mean=mean, std=std)
+        self.normalize = Normalize(mean=conventions.mean, std=conventions.std)
         self.backbone = backbone
-        conv = partial(ConvNormAct, act="relu6", padding=padding, bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = partial(conventions.conv(), act="relu6")
 
         channels = [backbone.feature_specs[tap].channels for tap in taps]
         multiplier = backbone.width if width is None else width
@@ -74,9 +85,9 @@ class SSDLite(nn.Module):
                 tower = nn.Sequential(conv(inputs, inputs, 3, groups=inputs), conv2d(inputs, outputs, 1, bias=True))
                 towers.append(tower)
         self._anchors: dict[tuple[object, ...], Tensor] = {}
-        self._initialize(init, class_bias)
+        self._initialize(conventions.init, class_bias)
 
-    def _initialize(self, init: str, class_bias: float) -> None:
+    def _initialize(self, init: str | None, class_bias: float) -> None:
         for part in (self.extras, self.class_towers, self.box_towers):
             initialize(part, init)
         for tower in self.class_towers:

@@ -9,9 +9,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..backbones.conventions import flat_keywords
 from ..backbones.layers import conv2d
-from .espnet import BN_EPS, MEAN, STD, Decoder, Encoder, PyramidUnit
-from .standalone import MakeNorm, StandaloneNetwork
+from .espnet import BN_EPS, RELEASED, Decoder, Encoder, PyramidUnit
+from .standalone import MakeNorm, StandaloneConventions, StandaloneNetwork
 
 
 class C3Branch(nn.Module):
@@ -37,6 +38,7 @@ class C3Branch(nn.Module):
         return self.project(self.dilated(gathered))
 
 
+@flat_keywords
 class C3Net(StandaloneNetwork):
     """ESPNet's frame around C3 units; the defaults, with 20 classes, are the released C3Net ("setting 2").
 
@@ -52,18 +54,13 @@ class C3Net(StandaloneNetwork):
         p: int = 2,
         q: int = 8,
         dilations: Sequence[int] = (2, 3, 7, 13),
-        mean: Sequence[float] = MEAN,
-        std: Sequence[float] = STD,
-        channel_order: str = "bgr",
-        bn_momentum: float = 0.1,
+        conventions: StandaloneConventions = RELEASED,
     ) -> None:
-        super().__init__(num_classes=num_classes, void=void, stride=8, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=8, conventions=conventions)
         if not dilations or min(dilations) < 2:
             raise ValueError(f"dilations must be 2 or more (below, nothing lies between the taps), got {dilations}")
-        norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
-        inner_norm = partial(
-            nn.BatchNorm2d, eps=1e-5, momentum=bn_momentum
-        )  # the reference leaves torch's default there
+        norm = conventions.norm(eps=BN_EPS)
+        inner_norm = conventions.norm(eps=1e-5)  # the reference leaves torch's default there
         branches = [partial(C3Branch, dilation=dilation, norm=inner_norm) for dilation in dilations]
         unit = partial(PyramidUnit, branches=branches, cumulative=False, norm=norm)
         self.encoder = Encoder(unit, p=p, q=q, shrink=nn.AvgPool2d(2), norm=norm)

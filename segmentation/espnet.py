@@ -10,8 +10,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from ..backbones.conventions import flat_keywords
 from ..backbones.layers import conv2d
-from .standalone import ConvNormPReLU, MakeNorm, NormPReLU, StandaloneNetwork
+from .standalone import ConvNormPReLU, MakeNorm, NormPReLU, StandaloneConventions, StandaloneNetwork
 
 _DILATIONS = (1, 2, 4, 8, 16)
 BN_EPS = 1e-3
@@ -20,8 +21,11 @@ _IMAGE = 3  # channels that the shrunken image adds
 
 # Cityscapes' mean and deviation as the reference has them. The deviation is that of 0..255: the reference divides by
 # 255 once more after it has normalised, and the released weights expect such small inputs.
-MEAN = (73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255)
-STD = (44.91483307, 46.15289307, 45.3192215)
+RELEASED = StandaloneConventions(
+    mean=(73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255),
+    std=(44.91483307, 46.15289307, 45.3192215),
+    channel_order="bgr",
+)
 
 
 class PyramidUnit(nn.Module):
@@ -138,6 +142,7 @@ def _double(channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)
 
 
+@flat_keywords
 class ESPNet(StandaloneNetwork):
     """ESPNet with `p` and `q` units at 1/4 and 1/8; the released networks have p=2 and q=3, 5 or 8, and 20 classes.
 
@@ -153,14 +158,11 @@ class ESPNet(StandaloneNetwork):
         p: int = 2,
         q: int = 8,
         skip: str = "stem",
-        mean: Sequence[float] = MEAN,
-        std: Sequence[float] = STD,
-        channel_order: str = "bgr",
-        bn_momentum: float = 0.1,
+        conventions: StandaloneConventions = RELEASED,
     ) -> None:
-        super().__init__(num_classes=num_classes, void=void, stride=8, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=8, conventions=conventions)
         branches = [partial(conv2d, kernel=3, dilation=dilation) for dilation in _DILATIONS]
-        norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
+        norm = conventions.norm(eps=BN_EPS)
         unit = partial(PyramidUnit, branches=branches, cumulative=True, norm=norm)
         shrink = nn.AvgPool2d(3, stride=2, padding=1)
         self.encoder = Encoder(unit, p=p, q=q, shrink=shrink, norm=norm)

@@ -1,17 +1,16 @@
 """ESPNetv2 (Mehta et al., CVPR 2019) as released for segmentation in sacmehta/EdgeNets."""
 
 import math
-from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.conventions import flat_keywords
 from ..backbones.init import initialize
 from ..backbones.layers import conv2d
-from .standalone import ConvNorm, ConvNormPReLU, MakeNorm, NormPReLU, StandaloneNetwork
+from .standalone import ConvNorm, ConvNormPReLU, MakeNorm, NormPReLU, StandaloneConventions, StandaloneNetwork
 
 _BRANCHES = 4
 _DECODER = (64, 48, 32)  # channels at 1/16, 1/8, 1/4
@@ -175,6 +174,10 @@ class Decoder(nn.Module):
         return self.logits(self.pools[-1](x))
 
 
+_RELEASED = StandaloneConventions()
+
+
+@flat_keywords
 class ESPNetv2(StandaloneNetwork):
     """ESPNetv2 for segmentation; the released networks have `width` 0.5, 1.0, 1.5 or 2.0, and 20 classes.
 
@@ -191,15 +194,12 @@ class ESPNetv2(StandaloneNetwork):
         num_classes: int,
         void: bool = False,
         width: float = 2.0,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
-        channel_order: str = "rgb",
-        bn_momentum: float = 0.1,
+        conventions: StandaloneConventions = _RELEASED,
     ) -> None:
-        super().__init__(num_classes=num_classes, void=void, stride=16, mean=mean, std=std, channel_order=channel_order)
+        super().__init__(num_classes=num_classes, void=void, stride=16, conventions=conventions)
         if width not in _CHANNELS:
             raise ValueError(f"width={width}: expected one of {', '.join(map(str, _CHANNELS))}")
-        norm = partial(nn.BatchNorm2d, eps=1e-5, momentum=bn_momentum)
+        norm = conventions.norm(eps=1e-5)
         self.encoder = Encoder(_CHANNELS[width], norm=norm)
         self.decoder = Decoder(_CHANNELS[width], num_classes=self.num_outputs, norm=norm)
         initialize(self, "torchvision")  # Kaiming, fan out: the reference's too

@@ -1,28 +1,55 @@
 """Segmentation networks of the MobileNetV3 paper: Lite R-ASPP (section 6.4, Figure 10) and the R-ASPP it replaces."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.conventions import Conventions, flat_keywords
 from ..backbones.features import Backbone
 from ..backbones.init import initialize
-from ..backbones.layers import ConvNormAct, Normalize, conv2d, gate_activation
+from ..backbones.layers import Normalize, conv2d, gate_activation
 from .pooling import GlobalPool, WindowPool
 
-_HALF = (0.5, 0.5, 0.5)  # the reference's mean and std: images from -1 to 1
 _GATES = {"sigmoid": "sigmoid", "qsigmoid": "tf"}
 
 
-class SegmentationNetwork(nn.Module):
-    """What the heads share: normalise, pad, backbone, and the dict that criterion and postprocess read.
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConventions(Conventions):
+    """Those of the head, and of the images on their way in; `init=None` keeps torch's defaults, as torchvision does.
 
     `pad_input`: the normalised image gets zeros at the bottom and the right until its sides are multiples of the output
     stride plus one, as the reference evaluates (1024x2048 becomes 1025x2049). Only then do the corner pixels of all
     maps lie on top of each other, as resizing with `align_corners` has it.
     """
+
+    bn_eps: float = 1e-5
+    bn_momentum: float = 3e-4
+    align_corners: bool = True
+    pad_input: bool = True
+    mean: Sequence[float] = (0.5, 0.5, 0.5)  # images from -1 to 1
+    std: Sequence[float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRASPPConventions(SegmentationConventions):
+    """`gate`: "sigmoid" (paper) or "qsigmoid" (relu6(x + 3) * 0.16667, the released models)."""
+
+    gate: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.gate not in _GATES:
+            raise ValueError(f'gate must be "sigmoid" or "qsigmoid", got {self.gate!r}')
+
+
+_REFERENCE, _GATED_REFERENCE = SegmentationConventions(), LRASPPConventions()
+
+
+class SegmentationNetwork(nn.Module):
+    """What the heads share: normalise, pad, backbone, and the dict that criterion and postprocess read."""
 
     def __init__(
         self,
@@ -30,10 +57,7 @@ class SegmentationNetwork(nn.Module):
         *,
         taps: Sequence[str],
         num_classes: int,
-        align_corners: bool,
-        pad_input: bool,
-        mean: Sequence[float],
-        std: Sequence[float],
+        conventions: SegmentationConventions,
     ) -> None:
         super().__init__()
         if not 1 <= num_classes <= 255:
@@ -41,10 +65,10 @@ class SegmentationNetwork(nn.Module):
         backbone.check_taps(taps)
         self.backbone = backbone
         self.taps = tuple(taps)
-        self.align_corners = align_corners
-        self.pad_input = pad_input
+        self.align_corners = conventions.align_corners
+        self.pad_input = conventions.pad_input
         self.output_stride = max(backbone.feature_specs[tap].stride for tap in taps)
-        self.normalize = Normalize(mean=mean, std=std)
+        self.normalize = Normalize(mean=conventions.mean, std=conventions.std)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """RGB [B, 3, H, W] in 0..255 (uint8 or float) -> `logits` [B, K, h, w], and `logits_size`.
@@ -75,6 +99,7 @@ class SegmentationNetwork(nn.Module):
                 initialize(module, scheme)
 
 
+@flat_keywords
 class LRASPP(SegmentationNetwork):
     """Lite R-ASPP: gated features brought to the skip's 1/8 and classified there together with it.
 
@@ -84,7 +109,6 @@ class LRASPP(SegmentationNetwork):
 
     - `pool`: "reference" averages over windows that cover the map of a `pool_crop` training crop, in `pool_steps`
       (default: the paper's for the output stride), see `WindowPool`; "global" over the whole map.
-    - `gate`: "sigmoid" (paper) or "qsigmoid" (relu6(x + 3) * 0.16667, the released models).
     """
 
     def __init__(
@@ -98,38 +122,21 @@ class LRASPP(SegmentationNetwork):
         pool: str = "reference",
         pool_crop: int = 769,
         pool_steps: tuple[int, int] | None = None,
-        gate: str = "sigmoid",
         gate_bias: bool = True,
-        align_corners: bool = True,
-        pad_input: bool = True,
-        mean: Sequence[float] = _HALF,
-        std: Sequence[float] = _HALF,
-        bn_eps: float = 1e-5,
-        bn_momentum: float = 3e-4,
-        init: str | None = "tf_slim",
+        conventions: LRASPPConventions = _GATED_REFERENCE,
     ) -> None:
-        super().__init__(
-            backbone,
-            taps=(low, high),
-            num_classes=num_classes,
-            align_corners=align_corners,
-            pad_input=pad_input,
-            mean=mean,
-            std=std,
-        )
+        super().__init__(backbone, taps=(low, high), num_classes=num_classes, conventions=conventions)
         if pool not in ("reference", "global"):
             raise ValueError(f'pool must be "reference" or "global", got {pool!r}')
-        if gate not in _GATES:
-            raise ValueError(f'gate must be "sigmoid" or "qsigmoid", got {gate!r}')
         low_channels, high_channels = (backbone.feature_specs[tap].channels for tap in (low, high))
         high_stride = backbone.feature_specs[high].stride
-        self.aspp = ConvNormAct(high_channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.aspp = conventions.conv()(high_channels, filters)
         self.pool = GlobalPool() if pool == "global" else WindowPool(high_stride, crop=pool_crop, steps=pool_steps)
         self.gate = conv2d(high_channels, filters, 1, bias=gate_bias)
-        self.gate_act = gate_activation(_GATES[gate])
+        self.gate_act = gate_activation(_GATES[conventions.gate])
         self.high_logits = conv2d(filters, num_classes, 1, bias=True)
         self.low_logits = conv2d(low_channels, num_classes, 1, bias=True)
-        self.initialize_head(init)
+        self.initialize_head(conventions.init)
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Logits [B, K, h, w] at the skip's size."""
@@ -140,6 +147,7 @@ class LRASPP(SegmentationNetwork):
         return self.high_logits(self.resize(gated, low.shape[-2:])) + self.low_logits(low)
 
 
+@flat_keywords
 class RASPP(SegmentationNetwork):
     """R-ASPP (Table 7, rows 1, 2, 5, 6): a 1x1 branch and a global one, joined; logits at the output stride.
 
@@ -154,31 +162,18 @@ class RASPP(SegmentationNetwork):
         high: str = "c5",
         filters: int = 256,
         dropout: float = 0.1,
-        align_corners: bool = True,
-        pad_input: bool = True,
-        mean: Sequence[float] = _HALF,
-        std: Sequence[float] = _HALF,
-        bn_eps: float = 1e-5,
-        bn_momentum: float = 3e-4,
-        init: str | None = "tf_slim",
+        conventions: SegmentationConventions = _REFERENCE,
     ) -> None:
-        super().__init__(
-            backbone,
-            taps=(high,),
-            num_classes=num_classes,
-            align_corners=align_corners,
-            pad_input=pad_input,
-            mean=mean,
-            std=std,
-        )
+        super().__init__(backbone, taps=(high,), num_classes=num_classes, conventions=conventions)
         channels = backbone.feature_specs[high].channels
-        self.aspp = ConvNormAct(channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        conv = conventions.conv()
+        self.aspp = conv(channels, filters)
         self.pool = GlobalPool()
-        self.image_level = ConvNormAct(channels, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
-        self.project = ConvNormAct(2 * filters, filters, act="relu", bn_eps=bn_eps, bn_momentum=bn_momentum)
+        self.image_level = conv(channels, filters)
+        self.project = conv(2 * filters, filters)
         self.dropout = nn.Dropout(dropout)
         self.logits = conv2d(filters, num_classes, 1, bias=True)
-        self.initialize_head(init)
+        self.initialize_head(conventions.init)
 
     def head(self, features: dict[str, Tensor]) -> Tensor:
         """Logits [B, K, h, w] at the output stride."""

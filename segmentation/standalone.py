@@ -1,24 +1,44 @@
 """What the networks without an exchangeable backbone share: the images' way in, and layers with PReLU."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.classifier import IMAGENET_MEAN, IMAGENET_STD
 from ..backbones.layers import Normalize, conv2d
 
 MakeNorm = Callable[[int], nn.BatchNorm2d]  # from channels to their batch norm
 
-_CHANNEL_ORDERS = ("rgb", "bgr")
+
+@dataclass(frozen=True, kw_only=True)
+class StandaloneConventions:
+    """Batch norm's momentum, and how the encoder takes the images.
+
+    `mean` and `std` are those of red, green and blue in 0..1 whatever the order of the channels.
+    """
+
+    bn_momentum: float = 0.1
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("rgb", "bgr"):
+            raise ValueError(f'channel_order must be "rgb" or "bgr", got {self.channel_order!r}')
+
+    def norm(self, *, eps: float) -> MakeNorm:
+        return partial(nn.BatchNorm2d, eps=eps, momentum=self.bn_momentum)
 
 
 class StandaloneNetwork(nn.Module):
     """Normalise, order the channels, pad, `encoder`, `decoder`, and the dict that criterion and postprocess read.
 
     The normalised image gets zeros at the bottom and the right until its sides are multiples of `stride`; sides that
-    are, as the released networks demand, are left alone. `mean` and `std` are those of red, green and blue in 0..1
-    whatever the order in which the encoder takes them. With `void` there is one output more, the last, for pixels of
+    are, as the released networks demand, are left alone. With `void` there is one output more, the last, for pixels of
     none of the classes: the networks released for Cityscapes have it.
 
     A subclass sets `encoder`, whose output is what `decoder` takes, and `decoder`, whose last layer is named `logits`.
@@ -27,26 +47,15 @@ class StandaloneNetwork(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        void: bool,
-        stride: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        channel_order: str,
-    ) -> None:
+    def __init__(self, *, num_classes: int, void: bool, stride: int, conventions: StandaloneConventions) -> None:
         super().__init__()
         if not 1 <= num_classes <= 255 - void:
             raise ValueError(f"num_classes counts all classes, in 1..255 (255 itself marks ignored); got {num_classes}")
-        if channel_order not in _CHANNEL_ORDERS:
-            raise ValueError(f'channel_order must be "rgb" or "bgr", got {channel_order!r}')
         self.num_classes = num_classes
         self.num_outputs = num_classes + void
         self.stride = stride
-        self.channel_order = channel_order
-        self.normalize = Normalize(mean=mean, std=std)
+        self.channel_order = conventions.channel_order
+        self.normalize = Normalize(mean=conventions.mean, std=conventions.std)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """RGB [B, 3, H, W] in 0..255 (uint8 or float) -> `logits` [B, num_outputs, h, w], and `logits_size`.
