@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .targets import Advance, Target, check_space, check_target, clear_leftovers, same_as_stored, write_target
+from ...files import remove_leftovers
+from .targets import Advance, Target, check_space, check_target, same_as_stored, write_target
 
 CHUNK = 1 << 20  # bytes; also the most that a tar's header may take
 _SMALL = 1 << 26  # bytes: no bomb, whatever its ratio
@@ -306,7 +307,7 @@ def unpack(
         check_target(output, target, size)
     check_space(output, with_sizes)
     output.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(output)
+    remove_leftovers(output)
     written: dict[str, int] = {}
     with _damage_named(path), closing(_read(path, wanted)) as pieces:
         for member, file in pieces:

@@ -245,7 +245,7 @@ def test_every_layout_is_built_verified_and_built_no_second_time(name: str, use,
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out put").rglob("*.[jp][pn]g")}.items() <= (
         before.items()
     )
-    assert not list(tmp_path.rglob(".prepare-*"))
+    assert not list(tmp_path.rglob(".*.tmp*"))
 
 
 def test_coco_is_read(use, run, tmp_path: Path) -> None:
