@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .annotations.faults import Fault, Report
 from .annotations.sample import check_limit
 from .labels import CITYSCAPES, CITYSCAPES_TABLE
 from .mask_folder import MaskPairs, slot_table
@@ -18,6 +19,8 @@ class Cityscapes(MaskPairs):
 
     `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has. Evaluation reads
     `*_gtFine_instanceIds.png` too, where all images have one. Without `truth` (the test split) there are images alone.
+    A `report` gets every fault in place of an error at the first one: files of labels may be missing then, and those of
+    instances are used where there are any.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class Cityscapes(MaskPairs):
         suffix: str | None = None,
         limit: int | None = None,
         truth: bool = True,
+        report: Report | None = None,
     ) -> None:
         if suffix not in (None, *_SUFFIXES):
             raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
@@ -45,26 +49,35 @@ class Cityscapes(MaskPairs):
         found = suffix or detected_suffix(images[0], root)
         pairs = [(path.name.removesuffix(IMAGE_END), path, label_file(path, root, found)) for path in images]
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
-        if missing:
+        if missing and report is None:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
             )
         instances = [label_file(path, root, "instanceIds") for path in images]
-        num_instances = sum(path.is_file() for path in instances)
+        there = [path.is_file() for path in instances]
+        num_instances = sum(there)
         how = "as set" if suffix else "detected"
         notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
         if num_instances:
             what = "for iIoU" if num_instances == len(pairs) else f"but for {len(pairs)} images: not used, no iIoU"
             notes.append(f"{num_instances} files *_gtFine_instanceIds.png, {what}")
-        folders = folder, Path(root, "gtFine", split)
+        for image, path, is_there in zip(images, instances, there, strict=True):
+            if report and num_instances and not is_there:
+                message = f"{path} is not there, though other images have theirs: no iIoU without it"
+                report(Fault("instances", str(path), message, image=image.relative_to(folder).as_posix()))
+        masks = Path(root, "gtFine", split)
+        spare = set(masks.glob(f"*/*_gtFine_{found}.png")) - {mask for _, _, mask in pairs} if report else ()
+        used = [path if is_there else "" for path, is_there in zip(instances, there, strict=True)]
         super().__init__(
             pairs,
-            folders=folders,
+            folders=(folder, masks),
             labels=CITYSCAPES,
             table=value_table(found),
             notes=notes,
-            instances=instances if num_instances == len(pairs) else (),
+            instances=used if report or all(there) else (),
+            instance_values=value_table("labelIds"),
+            spare=sorted(spare) if limit is None else (),
         )
 
 

@@ -22,6 +22,7 @@ class CocoDetection(BoxSource):
 
     Either `annotations` (a json file) with `images` (a folder), or `root` with `split` for the official layout
     `annotations/instances_SPLIT.json` and `SPLIT/`. `labels` imposes the slots of another dataset or a checkpoint.
+    A `report` gets every fault in place of an error at the first one.
     """
 
     def __init__(
@@ -35,28 +36,11 @@ class CocoDetection(BoxSource):
         labels: LabelMap | None = None,
         limit: int | None = None,
         with_annotations_only: bool = False,
+        report: Report | None = None,
     ) -> None:
-        found = find_coco(annotations, images, root=root, split=split, slots=slots, labels=labels)
-        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def find_coco(
-    annotations: str | Path | None = None,
-    images: str | Path | None = None,
-    *,
-    root: str | Path | None = None,
-    split: str = "train2017",
-    slots: str = "contiguous",
-    labels: LabelMap | None = None,
-    report: Report = refuse,
-) -> FoundBoxes:
-    """What `CocoDetection` is made of; a `report` that returns gets every fault.
-
-    Raises:
-        ValueError, FileNotFoundError: as `locate` and `read_coco`.
-    """
-    path, folder = locate(annotations, images, root=root, split=split)
-    return FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report), folder, [])
+        path, folder = locate(annotations, images, root=root, split=split)
+        found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
 def locate(

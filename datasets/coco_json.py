@@ -5,7 +5,7 @@ from pathlib import Path
 from .annotations.boxes import BoxSource, FoundBoxes
 from .annotations.faults import Report, refuse
 from .annotations.holdout import check_holdout, cut
-from .coco import find_coco
+from .coco import locate, read_coco
 from .labels import LabelMap
 
 
@@ -29,31 +29,14 @@ class CocoJson(BoxSource):
         labels: LabelMap | None = None,
         limit: int | None = None,
         with_annotations_only: bool = False,
+        report: Report | None = None,
     ) -> None:
-        found = find_jsons(
-            train_json, images, split=split, val_json=val_json, val_images=val_images, holdout=holdout, slots=slots,
-            labels=labels,
-        )  # fmt: skip
-        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def find_jsons(
-    train_json: str | Path,
-    images: str | Path,
-    *,
-    split: str = "train",
-    val_json: str | Path | None = None,
-    val_images: str | Path | None = None,
-    holdout: float | None = None,
-    slots: str = "contiguous",
-    labels: LabelMap | None = None,
-    report: Report = refuse,
-) -> FoundBoxes:
-    """What `CocoJson` is made of; a `report` that returns gets every fault."""
-    check_holdout(holdout)
-    own = split == "val" and val_json is not None
-    if split not in ("train", "val") or (split == "val" and not own and holdout is None):
-        raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
-    path, folder = (val_json, val_images or images) if own else (train_json, images)
-    found = find_coco(path, folder, split=split, slots=slots, labels=labels, report=report)
-    return cut(found, split, holdout) if val_json is None and holdout is not None else found
+        check_holdout(holdout)
+        own = split == "val" and val_json is not None
+        if split not in ("train", "val") or (split == "val" and not own and holdout is None):
+            raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
+        given = (val_json, val_images or images) if own else (train_json, images)
+        path, folder = locate(*given, root=None, split=split)
+        found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])
+        found = cut(found, split, holdout) if val_json is None and holdout is not None else found
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)

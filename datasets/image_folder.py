@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .annotations.faults import Fault, Report
 from .annotations.sample import Sample, check_limit, digest
 from .annotations.shared import Names, SharedArrays
 from .images.decoder import Decoder, PictureFile
@@ -22,7 +23,8 @@ class ImageFolder:
 
     The classes are the folders' names, sorted. Files and folders that begin with a dot are left out. With `labels` (the
     training split's) the slots come from there: another class is an error, a class without a folder is not. ImageNet's
-    own folders (n01440764 ...) are classes in their order, if there is one for each of `labels`.
+    own folders (n01440764 ...) are classes in their order, if there is one for each of `labels`. A `report` gets every
+    fault in place of an error at the first one.
 
     Raises:
         FileNotFoundError: there is no such folder, no class in it, or a class without images.
@@ -30,27 +32,34 @@ class ImageFolder:
     """
 
     def __init__(
-        self, root: str | Path, *, split: str = "train", labels: LabelMap | None = None, limit: int | None = None
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        labels: LabelMap | None = None,
+        limit: int | None = None,
+        report: Report | None = None,
     ) -> None:
-        self._folder = Path(root, split)
-        classes = class_folders(self._folder)
+        self.folder = Path(root, split)
+        classes = _class_folders(self.folder)
         self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
-        slots = class_slots(classes, self.labels)
-        if other := [name for name in classes if name not in slots]:
-            raise ValueError(
-                f"{self._folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
-                f"({', '.join(list(slots)[:5])}, ... {len(slots)} in all): remove or rename the folder"
-            )
-        found = [(path, size, slots[name]) for name in classes for path, size in images_below(self._folder / name)]
+        slots = _class_slots(classes, self.labels)
+        _check_classes(classes, slots, self.folder, report)
+        found = [
+            (path, size, slots[name])
+            for name in classes
+            if name in slots
+            for path, size in _images_below(self.folder / name, report)
+        ]
         if limit is not None:  # from all classes: the files lie class by class
             count = min(check_limit(limit) or 0, len(found))
             found = [found[i * len(found) // count] for i in range(count)]
-        self._paths = Names([os.path.relpath(path, self._folder) for path, _, _ in found])
+        self._paths = Names([os.path.relpath(path, self.folder) for path, _, _ in found])
         sizes, slots_of = (np.array([row[column] for row in found], np.int64) for column in (1, 2))
         self._shared = SharedArrays({"sizes": sizes, "slots": slots_of})
         self.decoder = Decoder()
         absent = len(slots) - len(classes)
-        self.notes = [f"{len(found)} images of {len(classes)} classes in {self._folder}"]
+        self.notes = [f"{len(found)} images of {len(classes)} classes in {self.folder}"]
         self.notes += [f"{absent} of {len(slots)} classes have no folder there"] if absent else []
 
     @property
@@ -58,19 +67,24 @@ class ImageFolder:
         """Paths below the split's folder."""
         return [Path(path).as_posix() for path in self._paths.tolist()]
 
+    @property
+    def slots(self) -> np.ndarray:
+        """int64 [N], the class of each image."""
+        return self._shared["slots"]
+
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self, index: int) -> Sample:
         """Decode an image; its id is the path below the split's folder."""
         name = self._paths[index]
-        path = str(self._folder / name)
+        path = str(self.folder / name)
         label = int(self._shared["slots"][index])
         return Sample(self.decoder.image(path), Path(name).as_posix(), label=label, path=path)
 
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
-        return [PictureFile(self._folder / self._paths[index])]
+        return [PictureFile(self.folder / self._paths[index])]
 
     def fingerprint(self) -> str:
         """Over the images' names below the folder, their sizes in bytes, and the classes."""
@@ -81,7 +95,21 @@ class ImageFolder:
         )
 
 
-def class_slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
+def _check_classes(classes: list[str], slots: dict[str, int], folder: Path, report: Report | None) -> None:
+    """Raise ValueError for classes without a slot, or report each."""
+    other = [name for name in classes if name not in slots]
+    if other and report is None:
+        raise ValueError(
+            f"{folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
+            f"({', '.join(list(slots)[:5])}, ... {len(slots)} in all): remove or rename the folder"
+        )
+    for name in other:
+        message = f"{folder / name} is the folder of a class that the training split has not"
+        if report:
+            report(Fault("other_classes", str(folder / name), message))
+
+
+def _class_slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
     """The slot of each class's folder."""
     slots = {name: slot for slot, name in labels.names.items()}
     real = [slot for name, slot in slots.items() if name != "background"]
@@ -90,7 +118,7 @@ def class_slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
     return slots
 
 
-def class_folders(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> list[str]:
     """The names of a split's classes, sorted.
 
     Raises:
@@ -104,17 +132,19 @@ def class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def images_below(folder: Path) -> list[tuple[str, int]]:
+def _images_below(folder: Path, report: Report | None) -> list[tuple[str, int]]:
     """(path, bytes) of the images below a class's folder: folder by folder, by name in each.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none, unless `report` takes note of it.
     """
     found = [image for _, images in sorted(_walk(str(folder))) for image in images]
     if not found:
-        raise FileNotFoundError(
-            f"class folder {folder} has no images (endings {', '.join(sorted(IMAGE_ENDINGS))}): add some, or remove it"
-        )
+        endings = ", ".join(sorted(IMAGE_ENDINGS))
+        message = f"class folder {folder} has no images (endings {endings}): add some, or remove it"
+        if report is None:
+            raise FileNotFoundError(message)
+        report(Fault("class_empty", str(folder), message))
     return found
 
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,8 +26,9 @@ class MaskPairs:
     """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
 
     `colors` tell the values of pictures in colour. `folders` are those that the images and the label files lie below;
-    file names count from there. `instances` are pictures of instance ids, one for each pair or none at all. Without a
-    label file (None) samples have no mask.
+    file names count from there. `instances` are pictures of instance ids, one for each pair (empty where it has
+    none) or none at all; `instance_values` says what the classes in them mean. `spare` are label files that no image
+    has. Without a label file (None) samples have no mask.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class MaskPairs:
         labels: LabelMap,
         table: np.ndarray,
         notes: Sequence[str],
-        instances: Sequence[Path] = (),
+        instances: Sequence[Path | str] = (),
         colors: ColorTable | None = None,
+        spare: Sequence[Path] = (),
+        instance_values: np.ndarray | None = None,
     ) -> None:
         assert labels.num_classes <= UNKNOWN
         self.image_ids = Names([name for name, _, _ in pairs])
@@ -49,6 +51,7 @@ class MaskPairs:
         self._instances = Names([str(path) for path in instances])
         self.folders, self.colors = folders, colors
         self.labels, self.table, self.notes = labels, table, list(notes)
+        self.spare, self.instance_values = spare, instance_values
         self.decoder = Decoder()
 
     def __len__(self) -> int:
@@ -145,6 +148,7 @@ class MaskFolder(MaskPairs):
         ignore_ids: values that no class owns, 255 always is; classes of the list with these numbers are left out.
         ignore_colors: RGB colours that no class owns.
         mask_suffix: what label names have after the image's name (`_L` for `a_L.png`).
+        report: gets every fault in place of an error at the first one; an image without a label picture stays.
     """
 
     def __init__(
@@ -161,85 +165,57 @@ class MaskFolder(MaskPairs):
         mask_suffix: str = "",
         holdout: float | None = None,
         limit: int | None = None,
+        report: Report | None = None,
     ) -> None:
-        found = find_masks(
-            root, classes=classes, split=split, images=images, masks=masks, lists=lists, ignore_ids=ignore_ids,
-            ignore_colors=ignore_colors, mask_suffix=mask_suffix, holdout=holdout,
-        )  # fmt: skip
-        if missing := [name for name, _, mask in found.pairs if mask is None]:
-            raise FileNotFoundError(
-                f"{len(missing)} of {len(found.pairs)} images in {found.folders.images} have no label picture in "
-                f"{found.folders.masks}, first of all {', '.join(name + mask_suffix + '.*' for name in missing[:3])}"
+        if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
+            raise ValueError(
+                "give either root (with split), or both images and masks, two folders; "
+                f"got root={root}, images={images}, masks={masks}"
             )
-        pairs = found.pairs[: check_limit(limit)]
-        ignored = sorted({*ignore_ids, IGNORE})
-        classes_told = f"{found.labels.num_classes} classes, ignored: {ignored}"
-        summary = f"{len(pairs)} images of {found.folders.images}, {classes_told}"
-        spare = f"{len(found.spare)} label pictures in {found.folders.masks} have no image: left out"
+        ignored = set(ignore_ids)
+        labels, table = _labels_and_table(classes, ignored)
+        check_holdout(holdout)
+        if images and masks:
+            folders = Folders(Path(images), Path(masks), divided=False)
+        else:
+            folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
+        pictures = _by_name(folders.images, "images", report=report or refuse)
+        truth = _by_name(folders.masks, "label pictures", report=report or refuse)
+        pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
+        used, notes = {mask for _, _, mask in pairs}, []
+        spare = [path for path in truth.values() if path not in used]
+        if not folders.divided:
+            pairs, notes = divide(pairs, folders, split, lists=None if lists is None else Path(lists), holdout=holdout)
+        colors = _color_table(classes, ignored, ignore_colors)
+        _check_masks(pairs, folders, mask_suffix, limit, report)
+        pairs = pairs[: check_limit(limit)]
+        told = f"{labels.num_classes} classes, ignored: {sorted({*ignored, IGNORE})}"
+        left_out = f"{len(spare)} label pictures in {folders.masks} have no image: left out"
         super().__init__(
             pairs,
-            folders=(found.folders.images, found.folders.masks),
-            labels=found.labels,
-            table=found.table,
-            notes=[summary, *[spare] * bool(found.spare), *found.notes],
-            colors=found.colors,
+            folders=(folders.images, folders.masks),
+            labels=labels,
+            table=table,
+            notes=[f"{len(pairs)} images of {folders.images}, {told}", *[left_out] * bool(spare), *notes],
+            colors=colors,
+            spare=spare if limit is None else (),
         )
 
 
-class FoundMasks(NamedTuple):
-    """What the arguments of `MaskFolder` lead to; an image without a label picture is there all the same."""
-
-    pairs: list[Pair]
-    folders: Folders
-    labels: LabelMap
-    table: np.ndarray  # what the values of label pictures mean, see `slot_table`
-    colors: ColorTable | None  # those of label pictures in colour
-    spare: list[Path]  # label pictures without an image
-    notes: list[str]
-
-
-def find_masks(
-    root: str | Path | None = None,
-    *,
-    classes: Sequence[str] | str | Path | LabelMap,
-    split: str = "train",
-    images: str | Path | None = None,
-    masks: str | Path | None = None,
-    lists: str | Path | None = None,
-    ignore_ids: Iterable[int] = (),
-    ignore_colors: Iterable[Sequence[int]] = (),
-    mask_suffix: str = "",
-    holdout: float | None = None,
-    report: Report = refuse,
-) -> FoundMasks:
-    """The images of a split with their label pictures.
-
-    Raises:
-        ValueError: the classes or colours are none; the arguments name both layouts, or none; two files differ only in
-            their ending and `report` refuses that; a list names an image that is not there.
-        FileNotFoundError: there are no such folders or lists.
-    """
-    if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
-        raise ValueError(
-            "give either root (with split), or both images and masks, two folders; "
-            f"got root={root}, images={images}, masks={masks}"
+def _check_masks(
+    pairs: Sequence[Pair], folders: Folders, suffix: str, limit: int | None, report: Report | None
+) -> None:
+    """Raise FileNotFoundError for images without a label picture, or report those among the first `limit`."""
+    missing = [(name, path) for name, path, mask in pairs if mask is None]
+    if missing and report is None:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(pairs)} images in {folders.images} have no label picture in {folders.masks}, "
+            f"first of all {', '.join(name + suffix + '.*' for name, _ in missing[:3])}"
         )
-    labels, table = _labels_and_table(classes, set(ignore_ids))
-    check_holdout(holdout)
-    if images and masks:
-        folders = Folders(Path(images), Path(masks), divided=False)
-    else:
-        folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
-    pictures = _by_name(folders.images, "images", report=report)
-    truth = _by_name(folders.masks, "label pictures", report=report)
-    pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
-    used, notes = {mask for _, _, mask in pairs}, []
-    if not folders.divided:
-        pairs, notes = divide(pairs, folders, split, lists=None if lists is None else Path(lists), holdout=holdout)
-    return FoundMasks(
-        pairs, folders, labels, table, _color_table(classes, set(ignore_ids), ignore_colors),
-        spare=[path for path in truth.values() if path not in used], notes=notes,
-    )  # fmt: skip
+    for name, path, mask in pairs[:limit]:
+        if mask is None and report:
+            wanted = folders.masks / f"{name}{suffix}.*"
+            report(Fault("missing_mask", str(path), f"{path} has no label picture {wanted}", image=path.name))
 
 
 def _color_table(

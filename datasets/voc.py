@@ -54,6 +54,9 @@ class VocDetection(BoxSource):
             files; the image's left pixel column is then xmin = 1 and a full image has xmax = W. Otherwise they are
             distances from the image's left and top edge. Without it: true in the devkit's layout, as detectron2
             reads it, false for a plain folder, as labelImg writes it.
+        report: gets every fault; None refuses errors, and makes notes of warnings.
+
+    Image ids count the images from 1, in the list's order.
     """
 
     def __init__(
@@ -70,53 +73,26 @@ class VocDetection(BoxSource):
         holdout: float | None = None,
         limit: int | None = None,
         with_annotations_only: bool = False,
+        report: Report | None = None,
     ) -> None:
-        found = find_voc(
-            root, split=split, annotations=annotations, years=years, classes=classes, labels=labels,
-            difficult=difficult, one_based=one_based, holdout=holdout,
-        )  # fmt: skip
-        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def find_voc(
-    root: str | Path,
-    *,
-    split: str = "train",
-    annotations: str | Path | None = None,
-    years: Sequence[int | str] | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    labels: LabelMap | None = None,
-    difficult: str = "crowd",
-    one_based: bool | None = None,
-    holdout: float | None = None,
-    report: Report | None = None,
-) -> FoundBoxes:
-    """What `VocDetection` is made of. Image ids count the images from 1, in the list's order.
-
-    Args:
-        report: gets every fault; None refuses errors, and makes notes of warnings.
-
-    Raises:
-        ValueError: `report` refuses a fault, or an argument is none of its choices.
-        FileNotFoundError: there is no such layout.
-    """
-    check_holdout(holdout)
-    if difficult not in DIFFICULT:
-        raise ValueError(f"difficult={difficult}: expected one of {', '.join(DIFFICULT)}")
-    strict = Strict()
-    report = report or strict
-    layout = locate_voc(root, split=split, annotations=annotations, years=years)
-    beside = Path(root) / "classes.txt"
-    parsed = _parse_all(layout, classes is None and labels is None and not beside.is_file(), report)
-    names = (thing.name for xml in parsed.values() for thing in xml.objects)
-    labels = labels or class_list(classes, beside, names, source=str(root))
-    shift = layout.one_based if one_based is None else one_based
-    reader = _Reader(layout.images, TableBuilder(str(root), labels), labels, difficult, shift, report)
-    for entry in layout.entries:
-        if entry.xml in parsed:
-            reader.add(entry, parsed[entry.xml])
-    found = FoundBoxes(reader.builder.table(), layout.images, [*layout.notes, *strict.notes()])
-    return cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        check_holdout(holdout)
+        if difficult not in DIFFICULT:
+            raise ValueError(f"difficult={difficult}: expected one of {', '.join(DIFFICULT)}")
+        strict = Strict()
+        tell = report or strict
+        layout = locate_voc(root, split=split, annotations=annotations, years=years)
+        beside = Path(root) / "classes.txt"
+        parsed = _parse_all(layout, classes is None and labels is None and not beside.is_file(), tell)
+        names = (thing.name for xml in parsed.values() for thing in xml.objects)
+        labels = labels or class_list(classes, beside, names, source=str(root))
+        shift = layout.one_based if one_based is None else one_based
+        reader = _Reader(layout.images, TableBuilder(str(root), labels), labels, difficult, shift, tell)
+        for entry in layout.entries:
+            if entry.xml in parsed:
+                reader.add(entry, parsed[entry.xml])
+        found = FoundBoxes(reader.builder.table(), layout.images, [*layout.notes, *strict.notes()])
+        found = cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
 # ---- where things lie ------------------------------------------------------------------------------------

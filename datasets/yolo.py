@@ -27,8 +27,10 @@ class YoloDetection(BoxSource):
         folder: where a data.yaml's paths start, in place of its `path`.
         annotations: the label files' folder, if it is elsewhere.
         labels: the slots of another dataset or a checkpoint; classes are found by their names.
+        report: gets every fault; None refuses errors, and makes notes of warnings.
 
-    Class 0 of the files has the number 1 in `labels` (and in COCO's results), class 1 the 2.
+    Class 0 of the files has the number 1 in `labels` (and in COCO's results), class 1 the 2. Image ids count the
+    images from 1, in order of their names.
     """
 
     def __init__(
@@ -43,50 +45,26 @@ class YoloDetection(BoxSource):
         holdout: float | None = None,
         limit: int | None = None,
         with_annotations_only: bool = False,
+        report: Report | None = None,
     ) -> None:
-        found = find_yolo(
-            root, split=split, folder=folder, annotations=annotations, classes=classes, labels=labels, holdout=holdout
-        )
-        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only)
-
-
-def find_yolo(
-    root: str | Path,
-    *,
-    split: str = "train",
-    folder: str | Path | None = None,
-    annotations: str | Path | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    labels: LabelMap | None = None,
-    holdout: float | None = None,
-    report: Report | None = None,
-) -> FoundBoxes:
-    """What `YoloDetection` is made of. Image ids count the images from 1, in order of their names.
-
-    Args:
-        report: gets every fault; None refuses errors, and makes notes of warnings.
-
-    Raises:
-        ValueError: `report` refuses a fault, or a data.yaml is none.
-        FileNotFoundError: there is no such layout, or there are no label files at all.
-    """
-    check_holdout(holdout)
-    strict = Strict()
-    layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
-    present = [path.is_file() for path in layout.label_files]
-    if layout.names and not any(present):
-        raise FileNotFoundError(
-            f"{layout.source}: none of the {len(present)} images has a label file, as {layout.label_files[0]}. Labels "
-            "lie beside their images, or in a folder `labels` in place of `images`"
-        )
-    reader = _Reader(layout, labels or layout.classes, report or strict)
-    rows = list(zip(layout.names, layout.label_files, present, strict=True))
-    for name, path, there in watched(rows, "images and label files read"):
-        reader.add(name, path if there else None)
-    notes = [*layout.notes, *strict.notes()]
-    notes += [f"{reader.outlines} outlines: the boxes around them are used"] if reader.outlines else []
-    found = FoundBoxes(reader.builder.table(), layout.images, notes)
-    return cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        check_holdout(holdout)
+        strict = Strict()
+        layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
+        present = [path.is_file() for path in layout.label_files]
+        if layout.names and not any(present):
+            raise FileNotFoundError(
+                f"{layout.source}: none of the {len(present)} images has a label file, as {layout.label_files[0]}. "
+                "Labels lie beside their images, or in a folder `labels` in place of `images`"
+            )
+        reader = _Reader(layout, labels or layout.classes, report or strict)
+        rows = list(zip(layout.names, layout.label_files, present, strict=True))
+        for name, path, there in watched(rows, "images and label files read"):
+            reader.add(name, path if there else None)
+        notes = [*layout.notes, *strict.notes()]
+        notes += [f"{reader.outlines} outlines: the boxes around them are used"] if reader.outlines else []
+        found = FoundBoxes(reader.builder.table(), layout.images, notes)
+        found = cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
 class _Reader:

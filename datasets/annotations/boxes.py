@@ -14,6 +14,7 @@ import numpy as np
 
 from ..images.decoder import Decoder, PictureFile, decode_checked
 from ..labels import LabelMap
+from .faults import Report
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
@@ -111,12 +112,20 @@ class FoundBoxes(NamedTuple):
 class BoxSource:
     """Images and boxes. Everything stays in flat arrays that worker processes share (48 MB for all of COCO).
 
-    Crowd regions are kept apart. Images without annotations are negatives, unless `with_annotations_only`.
+    Crowd regions are kept apart. Images without annotations are negatives, unless `with_annotations_only`. With a
+    `report` images may be missing, and `table` keeps what was read; otherwise it is None.
     """
 
-    def __init__(self, found: FoundBoxes, *, limit: int | None = None, with_annotations_only: bool = False) -> None:
+    def __init__(
+        self,
+        found: FoundBoxes,
+        *,
+        limit: int | None = None,
+        with_annotations_only: bool = False,
+        report: Report | None = None,
+    ) -> None:
         table = found.table.select(limit=limit, with_annotations_only=with_annotations_only)
-        if not len(table.image_ids):
+        if not len(table.image_ids) and report is None:
             which = " with annotations" if with_annotations_only else ""
             raise ValueError(f"{table.source} lists no images{which}")
         self.annotations, self.images, self.labels = table.source, found.images, table.labels
@@ -133,8 +142,11 @@ class BoxSource:
                 "crowd": table.crowd,
             }
         )
-        self.notes = [*self._notes(table), *found.notes]
-        self._check_files()
+        self.table = table if report else None
+        with np.errstate(all="ignore" if report else None):  # numbers in files may be as large as numbers can be
+            self.notes = [*self._notes(table), *found.notes]
+        if report is None:
+            self._check_files()
         self.decoder = Decoder()
 
     def __len__(self) -> int:

@@ -111,6 +111,11 @@ def check_limit(limit: int | None) -> int | None:
     return limit
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """At most `count` indices, from the first to the last of `total`."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
+
+
 def log_summary(source: Source) -> None:
     """Say a source's notes in the log."""
     for note in source.notes:

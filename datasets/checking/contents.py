@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations.boxes import BoxTable, FoundBoxes
+from ..annotations.boxes import BoxSource, BoxTable
+from ..image_folder import ImageFolder
 from ..images.label_colors import ColorTable
 from ..labels import LabelMap
 from ..mask_folder import MaskPairs
@@ -45,9 +46,19 @@ class Contents:
         return "segmentation" if self.slots is None else "classification"
 
 
-def of_boxes(found: FoundBoxes, *, limit: int | None = None, with_annotations_only: bool = False) -> Contents:
-    """Of what any reader of boxes makes."""
-    table, folder = found.table.select(limit=limit, with_annotations_only=with_annotations_only), found.images
+def contents_of(source: BoxSource | MaskPairs | ImageFolder) -> Contents:
+    """What a source that was made with a `report` has read."""
+    if isinstance(source, BoxSource):
+        return _of_boxes(source)
+    if isinstance(source, MaskPairs):
+        return _of_masks(source)
+    pictures = [Picture(name, str(source.folder / name)) for name in source.image_ids]
+    return Contents(source.labels, source.folder, pictures, slots=source.slots)
+
+
+def _of_boxes(source: BoxSource) -> Contents:
+    table, folder = source.table, source.images
+    assert table is not None
     sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
     pictures = [
         Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)  # a reader may not know it
@@ -56,21 +67,13 @@ def of_boxes(found: FoundBoxes, *, limit: int | None = None, with_annotations_on
     return Contents(table.labels, folder, pictures, boxes=table)
 
 
-def of_masks(
-    pairs: MaskPairs,
-    *,
-    instances: Sequence[str] = (),
-    instance_values: np.ndarray | None = None,
-    spare: Sequence[str] = (),
-) -> Contents:
-    """Of a source of pairs. `instances` has an entry for each pair, or none; `spare` are masks that no image has."""
+def _of_masks(pairs: MaskPairs) -> Contents:
     folder = pairs.folders[0]
-    instances = instances or [""] * len(pairs)
     pictures = [
-        Picture(Path(image).relative_to(folder).as_posix(), image, mask=mask, instances=ids)
-        for image, mask, ids in zip(pairs.image_paths, pairs.mask_paths, instances, strict=True)
+        Picture(Path(image).relative_to(folder).as_posix(), image, mask=mask, instances=pairs.instances_path(index))
+        for index, (image, mask) in enumerate(zip(pairs.image_paths, pairs.mask_paths, strict=True))
     ]
     return Contents(
-        pairs.labels, folder, pictures, values=pairs.table, colors=pairs.colors, instance_values=instance_values,
-        spare=spare,
+        pairs.labels, folder, pictures, values=pairs.table, colors=pairs.colors,
+        instance_values=pairs.instance_values, spare=[str(path) for path in pairs.spare],
     )  # fmt: skip

@@ -5,13 +5,13 @@ import json
 import logging
 import mmap
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...files import whole_file
 from .decoder import Decoder, PictureFile, is_jpeg
 from .files import image_size
 from .label_colors import ColorTable
@@ -92,15 +92,9 @@ def _load(file: Path) -> np.ndarray | None:
 
 def _save(file: Path, pixels: np.ndarray) -> None:
     header = np.array([*pixels.shape, 0][:3], np.uint32)
-    number, name = tempfile.mkstemp(dir=file.parent, prefix=".")
-    try:
-        with os.fdopen(number, "wb") as opened:
-            opened.write(header.tobytes())
-            opened.write(np.ascontiguousarray(pixels).data)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(file) as unfinished, unfinished.open("wb") as opened:
+        opened.write(header.tobytes())
+        opened.write(np.ascontiguousarray(pixels).data)
 
 
 # ---- how much it will take -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ What an archive says of itself is read and checked as a whole before anything is
 what it said.
 """
 
+import contextlib
 import gzip
 import os
 import re
@@ -13,12 +14,15 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .targets import Advance, Target, check_space, check_target, clear_leftovers, same_as_stored, write_target
+from ...files import remove_leftovers
+from .targets import Advance, Target, check_space, check_target, same_as_stored, write_target
 
 CHUNK = 1 << 20  # bytes; also the most that a tar's header may take
 _SMALL = 1 << 26  # bytes: no bomb, whatever its ratio
@@ -42,6 +46,9 @@ class Member(NamedTuple):
     name: str  # safe, with slashes, relative
     size: int  # bytes
     crc: int | None
+
+
+_Entry = tuple[Member | None, Callable[[], IO[bytes]]]  # None for a folder; and what opens the file
 
 
 @dataclass(frozen=True)
@@ -126,10 +133,10 @@ def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
     return members
 
 
-def _bounded(entries: Iterator[Member | None], packed: int, limits: Limits) -> Iterator[Member]:
+def _bounded(entries: Iterable[_Entry], packed: int, limits: Limits) -> Iterator[Member]:
     """Stops at the first entry that goes beyond a limit: in a gzip, before what it announces is unpacked."""
     total = 0
-    for count, member in enumerate(entries, start=1):
+    for count, (member, _) in enumerate(entries, start=1):
         if count > limits.members:
             raise ValueError(f"it holds more than {limits.members:,} files and folders")
         if member is None:
@@ -140,14 +147,19 @@ def _bounded(entries: Iterator[Member | None], packed: int, limits: Limits) -> I
         yield member
 
 
-def _entries(path: str | Path) -> Iterator[Member | None]:
-    """Every entry, None for a folder."""
-    if kind_of(path) == "zip":
+def _entries(path: str | Path) -> Generator[_Entry]:
+    """Every entry, in the archive's order."""
+    kind = kind_of(path)
+    if kind == "zip":
         with zipfile.ZipFile(path) as archive:
             yield from _zip_entries(archive)
-    else:
-        with _open_tar(path) as archive:
-            yield from _tar_entries(archive)
+        return
+    with (
+        open(path, "rb") as file,
+        _Guard(gzip.GzipFile(fileobj=file) if kind == "gzip" else file) as guard,  # pyright: ignore[reportArgumentType]
+        tarfile.open(fileobj=guard, mode="r:") as archive,
+    ):
+        yield from _tar_entries(archive, guard)
 
 
 def kind_of(path: str | Path) -> str:
@@ -162,94 +174,67 @@ def kind_of(path: str | Path) -> str:
         return "zip"
     if head.startswith(_GZIP):
         return "gzip"
-    if len(head) == 512 and (head[257:262] == b"ustar" or _tar_checksum(head)):
+    with contextlib.suppress(tarfile.HeaderError):
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
         return "tar"
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     what = "a web page" if page else "empty" if not head else "no such archive"
     raise ValueError(f"expected a zip, tar or tar.gz, but it is {what}: download it again")
 
 
-def _tar_checksum(head: bytes) -> bool:
-    """Whether a header is of the old format without a magic number."""
-    told = head[148:156].strip(b"\0 ")
-    return told.isdigit() and int(told, 8) == sum(head[:148]) + 8 * 32 + sum(head[156:])
-
-
-def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Member | None]:
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
     for index, entry in enumerate(archive.infolist()):
         name = safe_name(entry.orig_filename)
         mode = entry.external_attr >> 16
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(f"{name} is a link or a device")
         if entry.is_dir():
-            yield None
+            yield None, BytesIO
             continue
         if entry.flag_bits & 1:
             raise ValueError(f"{name} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is compressed by a method (number {entry.compress_type}) other than deflate")
-        yield Member(index, name, entry.file_size, entry.CRC)
+        yield Member(index, name, entry.file_size, entry.CRC), partial(archive.open, entry)
 
 
-def _tar_entries(archive: tarfile.TarFile) -> Iterator[Member | None]:
+def _tar_entries(archive: tarfile.TarFile, guard: "_Guard") -> Iterator[_Entry]:
     index = -1
     for index, entry in enumerate(archive):
-        _forget(archive)
+        archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # it would keep every entry it has seen
         if entry.isdir():
             if entry.name.strip("./"):
                 safe_name(entry.name)
-            yield None
+            yield None, BytesIO
             continue
         name = safe_name(entry.name)
         if not entry.isreg() or entry.issparse():
             raise ValueError(f"{name} is a link, a device or a sparse file")
-        yield Member(index, name, entry.size, None)
-    _check_end(archive, index + 1)
-
-
-def _forget(archive: tarfile.TarFile) -> None:
-    """It would keep every entry it has seen."""
-    archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _check_end(archive: tarfile.TarFile, count: int) -> None:
-    """tarfile takes any header that is none for the end; the end is nothing but zeros."""
-    guard = archive.fileobj
-    assert isinstance(guard, _Guard)
+        yield Member(index, name, entry.size, None), partial(_tar_file, archive, entry)
+    # tarfile takes any header that is none for the end; the end is nothing but zeros.
     rest = guard.last + guard.read(CHUNK)
     if not rest:
-        raise ValueError(f"it ends after {count:,} entries without the mark of its end: it is cut short")
+        raise ValueError(f"it ends after {index + 1:,} entries without the mark of its end: it is cut short")
     if rest.strip(b"\0") or len(rest) > CHUNK:
-        raise ValueError(f"after {count:,} entries there is something that is no header: it is damaged")
+        raise ValueError(f"after {index + 1:,} entries there is something that is no header: it is damaged")
 
 
-class _Guard:
+def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(entry)
+    assert file is not None  # only regular files are asked for
+    return file
+
+
+class _Guard(BufferedReader):
     """A file for tarfile that refuses to read a header of any size into memory."""
 
-    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self._file = file
-        self.last = b""
+    last = b""
 
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= CHUNK:
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= CHUNK:
             raise ValueError(f"it has a header of {size:,} bytes")
-        self.last = self._file.read(size)
+        self.last = super().read(size)
         return self.last
-
-    def seek(self, position: int) -> int:
-        return self._file.seek(position)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
-@contextmanager
-def _open_tar(path: str | Path) -> Iterator[tarfile.TarFile]:
-    with open(path, "rb") as file:
-        unpacked = gzip.GzipFile(fileobj=file) if kind_of(path) == "gzip" else file
-        guard: IO[bytes] = _Guard(unpacked)  # pyright: ignore[reportAssignmentType]
-        with tarfile.open(fileobj=guard, mode="r:") as archive:
-            yield archive
 
 
 @contextmanager
@@ -306,46 +291,23 @@ def unpack(
         check_target(output, target, size)
     check_space(output, with_sizes)
     output.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(output)
+    remove_leftovers(output)
     written: dict[str, int] = {}
-    with _damage_named(path), closing(_read(path, wanted)) as pieces:
-        for member, file in pieces:
+    known = {member.index: member for member in wanted}
+    with _damage_named(path), contextlib.closing(_entries(path)) as entries:
+        for member, opened in entries:
+            if member is None or member.index not in known:
+                continue
+            if member != known[member.index]:
+                name = known[member.index].name
+                raise ValueError(f"it was changed after it was looked through: {name} is no longer there")
             target = targets[member.index]
             if target.convert is None and same_as_stored(output / target.path, member.size, member.crc):
                 advance(member.size)
                 written[target.path] = member.size
             else:
-                written[target.path] = write_target(output, target, _pieces(file(), member, advance))
+                written[target.path] = write_target(output, target, _pieces(opened(), member, advance))
     return written
-
-
-def _read(path: str | Path, wanted: Sequence[Member]) -> Generator[tuple[Member, Callable[[], IO[bytes]]]]:
-    """Each wanted member, in the archive's order, with what opens it."""
-    by_index = {member.index: member for member in wanted}
-    if kind_of(path) == "zip":
-        with zipfile.ZipFile(path) as archive:
-            for index, entry in enumerate(archive.infolist()):
-                if index in by_index:
-                    _check_same(by_index[index], entry.filename, entry.file_size)
-                    yield by_index[index], lambda entry=entry: archive.open(entry)
-        return
-    with _open_tar(path) as archive:
-        for index, entry in enumerate(archive):
-            _forget(archive)
-            if index in by_index:
-                _check_same(by_index[index], entry.name, entry.size if entry.isreg() else -1)
-                yield by_index[index], lambda entry=entry: _tar_file(archive, entry)
-
-
-def _check_same(member: Member, name: str, size: int) -> None:
-    if (member.name, member.size) != (safe_name(name), size):
-        raise ValueError(f"it was changed after it was looked through: {member.name} is no longer there")
-
-
-def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
-    file = archive.extractfile(entry)
-    assert file is not None  # only regular files are asked for
-    return file
 
 
 def _pieces(file: IO[bytes], member: Member, advance: Advance) -> Iterator[bytes]:

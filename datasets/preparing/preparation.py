@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...files import remove_leftovers, whole_file
 from ..labels import VOC_CLASSES
 from .archives import CHUNK, ArchiveError, Member, list_members, safe_name, unpack
 from .public_sets import Part, PublicSet, count_content
-from .targets import Advance, Target, at_once, clear_leftovers, link_or_copy
+from .targets import Advance, Target, link_or_copy
 
 RECORD = ".prepared.json"
 _VERSION = 1
@@ -47,8 +48,8 @@ class Record:
 
     def save(self, output: Path) -> None:
         content = {"version": _VERSION, "data": self.data, "parts": self.parts}
-        with at_once(output, output / RECORD) as file:
-            file.write(json.dumps(content, indent=0).encode())
+        with whole_file(output / RECORD) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
     def lost(self, output: Path, file: str) -> list[str]:
         """Files of a part that are no longer there, or of another size."""
@@ -197,7 +198,7 @@ def make_voc_masks(output: Path) -> dict[str, int]:
         FileExistsError: another file is in a link's place.
         ValueError: a split names no file.
     """
-    clear_leftovers(output)
+    remove_leftovers(output)
     made: dict[str, int] = {}
     for listing in sorted(output.glob("VOCdevkit/VOC20*/ImageSets/Segmentation/*.txt")):
         root, split = listing.parents[2], listing.stem
@@ -212,6 +213,6 @@ def make_voc_masks(output: Path) -> dict[str, int]:
                 link_or_copy(output, source, output / "masks" / root.name / split / kind.format(name))
         made[f"{root.name}/{split}"] = len(names)
     if made:
-        with at_once(output, output / "masks" / "classes.txt") as file:
-            file.write("".join(f"{name}\n" for name in VOC_CLASSES).encode())
+        with whole_file(output / "masks" / "classes.txt", inside=output) as unfinished:
+            unfinished.write_bytes("".join(f"{name}\n" for name in VOC_CLASSES).encode())
     return made

@@ -4,12 +4,12 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from ...files import whole_file
 
 Advance = Callable[[int], None]
-_LEFTOVER = ".prepare-*.part"
 _MAX_CONVERTED = 1 << 27  # bytes: what is converted is in memory as a whole
 _SPARE = 1 << 26  # bytes of the disk that stay free
 
@@ -60,12 +60,6 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def clear_leftovers(output: Path) -> None:
-    """Remove what a killed process was writing."""
-    for path in output.glob(_LEFTOVER):
-        path.unlink(missing_ok=True)
-
-
 def same_as_stored(path: Path, size: int, crc: int | None) -> bool:
     """Whether a file is there already, told by a zip's checksum without unpacking.
 
@@ -94,21 +88,8 @@ def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:
         pieces = iter([target.convert(b"".join(pieces), target.path)])
     if path.exists():
         return _compare(path, pieces)
-    with at_once(output, path) as file:
-        return sum(file.write(piece) for piece in pieces)
-
-
-@contextmanager
-def at_once(output: Path, path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place when all is written. Until then it is beside the output's folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output / _LEFTOVER.replace("*", str(os.getpid()))
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, inside=output) as unfinished, unfinished.open("wb") as file:
+        return sum(map(file.write, pieces))
 
 
 def link_or_copy(output: Path, source: Path, path: Path) -> None:
@@ -127,8 +108,8 @@ def link_or_copy(output: Path, source: Path, path: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        with at_once(output, path) as file, open(source, "rb") as content:
-            shutil.copyfileobj(content, file)
+        with whole_file(path, inside=output) as unfinished:
+            shutil.copyfile(source, unfinished)
 
 
 def _compare(path: Path, pieces: Iterator[bytes]) -> int:

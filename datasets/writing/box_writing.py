@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from ...files import whole_folder
 from ..annotations.boxes import BoxSource
 from ..annotations.yolo_layout import label_name
 from ..images.decode import check_size
@@ -65,17 +65,10 @@ def new_folder(output: Path) -> Iterator[Path]:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"{output} is there already: choose another output, or delete it if it is not needed")
     output = Path(os.path.abspath(output))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        made = folder / output.name  # as mkdtemp's own is for its owner alone
-        made.mkdir()
+    with whole_folder(output) as made:
         yield made
         if output.exists():
-            output.rmdir()
-        made.rename(output)
-    finally:
-        shutil.rmtree(folder)
+            output.rmdir()  # and not what came into it meanwhile
 
 
 def write_boxes(

@@ -1,6 +1,5 @@
 """Cityscapes' result pictures: a PNG of label ids for each image, in a folder or a zip archive, as its server takes."""
 
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...files import whole_file
 from ..images.decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes
 from ..images.headers import png_header
 from ..labels import CITYSCAPES, CITYSCAPES_TABLE, IGNORE
@@ -36,12 +36,9 @@ def write_result(folder: Path, image_id: str, slots: np.ndarray) -> None:
 
 def pack_results(folder: Path, archive: Path) -> None:
     """The PNGs of `folder` as a zip archive, which appears when it is complete."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "unfinished.zip"
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as file:  # PNGs are compressed already
-        for path in sorted(folder.glob("*.png")):
+    with whole_file(archive) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as file:
+        for path in sorted(folder.glob("*.png")):  # PNGs are compressed already
             file.write(path, path.name)
-    os.replace(unfinished, archive)
 
 
 def result_tables(prediction_ids: str) -> tuple[np.ndarray, dict[int, str]]:

@@ -95,8 +95,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [found for key, inner in pairs for found in [(value, key), *places(inner)]]
 
 
-def damaged_json(value: Any, rng: Rng) -> bytes:
-    """Values replaced by odd ones, keys left out, entries doubled; now and then the text itself is damaged."""
+def damaged_value(value: Any, rng: Rng) -> Any:
+    """Values of a json replaced by odd ones, keys left out, entries doubled."""
     value = json.loads(json.dumps(value))
     for _ in range(rng.integers(1, 4)):
         if not (found := places(value)):
@@ -109,7 +109,12 @@ def damaged_json(value: Any, rng: Rng) -> bytes:
                 container.append(copy.deepcopy(container[key]))
             case _:
                 container[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])  # else one could come into itself
-    text = json.dumps(value).encode()
+    return value
+
+
+def damaged_json(value: Any, rng: Rng) -> bytes:
+    """The text of a `damaged_value`; now and then it is damaged itself."""
+    text = json.dumps(damaged_value(value, rng)).encode()
     return damage(text, rng) if rng.random() < 0.3 else text
 
 

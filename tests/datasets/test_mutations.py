@@ -1,9 +1,6 @@
 """Damaged inputs: a few hundred always, 5,000 where slow tests run (tests/datasets/mutations.py tells more)."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +10,7 @@ from pocketvision.datasets.loading.augmented import AugmentedDataset
 from pocketvision.datasets.loading.batches import EpochSampler, make_loader
 
 
-def _script():
-    spec = importlib.util.spec_from_file_location("mutations", Path(__file__).with_name("mutations.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutations"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mutations = _script()
-
-
-def test_the_trial_sees_what_it_is_for(tmp_path):
+def test_the_trial_sees_what_it_is_for(mutations):
     """A traceback, an error that names no file, one of two lines, a warning, and nothing wrong."""
 
     def family(error):
@@ -60,7 +44,7 @@ def test_the_trial_sees_what_it_is_for(tmp_path):
 
 
 @pytest.mark.parametrize("count", [330, pytest.param(5000, marks=pytest.mark.slow)])
-def test_damaged_inputs(count):
+def test_damaged_inputs(mutations, count):
     found = mutations.run(mutations.Trial(count, seed=count))
     assert [f"{row['index']} {row['family']}: {row['problem']}" for row in found if row["problem"]] == []
     for family in mutations.FAMILIES.keys() - {"coco, checked"}:  # the check reports, and goes on
@@ -70,7 +54,7 @@ def test_damaged_inputs(count):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_goes_on_among_damaged_pictures(tmp_path, workers):
+def test_training_goes_on_among_damaged_pictures(mutations, tmp_path, workers):
     rng = np.random.default_rng(0)
     kinds, images = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"), []
     for i in range(60):

@@ -9,7 +9,7 @@ import pytest
 from pocketvision.datasets.annotations.faults import Fault
 from pocketvision.datasets.annotations.voc_xml import parse_voc
 from pocketvision.datasets.labels import VOC_CLASSES, coco_labels
-from pocketvision.datasets.voc import VocDetection, find_voc
+from pocketvision.datasets.voc import VocDetection
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
@@ -247,9 +247,9 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + annotation(thin
 def test_faults(tmp_path: Path, content: str | bytes, message: str) -> None:
     plain(tmp_path, a=annotation(thing()), b=content)
     with pytest.raises(ValueError, match=rf"b\.xml.*{message}"):
-        find_voc(tmp_path)
+        VocDetection(tmp_path)
     faults: list[Fault] = []
-    table = find_voc(tmp_path, report=faults.append).table
+    table = VocDetection(tmp_path, report=faults.append).table
     assert {fault.kind for fault in faults} == {"format"}
     assert faults[0].path == str(tmp_path / "b.xml")
     assert table.file_names[0] == "a.jpg"
@@ -258,21 +258,21 @@ def test_faults(tmp_path: Path, content: str | bytes, message: str) -> None:
 def test_every_fault_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     root = devkit(tmp_path, {"train": "a\nb\n"}, a=annotation(thing("bird"), thing("dog"), thing("dog", (0, 1, 2, 2))))
     faults: list[Fault] = []
-    table = find_voc(root, classes=["dog"], report=faults.append).table
+    table = VocDetection(root, classes=["dog"], report=faults.append).table
     assert [fault.kind for fault in faults] == ["missing_annotation", "unknown_category", "zero_based"]
     assert (table.file_names.tolist(), table.slots.tolist()) == (["a.jpg"], [1, 1])
     with pytest.raises(ValueError, match=r"annotation file not found: .*b\.xml"):
-        find_voc(root, classes=["dog"])
+        VocDetection(root, classes=["dog"])
     (root / "ImageSets/Main/train.txt").write_text("../../x\n")
     with pytest.raises(ValueError, match=r"train\.txt lists '\.\./\.\./x'"):
-        find_voc(root)
+        VocDetection(root)
 
 
 def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain(tmp_path, a=annotation(thing()))
     monkeypatch.setattr("pocketvision.datasets.annotations.voc_xml._MAX_BYTES", 50)
     with pytest.raises(ValueError, match=r"a\.xml has 0 MB: expected an annotation of one image"):
-        find_voc(tmp_path)
+        VocDetection(tmp_path)
 
 
 def test_its_fingerprint_is_of_the_content(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from pocketvision.datasets.annotations.faults import Fault
 from pocketvision.datasets.annotations.yolo_layout import label_name
 from pocketvision.datasets.labels import coco_labels
-from pocketvision.datasets.yolo import YoloDetection, find_yolo
+from pocketvision.datasets.yolo import YoloDetection
 
 NAMES = "names: [cat, dog]\n"
 
@@ -186,7 +186,7 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="its classes hippogriff are not those of the training data"):
         YoloDetection(path, labels=coco_labels())
     faults: list[Fault] = []
-    assert len(find_yolo(path, labels=coco_labels(), report=faults.append).table.slots) == 0
+    assert len(YoloDetection(path, labels=coco_labels(), report=faults.append).table.slots) == 0
     assert [fault.kind for fault in faults] == ["other_classes"]
 
 
@@ -248,7 +248,7 @@ def test_faults_of_a_line(tmp_path: Path, line: str, kind: str, message: str) ->
     with pytest.raises(ValueError, match=rf"a\.txt, line 2 .*{message}"):
         YoloDetection(path)
     faults: list[Fault] = []
-    table = find_yolo(path, report=faults.append).table
+    table = YoloDetection(path, report=faults.append).table
     assert [(fault.kind, fault.image) for fault in faults] == [(kind, "a.jpg")]
     assert table.slots.tolist() == [1, 2]
 
@@ -259,7 +259,7 @@ def test_faults_of_files(tmp_path: Path) -> None:
     (tmp_path / "images/train/c.jpg").write_bytes(b"no picture")
     picture(tmp_path / "images/train/a.png")
     faults: list[Fault] = []
-    table = find_yolo(path, report=faults.append).table
+    table = YoloDetection(path, report=faults.append).table
     assert [fault.kind for fault in faults] == ["shared_annotation", "format", "undecodable"]
     assert [Path(name).name for name in table.file_names] == ["a.jpg", "a.png", "b.jpg"]
     with pytest.raises(ValueError, match=r"b\.txt is no text"):

@@ -245,7 +245,7 @@ def test_every_layout_is_built_verified_and_built_no_second_time(name: str, use,
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out put").rglob("*.[jp][pn]g")}.items() <= (
         before.items()
     )
-    assert not list(tmp_path.rglob(".prepare-*"))
+    assert not list(tmp_path.rglob(".*.tmp*"))
 
 
 def test_coco_is_read(use, run, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_killed_anywhere_and_repeated_it_ends_with_the_same_files(name: str, use
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         half = tree(output) if output.exists() else {}
         for path, content in half.items():
-            assert ".part" in path or path == preparation.RECORD or content == expected[path]
+            assert ".tmp" in path or path == preparation.RECORD or content == expected[path]
         for file in Record.load(output, name).parts:
             assert not Record.load(output, name).lost(output, file)
         prepare_all(name, paths, output)

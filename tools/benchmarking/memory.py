@@ -1,7 +1,6 @@
 """Peak memory of a variant's calls, each in a process of its own."""
 
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...datasets.annotations.shared import give_back_freed_memory
 from .subject import Setup, Subject
 from .timing import mode
 from .variant import Spec
@@ -78,8 +78,7 @@ def calls_peak(setup: Setup, spec: Spec) -> float | None:
 def _give_back() -> None:
     """What loading had taken and freed again goes back to the system: calls would take it without being seen."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()
 
 
 def _status(key: str) -> int:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 from omegaconf import DictConfig
 
-from ...datasets.annotations.sample import Sample
+from ...datasets.annotations.sample import Sample, evenly
 from ...datasets.checking.statistics import Statistics, of_samples
 from ...datasets.labels import LabelMap
 from ..config.build import build_source, build_task
@@ -21,7 +20,7 @@ def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
     for split in ("train", "val"):
         source = build_source(config, split, labels=labels)
         labels = source.labels
-        indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist()
+        indices = evenly(len(source), count)
         samples: Iterable[Sample] = (source.read(index) for index in indices)
         found[split] = of_samples(
             samples, source.labels, config.data.task, input_size_of(config), letterbox=is_letterbox(config)

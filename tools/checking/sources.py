@@ -32,7 +32,8 @@ def _reader(node: DictConfig, split: str) -> Reader:
             f"data.{split} is {source.__name__}, whose files (if it has any) this command does not know how to check: "
             f"it reads {known}"
         )
-    if unknown := sorted({str(key) for key in node} - {"_target_", *inspect.signature(source).parameters}):
+    parameters = inspect.signature(source).parameters.keys() - {"report"}
+    if unknown := sorted({str(key) for key in node} - {"_target_"} - parameters):
         raise ValueError(f"data.{split}.{unknown[0]}: {source.__name__} has no such argument")
 
     def reader(report: Report, train: Contents | None) -> Contents:

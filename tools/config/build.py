@@ -12,7 +12,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
@@ -36,17 +36,6 @@ __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weight
 LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_sample=skip"
 LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
-# They take the classes they have to have: what is in their files may be only some of them.
-GIVEN_LABELS = tuple(
-    f"pocketvision.datasets.{name}"
-    for name in (
-        "coco.CocoDetection",
-        "coco_json.CocoJson",
-        "voc.VocDetection",
-        "yolo.YoloDetection",
-        "image_folder.ImageFolder",
-    )
-)
 
 
 def register_schemas() -> None:
@@ -207,7 +196,7 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         raise ValueError(f"split={split}: a data group has the splits train and val")
     node = config.data[split]
     # A validation split may have fewer classes than the training one: slots come from there, not from counting anew.
-    source = make(node, labels=labels) if labels and node._target_ in GIVEN_LABELS else make(node)
+    source = make(node, labels=labels) if labels and _takes_labels(node._target_) else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
             f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
@@ -220,6 +209,11 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         )
     limit = config.get("overfit")
     return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
+
+
+def _takes_labels(target: str) -> bool:
+    """Whether a source takes the classes it has to have: what is in its files may be only some of them."""
+    return "labels" in inspect.signature(get_object(target)).parameters
 
 
 def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:

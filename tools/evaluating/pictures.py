@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...datasets.annotations.sample import evenly
 from ...datasets.labels import LabelMap
 from ..drawing import annotate
 from ..drawing.pictures import draw_truth, truth_of, write_image
@@ -22,7 +23,7 @@ def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshol
     Of a classifier one picture, a grid of them all.
     """
     folder, model = run.folder / "pictures", Predictor(run)
-    indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist()
+    indices = evenly(len(source), count)
     if run.task.kind == "classification":
         samples = (source.read(i) for i in indices)
         cells = [_classified(sample, model(sample.image), source.labels) for sample in samples]

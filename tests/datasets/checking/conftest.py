@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -41,13 +41,38 @@ def encoded(image: np.ndarray, ending: str = ".png", *, mode: str | None = None,
     return buffer.getvalue()
 
 
-class Boxes:
-    """COCO json: 6 images to train on and 3 to validate, 12 and 3 boxes of each of two classes."""
+class DataSet:
+    """What all of them have: files below a root, a reader for them, and a check."""
+
+    source: type
+    classes: ClassVar[dict[str, Any]] = {}
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def arguments(self, split: str) -> dict[str, Any]:
+        return {"root": self.root, "split": split, **self.classes}
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def check(self, **options: Any) -> Checked:
+        return checked(self.source, self.arguments, **{**self.options, **options})
+
+
+class Boxes(DataSet):
+    """COCO json: 6 images to train on and 3 to validate, 12 and 3 boxes of each of two classes."""
+
+    source, options = CocoDetection, {"input_size": SIZE}
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.images = root / "images"
         self.images.mkdir()
-        self.root, self.splits = root, {"train": self._split(range(6), "t"), "val": self._split(range(6, 9), "v")}
+        self.splits = {"train": self._split(range(6), "t"), "val": self._split(range(6, 9), "v")}
 
     def _split(self, numbers: range, prefix: str) -> dict[str, Any]:
         images, annotations = [], []
@@ -75,37 +100,26 @@ class Boxes:
         (self.images / name).write_bytes(data)
         self.splits["train"]["images"][0]["file_name"] = name
 
+    def arguments(self, split: str) -> dict[str, Any]:
+        return {"annotations": self.root / f"{split}.json", "images": self.images}
+
     def check(self, **options: Any) -> Checked:
         for split, content in self.splits.items():
             (self.root / f"{split}.json").write_text(json.dumps(content))
-
-        def reader(split: str) -> Callable[..., Any]:
-            files = {"annotations": self.root / f"{split}.json", "images": self.images}
-            return _reader(CocoDetection, files)
-
-        return _checked(reader, **{"input_size": SIZE, **options})
+        return super().check(**options)
 
 
-class Masks:
+class Masks(DataSet):
     """A mask folder of 6 and 2 pairs; every mask has its two classes, and 255."""
 
+    source, classes = MaskFolder, {"classes": ["sky", "road"]}
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         for split, numbers in (("train", range(6)), ("val", range(6, 8))):
             for number in numbers:
                 self.write(f"{split}/images/{number}.png", encoded(picture(number)))
                 self.write(f"{split}/labels/{number}.png", encoded(mask(number)))
-
-    def write(self, name: str, data: bytes) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    def check(self, **options: Any) -> Checked:
-        def reader(split: str) -> Callable[..., Any]:
-            return _reader(MaskFolder, {"root": self.root, "classes": ["sky", "road"], "split": split})
-
-        return _checked(reader, **options)
 
 
 def mask(number: int) -> np.ndarray:
@@ -116,58 +130,52 @@ def mask(number: int) -> np.ndarray:
     return values
 
 
-class City:
+class City(DataSet):
     """Cityscapes' layout of 6 and 1 images with road (7), car (26, two instances) and ignored pixels."""
 
+    source = Cityscapes
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         for split, numbers in (("train", range(6)), ("val", range(6, 7))):
             for number in numbers:
                 labels = np.where(mask(number) == 0, 7, np.where(mask(number) == 1, 26, 0)).astype(np.uint8)
                 instances = np.where(labels == 26, 26001, labels).astype(np.uint16)
                 instances[:, :9][labels[:, :9] == 26] = 26000
                 for name, data in (("labelIds", labels), ("instanceIds", instances)):
-                    path = self.path(split, number, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    cv2.imwrite(str(path), data)
-                image = root / f"leftImg8bit/{split}/town/town_{number}_leftImg8bit.png"
-                image.parent.mkdir(parents=True, exist_ok=True)
-                image.write_bytes(encoded(picture(number)))
+                    content = cv2.imencode(".png", data)[1].tobytes()
+                    self.write(f"gtFine/{split}/town/town_{number}_gtFine_{name}.png", content)
+                self.write(f"leftImg8bit/{split}/town/town_{number}_leftImg8bit.png", encoded(picture(number)))
 
     def path(self, split: str, number: int, kind: str) -> Path:
         return self.root / f"gtFine/{split}/town/town_{number}_gtFine_{kind}.png"
 
-    def check(self, **options: Any) -> Checked:
-        def reader(split: str) -> Callable[..., Any]:
-            return _reader(Cityscapes, {"root": self.root, "split": split})
 
-        return _checked(reader, **options)
-
-
-class Folders:
+class Folders(DataSet):
     """A folder for each of two classes, 5 and 1 images in each."""
 
+    source = ImageFolder
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         for split, numbers in (("train", range(5)), ("val", range(5, 6))):
             for number in numbers:
                 for place, name in enumerate(("cat", "heron")):
                     self.write(f"{split}/{name}/{number}.png", encoded(picture(100 * place + number)))
 
-    write = Masks.write
 
-    def check(self, **options: Any) -> Checked:
-        def reader(split: str) -> Callable[..., Any]:
-            return _reader(ImageFolder, {"root": self.root, "split": split})
+def checked(
+    source: type,
+    arguments: Callable[[str], dict[str, Any]],
+    *,
+    splits: tuple[str, ...] = ("train", "val"),
+    **options: Any,
+) -> Checked:
+    """What a check finds in the splits that `arguments` gives a source's arguments for."""
 
-        return _checked(reader, **options)
+    def reader(split: str) -> Callable[..., Any]:
+        return lambda report, train: read_split(source, arguments(split), labels=train and train.labels, report=report)
 
-
-def _reader(source: type, arguments: dict[str, Any]) -> Callable[..., Any]:
-    return lambda report, train: read_split(source, arguments, labels=train and train.labels, report=report)
-
-
-def _checked(reader: Callable[[str], Any], *, splits: tuple[str, ...] = ("train", "val"), **options: Any) -> Checked:
     return check_data({split: reader(split) for split in splits}, **{"workers": 0, **options})
 
 

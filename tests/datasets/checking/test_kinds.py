@@ -120,10 +120,6 @@ def _again(target: str) -> Callable[..., None]:
     return spoil
 
 
-def _mask_file(encode: Callable[[Any], bytes], name: str = "train/labels/0.png") -> Callable[..., None]:
-    return lambda data, world: data.write(name, encode(world))
-
-
 def _without_mask(data: Any, world: Any) -> None:
     (data.root / "train/labels/0.png").unlink()
 
@@ -158,9 +154,7 @@ def _without(kind: str) -> Callable[..., None]:
     return lambda data, world: data.path("train", 0, kind).unlink()
 
 
-def _dog(data: Any, world: Any) -> None:
-    data.write("val/dog/1.png", world.encoded(world.picture(300)))
-
+_MASK = "train/labels/0.png"
 
 # (kind of fault, data set, what spoils it, part of the message)
 EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
@@ -174,10 +168,10 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("other_classes", "Boxes", _other_classes, "1 dog"),
     ("clashing_annotation_ids", "Boxes", _spoil_record("annotations", id=1), "2 annotations have the id 1:"),
     ("same_name", "Boxes", _same_name, "lists t0.png several times"),
-    ("same_name", "Masks", _mask_file(lambda w: w.encoded(w.picture(77), ".jpg"), "train/images/0.jpg"), "differ"),
+    ("same_name", "Masks", _replaced("train/images/0.jpg", lambda w: w.encoded(w.picture(77), ".jpg")), "differ"),
     ("case_names", "Boxes", _case_names, "T0.png and t0.png differ only"),
     ("unlisted", "Boxes", _file("t0.png", "more.png"), "more.png is listed by no split"),
-    ("unlisted", "Masks", _mask_file(lambda w: w.encoded(w.mask(0)), "val/labels/77.png"), "77.png is a label picture"),
+    ("unlisted", "Masks", _replaced("val/labels/77.png", lambda w: w.encoded(w.mask(0))), "77.png is a label picture"),
     ("missing", "Boxes", lambda data, world: (data.images / "t0.png").unlink(), "t0.png is not there"),
     ("unreadable", "Boxes", _folder_for_file, "t0.png cannot be read: Is a directory"),
     ("empty_file", "Boxes", _replaced("t.png", lambda w: b""), "t.png has no bytes"),
@@ -189,7 +183,7 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("damaged", "Boxes", _replaced("t.png", _wrong_checksum), "checksum of its tEXt chunk"),
     ("mislabelled", "Boxes", _replaced("t.jpg", lambda w: w.encoded(w.picture(0))), "t.jpg is a PNG"),
     ("bomb", "Boxes", _replaced("t.png", _bomb), "60000x60000 pixels"),
-    ("bomb", "Masks", _mask_file(_bomb), "60000x60000 pixels"),
+    ("bomb", "Masks", _replaced(_MASK, _bomb), "60000x60000 pixels"),
     ("wrong_size", "Boxes", _spoil_record("images", width=63), "is 64x48 .*says 63x48"),
     ("exif_rotation", "Boxes", _annotated_unturned, "is 48x64 .*after the turn .*says 64x48"),
     ("exif_unclear", "Boxes", _replaced("t.jpg", lambda w: _turned(w, 3)), "orientation 3"),
@@ -206,16 +200,16 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("two_classes", "Boxes", _with_box(([7, 30, 15, 9], 1), ([7, 30, 15, 9], 2)), "several classes: cat, heron"),
     ("missing_mask", "Masks", _without_mask, "0.png has no label picture"),
     ("missing_mask", "City", _without("labelIds"), "labelIds.png is not there"),
-    ("mask_type", "Masks", _mask_file(lambda w: w.encoded(w.picture(0))), "channels of colour"),
-    ("mask_type", "Masks", _mask_file(lambda w: _deep(np.full(SIZE, 300, np.uint16))), "300"),
+    ("mask_type", "Masks", _replaced(_MASK, lambda w: w.encoded(w.picture(0))), "channels of colour"),
+    ("mask_type", "Masks", _replaced(_MASK, lambda w: _deep(np.full(SIZE, 300, np.uint16))), "300"),
     ("mask_type", "Masks", _jpeg_mask, "is a JPEG: lossy"),
-    ("mask_size", "Masks", _mask_file(lambda w: w.encoded(np.ascontiguousarray(w.mask(0)[:, 1:]))), "says 63x48"),
-    ("unknown_label", "Masks", _mask_file(lambda w: _with_nines(w)), r"9 \(2,368 pixels\)"),
-    ("all_ignored", "Masks", _mask_file(lambda w: w.encoded(np.full(SIZE, 255, np.uint8))), "all 3,072 pixels"),
+    ("mask_size", "Masks", _replaced(_MASK, lambda w: w.encoded(np.ascontiguousarray(w.mask(0)[:, 1:]))), "says 63x48"),
+    ("unknown_label", "Masks", _replaced(_MASK, _with_nines), r"9 \(2,368 pixels\)"),
+    ("all_ignored", "Masks", _replaced(_MASK, lambda w: w.encoded(np.full(SIZE, 255, np.uint8))), "all 3,072 pixels"),
     ("instances", "City", _contradicting_instances, "in 12 pixels, first at x 3, y 20: id 24001"),
     ("instances", "City", _without("instanceIds"), "is not there, though"),
     ("class_empty", "Folders", _empty_class, "has no images"),
-    ("other_classes", "Folders", _dog, "dog"),
+    ("other_classes", "Folders", _replaced("val/dog/1.png", lambda w: w.encoded(w.picture(300))), "dog"),
     ("class_untrained", "Boxes", _category("val", "stork", boxes=2), "stork is in 1 images of val"),
     ("class_absent", "Boxes", _category("val", "stork"), "stork has no example in any split"),
     ("class_rare", "Boxes", _category("train", "stork", boxes=9), r"stork has 9 boxes in train \(in 1 images\)"),
