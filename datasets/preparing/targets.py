@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 _LEFTOVER = ".prepare-*.part"
 _MAX_CONVERTED = 1 << 27  # bytes: what is converted is in memory as a whole
 _SPARE = 1 << 26  # bytes of the disk that stay free
