@@ -1,6 +1,7 @@
-"""Dotted names of earlier releases: they stay importable, and equal to today's, until the release after this one."""
+"""Names of earlier releases: dotted ones stay importable, commands go on running, until the release after this one."""
 
 import importlib
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,3 +49,45 @@ def install() -> None:
     """Let `import` find the retired modules."""
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.append(_Alias())
+
+
+# ---- commands --------------------------------------------------------------------------------------------
+
+
+def current_command(name: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Today's name and arguments of a command; one of an earlier release says on standard error what it is now.
+
+    Raises:
+        SystemExit: it is no command any more.
+    """
+    if name == "check-resume":
+        print("pocketvision check-resume is a test now: pytest tests/tools/resume, see docs/resume.md", file=sys.stderr)
+        raise SystemExit(2)
+    if name not in _COMMANDS:
+        return name, list(arguments)
+    name, arguments = _COMMANDS[name](list(arguments))
+    print(f"deprecated: write pocketvision {shlex.join([name, *arguments])}", file=sys.stderr)
+    return name, arguments
+
+
+def _report(arguments: list[str]) -> tuple[str, list[str]]:
+    renamed = [f"page={a.removeprefix('output=')}" if a.startswith("output=") else a for a in arguments]
+    asks = {"-h", "--help"} & {*arguments} or any(a.startswith("page=") for a in renamed)
+    return "compare", renamed if asks else [*renamed, "page=report.html"]
+
+
+def _compare_curve(arguments: list[str]) -> tuple[str, list[str]]:
+    """The second of the paths, in `runs=[...]` or without a key, is the reference."""
+    if any(a.startswith("write=") for a in arguments):
+        return "compare", arguments
+    keys = [a for a in arguments if a.startswith(("output=", "-"))]
+    rest = [a for a in arguments if a not in keys]
+    paths = [path for a in rest for path in (a[6:-1].split(",") if a.startswith("runs=[") else [a])]
+    return "compare", [*paths[:1], *(f"curve={path}" for path in paths[1:2]), *paths[2:], *keys]
+
+
+def _make_shapes(arguments: list[str]) -> tuple[str, list[str]]:
+    return "prepare", ["shapes", *arguments]
+
+
+_COMMANDS = {"report": _report, "compare-curve": _compare_curve, "make-shapes": _make_shapes}

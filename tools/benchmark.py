@@ -1,7 +1,18 @@
-"""Time and memory of a run, a network or an exported file, beside torchvision's own model with the same weights.
+"""Measure time and memory of a run, a model or a file, beside torchvision's own.
 
-pocketvision benchmark run=runs/first optimize=true
-pocketvision benchmark suite=peers
+pocketvision benchmark run=runs/first optimize=true photos=holiday
+pocketvision benchmark model=ssdlite_torchvision peer=torchvision optimize=true batch_size=8
+pocketvision benchmark run=runs/first file=runs/first/model.onnx
+
+How long a network takes, from a photograph to boxes, a label map or classes, by stage, and beside torchvision's own
+model with the same weights. All variants are timed in turns in one process, and have to agree before they are. Of the
+keys of training, only experiments make use. More:
+
+  pocketvision benchmark experiment=lraspp_cityscapes photo_size=[512,1024] optimize=true precision=bf16
+  pocketvision benchmark model=ssdlite_torchvision peer=torchvision training=true batch_size=16
+  pocketvision benchmark model=ssdlite_torchvision peer=torchvision sweep=detections
+  pocketvision benchmark suite=peers output=docs/figures
+  pocketvision benchmark suite=loading data=coco data.root=/data/coco batch_size=32
 """
 
 import json

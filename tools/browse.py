@@ -1,6 +1,12 @@
-"""A grid of augmented samples with their truth drawn: look at the data before training on it.
+"""Draw a grid of augmented samples with their truth: look at the data before training on it.
 
-pocketvision browse experiment=ssdlite_coco data.root=/data/coco
+pocketvision browse experiment=demo_detection
+pocketvision browse experiment=ssdlite_coco data.root=/data/coco count=9 columns=3 output=coco.png
+pocketvision browse experiment=lraspp_cityscapes data.root=/data/cityscapes split=val
+
+More:
+
+  pocketvision browse experiment=ssdlite_coco data.root=/data/coco statistics=5000
 """
 
 from pathlib import Path

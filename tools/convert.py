@@ -1,6 +1,10 @@
-"""Detection data from one format into another: COCO json, PASCAL VOC, YOLO.
+"""Convert boxes from one format into another: COCO json, PASCAL VOC, YOLO.
 
 pocketvision convert data=voc data.root=mine format=coco output=mine_coco
+pocketvision convert data=yolo data.root=mine/data.yaml format=voc output=mine_voc images=copy
+pocketvision convert data=coco_json data.train_json=all.json data.images=photos format=yolo output=mine_yolo
+
+What a format cannot hold is told with counts.
 """
 
 import mmap

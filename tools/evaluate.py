@@ -1,6 +1,17 @@
-"""Evaluate a run: mAP, mIoU or top-1 and top-5 on its validation split, written to results.json in the run folder.
+"""Evaluate a run: COCO AP, mIoU or top-1 and top-5 on its validation split.
 
 pocketvision evaluate run=runs/first
+pocketvision evaluate run=runs/first checkpoint=last split=train pictures=16 report=true
+pocketvision evaluate file=model.onnx data.root=/other/coco
+
+Writes results.json into the run folder, and results.npz for pocketvision compare. More:
+
+  pocketvision evaluate run=runs/first data.root=/other/coco
+  pocketvision evaluate run=runs/first protocol=sliding window=[769,769] scales=[0.75,1.0,1.25] flip=true
+  pocketvision evaluate run=runs/first split=test cityscapes_results=results.zip
+  pocketvision evaluate predictions=results.zip data.root=/data/cityscapes
+  pocketvision evaluate run=runs/first bootstrap=200 coco_results=detections.json
+  pocketvision evaluate predictions=detections.json annotations=instances_val2017.json
 """
 
 import copy

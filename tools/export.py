@@ -1,6 +1,12 @@
-"""Write a run as one file for ONNX Runtime, OpenVINO or torch.export, and compare it with PyTorch at once.
+"""Write a run as one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch at once.
 
 pocketvision export run=runs/first format=onnx
+pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml
+pocketvision export model=ssdlite_torchvision weights=torchvision format=onnx output=detector.onnx
+
+Pre- and post-processing are inside. The file gets its name only after it was found to say what PyTorch says. More:
+
+  pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
 
 import json

@@ -1,6 +1,11 @@
-"""Make a run folder of others' weights.
+"""Make a run folder of others' weights, for evaluate, predict, load() and weights= of train.
 
 pocketvision import-weights model=ssdlite_torchvision weights=torchvision output=runs/ssdlite
+pocketvision import-weights model=lraspp_torchvision weights=FILE weights_source=torchvision output=runs/lraspp
+pocketvision import-weights experiment=ssdlite_coco weights=FILE weights_source=timm partial=true output=runs/start
+
+model=ssdlite_torchvision, lraspp_torchvision, classifier (ImageNet's), espnet, espnetv2 and c3net bring backbone and
+classes along as they were published (public=NAME). An experiment with data of its own needs data.root=FOLDER, too.
 """
 
 from dataclasses import asdict

@@ -1,7 +1,11 @@
-"""A model's layers, shapes, parameters and MAdds; no data is needed.
+"""Print the layers, shapes, parameters and MAdds of a model; no data is needed.
 
 pocketvision info experiment=ssdlite_coco
+pocketvision info experiment=ssdlite_coco backbone.width=0.5
+pocketvision info experiment=paper/table7/row8 input_size=[1025,2049]
 """
+
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -33,7 +37,8 @@ def info(config: DictConfig) -> None:
     counts = count(model, images)
     log.info("")
     if build.takes_backbone(config):
-        taps = model.backbone.feature_specs.items()
+        backbone: Any = model.backbone
+        taps = backbone.feature_specs.items()
         log.info("taps of the backbone: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))
     log.info("input %dx%d (h x w), %d classes", *size, task.labels.num_classes)
     log.info("parameters            %14s", f"{counts.params:,}")

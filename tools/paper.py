@@ -1,8 +1,12 @@
-"""Tables 3, 6, 7 and 8 of the MobileNetV3 paper beside what this toolkit's networks count, and take, here.
+"""Print Tables 3, 6, 7 and 8 of the MobileNetV3 paper beside what these networks count and take here.
 
 pocketvision paper table=6
 pocketvision paper table=7 latency=true
 pocketvision paper format=markdown output=tables.md
+
+More:
+
+  pocketvision paper table=3 results=[runs/table3_v3_small/results.json]
 """
 
 import json

@@ -1,11 +1,33 @@
-"""Boxes, masks or classes for photographs, folders of them and videos: pictures, json, CSV, masks.
+"""Predict boxes, masks or classes for photographs and videos: pictures, json, CSV.
 
-pocketvision predict run=runs/first photo.jpg holiday/ "trip/*.jpg" film.mp4
+pocketvision predict run=runs/first photo.jpg
+pocketvision predict file=model.onnx holiday/ "trip/**/*.png" output=found score_threshold=0.7
+pocketvision predict model=ssdlite_torchvision weights=torchvision photo.jpg
+
+An input is a photograph, a video, a folder (with all below it) or a glob in quotes. Photographs are turned as their
+EXIF says; grey, 16 bits, palettes and CMYK become RGB, what is transparent lies over white. A file that cannot be
+read is named and skipped; the exit status is then 1. Ctrl-C leaves valid files of what has been done. Files of an
+earlier prediction in the output folder are replaced; inputs are never overwritten.
+
+What write= names:
+  pictures  NAME.png, drawn; NAME.mp4 (or .avi) of the video's size and rate, silent
+  json      predictions.json: an entry a line for each image or frame: boxes (xywh) with class and score, the share of
+            each class, or the five best classes
+  csv       predictions.csv: a row for each box (corners), class of a mask, or one of the five best classes
+  coco      coco_results.json: COCO's results format, for pycocotools' loadRes and evaluation servers
+  masks     NAME_mask.png, the data's class numbers (Cityscapes: labelIds); of frames NAME_masks/000123.png
+  colors    NAME_color.png, the classes' colours; of frames NAME_colors/000123.png
+
+  pocketvision predict run=runs/first holiday/ "IMG (1).jpg"
+  pocketvision predict run=runs/first film.mp4 "classes=[person,traffic light]" every=5
+  pocketvision predict run=runs/first val2017/ annotations=instances_val2017.json write=[coco]
+  pocketvision predict model=lraspp_torchvision weights=lraspp.pth weights_source=torchvision photo.jpg
+  pocketvision predict model=classifier weights=torchvision photo.jpg
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
@@ -77,7 +99,7 @@ def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator
             failed.append(path)
 
 
-def _results(model: Predictor, shots: Iterator[Shot], batch_size: int) -> Iterator[tuple[Shot, Result]]:
+def _results(model: Predictor, shots: Iterable[Shot], batch_size: int) -> Iterator[tuple[Shot, Result]]:
     """Results as they come; a batch of images is all that is held."""
     remaining = iter(shots)
     while batch := list(islice(remaining, batch_size)):

@@ -1,6 +1,18 @@
-"""A public data set, from its archives to the layout that its data group reads.
+"""Prepare COCO, Cityscapes, VOC or CamVid from their archives, or write generated scenes.
 
-pocketvision prepare coco downloads/train2017.zip downloads/val2017.zip downloads/annotations_trainval2017.zip
+pocketvision prepare cityscapes
+pocketvision prepare coco downloads/ output=/data/coco
+pocketvision prepare shapes output=shapes_city layout=cityscapes size=[256,512] num_train=500
+
+Nothing is downloaded. Without archives it tells what to get where, and what is there already. An archive is
+recognised by what it holds; a folder stands for those in it that have their official names. All of it is checked
+before anything is written: size and MD5 where they are known, numbers of files, and that no name, link or size in it
+can do harm. The same command again goes on where it was stopped. A file of yours that differs is never replaced.
+
+`shapes` writes generated scenes to disk, as COCO's official layout (boxes) or Cityscapes' (label maps). More:
+
+  pocketvision prepare voc VOCtrainval_06-Nov-2007.tar VOCtest_06-Nov-2007.tar
+  pocketvision prepare shapes output=shapes_coco
 """
 
 import shlex
@@ -8,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.conf.schema import PrepareConfig
 from pocketvision.datasets.preparing.archives import ArchiveError
 from pocketvision.datasets.preparing.preparation import (
     Recognised,
@@ -21,13 +34,27 @@ from pocketvision.datasets.preparing.preparation import (
     recognise,
 )
 from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, PublicSet
+from pocketvision.datasets.shapes import ShapesDetection, ShapesSegmentation
+from pocketvision.datasets.writing.shapes_writer import write_cityscapes, write_coco
 from pocketvision.tools.config.command import command
 from pocketvision.tools.system.console import log, progress
 
+SHAPES = {"coco": (ShapesDetection, write_coco), "cityscapes": (ShapesSegmentation, write_cityscapes)}
+OF_SHAPES = ("layout", "num_train", "num_val", "size", "preset", "seed")
+
 
 def prepare(config: DictConfig) -> None:
-    """Unpack what is given, and tell what is there and what is still to be got."""
-    data, paths = _choose(config.dataset, list(config.archives))
+    """Write generated scenes; or unpack what is given, and tell what is there and what is still to be got."""
+    name, paths = _choose(config.dataset, list(config.archives))
+    usual = PrepareConfig()
+    if name == "shapes":
+        if paths or not config.hashes:
+            raise ValueError(f"shapes are generated: leave {'hashes=false' if not paths else ', '.join(paths)} out")
+        write_shapes(config)
+        return
+    if given := [f"{key}={config[key]}" for key in OF_SHAPES if config[key] != getattr(usual, key)]:
+        raise ValueError(f"{', '.join(given)} is for shapes, {name} is as its archives have it: leave it out")
+    data = PUBLIC_SETS[name]
     output = Path(config.output or f"data/{data.name}")
     if output.exists() and not output.is_dir():
         raise ValueError(f"output={output} is a file: give a folder")
@@ -46,15 +73,33 @@ def prepare(config: DictConfig) -> None:
     log.info("%s", overview(data, record, output))
 
 
-def _choose(dataset: str | None, arguments: Sequence[str]) -> tuple[PublicSet, list[str]]:
+def _choose(dataset: str | None, arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The data set is `dataset=` or the first argument."""
     name, rest = (dataset, list(arguments)) if dataset else (arguments[0] if arguments else None, list(arguments[1:]))
-    names = ", ".join(PUBLIC_SETS)
+    names = ", ".join([*PUBLIC_SETS, "shapes"])
     if name is None:
         raise ValueError(f"which data set? pocketvision prepare NAME [ARCHIVES ...], with {names}")
-    if name not in PUBLIC_SETS:
+    if name not in [*PUBLIC_SETS, "shapes"]:
         raise ValueError(f"dataset={name}: expected one of {names} (then the archives)")
-    return PUBLIC_SETS[name], rest
+    return name, rest
+
+
+def write_shapes(config: DictConfig) -> None:
+    """Write `num_train` and `num_val` scenes; training and validation draw from different seeds."""
+    if config.layout not in SHAPES:
+        raise ValueError(f"layout={config.layout}: expected one of {', '.join(SHAPES)}")
+    make_source, write = SHAPES[config.layout]
+    splits = {
+        split: make_source(length=length, size=list(config.size), preset=config.preset, seed=seed)
+        for split, length, seed in (
+            ("train", config.num_train, config.seed + 1),
+            ("val", config.num_val, config.seed + 2),
+        )
+    }
+    root, total = Path(config.output or "data/shapes"), config.num_train + config.num_val
+    with progress([], total=total, title="writing") as bar:
+        write(root, splits, progress=lambda done, total: bar.update(done - bar.n) and None)
+    log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, config.layout, root)
 
 
 def _archives(path: Path, data: PublicSet) -> list[Path]:

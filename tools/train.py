@@ -1,6 +1,13 @@
-"""Train a detector, a segmenter or a classifier. The same command again resumes; a fresh start needs a new name.
+"""Train a detector, a segmenter or a classifier; the same command again resumes.
 
+pocketvision train experiment=demo_detection
 pocketvision train experiment=ssdlite_coco name=first data.root=/data/coco
+torchrun --nproc_per_node=8 -m pocketvision train experiment=ssdlite_coco data.root=/data/coco precision=bf16
+
+A fresh start needs a new name. More:
+
+  pocketvision train experiment=lraspp_cityscapes name=first data.root=/data/cityscapes batch_size=8
+  pocketvision train experiment=imagenet_v3_large name=first data.root=/data/imagenet
 """
 
 from contextlib import nullcontext

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ...files import whole_file
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 _MAX_CONVERTED = 1 << 27  # bytes: what is converted is in memory as a whole
 _SPARE = 1 << 26  # bytes of the disk that stay free
 

@@ -10,7 +10,7 @@ from pocketvision.datasets.labels import LabelMap
 from pocketvision.detection.analysis import analyse
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.segmentation.metric import ImageCounts, MeanIoU
-from pocketvision.tools.compare import compare
+from pocketvision.tools.compare import compare_runs
 from pocketvision.tools.comparing.evaluations import lines
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
@@ -55,7 +55,7 @@ def score(files: Path, name: str, *, truth: str = "truth", output: Path | None =
 def compared(*paths: Any, **keys: Any) -> dict[str, Any]:
     config = compose(*(f"{key}={value}" for key, value in keys.items()), config_name="compare")
     config.runs = [str(path) for path in paths]
-    return compare(config)
+    return compare_runs(config)
 
 
 def test_predictions_of_any_tool(files: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`pocketvision compare-curve`: what it reads of run folders, the reference it writes, its words and exit status."""
+"""`pocketvision compare` with curve= and write=: what it reads of runs, the reference, its words and exit status."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import pytest
 import yaml
-from pocketvision.tools.compare_curve import main
+from pocketvision.tools.compare import main
 from pocketvision.tools.comparing.curves import read_run
 from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
 from pocketvision.tools.config.build import compose
@@ -141,7 +141,7 @@ def test_a_run_beside_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
 
     sound = write_run("sound", FALLING[:3], seed=7, classes=["cat", "dog"], figures={3: {"AP": 0.31}})
     capsys.readouterr()
-    assert command(sound, "curves/demo.json") == 0
+    assert command(sound, "curve=curves/demo.json") == 0
     page = capsys.readouterr().out
     assert page.splitlines()[-1] == "sound so far: epochs 1 to 3 of 6 lie within the reference's band"
     assert "      3      1.36       1.335   1.217 to 1.465      within" in page
@@ -149,7 +149,7 @@ def test_a_run_beside_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert cv2.imread("runs/sound/curve.png") is not None
 
     broken = write_run("broken", (3.3, 1.6, 1.6), classes=["cat", "dog"], batch_size=8, steps=40)
-    assert command(broken, "curves/demo.json", "output=elsewhere/x.png") == 1
+    assert command(broken, "curve=curves/demo.json", "output=elsewhere/x.png") == 1
     assert "settings that differ: batch_size 8 against 16" in capsys.readouterr().out.splitlines()[-1]
     assert cv2.imread("elsewhere/x.png") is not None
     assert not Path(broken, "curve.png").exists()
@@ -159,21 +159,21 @@ def test_nothing_is_logged_yet(capsys: pytest.CaptureFixture[str]) -> None:
     known = write_run("known")
     assert command(known, "write=curve.json") == 0
     folder = write_run("new", [])
-    assert command(folder, "curve.json") == 0
+    assert command(folder, "curve=curve.json") == 0
     assert "nothing to judge yet: no epoch of runs/new is whole" in capsys.readouterr().out
 
 
 def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(write_run("known", classes=["cat", "dog"]), "write=curve.json") == 0
     own = write_run("own", (30.0, 20.0), classes=["newt"], steps=10)
-    assert command(own, "curve.json") == 0
+    assert command(own, "curve=curve.json") == 0
     page = capsys.readouterr().out
     assert "6 epochs of 160 images against 6 of 320" in page
     assert "other data, or another kind of loss (classes 1 (newt) against 2 (cat, dog)): neither how high" in page
     assert "nothing to judge yet: with other classes or another criterion it takes two" in page
     same = Path(write_run("same", FALLING[:2]))
     write_checkpoint(same, ["cat", "dog"], epoch=2, data="other images")
-    assert command(str(same), "curve.json") == 0
+    assert command(str(same), "curve=curve.json") == 0
     assert "other training data of the same classes" in capsys.readouterr().out
 
 
@@ -192,29 +192,31 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
 @pytest.mark.parametrize(
     ("files", "arguments", "told"),
     [
-        ({}, [], "compare-curve needs a run folder and a reference, got []: pocketvision compare-curve runs/NAME"),
-        ({}, ["runs/x"], "needs a run folder and a reference, got ['runs/x']"),
-        ({}, ["runs/none", "x.json"], "runs/none does not exist: give the folder of a training run"),
-        ({"a.json": "{}"}, ["a.json", "runs/x"], "a.json is a file: give the folder of a training run"),
-        ({"runs/y/config.yaml": ""}, ["runs/y", "a.json"], "runs/y has no metrics.jsonl: give the folder of a"),
-        ({"runs/y/a": ""}, ["runs/y", "a.json"], "runs/y has no config.yaml"),
-        ({"runs/y/config.yaml": "a: [", "runs/y/metrics.jsonl": ""}, ["runs/y", "a.json"],
+        ({}, ["curve=a.json"], "curve=a.json needs one run folder, got []: pocketvision compare runs/NAME curve="),
+        ({}, ["runs/x", "a.json", "curve=b.json"], "curve=b.json needs one run folder, got ['runs/x', 'a.json']"),
+        ({}, ["runs/x", "curve=a.json", "write=b.json"], "curve=a.json and write=b.json do not go together"),
+        ({}, ["runs/x", "page=a.html", "output=b.json"], "output=b.json is for a comparison or a run's picture"),
+        ({}, ["runs/none", "curve=x.json"], "runs/none does not exist: give the folder of a training run"),
+        ({"a.json": "{}"}, ["a.json", "curve=runs/x"], "a.json is a file: give the folder of a training run"),
+        ({"runs/y/config.yaml": ""}, ["runs/y", "curve=a.json"], "runs/y has no metrics.jsonl: give the folder of a"),
+        ({"runs/y/a": ""}, ["runs/y", "curve=a.json"], "runs/y has no config.yaml"),
+        ({"runs/y/config.yaml": "a: [", "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"],
          "runs/y/config.yaml is no configuration of a run"),
         ({"runs/y/config.yaml": "model: {task: x}\nepochs: 0\nbatch_size: 1\nlog_every: 1\nseed: 0\n",
-          "runs/y/metrics.jsonl": ""}, ["runs/y", "a.json"], "is no configuration of a training run"),
-        ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "a.json"], "runs/x/metrics.jsonl holds no rows"),
-        ({"runs/x/metrics.jsonl": '{"kind": "train", "epoch": 0, "step": 1, "loss": 1}'}, ["runs/x", "a.json"],
+          "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"], "is no configuration of a training run"),
+        ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "curve=a.json"], "runs/x/metrics.jsonl holds no rows"),
+        ({"runs/x/metrics.jsonl": '{"kind": "train", "epoch": 0, "step": 1, "loss": 1}'}, ["runs/x", "curve=a.json"],
          "runs/x/metrics.jsonl holds no rows"),
-        ({}, ["runs/x", "none.json"], "none.json does not exist: the reference is a json file; pocketvision"),
-        ({}, ["runs/x", "runs"], "runs is a folder: the reference is a json file"),
-        ({"a.json": TRUNCATED}, ["runs/x", "a.json"], "a.json is no json that can be read"),
-        ({"a.json": "[" * 100_000}, ["runs/x", "a.json"], "a.json is no json that can be read"),
-        ({"a.json": '{"AP": 0.3}'}, ["runs/x", "a.json"], "a.json is no reference curve"),
-        ({"a.json": "[1]"}, ["runs/x", "a.json"], "a.json is no reference curve"),
+        ({}, ["runs/x", "curve=none.json"], "none.json does not exist: the reference is a json file; pocketvision"),
+        ({}, ["runs/x", "curve=runs"], "runs is a folder: the reference is a json file"),
+        ({"a.json": TRUNCATED}, ["runs/x", "curve=a.json"], "a.json is no json that can be read"),
+        ({"a.json": "[" * 100_000}, ["runs/x", "curve=a.json"], "a.json is no json that can be read"),
+        ({"a.json": '{"AP": 0.3}'}, ["runs/x", "curve=a.json"], "a.json is no reference curve"),
+        ({"a.json": "[1]"}, ["runs/x", "curve=a.json"], "a.json is no reference curve"),
         ({}, ["runs/x", "write=a.txt"], "write=a.txt: a reference is json"),
         ({"a.json": '{"mine": 1}'}, ["runs/x", "write=a.json"], "a.json is no reference curve"),
         ({}, ["write=a.json"], "write=a.json needs folders of finished runs"),
-        ({}, ["runs/x", "write=a.json", "output=b.png"], "output=b.png is for a run's picture"),
+        ({}, ["runs/x", "write=a.json", "output=b.png"], "output=b.png is for a comparison or a run's picture"),
         ({}, ["runs/x", "runs/x", "write=a.json"], "runs/x and runs/x both have seed=0"),
         ({}, ["runs/x", "wirte=a.json"], "no key 'wirte'; did you mean write?"),
     ],
@@ -228,7 +230,7 @@ def test_mistakes_are_told_in_one_line(
         Path(name).write_text(text)
     assert command(*arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("pocketvision compare-curve: error: ")
+    assert captured.err.startswith("pocketvision compare: error: ")
     assert told in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
@@ -254,7 +256,7 @@ def test_damaged_references_are_refused(change: dict[str, Any]) -> None:
 
 def test_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(write_run("known"), "write=curve.json") == 0
-    assert command(write_run("x", task="segmentation"), "curve.json") == 2
+    assert command(write_run("x", task="segmentation"), "curve=curve.json") == 2
     assert "runs/x is of segmentation and curve.json of detection" in capsys.readouterr().err
 
 
@@ -289,8 +291,8 @@ def test_real_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (2, 4, 16)
     assert list(found.figures) == [1, 2]
     assert set(found.losses[2]) == {"loss", "loss_pixel", "loss_region"}
-    assert command("runs/known", "curve.json") == 0
+    assert command("runs/known", "curve=curve.json") == 0
     assert "sound: epochs 1 to 2 of 2 lie within the reference's band" in capsys.readouterr().out
     train(compose("experiment=demo_segmentation", *small, "name=short", "max_steps=6", "seed=2"))
-    assert command("runs/short", "curve.json") in (0, 1)  # six steps are no curve; what is whole is compared
+    assert command("runs/short", "curve=curve.json") in (0, 1)  # six steps are no curve; what is whole is compared
     assert "runs/short (1 of 2 epochs) beside curve.json (seed 0; 2 epochs" in capsys.readouterr().out

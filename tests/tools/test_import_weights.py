@@ -15,8 +15,8 @@ from pocketvision.tools.config.overrides import with_implied
 from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.import_weights import import_weights
-from pocketvision.tools.make_shapes import make_shapes
 from pocketvision.tools.predict import predict
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.runs.loaded import load_run
 from pocketvision.tools.weights.load import load_weights
 from torch import nn
@@ -121,7 +121,7 @@ def test_import_without_weights(tmp_path: Path) -> None:
 
 def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_shapes(compose("output=made", "num_train=2", "num_val=2", config_name="make_shapes"))
+    write_shapes(compose("output=made", "num_train=2", "num_val=2", config_name="prepare"))
     data = ("data.train_json=made/annotations/instances_train2017.json", "data.images=made/val2017",
             "data.val_json=made/annotations/instances_val2017.json")  # fmt: skip
     network = ("experiment=small_detection", "backbone.width=0.35")
@@ -169,8 +169,8 @@ def test_a_published_classifier_knows_its_classes(photo: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["espnet", "espnetv2", "c3net"])
 def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_path: Path) -> None:
-    make_shapes(compose(f"output={tmp_path / 'city'}", "layout=cityscapes", "size=[32,64]", "num_train=1", "num_val=1",
-                        config_name="make_shapes"))  # fmt: skip
+    write_shapes(compose(f"output={tmp_path / 'city'}", "layout=cityscapes", "size=[32,64]", "num_train=1", "num_val=1",
+                        config_name="prepare"))  # fmt: skip
     config = compose(f"model={name}", f"data.root={tmp_path / 'city'}", "data.eval_size=[32,64]", config_name="predict")
     model = build_task(config).model
     assert (model.num_classes, model.num_outputs) == (19, 20)

@@ -12,7 +12,7 @@ from pocketvision.datasets.coco import CocoDetection
 from pocketvision.tools.benchmark import main
 from pocketvision.tools.benchmarking.loading import PARTS
 from pocketvision.tools.benchmarking.loading_peer import CocoPeer, MaskPeer, PadIfSmaller, cat_list
-from pocketvision.tools.make_shapes import main as make_shapes
+from pocketvision.tools.prepare import main as prepare
 from torchvision import tv_tensors
 
 SHORT = ("suite=loading", "images=3", "rounds=1", "batch_size=2", "workers=0", "device=cpu", "output=out")
@@ -21,7 +21,7 @@ SHORT = ("suite=loading", "images=3", "rounds=1", "batch_size=2", "workers=0", "
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    make_shapes([f"output={folder}/coco", "num_train=5", "num_val=1", "size=[64,96]"])
+    prepare(["shapes", f"output={folder}/coco", "num_train=5", "num_val=1", "size=[64,96]"])
     for kind in ("images", "labels"):
         (folder / "masks" / "train" / kind).mkdir(parents=True)
     for i in range(4):

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from pocketvision.detection.criterion import DetectionCriterion
+from pocketvision.tools.compare import compare
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine import loop, resume
 from pocketvision.tools.engine.run import Run
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.make_shapes import make_shapes
-from pocketvision.tools.report import report
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.reporting.summary import Summary
 from pocketvision.tools.train import train
 
@@ -72,7 +72,8 @@ def test_a_run_folder_holds_what_is_promised(kind: str) -> None:
     assert {row["kind"] for row in summary.training} == {"train", "val"}
     assert summary.config["model.network._target_"].startswith("pocketvision.")
     assert len(summary.gallery) == 4
-    assert (report(compose("runs=[runs/x]", "output=x.html", config_name="report"))).stat().st_size > 20_000
+    compare(compose("runs=[runs/x]", "page=x.html", config_name="compare"))
+    assert Path("x.html").stat().st_size > 20_000
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
@@ -191,7 +192,7 @@ def coco(*overrides: str, root: str = "made") -> dict[str, float]:
 
 
 def test_moved_data_resumes_and_other_data_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    make_shapes(compose("output=made", "num_train=16", "num_val=2", config_name="make_shapes"))
+    write_shapes(compose("output=made", "num_train=16", "num_val=2", config_name="prepare"))
     coco("max_steps=1")
     Path("made").rename("moved")
     coco("max_steps=2", root="moved")
@@ -282,8 +283,8 @@ def test_weights_of_another_run_start_a_new_one() -> None:
 
 
 @pytest.mark.parametrize("layout", ["coco", "cityscapes"])
-def test_both_real_loaders_train_on_what_make_shapes_writes(layout: str) -> None:
-    make_shapes(compose("output=made", f"layout={layout}", "num_train=8", "num_val=4", config_name="make_shapes"))
+def test_both_real_loaders_train_on_what_prepare_shapes_writes(layout: str) -> None:
+    write_shapes(compose("output=made", f"layout={layout}", "num_train=8", "num_val=4", config_name="prepare"))
     kind = "detection" if layout == "coco" else "segmentation"
     small = ("data.input_size=[64,64]", "batch_size=4", "epochs=1", "workers=0", "backbone.width=0.35")
     config = compose(f"experiment=small_{kind}", f"data={layout}", "data.root=made", *small, "name=real")
@@ -294,7 +295,7 @@ def test_both_real_loaders_train_on_what_make_shapes_writes(layout: str) -> None
 
 
 def test_validation_data_of_other_categories_is_refused() -> None:
-    make_shapes(compose("output=made", "num_train=4", "num_val=2", config_name="make_shapes"))
+    write_shapes(compose("output=made", "num_train=4", "num_val=2", config_name="prepare"))
     path = Path("made/annotations/instances_val2017.json")
     content = json.loads(path.read_text())
     first, second = content["categories"][:2]

@@ -14,7 +14,7 @@ from typing import Any
 from .curves import Curve, Spread
 
 FORMAT = "pocketvision-curve-1"
-_HOW = "pocketvision compare-curve runs/A runs/B write=FILE.json makes one of finished runs"
+_HOW = "pocketvision compare runs/A runs/B write=FILE.json makes one of finished runs"
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
             twice.
     """
     if not curves:
-        raise ValueError(
-            f"write={name} needs folders of finished runs: pocketvision compare-curve runs/A runs/B write=..."
-        )
+        raise ValueError(f"write={name} needs folders of finished runs: pocketvision compare runs/A runs/B write=...")
     first = curves[0]
     for curve in curves:
         _check_finished(curve)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from ...conf.help import asked
 from ...conf.schema import CONFIGS
 from ..system.console import configure_logging, printable
 from ..system.memory import keep_freed_memory
@@ -63,6 +64,9 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
 
     def main(argv: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
+        if (told := asked(config_name, arguments)) is not None:
+            print(told)
+            return
         arguments = quote_arguments(arguments, positional)
         arguments = with_implied(arguments, config_name)
         if open_group:
@@ -85,7 +89,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
 
     An argument is a path if something of that name exists or it is no `key=value`; special values are quoted.
     """
-    flags: list[str] = []  # Hydra's own: --help, --cfg job, --multirun; they must not stand between overrides
+    flags: list[str] = []  # Hydra's own: --cfg job, --multirun; they must not stand between overrides
     paths: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
@@ -141,7 +145,7 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         prefix = f"{group}." if group else ""
         near = difflib.get_close_matches(unknown[1], _known_keys(group, arguments, config_name), n=1)
         hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-        return f"no key '{prefix}{unknown[1]}'{hint} (--help lists the keys)"
+        return f"no key '{prefix}{unknown[1]}'{hint} (--help all lists the keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         # A group may lie in another (model/criterion), a choice in a folder (experiment=paper/...): Hydra tells which.
         told = re.search(r"Available options in '([^']+)'", text)

@@ -119,11 +119,11 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
     """
     folders = [Path(run) / FOLDER for run in runs]
     if not folders:
-        raise ValueError("give the folders of evaluated runs: pocketvision report runs/A runs/B")
+        raise ValueError("give the folders of evaluated runs: pocketvision compare runs/A runs/B page=FILE.html")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"a run is given twice: {', '.join(map(str, runs))}")
     if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"output={output}: expected a file that ends in .html")
+        raise ValueError(f"page={output}: expected a file that ends in .html")
     summaries = [Summary.load(folder) for folder in folders]
     if len(kinds := {summary.kind for summary in summaries}) > 1:
         raise ValueError(f"runs of one task can be put together, these are of {' and '.join(sorted(kinds))}")

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -12,6 +13,7 @@ log = logging.getLogger("pocketvision")
 
 
 _MAX_MESSAGE = 3000  # characters
+_SECONDS_OF_A_LINE = 60
 
 
 def configure_logging() -> None:
@@ -42,8 +44,8 @@ def progress(
     initial: int = 0,
     unit: str = "it",
 ) -> tqdm:
-    """A progress bar on a terminal; in a file or a pipe a line every half minute. The `unit` B counts in kB, MB, GB."""
-    seconds = 0.5 if sys.stderr.isatty() else 30
+    """A progress bar on a terminal; in a file or a pipe a line a minute. The `unit` B counts in kB, MB, GB."""
+    on_terminal = sys.stderr.isatty()
     return tqdm(
         items,
         total=total,
@@ -52,10 +54,28 @@ def progress(
         initial=initial,
         unit=unit,
         unit_scale=unit == "B",
-        dynamic_ncols=True,
-        mininterval=seconds,
+        file=sys.stderr if on_terminal else _Lines(sys.stderr),
+        bar_format=None if on_terminal else "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+        dynamic_ncols=on_terminal,
+        mininterval=0.5,
         leave=False,
     )
+
+
+class _Lines:
+    """What tqdm draws on where there is no terminal: of its drawings every minute one becomes a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._next = stream, time.monotonic() + _SECONDS_OF_A_LINE
+
+    def write(self, drawn: str) -> None:
+        line = drawn.strip()
+        if line and time.monotonic() >= self._next:
+            self._stream.write(f"{line}\n")
+            self._next = time.monotonic() + _SECONDS_OF_A_LINE
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def table(results: Mapping[str, float], *, columns: int = 4) -> str:

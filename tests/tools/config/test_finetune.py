@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pocketvision.tools.check_resume import check_resume
 from pocketvision.tools.config.build import build_task, compose, optimizer_factory, train_settings
 from pocketvision.tools.engine.optim import epochs_for
 from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
@@ -33,11 +32,8 @@ def test_it_asks_for_weights_before_it_looks_for_data(name: str) -> None:
         train(config)
 
 
-def test_other_commands_ask_for_them_too(tmp_path: Path) -> None:
+def test_import_weights_asks_for_them_too(tmp_path: Path) -> None:
     options = ("experiment=finetune_detection", *TINY)
-    config = compose(*options, f"run_dir={tmp_path}/x", "device=cpu", config_name="check_resume")
-    with pytest.raises(ValueError, match="starts from a backbone's weights"):
-        check_resume(config)
     with pytest.raises(ValueError, match="starts from a backbone's weights"):
         import_weights(compose(*options, f"output={tmp_path}/x", config_name="import_weights"))
     assert not (tmp_path / "x").exists()

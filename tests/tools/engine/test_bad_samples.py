@@ -17,7 +17,7 @@ from pocketvision.datasets.loading.batches import EpochSampler, make_loader
 from pocketvision.tools.config.build import build_dataset, build_source, compose
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.train import train
 
 OPTIONS = ("experiment=small_detection", "data=coco", "data.input_size=[64,64]", "backbone.width=0.35", "batch_size=4",
@@ -117,7 +117,7 @@ def test_what_no_file_is_to_blame_for_is_not_skipped(error: Exception) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 scenes of which three do not decode, 4 good ones to evaluate on."""
     root = tmp_path_factory.mktemp("made")
-    make_shapes(compose(f"output={root}", "num_train=48", "num_val=4", config_name="make_shapes"))
+    write_shapes(compose(f"output={root}", "num_train=48", "num_val=4", config_name="prepare"))
     for picture in sorted((root / "train2017").iterdir())[5:8]:
         picture.write_bytes(picture.read_bytes()[:150])
     return root
@@ -194,7 +194,7 @@ def test_the_command_says_it_in_a_line(made: Path) -> None:
 
 def test_evaluation_skips_nothing(made: Path, tmp_path: Path) -> None:
     root = tmp_path / "made"
-    make_shapes(compose(f"output={root}", "num_train=8", "num_val=4", config_name="make_shapes"))
+    write_shapes(compose(f"output={root}", "num_train=8", "num_val=4", config_name="prepare"))
     picture = min((root / "val2017").iterdir())
     whole = picture.read_bytes()
     picture.write_bytes(whole[:99])

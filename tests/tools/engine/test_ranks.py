@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import disturb
 import pytest
-from pocketvision.tools import disturb
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.train import train
 
 pytestmark = [
@@ -93,7 +93,7 @@ def test_a_rank_that_hangs_ends_the_others_within_the_timeout(tmp_path: Path) ->
 
 def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_shapes(compose("output=made", "num_train=8", "num_val=2", config_name="make_shapes"))
+    write_shapes(compose("output=made", "num_train=8", "num_val=2", config_name="prepare"))
     picture = sorted(Path("made/train2017").iterdir())[0]
     picture.write_bytes(picture.read_bytes()[:200])
     options = [o for o in SMALL if not o.startswith(("experiment", "data.num"))]

@@ -16,7 +16,7 @@ from pocketvision.segmentation.metric import MeanIoU
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.evaluating.scores import segmentation_table
-from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.train import train
 
 FIGURES = ("mIoU", "pixel_accuracy", "mIoU_category", "iIoU", "iIoU_category", "IoU/road", "iIoU/car")
@@ -27,7 +27,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated scenes in Cityscapes' layout with instances, a test split without truth, and a run on them."""
     root = tmp_path_factory.mktemp("city")
     sizes = ("num_train=8", "num_val=3", "size=[64,96]")
-    make_shapes(compose("layout=cityscapes", f"output={root}/data", *sizes, config_name="make_shapes"))
+    write_shapes(compose("layout=cityscapes", f"output={root}/data", *sizes, config_name="prepare"))
     for path in sorted((root / "data").glob("gtFine/*/*/*_labelIds.png")):
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.uint16)
         labels[labels == 26] = 26001

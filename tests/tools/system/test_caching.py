@@ -9,7 +9,7 @@ import pytest
 import torch
 from pocketvision.datasets.images.decoder import Decoder, PictureFile
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.make_shapes import main as make_shapes
+from pocketvision.tools.prepare import main as prepare
 from pocketvision.tools.system import caching
 from pocketvision.tools.system.caching import cached, ram_folder
 from pocketvision.tools.train import main as train
@@ -138,7 +138,7 @@ def _train(name: str, *keys: str) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_learns_the_same(own_memory: Path) -> None:
-    make_shapes(["output=data", "num_train=4", "num_val=2", "size=[96,96]"])
+    prepare(["shapes", "output=data", "num_train=4", "num_val=2", "size=[96,96]"])
     plain = _train("plain")
     for name, keys in {"ram": ["cache=ram"], "disk": ["cache=disk", "cache_folder=kept"]}.items():
         found = _train(name, *keys)

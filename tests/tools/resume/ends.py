@@ -1,7 +1,4 @@
-"""Kill real runs at random instants and compare what they end with to a run that nobody disturbed.
-
-pocketvision check-resume experiment=demo_detection epochs=3 save_every=5 kills=10
-"""
+"""Kill real runs at random instants and compare what they end with to a run that nobody disturbed."""
 
 import json
 import random
@@ -10,67 +7,53 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import disturb
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-from pocketvision.conf.limits import at_least
-from pocketvision.tools import disturb
-from pocketvision.tools.config import build
-from pocketvision.tools.config.command import command
+from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.engine.report import MEASURED
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.runs.loaded import check_weights
-from pocketvision.tools.system.console import log
 
 MOVES = ("model", "ema", "optimizer", "schedule", "scaler", "progress", "window", "random")  # parts of a checkpoint
-OWN_KEYS = ("kills", "ranks", "name", "run_dir")
 
 
-def check_resume(config: DictConfig) -> None:
+def kill_and_compare(overrides: Sequence[str], folder: Path, *, kills: int, ranks: int = 1) -> None:
     """Train once in peace; then kill, start again, kill, ... `kills` times, a new run whenever one got to its end.
+
+    The runs and their output are left in `folder`.
 
     Raises:
         ValueError: a run ended with other numbers, or by itself.
     """
-    check_weights(build.train_settings(config).weights)
-    for key in ("kills", "ranks"):
-        at_least(key, config[key], 1)
+    config = compose(*overrides)
     if pick_device(config.device).type == "cuda":
         raise ValueError("kernels of GPUs add in changing order, so that no two runs end alike: give device=cpu")
-    if not Path("/proc/self/cmdline").exists():
-        raise ValueError("check-resume finds the processes it kills under /proc, as Linux has it; there is none here")
-    folder = Path(config.run_dir).absolute()
-    if folder.exists():
-        raise ValueError(f"{folder} exists: remove it, or give another name=")
-    given = HydraConfig.get().overrides.task
-    overrides = [text for text in given if text.lstrip("+~").partition("=")[0] not in OWN_KEYS]
-    until_first_row, until_end = _undisturbed(overrides, folder / "whole", config.ranks)
-    log.info("undisturbed: %.1f s, training from second %.1f on", until_end, until_first_row)
+    until_first_row, until_end = _undisturbed(overrides, folder / "whole", ranks)
+    print(f"undisturbed: {until_end:.1f} s, training from second {until_first_row:.1f} on")
 
-    ways = [way for way in disturb.WAYS if config.ranks > 1 or way != "SIGKILL of one rank"]
-    chance, kills, number, pace = random.Random(config.seed), 0, 0, 1.0
-    while kills < config.kills:
+    ways = [way for way in disturb.WAYS if ranks > 1 or way != "SIGKILL of one rank"]
+    chance, killed, number, pace = random.Random(config.seed), 0, 0, 1.0
+    while killed < kills:
         number += 1
         run = folder / f"killed-{number}"
-        while kills < config.kills:
+        while killed < kills:
             # mostly in training, sometimes while starting
             seconds = chance.uniform(0.7, 1) * until_first_row + chance.uniform(0, (until_end - until_first_row) / 2)
             seconds *= pace
-            way = ways[kills % len(ways)]
-            if not _disturb(overrides, run, config.ranks, seconds, way, chance):
+            way = ways[killed % len(ways)]
+            if not _disturb(overrides, run, ranks, seconds, way, chance):
                 pace *= 0.8  # the machine may be faster now than it was for the undisturbed run
                 break
-            kills += 1
-            log.info("%d of %d: %s after %.1f s; %s", kills, config.kills, way, seconds, _standing(run))
-        _finish(overrides, run, config.ranks)
+            killed += 1
+            print(f"{killed} of {kills}: {way} after {seconds:.1f} s; {_standing(run)}")
+        _finish(overrides, run, ranks)
         if found := differences(folder / "whole", run):
             raise ValueError(
                 f"{run} did not end as {folder / 'whole'} did, {len(found)} differences: {', '.join(found[:5])}"
             )
-        log.info("%s ended as if nothing had happened", run)
+        print(f"{run} ended as if nothing had happened")
     same = f"weights, optimizer, random state and {len(_rows(folder / 'whole'))} rows"
-    log.info("bit-identical after %d kills of %d runs: %s", kills, number, same)
+    print(f"bit-identical after {killed} kills of {number} runs: {same}")
 
 
 def _undisturbed(overrides: Sequence[str], run: Path, ranks: int) -> tuple[float, float]:
@@ -140,9 +123,3 @@ def _different(one: Any, other: Any, name: str) -> Iterator[str]:
 def _rows(folder: Path) -> list[str]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [json.dumps({key: value for key, value in row.items() if key not in MEASURED}) for row in rows]
-
-
-main = command("check_resume", check_resume)
-
-if __name__ == "__main__":
-    main()

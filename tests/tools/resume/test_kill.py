@@ -1,47 +1,52 @@
 """Real runs, killed at random instants: what they end with is what an undisturbed run ends with."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import disturb
+import ends
 import pytest
 import torch
-from omegaconf import OmegaConf
-from pocketvision.tools import check_resume, disturb
-from pocketvision.tools.check_resume import differences
+from ends import differences, kill_and_compare
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
-from pocketvision.tools.make_shapes import make_shapes
+from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.train import train
 
 SMALL = ("data.input_size=[64,64]", "batch_size=4", "threads=1", "eval_batch_size=4", "backbone.width=0.35",
          "log_every=3", "save_every=2", "device=cpu")  # fmt: skip
 SCENES = ("data.num_train=32", "data.num_val=4")
-HYDRA = OmegaConf.create({"overrides": {"task": []}})  # the command line of a command
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes under /proc")
 
 
 @needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "options"),
+    ("kind", "ranks", "options"),
     [
-        ("detection", ("workers=2", "ema_decay=0.9", "accumulate=2")),
-        ("segmentation", ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2", "epochs=1")),
-        ("segmentation", ("workers=0", "model=raspp", "model.network.dropout=0.5")),
-        ("detection", ("workers=0", "ema_decay=0.9", "ranks=3", "batch_size=6")),
-        ("segmentation", ("workers=2", "model=raspp", "model.network.dropout=0.5", "ranks=2", "batch_size=8")),
+        ("detection", 1, ("workers=2", "ema_decay=0.9", "accumulate=2")),
+        ("segmentation", 1, ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2", "epochs=1")),
+        ("segmentation", 1, ("workers=0", "model=raspp", "model.network.dropout=0.5")),
+        ("detection", 3, ("workers=0", "ema_decay=0.9", "batch_size=6")),
+        ("segmentation", 2, ("workers=2", "model=raspp", "model.network.dropout=0.5", "batch_size=8")),
     ],
 )
-def test_killed_runs_end_as_if_nothing_had_happened(kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pocketvision", "check-resume", f"experiment=demo_{kind}", *SMALL, *SCENES,
-               "epochs=2", "kills=3", *options]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "bit-identical after" in done.stdout
+def test_killed_runs_end_as_if_nothing_had_happened(
+    kind: str, ranks: int, options: tuple[str, ...], tmp_path: Path, asked: Any
+) -> None:
+    overrides = (f"experiment=demo_{kind}", *SMALL, *SCENES, "epochs=2", *options)
+    kill_and_compare(overrides, tmp_path / "runs", kills=asked.kills or 3, ranks=ranks)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_configuration_of_your_own_ends_as_if_nothing_had_happened(tmp_path: Path, asked: Any) -> None:
+    """`pytest tests/tools/resume --train "experiment=..." --kills 20 --ranks 2`."""
+    if not asked.train:
+        pytest.skip('kills a training of your own with --train "experiment=NAME KEY=VALUE ..."')
+    kill_and_compare(asked.train, tmp_path / "runs", kills=asked.kills or 10, ranks=asked.ranks)
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +96,6 @@ def test_every_difference_is_found(change: Callable[..., None], found: list[str]
     assert differences(run, tmp_path) == found
 
 
-def test_check_resume_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pocketvision", "check-resume", "experiment=demo_detection",
-               f"run_dir={tmp_path}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "exists: remove it, or give another name=" in done.stderr
-
-
 @needs_proc
 def test_kills_come_earlier_once_runs_have_become_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The undisturbed run took 100 s on a busy machine, those to be killed take 25."""
@@ -109,21 +106,18 @@ def test_kills_come_earlier_once_runs_have_become_faster(monkeypatch: pytest.Mon
         instants.append(seconds)
         return seconds < 25
 
-    monkeypatch.setattr(check_resume, "_undisturbed", lambda *_: (50.0, 100.0))
-    monkeypatch.setattr(check_resume, "_disturb", killed_in_time)
+    monkeypatch.setattr(ends, "_undisturbed", lambda *_: (50.0, 100.0))
+    monkeypatch.setattr(ends, "_disturb", killed_in_time)
     for name, found in (("_finish", None), ("differences", []), ("_rows", [])):
-        monkeypatch.setattr(check_resume, name, lambda *_, found=found: found)
-    monkeypatch.setattr(check_resume.HydraConfig, "get", lambda: HYDRA)
-    config = compose("experiment=demo_detection", "device=cpu", f"run_dir={tmp_path}/x", "kills=4",
-                     config_name="check_resume")  # fmt: skip
-    check_resume.check_resume(config)
+        monkeypatch.setattr(ends, name, lambda *_, found=found: found)
+    kill_and_compare(("experiment=demo_detection", "device=cpu"), tmp_path / "x", kills=4)
     assert sum(seconds < 25 for seconds in instants) == 4
 
 
 @needs_proc
 @pytest.mark.slow
 def test_an_error_in_a_loader_process_ends_the_run(tmp_path: Path) -> None:
-    make_shapes(compose(f"output={tmp_path}/made", "num_train=8", "num_val=4", config_name="make_shapes"))
+    write_shapes(compose(f"output={tmp_path}/made", "num_train=8", "num_val=4", config_name="prepare"))
     picture = next((tmp_path / "made/train2017").iterdir())
     picture.write_bytes(picture.read_bytes()[:200])
     options = ("experiment=small_detection", "data=coco", f"data.root={tmp_path}/made", *SMALL, "workers=2")

@@ -1,0 +1,114 @@
+"""What `--help` prints, made of the commands' docstrings and of conf/, so that no command has to be imported for it."""
+
+import ast
+import difflib
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .keys import CONF, GROUPS, Key, choices_of, groups_of, keys_of
+from .listed import LISTED, SECTIONS
+from .schema import CONFIGS, ScheduleConfig
+
+TOOLS = CONF.parent / "tools"
+INDENT = 26
+
+
+def title(name: str) -> str:
+    """The command as it is typed: `check-data`."""
+    return name.replace("_", "-")
+
+
+def docstring(name: str) -> list[str]:
+    """The paragraphs of a command's docstring: what it does in one line, three lines of use, and the rest."""
+    text = ast.get_docstring(ast.parse((TOOLS / f"{name}.py").read_text())) or ""
+    return [*text.split("\n\n", 2), "", ""][:3]
+
+
+def usage() -> str:
+    """The list of commands."""
+    width = max(map(len, CONFIGS)) + 2
+    parts = ["usage: pocketvision COMMAND [KEY=VALUE ...]"]
+    for section in SECTIONS:
+        names = [name for name in CONFIGS if LISTED[name].section == section]
+        lines = [f"  {title(name):<{width}}{docstring(name)[0].rstrip('.')}" for name in names]
+        if section == SECTIONS[-1]:
+            lines.append(f"  {'completion':<{width}}Print a script for bash, zsh or fish that completes all of this")
+        parts.append("\n".join([section, *lines]))
+    parts.append("pocketvision COMMAND --help shows a command's keys. A first try, without any download:\n"
+                 "  pocketvision train experiment=demo_detection")  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def nearest(name: str) -> str:
+    """` Did you mean ...?` for a command that there is not, or nothing."""
+    near = difflib.get_close_matches(name, [title(known) for known in CONFIGS], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def asked(name: str, arguments: Sequence[str]) -> str | None:
+    """The help of a command where its arguments ask for it: `--help`, `-h` or `--help all`."""
+    if not {"-h", "--help"} & set(arguments):
+        return None
+    return command_help(name, everything="all" in arguments)
+
+
+def command_help(name: str, *, everything: bool = False) -> str:
+    """Use, the keys that people set (or all), groups and their choices, and what else there is to say."""
+    about, use, more = docstring(name)
+    groups, keys = groups_of(name), {key.name: key for key in keys_of(CONFIGS[name])}
+    parts = [about, textwrap.indent(use, "  ")]
+    if everything:
+        own = vars(CONFIGS[name])["__annotations__"]
+        parts += _sections(sorted(keys.values(), key=lambda key: key.name not in own), groups)
+    else:
+        rows = [_group_row(k, groups[k], keys.get(k)) if k in groups else _row(keys[k]) for k in LISTED[name].often]
+        parts.append("\n".join(["Keys that are set most often, and their defaults:", *rows]))
+    if groups:
+        parts.append("\n".join(["Groups (GROUP=CHOICE; the files are in conf/):", *map(_choices, groups)]))
+    parts += [more] if more else []
+    ends = [] if everything else [f"pocketvision {title(name)} --help all shows all {len(keys)} keys."]
+    ends += ["--cfg job prints the values that a command would run with.", "A list is written [a,b], nothing is null."]
+    parts.append("\n".join(ends))
+    return "\n\n".join(parts)
+
+
+def _sections(keys: Iterable[Key], groups: dict[str, str]) -> list[str]:
+    """All keys, under the headings that stand in schema.py."""
+    found: dict[str, list[str]] = {}
+    by_name = {key.name: key for key in keys}
+    for key in by_name.values():
+        if key.name not in groups and key.name != "schedule":
+            found.setdefault(key.section, []).append(_row(key))
+    if "schedule" in groups:
+        found["schedule"] = [_row(key, prefix="schedule.") for key in keys_of(ScheduleConfig)]
+    found["groups"] = [_group_row(group, choice, by_name.get(group)) for group, choice in groups.items()]
+    return ["\n".join([f"{section or 'keys'}:", *rows]) for section, rows in found.items() if rows]
+
+
+def _row(key: Key, *, prefix: str = "") -> str:
+    about = key.about if not key.choices or all(c in key.about for c in key.choices) else f"{key.kind}. {key.about}"
+    return _columns(f"{prefix}{key.name}={key.default.replace(', ', ',')}", about)
+
+
+def _group_row(group: str, choice: str, key: Key | None) -> str:
+    about = f"{GROUPS[group]} {key.about if key else ''}".rstrip()
+    return _columns(f"{group}={choice or 'CHOICE'}", about)
+
+
+def _choices(group: str) -> str:
+    folders: dict[str, list[str]] = {}
+    for choice in choices_of(group):
+        path = Path(choice)
+        folders.setdefault("" if path.parent == Path() else f"/{path.parent}", []).append(path.name)
+    return "\n".join(_columns(f"{group}{folder}", ", ".join(names)) for folder, names in folders.items())
+
+
+def _columns(left: str, right: str) -> str:
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    lines = textwrap.wrap(right, max(width - INDENT - 2, 40), break_on_hyphens=False) or [""]
+    if len(left) > INDENT - 2:
+        lines.insert(0, "")
+    first = f"  {left:<{INDENT}}{lines[0]}".rstrip()
+    return "\n".join([first, *(" " * (INDENT + 2) + line for line in lines[1:])])
