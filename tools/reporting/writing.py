@@ -7,7 +7,7 @@ from typing import Any
 
 from ...datasets.annotations.sample import Source
 from ...detection.analysis import DetectionAnalysis
-from ..drawing.canvas import Canvas
+from ..drawing.figure import Chart
 from ..drawing.pictures import write_image
 from ..predicting.predictor import Predictor
 from ..runs.keys import plain
@@ -61,7 +61,7 @@ def write_report(
     summary.save(fresh)
     summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
     (fresh / PAGE).write_text(page([(summary, fresh)]), encoding="utf-8")
-    charts = charts_of(summary) | {"classes": class_chart(summary), "confusion": matrix_of(summary)[0]}
+    charts = charts_of(summary) | {"classes": class_chart(summary), "confusion": matrix_of(summary)}
     _write_charts(fresh, charts)
     if folder.exists():
         shutil.rmtree(folder)
@@ -145,6 +145,6 @@ def _tell_apart(summaries: Sequence[Summary], runs: Sequence[str | Path]) -> Non
             summary.name = str(run)
 
 
-def _write_charts(folder: Path, charts: Mapping[str, Canvas], prefix: str = "") -> None:
+def _write_charts(folder: Path, charts: Mapping[str, Chart], prefix: str = "") -> None:
     for name, chart in charts.items():
         write_image(folder / f"{prefix}{name}.png", chart.picture())
