@@ -152,14 +152,13 @@ def row_chart(
     right = 14 + 6 * max(len(bar.words) for _, of_row in rows for bar in of_row)
     chart = Chart(title, width, height + 12 + bool(legend) * 22)
     plot = chart.axes(left, 6, width - left - right, height)
-    plot.grid(visible=False)
-    plot.tick_params(labelcolor=INK)
+    plot.set_axis_off()
     longest = longest or max(sum(length for length, _ in bar.parts) for _, of_row in rows for bar in of_row) or 1.0
+    unit = longest / (width - left - right)
     plot.set_xlim(0, longest)
-    plot.set_xticks([])
     plot.set_ylim(height, 0)
-    plot.set_yticks([row_height * (i + 0.5) for i in range(len(rows))], names)
-    for number, (_, of_row) in enumerate(rows):
+    for number, (name, (_, of_row)) in enumerate(zip(names, rows, strict=True)):
+        plot.text(-6 * unit, row_height * (number + 0.5), name, ha="right", va="center")
         for line, bar in enumerate(of_row):
             y, end = row_height * number + 3.5 + 11 * line, 0.0
             for length, color in bar.parts:
@@ -168,8 +167,7 @@ def row_chart(
                 end += length
                 if bar.tip:
                     chart.mark(part, bar.tip)
-            plot.annotate(bar.words, (end, y + 5), (4, 0), textcoords="offset points", va="center", size=10,
-                          color=MUTED, annotation_clip=False)  # fmt: skip
+            plot.text(end + 4 * unit, y + 5, bar.words, va="center", size=10, color=MUTED)
     chart.legend(*squares(legend), left=left, top=height + 14, columns=max(1, len(legend)))
     return chart
 
@@ -199,12 +197,15 @@ def matrix_chart(title: str, rows: Sequence[str], columns: Sequence[str], counts
     plot = chart.axes(margin, margin, width, height)
     plot.set_facecolor((LINE, 0.35))
     plot.grid(visible=False)
+    plot.xaxis.set_ticks([])
+    plot.yaxis.set_ticks([])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     plot.imshow(_shades(shares), interpolation="none", aspect="auto", clip_on=False)
-    for axis, names in ((plot.xaxis, columns), (plot.yaxis, rows)):
-        shown = names if size <= _MAX_NAMED else []
-        axis.set_ticks(range(len(shown)), [shorten(name, 22) for name in shown], size=font, color=INK)
-    plot.tick_params("x", labelrotation=90, labeltop=True, labelbottom=False)
+    edge = -0.5 - 5 / cell
+    for row, name in enumerate(rows if size <= _MAX_NAMED else []):
+        plot.text(edge, row, shorten(name, 22), ha="right", va="center", size=font)
+    for column, name in enumerate(columns if size <= _MAX_NAMED else []):
+        plot.text(column, edge, shorten(name, 22), ha="center", va="bottom", size=font, rotation=90)
     chart.write(margin, 12, "predicted")
     chart.figure.text(12 / chart.width, plot.get_position().y1, "truth", rotation=90, color=MUTED, ha="center", va="top")
     for row, column in np.argwhere(shares >= 0.005).tolist() if cell >= 30 else []:

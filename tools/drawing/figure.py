@@ -124,11 +124,12 @@ class Chart:
             del element.attrib["transform"]
         if (name := element.attrib.pop("id", "")) in used:
             element.set("id", prefix + name)
-        for child in list(element):
-            if _local(child.tag) in ("metadata", "style") or child.get("id") in _HIDDEN:
-                element.remove(child)
-            else:
+        children = []
+        for child in element:
+            if _local(child.tag) not in ("metadata", "style") and child.get("id") not in _HIDDEN:
                 self._adapt(child, used, prefix)
+                children += child if child.tag == "g" and not child.attrib else [child]
+        element[:] = children
         if name in self._marks:
             tip, element.attrib["class"] = self._marks[name]
             title = ElementTree.Element("title")
@@ -148,9 +149,9 @@ def _local(name: str) -> str:
 
 def _adapted(key: str, value: str) -> str:
     if key == "style":
-        value = re.sub(r"font-family: [^;]*;? ?", "", value)
+        value = re.sub(r"font-family: [^;]*;? ?", "", value).replace(": ", ":").replace("; ", ";")
         return re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], value)
     if key in ("d", "x", "y"):
         value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), value)
-        return re.sub(r"\s*\n\s*|(?<=[MLCQ]) ", "", value)
-    return value.replace("\n", "") if key == "href" else value
+        return re.sub(r" *([A-Za-z]) *", r"\1", value.strip())
+    return value.replace(" ", "") if key == "href" else value

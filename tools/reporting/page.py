@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..drawing.figure import Chart
 from ..drawing.html import render
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, counts_of, matrix_of
 from .gallery_page import gallery
@@ -17,16 +18,17 @@ HEADLINES = {
 _MAX_PAIRS = 20
 
 
-def page(runs: Sequence[tuple[Summary, Path]]) -> str:
-    """HTML of runs of one task, each with the folder that its pictures lie in."""
+def page(runs: Sequence[tuple[Summary, Path]]) -> tuple[str, dict[str, Chart]]:
+    """HTML of runs of one task, each with the folder that its pictures lie in; and the charts that lie beside it."""
     summaries = [summary for summary, _ in runs]
     title = " and ".join(s.name for s in summaries) if len(summaries) < 4 else f"{len(summaries)} runs"
-    values = {
+    values: dict[str, Any] = {
         "title": title,
         "runs": [_run(summary, folder, f"run-{number}") for number, (summary, folder) in enumerate(runs)],
         "compared": _compared(summaries) if len(runs) > 1 else None,
     }
-    return render(Path(__file__).with_name("report.html.jinja"), values)
+    html = render(Path(__file__).with_name("report.html.jinja"), values)
+    return html, (values["compared"] or values["runs"][0])["charts"]
 
 
 def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
@@ -38,8 +40,7 @@ def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
         "charts": charts_of(summary),
         "notes": {"object_sizes": _sizes_told(results)},
         "titles": [key for key in (summary.classes or [{}])[0] if key not in ("name", "color")],
-        "matrix": matrix_of(summary).svg(f"{name}-matrix"),
-        "width": round(matrix_of(summary).width),
+        "matrix": matrix_of(summary),
         "pairs": _pairs(summary.confusion),
         "gallery": gallery(summary, folder, name),
         "small_print": {
