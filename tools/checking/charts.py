@@ -1,7 +1,7 @@
 """Pictures of a data set in numbers: classes, sizes, and anchors against boxes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np

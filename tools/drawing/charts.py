@@ -63,14 +63,15 @@ def line_chart(
     plot.set_xlim(x_range or _range([x for x, _ in points]))
     plot.set_ylim(y_range or _range([1.05 * y for _, y in points]))
     if band:
-        plot.fill_between(*zip(*band, strict=True), color=MUTED, alpha=0.25, linewidth=0, clip_on=False)
+        xs, lows, highs = zip(*band, strict=True)
+        plot.fill_between(xs, lows, highs, color=MUTED, alpha=0.25, linewidth=0, clip_on=False)
     handles = {}
     for line in sorted(series, key=lambda line: not line.faint):
         if points := line.known():
             (drawn,) = plot.plot(
                 *zip(*points, strict=True), color=paint(line.color), linestyle="--" if line.dashed else "-",
                 linewidth=1.5 if line.faint else 2.25, alpha=0.4 if line.faint else None,
-                marker="s" if len(points) == 1 else None, markersize=6, clip_on=False,
+                marker="s" if len(set(points)) == 1 else None, markersize=6, clip_on=False,
             )  # fmt: skip
             chart.mark(drawn, line.name, kind="line faint" if line.faint else "line")
             handles[id(line)] = drawn
@@ -207,7 +208,9 @@ def matrix_chart(title: str, rows: Sequence[str], columns: Sequence[str], counts
     for column, name in enumerate(columns if size <= _MAX_NAMED else []):
         plot.text(column, edge, shorten(name, 22), ha="center", va="bottom", size=font, rotation=90)
     chart.write(margin, 12, "predicted")
-    chart.figure.text(12 / chart.width, plot.get_position().y1, "truth", rotation=90, color=MUTED, ha="center", va="top")
+    chart.figure.text(
+        12 / chart.width, plot.get_position().y1, "truth", rotation=90, color=MUTED, ha="center", va="top"
+    )
     for row, column in np.argwhere(shares >= 0.005).tolist() if cell >= 30 else []:
         color = "white" if shares[row, column] > 0.55 else INK
         plot.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=color)

@@ -55,7 +55,7 @@ class Chart:
         from matplotlib.figure import Figure
 
         self.title, self.width, self.height, self.summary = clean(title), width, height, summary
-        self.figure = Figure((width / 72, (height + _BAR) / 72), dpi=144)  # a unit is two pixels of the picture
+        self.figure = Figure((width / 72, (height + _BAR) / 72))
         self.figure.patch.set_gid("paper")
         self.figure.text(12 / width, 1 - 19 / (height + _BAR), self.title, size=13).set_gid("heading")
         self._marks: dict[str, tuple[str, str]] = {}
@@ -93,6 +93,7 @@ class Chart:
         """uint8 RGB, in the colours of daylight, under its title."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+        self.figure.dpi = 144  # a unit is two pixels
         canvas = FigureCanvasAgg(self.figure)
         canvas.draw()
         return np.array(canvas.buffer_rgba())[..., :3]

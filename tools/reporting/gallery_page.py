@@ -22,7 +22,7 @@ KINDS = {
 
 def gallery(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
     """All pictures of a run and their filters: label -> value -> words."""
-    figures = [_figure(entry, summary, folder) | {"name": f"{name}-{i}"} for i, entry in enumerate(summary.gallery)]
+    figures = [_figure(entry, summary, folder, f"{name}-{i}") for i, entry in enumerate(summary.gallery)]
     groups = {group: told for group, told in GROUPS.items() if any(figure["group"] == group for figure in figures)}
     shown = sorted({number for figure in figures for number in figure["classes"]})
     kinds = [kind for kind in KINDS if any(kind in figure["kinds"] for figure in figures)]
@@ -38,9 +38,9 @@ def gallery(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _figure(entry: dict[str, Any], summary: Summary, folder: Path) -> dict[str, Any]:
+def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) -> dict[str, Any]:
     """An entry of a summary, with its files' content, the indices of its classes, and words."""
-    found = {**entry, "photo": _inlined(folder, entry["photo"]), "kinds": []}
+    found: dict[str, Any] = {**entry, "name": name, "photo": _inlined(folder, entry["photo"]), "kinds": []}
     if summary.kind == "detection":
         boxes = {key: [_box(row, summary) for row in _largest_first(entry[key])] for key in ("truth", "found")}
         rows = [*entry["truth"], *entry["found"]]

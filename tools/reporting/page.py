@@ -73,7 +73,7 @@ def _sizes_told(results: Mapping[str, float | None]) -> str:
     return f"Size is the root of an object's area. AP of the sizes: {'; '.join(parts)}."
 
 
-def _pairs(confusion: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """The classes that are taken for others most often, by count; background is no class."""
     sums = counts_of(confusion).sum(axis=1)
     outside = len(confusion["rows"]) - 1 if confusion["background"] else None
@@ -100,8 +100,6 @@ def _compared(summaries: Sequence[Summary]) -> dict[str, Any]:
         "charts": charts_of_several(summaries),
         "classes": {name: [run.get(name) for run in by_name] for run in by_name for name in run},
         "config": {
-            key: values
-            for key, values in config.items()
-            if len(set(values)) > 1 and key not in ("name", "run_dir")
+            key: values for key, values in config.items() if len(set(values)) > 1 and key not in ("name", "run_dir")
         },
     }
