@@ -8,7 +8,7 @@ from ...datasets.annotations.sample import Sample, evenly
 from ...datasets.checking.statistics import Statistics, of_samples
 from ...datasets.labels import LabelMap
 from ..config.build import build_source, build_task
-from ..drawing.canvas import Canvas
+from ..drawing.figure import Chart
 from .anchors import Anchors, Matches, anchors_of, match
 from .charts import charts_of
 
@@ -28,7 +28,7 @@ def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
     return found
 
 
-def charts(config: DictConfig, statistics: dict[str, Statistics]) -> dict[str, Canvas]:
+def charts(config: DictConfig, statistics: dict[str, Statistics]) -> dict[str, Chart]:
     """The charts of a data set; of detection with the anchors of the configured detector."""
     return charts_of(statistics, *matched(config, statistics))
 

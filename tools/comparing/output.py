@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ..drawing.canvas import Canvas
-from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart, shorten
+from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart
+from ..drawing.figure import Chart, shorten
 from .band import Comparison, Row, has_other_data, number, told_differences, tolerance
 from .reference import Reference
 
@@ -87,7 +87,7 @@ def _row_line(row: Row, *, moved: bool) -> str:
     return f"  {row.epoch:>5}{number(row.loss):>10}{beside} {number(row.band.mean):>11}   {told:<20}{row.state}"
 
 
-def chart(found: Comparison) -> Canvas:
+def chart(found: Comparison) -> Chart:
     """The reference's band and mean over the run's whole schedule, and the run so far."""
     expected, losses = found.expected, {epoch: means["loss"] for epoch, means in found.run.losses.items()}
     known = [loss for loss in losses.values() if loss is not None]

@@ -1,51 +1,38 @@
-"""HTML and SVG whose text is escaped unless it was made here: class and file names are data, and data is no markup."""
+"""Pages from Jinja templates: class and file names are data, and data is no markup."""
 
-import html
-import json
+import base64
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-class Markup(str):
-    """Text that is HTML already. Everything else is escaped where it is put into an element."""
-
-
-_EMPTY = frozenset({"meta", "input", "img", "br"})
+_HERE = Path(__file__).parent
 
 
-def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
-    """`<name attributes>children</name>`; `class_` and `data_kind` become `class` and `data-kind`.
-
-    Attributes that are None or False are left out, True is an attribute without a value; children that are None, too.
-    """
-    parts = [name]
-    for key, value in attributes.items():
-        key = key.rstrip("_").replace("_", "-")
-        if value is True:
-            parts.append(key)
-        elif value is not None and value is not False:
-            parts.append(f'{key}="{html.escape(text(value))}"')
-    head = f"<{' '.join(parts)}>"
-    return Markup(head if name in _EMPTY else f"{head}{join(children)}</{name}>")
+def render(template: Path, values: Mapping[str, Any]) -> str:
+    """A page: templates may extend `page.html.jinja`, the shell of all pages, and import `parts.html.jinja`."""
+    return _environment(template.parent).get_template(template.name).render(values)
 
 
-def join(children: Any) -> Markup:
-    """The children one after the other; lists in them are opened."""
-    found = []
-    for child in children:
-        if isinstance(child, list | tuple):
-            found.append(join(child))
-        elif child is not None:
-            found.append(child if isinstance(child, Markup) else html.escape(text(child)))
-    return Markup("".join(found))
+@lru_cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([folder, _HERE]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: value if isinstance(value, Markup) else clean(value),
+    )  # fmt: skip
+    environment.globals["asset"] = lambda name: Markup((_HERE / name).read_text(encoding="utf-8"))
+    return environment
 
 
-def text(value: Any) -> str:
+def clean(value: Any) -> str:
     """As it may stand in a page: half surrogates of odd file names and control characters are marked."""
     shown = str(value).encode("utf-8", "replace").decode()
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
-def data_island(name: str, value: Any) -> Markup:
-    """Numbers and names for the page's script, in a block that the browser doesn't run and no text in it can end."""
-    content = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-    return Markup(f'<script type="application/json" id="{html.escape(name)}">{content}</script>')
+def data_uri(picture: bytes, *, kind: str) -> str:
+    """A picture's file (`kind` jpeg or png) inside the page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

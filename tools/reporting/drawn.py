@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 
 from ..drawing.annotate import palette
-from ..drawing.canvas import Canvas, Color
 from ..drawing.charts import (
     RIGHT_COLOR,
     WRONG_COLOR,
-    MatrixLayout,
+    Bar,
+    Color,
     Series,
     bar_chart,
-    class_bars,
     line_chart,
     matrix_chart,
+    row_chart,
 )
+from ..drawing.figure import Chart
 from .summary import Summary
 
 PRIMARY = {"detection": "AP", "segmentation": "mIoU", "classification": "top1"}
@@ -26,7 +27,7 @@ _ALL, _GREY = "all classes", (134, 142, 150)
 GRID = np.linspace(0, 1, 101).tolist()  # of recall and of scores
 
 
-def charts_of(summary: Summary) -> dict[str, Canvas]:
+def charts_of(summary: Summary) -> dict[str, Chart]:
     """The charts of one run, without its confusion matrix; those that its task does not have are left out."""
     found = {}
     if summary.kind == "detection":
@@ -47,14 +48,18 @@ def charts_of(summary: Summary) -> dict[str, Canvas]:
     return found | _training([summary])
 
 
-def class_chart(summary: Summary) -> Canvas:
-    """Bars of the classes, for a file."""
+def class_chart(summary: Summary) -> Chart:
+    """Bars of the classes, the longest first, for a file: the page has a table that sorts."""
     figure = CLASS_FIGURE[summary.kind]
-    rows = [(row["name"], row[figure], color_of(row)) for row in summary.classes]
-    return class_bars(f"{figure} of each class", rows)
+    rows = []
+    for row in sorted(summary.classes, key=lambda row: (row[figure] is None, -(row[figure] or 0.0))):
+        value = row[figure]
+        words = "no truth" if value is None else f"{value:.3f}"
+        rows.append((row["name"], [Bar([(max(value or 0.0, 0.0), color_of(row))], words)]))
+    return row_chart(f"{figure} of each class", rows, longest=1.0)
 
 
-def matrix_of(summary: Summary) -> tuple[Canvas, MatrixLayout]:
+def matrix_of(summary: Summary) -> Chart:
     confusion = summary.confusion
     return matrix_chart(
         "Confusion in percent of the truth", confusion["rows"], confusion["columns"], counts_of(confusion)
@@ -69,7 +74,7 @@ def counts_of(confusion: dict[str, Any]) -> np.ndarray:
     return counts
 
 
-def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Canvas]:
+def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Chart]:
     """Charts in which every run has its colour."""
     colors = palette(len(summaries))
     found = {}
@@ -107,7 +112,7 @@ def _threshold(summary: Summary) -> list[Series]:
     return [Series(f"threshold {threshold:.2f}", [threshold] * 2, [0.0, 1.0], _GREY, dashed=True)]
 
 
-def _errors(summaries: Sequence[Summary]) -> Canvas:
+def _errors(summaries: Sequence[Summary]) -> Chart:
     if len(summaries) == 1:
         series = [("lost", list(summaries[0].errors.values()), WRONG_COLOR)]
     else:
@@ -116,7 +121,7 @@ def _errors(summaries: Sequence[Summary]) -> Canvas:
     return bar_chart("AP50 lost by kind of error", list(summaries[0].errors), series, axis="AP50 lost", form="{:.3f}")
 
 
-def _training(summaries: Sequence[Summary]) -> dict[str, Canvas]:
+def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:
     """Losses, the figure that chooses the best checkpoint, and the learning rate; of one run train beside val."""
     primary = PRIMARY[summaries[0].kind]
     wanted = {

@@ -1,20 +1,19 @@
 """Reports on disk: a folder for each evaluated run, and pages that put several runs together."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...datasets.annotations.sample import Source
 from ...detection.analysis import DetectionAnalysis
-from ..drawing.canvas import Canvas
+from ...files import whole_file, whole_folder
+from ..drawing.figure import Chart
 from ..drawing.pictures import write_image
 from ..predicting.predictor import Predictor
 from ..runs.keys import plain
 from ..runs.loaded import LoadedRun
 from ..system.console import log
-from ..system.files import replace_file
-from .drawn import charts_of, charts_of_several, class_chart, matrix_of
+from .drawn import class_chart, matrix_of
 from .facts import command, environment, facts, settings, training_rows
 from .gallery import Store
 from .page import page
@@ -44,28 +43,23 @@ def write_report(
         ValueError: see `check_place`.
     """
     folder = check_place(run.folder)
-    fresh = folder.with_name(f".{FOLDER}.new")  # an interrupted one leaves the old report as it was
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    summary = Summary(
-        kind=run.task.kind,
-        name=str(run.folder.resolve().name),
-        facts=facts(run, source, split),
-        results=dict(results),
-        environment=environment(next(run.task.model.parameters()).device),
-        command=command(),
-        config=settings(plain(run.config)),
-        training=training_rows(run.folder),
-    )
-    _describe(summary, run, metric, analysis, source, Store(fresh / IMAGES), images)
-    summary.save(fresh)
-    summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
-    (fresh / PAGE).write_text(page([(summary, fresh)]), encoding="utf-8")
-    charts = charts_of(summary) | {"classes": class_chart(summary), "confusion": matrix_of(summary)[0]}
-    _write_charts(fresh, charts)
-    if folder.exists():
-        shutil.rmtree(folder)
-    fresh.rename(folder)
+    with whole_folder(folder) as fresh:
+        summary = Summary(
+            kind=run.task.kind,
+            name=str(run.folder.resolve().name),
+            facts=facts(run, source, split),
+            results=dict(results),
+            environment=environment(next(run.task.model.parameters()).device),
+            command=command(),
+            config=settings(plain(run.config)),
+            training=training_rows(run.folder),
+        )
+        _describe(summary, run, metric, analysis, source, Store(fresh / IMAGES), images)
+        summary.save(fresh)
+        summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
+        html, charts = page([(summary, fresh)])
+        (fresh / PAGE).write_text(html, encoding="utf-8")
+        _write_charts(fresh, charts | {"classes": class_chart(summary), "confusion": matrix_of(summary)})
     return folder / PAGE
 
 
@@ -130,9 +124,9 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
     if len({summary.facts["data hash"] for summary in summaries}) > 1:
         log.warning("these runs were evaluated on different data: their figures do not compare")
     _tell_apart(summaries, runs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(output, page(list(zip(summaries, folders, strict=True))).encode("utf-8"))
-    charts = charts_of_several(summaries) if len(summaries) > 1 else charts_of(summaries[0])
+    html, charts = page(list(zip(summaries, folders, strict=True)))
+    with whole_file(output) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     _write_charts(output.parent, charts, prefix=f"{output.stem}.")
     return output
 
@@ -145,6 +139,6 @@ def _tell_apart(summaries: Sequence[Summary], runs: Sequence[str | Path]) -> Non
             summary.name = str(run)
 
 
-def _write_charts(folder: Path, charts: Mapping[str, Canvas], prefix: str = "") -> None:
+def _write_charts(folder: Path, charts: Mapping[str, Chart], prefix: str = "") -> None:
     for name, chart in charts.items():
         write_image(folder / f"{prefix}{name}.png", chart.picture())

@@ -53,7 +53,7 @@ for (const table of all("table.sortable")) {
     });
   });
   // A class under the pointer stands out among the lines of the charts.
-  const lines = all("polyline[data-tip]", table.closest("section"));
+  const lines = all(".line[data-tip]", table.closest("section"));
   const choose = (event) => {
     const row = event.type === "mouseleave" ? null : event.target.closest("tbody tr");
     const name = row ? row.cells[0].textContent : null;
@@ -74,20 +74,22 @@ for (const field of all(".row-search")) {
 // ---- confusion matrices ----
 for (const box of all(".matrix")) {
   const svg = box.querySelector("svg");
-  const { rows, columns, cells, left, top, cell } = JSON.parse(box.querySelector("script").textContent);
-  if (!cells.length) continue;
+  const { rows, columns, cells } = JSON.parse(box.querySelector("script").textContent);
+  const grid = svg.querySelector("image"); // a pixel for each cell
+  if (!grid) continue;
   const counts = new Map(cells.map(([r, c, n]) => [r * columns.length + c, n]));
   const sums = rows.map(() => 0);
   for (const [r, , n] of cells) sums[r] += n;
   const cursor = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   cursor.setAttribute("class", "cursor");
-  for (const side of ["width", "height"]) cursor.setAttribute(side, cell);
+  for (const side of ["width", "height"]) cursor.setAttribute(side, 1);
+  cursor.setAttribute("transform", grid.getAttribute("transform"));
   let at = [0, 0];
   const show = (r, c, x, y) => {
     at = [r, c];
-    cursor.setAttribute("x", left + c * cell);
-    cursor.setAttribute("y", top + r * cell);
-    svg.append(cursor);
+    cursor.setAttribute("x", c);
+    cursor.setAttribute("y", r);
+    grid.after(cursor);
     const n = counts.get(r * columns.length + c) || 0;
     const share = sums[r] ? ((100 * n) / sums[r]).toFixed(1) : "0.0";
     const text = `${rows[r]} taken for ${columns[c]}: ${n.toLocaleString("en")} of ${sums[r].toLocaleString("en")} (${share} %)`;
@@ -96,8 +98,8 @@ for (const box of all(".matrix")) {
   };
   const hide = () => (cursor.remove(), say("", 0, 0));
   const point = (event) => {
-    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    const [r, c] = [Math.floor((place.y - top) / cell), Math.floor((place.x - left) / cell)];
+    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(grid.getScreenCTM().inverse());
+    const [r, c] = [Math.floor(place.y), Math.floor(place.x)];
     if (r >= 0 && c >= 0 && r < rows.length && c < columns.length) show(r, c, event.clientX, event.clientY);
     else hide();
   };
