@@ -260,13 +260,6 @@ class BenchmarkConfig(TrainConfig):
     rounds: int = 5  # of one burst of each variant
     repeats: int = 3  # timed calls of a burst
     memory: bool = True  # peak memory, each variant in a process of its own
-    # several at once
-    sweep: str | None = None  # pixels, classes, detections or batch
-    sweep_values: list[float] = field(default_factory=list)  # empty: some that suit most
-    suite: str | None = None  # peers or loading
-    images: int = 256  # photographs that suite=loading loads in each round
-    enlarge: list[int] | None = None  # h, w of enlarged copies that suite=loading takes instead (segmentation)
-    runs: list[str] = field(default_factory=list)  # trained runs that the suite measures, too
     output: str | None = "benchmark"  # a folder for results.json and pictures; null: none
 
 

@@ -46,8 +46,8 @@ SHORT = {
 }
 # Composed only: these take minutes, whole trainings, a network, several GPUs, or files that others released.
 NOT_TRIED = (
-    r"torchrun|weights=|weights_source=|suite=|runs=|latency=true|import-weights|check-resume|vision paper\b|imagenet"
-    r"|compare-curve|results=\[|sweep=|photo_size=|paper/|info |downloads/|data.root=/data/voc|data.root=/data/camvid"
+    r"torchrun|weights=|weights_source=|latency=true|import-weights|check-resume|vision paper\b|imagenet"
+    r"|compare-curve|results=\[|photo_size=|paper/|info |downloads/|data.root=/data/voc|data.root=/data/camvid"
 )
 
 
