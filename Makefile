@@ -1,13 +1,14 @@
 # make demo   train, evaluate and look, on generated scenes: no download, about ten minutes on two cores
 # make test   lint, types, architecture rules, tests
 # make setup  only make .venv
+# make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: setup demo test lint types unit clean
+.PHONY: setup demo test lint types unit benchmark clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -44,6 +45,14 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --durations=15
+
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python tests/benchmarks/peers.py output=build/benchmark/peers
+	for axis in detections classes batch; do \
+	  $(BIN)/python tests/benchmarks/sweeps.py $$axis model=ssdlite_torchvision peer=torchvision optimize=true \
+	    output=build/benchmark/$$axis || exit; done
+	$(BIN)/python tests/benchmarks/sweeps.py pixels model=lraspp_torchvision peer=torchvision optimize=true \
+	  data.resize=none data.eval_size=null "photo_size=[512,1024]" output=build/benchmark/pixels --values 0.25 1 4
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -275,15 +275,6 @@ class BenchmarkConfig(TrainConfig):
     rounds: int = 5  # each gives each variant a burst: one call that does not count, then `repeats` that do
     repeats: int = 3  # timed calls of a burst
     memory: bool = True  # peak memory, each variant in a process of its own
-    # several at once
-    sweep: str | None = None  # pixels, classes, detections or batch: how time grows
-    sweep_values: list[float] = field(default_factory=list)  # pixels: factors of the present number; detections:
-    #   candidates above min_score, an image; empty: some that suit most
-    suite: str | None = None  # peers: every ratio the README tells, about ten minutes on two cores; loading: how fast
-    #   training data comes, beside torchvision's reference pipeline, on one core, then with workers=N
-    images: int = 256  # photographs that suite=loading loads in each round
-    enlarge: list[int] | None = None  # h, w of enlarged copies that suite=loading takes instead (segmentation)
-    runs: list[str] = field(default_factory=list)  # trained runs that the suite measures, too
     output: str | None = "benchmark"  # a folder for results.json and pictures; null: none
 
 

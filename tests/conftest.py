@@ -1,10 +1,15 @@
 """Fixtures every test folder shares."""
 
+import copy
+import functools
 import importlib.util
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +27,90 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("needs real photographs: set POCKETVISION_DATA to the folder that holds coco_mini, bccd, camvid")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def color_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier's folders of noise in three colours."""
+    import cv2
+
+    root, rng = tmp_path_factory.mktemp("color_photos"), np.random.default_rng(0)
+    colors = {"blue": (255, 40, 40), "green": (40, 255, 40), "red": (40, 40, 255)}  # BGR
+    for split, count in (("train", 8), ("val", 3)):
+        for name, color in colors.items():
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                picture = np.clip(rng.normal(0, 40, (40, 52, 3)) + color, 0, 255).astype(np.uint8)
+                cv2.imwrite(str(root / split / name / f"{i}.png"), picture)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, color_photos: Path) -> Callable[[str], Path]:
+    """A tiny run of a task (detection, segmentation, classification), trained at the first call; only to be read."""
+    from pocketvision.tools.config.build import compose
+    from pocketvision.tools.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    scenes = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=8")
+    recipes = {
+        "detection": ("experiment=demo_detection", *scenes),
+        "segmentation": ("experiment=demo_segmentation", *scenes),
+        "classification": (
+            "experiment=small_classification", f"data.root={color_photos}", "data.input_size=[32,32]", "batch_size=8",
+            "epochs=10", "eval_every=1", "optimizer.lr=0.01", "backbone.bn_momentum=0.5", "ema_decay=0.5",
+            "augment=flip",
+        ),
+    }  # fmt: skip
+
+    @functools.cache
+    def trained(kind: str) -> Path:
+        keys = ("backbone.width=0.35", "workers=0", "device=cpu", f"run_dir={folder / kind}")
+        train(compose(*recipes[kind], *keys))
+        return folder / kind
+
+    return trained
+
+
+@pytest.fixture
+def copied_run(trained_run: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a trained run, for tests that write into it."""
+    return lambda kind: Path(shutil.copytree(trained_run(kind), tmp_path / f"{kind}_run"))
+
+
+@pytest.fixture(scope="session")
+def traced_once() -> Iterator[None]:
+    """Exports trace each network once for each size and batch: most of their time goes there, in every format."""
+    from pocketvision.tools import export
+
+    trace, known = export.network_proto, {}
+
+    def network_proto(run: Any, interface: Any) -> Any:
+        key = run.path.resolve(), interface.batch, interface.network_size
+        if key not in known:
+            known[key] = trace(run, interface)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "network_proto", network_proto)
+        yield
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """caplog with the lines of our logger, which passes nothing on where a command has set it up."""
+    log = logging.getLogger("pocketvision")
+    before, log.propagate = (log.handlers, log.level, log.propagate), True
+    with caplog.at_level(logging.INFO, logger="pocketvision"):
+        yield caplog
+    log.handlers, log.level, log.propagate = before
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

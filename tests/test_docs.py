@@ -45,8 +45,8 @@ SHORT = {
 }
 # Composed only: these take minutes, whole trainings, a network, several GPUs, or files that others released.
 NOT_TRIED = (
-    r"torchrun|weights=|weights_source=|suite=|runs=|latency=true|import-weights|vision paper\b|imagenet"
-    r"|curve=|write=curve|results=\[|sweep=|photo_size=|paper/|info |downloads/|data.root=/data/voc"
+    r"torchrun|weights=|weights_source=|latency=true|import-weights|vision paper\b|imagenet"
+    r"|curve=|write=curve|results=\[|photo_size=|paper/|info |downloads/|data.root=/data/voc"
     r"|data.root=/data/camvid"
 )
 

@@ -16,7 +16,7 @@ from .memory import peak_memory
 from .subject import Setup, Subject
 from .timing import Spread, Times, measure, mode, ratios
 from .variant import Spec, Variant
-from .ways import make_variant
+from .variants import make_variant
 
 
 @dataclass

@@ -13,12 +13,12 @@ from ...datasets.annotations.shared import give_back_freed_memory
 from .subject import Setup, Subject
 from .timing import mode
 from .variant import Spec
-from .ways import make_variant
+from .variants import make_variant
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CALLS = 2
 _PATIENCE = 300.0  # seconds
-_PRELOAD = ["torch", "torchvision", "pocketvision.tools.benchmarking.ways"]
+_PRELOAD = ["torch", "torchvision", "pocketvision.tools.benchmarking.variants"]
 
 
 def peak_memory(setup: Setup, spec: Spec) -> float | None:

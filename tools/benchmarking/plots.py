@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..drawing.annotate import GREY, palette
-from ..drawing.charts import Bar, number, paint, row_chart
-from ..drawing.figure import Chart, style
+from ..drawing.charts import Bar, row_chart
+from ..drawing.figure import Chart
 from .case import Case
 from .timing import Spread
 
@@ -42,25 +42,3 @@ def segments(stages: Mapping[str, Sequence[float]], whole: float) -> list[tuple[
     if whole - at > 1e-3 * whole:
         found.append((_REST, at, whole))
     return found
-
-
-@style()
-def draw_growth(title: str, axis: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
-    """Time over size, both axes logarithmic; a line of (size, seconds) for every variant."""
-    chart = Chart(title, _WIDTH, 300 + 18 * len(lines))
-    plot = chart.axes(76, 14, _WIDTH - 100, 240)
-    handles = []
-    for points, color in zip(lines.values(), palette(len(lines)), strict=True):
-        sizes, seconds = zip(*points, strict=True)
-        times = [1e3 * second for second in seconds]
-        handles += plot.plot(sizes, times, color=paint(color), marker="o", markersize=5, linewidth=2, clip_on=False)
-    plot.set_xscale("log")
-    plot.set_yscale("log")
-    plot.set_xlabel(axis)
-    plot.set_ylabel("ms")
-    plot.xaxis.set_ticks(sorted({size for points in lines.values() for size, _ in points}))
-    plot.minorticks_off()
-    for one in (plot.xaxis, plot.yaxis):
-        one.set_major_formatter(lambda value, _: number(value))
-    chart.legend(handles, list(lines), left=76, top=300, columns=1)
-    return chart.picture()

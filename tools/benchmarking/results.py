@@ -1,9 +1,15 @@
 """Cases as tables and as plain JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
+from ..system.console import log
 from .case import Case, Row
 from .timing import Spread
 
@@ -54,23 +60,14 @@ def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float], *, loadi
     ]
 
 
-def summary(cases: Sequence[Case]) -> str:
-    """The ratios of all cases in one table: a line for each case, a column for each variant."""
-    names = list(dict.fromkeys(row.name for case in cases for row in case.rows[1:]))
-    lines = [["times faster than torchvision", *names]]
-    for case in cases:
-        found = {row.name: f"{row.ratio:.2f}" for row in case.rows[1:]}
-        lines.append([case.title, *(found.get(name, "-") for name in names)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
-
-
-def to_json(cases: Sequence[Case], **about: Any) -> dict[str, Any]:
-    """Everything that was measured, all single times included, in seconds."""
-    return about | {"cases": [_case_json(case) for case in cases]}
+def write(folder: Path, cases: Sequence[Case], *, machine: dict[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
+    """results.json, in which every single time is in seconds, and the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"machine": machine, "cases": [_case_json(case) for case in cases]}
+    (folder / "results.json").write_text(json.dumps(told, indent=1) + "\n")
+    for name, picture in pictures.items():
+        cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tofile(folder / name)
+    log.info("\nwritten: %s", ", ".join(str(folder / name) for name in ("results.json", *pictures)))
 
 
 def _case_json(case: Case) -> dict[str, Any]:

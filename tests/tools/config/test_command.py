@@ -1,5 +1,8 @@
 """The command line: awkward paths, and one clear line for a mistake."""
 
+import contextlib
+import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from pocketvision.__main__ import main
 from pocketvision.tools.config.command import explain, missing_keys, quote_arguments
 
 AWKWARD = [
@@ -66,12 +70,29 @@ def test_a_dead_loader_is_told_with_a_remedy() -> None:
 
 
 def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """In a folder without runs: here may be those of `make demo`."""
-    command = [sys.executable, "-m", "pocketvision", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    """In this process, which is started already, and in a folder without runs: here may be those of `make demo`."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    log = logging.getLogger("pocketvision")
+    before = sys.argv, log.handlers, log.level, log.propagate
+    sys.argv = ["pocketvision", *arguments]
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv, log.handlers, log.level, log.propagate = before
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
-@pytest.mark.slow
+def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pocketvision", "evaluate", "run=no/such/run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("pocketvision evaluate: error: no/such/run does not exist")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

@@ -7,15 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from loading import PARTS, main
+from loading_peer import CocoPeer, MaskPeer, PadIfSmaller, cat_list
 from PIL import Image
 from pocketvision.datasets.coco import CocoDetection
-from pocketvision.tools.benchmark import main
-from pocketvision.tools.benchmarking.loading import PARTS
-from pocketvision.tools.benchmarking.loading_peer import CocoPeer, MaskPeer, PadIfSmaller, cat_list
 from pocketvision.tools.prepare import main as prepare
 from torchvision import tv_tensors
 
-SHORT = ("suite=loading", "images=3", "rounds=1", "batch_size=2", "workers=0", "device=cpu", "output=out")
+SHORT = ("--images=3", "rounds=1", "batch_size=2", "device=cpu", "output=out")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +43,7 @@ def test_detection(data: Path, size: int) -> None:
     main(
         [
             *SHORT,
+            "workers=0",
             "reduced_decode=true",
             f"data.input_size=[{size},{size}]",
             "data=coco",
@@ -66,7 +66,7 @@ def test_detection(data: Path, size: int) -> None:
 def test_enlarged_segmentation_and_workers(data: Path) -> None:
     main(
         [*SHORT, "data=mask_folder", f"data.root={data}/masks", "data.classes=[a,b]", "data.input_size=[32,48]",
-         "enlarge=[80,120]", "workers=1"]
+         "workers=1", "--enlarge", "80", "120"]
     )  # fmt: skip
     what = "segmentation, 3 photographs of 120x80"
     assert [case["title"] for case in told()] == [
@@ -79,14 +79,12 @@ def test_enlarged_segmentation_and_workers(data: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ([], "suite=loading needs data=NAME"),
+        ([], "loading needs data=NAME"),
         (["data=shapes_detection"], "ShapesDetection is neither"),
-        (["data=coco", "data.root=x", "enlarge=[9,9]"], "enlarge=[h,w] is for segmentation"),
-        (["data=mask_folder", "enlarge=[9]"], "enlarge=[9]: expected two positive numbers"),
-        (["data=coco", "suite=null", "model=ssdlite", "enlarge=[9,9]"], "enlarge=[h,w] goes with suite=loading"),
-        (["data=coco", "threads=2"], "threads= does not go with suite=loading"),
-        (["data=coco", "images=0"], "images=0: expected 1 or more"),
-        (["data=coco", "runs=[a]"], "runs=[...] goes with suite=peers"),
+        (["data=coco", "data.root=x", "--enlarge", "9", "9"], "--enlarge is for segmentation"),
+        (["data=mask_folder", "--enlarge", "9", "0"], "--enlarge [9, 0]: expected two positive numbers"),
+        (["data=coco", "threads=2"], "it measures one core"),
+        (["data=coco", "--images=0"], "images=0: expected 1 or more"),
     ],
 )
 def test_errors(capsys: pytest.CaptureFixture[str], keys: list[str], message: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +17,16 @@ from pocketvision.datasets.images.decode import decode_bytes
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.tools.benchmark import benchmark, check
-from pocketvision.tools.benchmarking import agreement, memory, pictures, plots, results, suite, sweeps, timing, ways
-from pocketvision.tools.benchmarking.case import Case, Row, agree, share_computed, specs_of
+from pocketvision.tools.benchmarking import agreement, memory, pictures, plots, results, timing
+from pocketvision.tools.benchmarking.case import agree, share_computed, specs_of
 from pocketvision.tools.benchmarking.peer import make_peer
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.variant import Spec, Variant
-from pocketvision.tools.benchmarking.ways import make_variant
+from pocketvision.tools.benchmarking.variants import make_variant
 from pocketvision.tools.config.build import compose
+from pocketvision.tools.export import export
+from pocketvision.tools.predicting.interface import FORMATS
 from pocketvision.tools.system import machine
-from pocketvision.tools.train import train
 from torchvision.transforms._presets import SemanticSegmentation
 
 QUICK = ("rounds=2", "repeats=2", "warmup=0", "memory=false", "threads=1", "device=cpu")
@@ -40,14 +41,10 @@ def composed(*keys: str) -> Any:
     return compose(*QUICK, *keys, config_name="benchmark")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A little trained run: scores that all lie together would change places by rounding."""
-    folder = tmp_path_factory.mktemp("runs") / "detection"
-    small = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=8", "workers=0",
-             "backbone.width=0.35", f"run_dir={folder}")  # fmt: skip
-    train(compose("experiment=demo_detection", *small))
-    return folder
+@pytest.fixture
+def run(trained_run: Callable[[str], Path], traced_once: None) -> Path:
+    """Trained: scores that all lie together would change places by rounding."""
+    return trained_run("detection")
 
 
 # ---- statistics ------------------------------------------------------------------------------------------
@@ -92,14 +89,6 @@ def test_a_single_call_is_timed_in_place_of_the_stages() -> None:
     slow = Variant(Spec("torchvision"), {"one": lambda value: value}, 0, list, whole=lambda value: time.sleep(0.01))
     times = timing.measure([slow], device=torch.device("cpu"), warmup=0, rounds=1, repeats=1, pause=0)["torchvision"]
     assert times.whole[0] >= 0.01 > times.stages["one"][0]
-
-
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [([(5.0, 1.0)], math.nan), ([(1.0, 2.0), (2.0, 4.0), (4.0, 8.0)], 1), ([(1.0, 3.0), (10.0, 300.0)], 2)],
-)
-def test_exponent(points: list[tuple[float, float]], expected: float) -> None:
-    assert sweeps.exponent(points) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +235,7 @@ def test_thresholds_of_a_run_reach_the_peer() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_table_json_and_picture(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    (case,) = benchmark(composed(*KINDS[kind], "peer=torchvision", "optimize=true", f"output={tmp_path}"))
+    case = benchmark(composed(*KINDS[kind], "peer=torchvision", "optimize=true", f"output={tmp_path}"))
     other = ["torchvision channels_last"] if kind == "segmentation" else []
     assert [row.name for row in case.rows] == ["torchvision", *other, "as loaded", "optimize"]
     text = results.table(case)
@@ -288,14 +277,14 @@ class FakeFile:
 
 def test_a_file_takes_a_batch_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeFile(detections(BOX))
-    monkeypatch.setattr(ways, "load_file", lambda *_, **__: fake)
+    monkeypatch.setattr("pocketvision.tools.benchmarking.variants.load_file", lambda *_, **__: fake)
     variant = make_variant(Subject(Setup(composed("batch_size=5"), 1)), Spec("file", file="a.onnx"))
     assert [len(found) for found in variant.results(variant.call())] == [0, 1, 0, 1, 0]
     assert fake.seen == 5
 
 
 def test_a_file_that_says_something_else_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "load_file", lambda *_, **__: FakeFile())
+    monkeypatch.setattr("pocketvision.tools.benchmarking.variants.load_file", lambda *_, **__: FakeFile())
     with pytest.raises(ValueError, match="ONNX Runtime does not compute what as loaded does"):
         benchmark(composed(f"run={run}", "file=a.onnx", "output=null", "min_score=0"))
 
@@ -306,14 +295,14 @@ def test_a_run_beside_its_file_and_photographs(format: str, run: Path, tmp_path:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[format])
     photo = pictures.make_photos(1, (48, 64))[0]
     (tmp_path / "photo.jpg").write_bytes(pictures.jpeg_bytes(photo).tobytes())
-    subject = Subject(Setup(composed(f"run={run}"), 1))
-    file = suite.export_files(subject, tmp_path, "run", formats=(format,))[format]
+    file = tmp_path / f"model{FORMATS[format]}"
+    export(compose(f"format={format}", "num_photos=1", f"output={file}", f"run={run}", config_name="export"))
     keys = (f"file={file}", f"photos={tmp_path}", "batch_size=2", "output=null")
-    (case,) = benchmark(composed(f"run={run}", *keys))
+    case = benchmark(composed(f"run={run}", *keys))
     name = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}[format]
     assert [row.name for row in case.rows] == ["as loaded", name]
     assert case.rows[1].agreement.holds
-    (alone,) = benchmark(composed(*keys))
+    alone = benchmark(composed(*keys))
     assert [row.name for row in alone.rows] == [name]
 
 
@@ -338,17 +327,7 @@ def test_training_steps_leave_the_weights_as_they_are() -> None:
         (("training=true", "optimize=true", *DETECTOR), "leave it out"),
         (("training=true", "file=a.onnx"), "does not learn"),
         (("file=a.onnx", "peer=torchvision"), "beside file="),
-        (("file=a.onnx", "sweep=batch"), "sweep=batch"),
-        (("run=a", "sweep=classes"), "sweep=classes"),
         (("run=a", *DETECTOR), "run= brings its model"),
-        (("sweep=colours", *DETECTOR), "sweep=colours"),
-        (("sweep=pixels", "photos=a", *DETECTOR), "leave photos="),
-        (("sweep=batch", "sweep_values=[0]", *DETECTOR), "sweep_values"),
-        (("sweep_values=[1]", *DETECTOR), "goes with sweep="),
-        (("sweep=detections", "training=true", *DETECTOR), "sweep=detections"),
-        (("suite=all",), "suite=all"),
-        (("suite=peers", "sweep=batch"), "leave sweep out"),
-        (("runs=[a]", *DETECTOR), "goes with suite=peers"),
         (("run=nowhere",), "nowhere"),
         (("file=nowhere.onnx",), "nowhere.onnx"),
         (("min_score=0.5", *SEGMENTER), "min_score=0.5"),
@@ -366,7 +345,7 @@ def test_experiments_compose_with_keys_of_the_benchmark_and_not_of_training() ->
     assert [spec.name for spec in specs_of(config)] == ["as loaded", "optimize + compile"]
 
 
-# ---- memory, sweeps, suite -------------------------------------------------------------------------------
+# ---- memory ----------------------------------------------------------------------------------------------
 
 
 def test_memory_of_a_call_is_seen_and_that_of_loading_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,86 +367,6 @@ def test_memory_is_measured_in_a_process_of_its_own() -> None:
     found = memory.peak_memory(Setup(composed(*SEGMENTER), 1), Spec("pocketvision"))
     assert (found is None) is not memory._CLEAR.exists()
     assert found is None or 0 < found < 2000
-
-
-@pytest.mark.parametrize(
-    ("size", "factor", "expected"),
-    [
-        ((320, 320), 1, (320, 320)),
-        ((320, 320), 0.25, (160, 160)),
-        ((480, 640), 4, (960, 1280)),
-        ((32, 64), 0.01, (32, 32)),
-    ],
-)
-def test_sizes_of_a_sweep(size: tuple[int, int], factor: float, expected: tuple[int, int]) -> None:
-    assert sweeps.scaled(size, factor) == expected
-
-
-@pytest.mark.parametrize(
-    ("keys", "sizes"),
-    [
-        ((*DETECTOR, "sweep=batch"), [1, 2, 4, 8]),
-        ((*DETECTOR, "sweep=classes", "sweep_values=[7,2]"), [2, 7]),
-        ((*DETECTOR, "sweep=pixels", "sweep_values=[4]"), [192 * 192]),
-        ((*SEGMENTER, "sweep=pixels", "sweep_values=[1]"), [64 * 96]),
-        ((*DETECTOR, "sweep=detections", "sweep_values=[10,100]"), [10, 100]),
-    ],
-)
-def test_steps_of_a_sweep(keys: tuple[str, ...], sizes: list[int]) -> None:
-    setup = Setup(composed(*keys, "batch_size=2"), 1)
-    steps = sweeps.steps(setup)
-    assert [step.size for step in steps] == sizes
-    last = Subject(setup.with_keys(**steps[-1].keys))
-    batch = last.prepare(last.photos)
-    if "sweep=pixels" in keys:
-        assert batch.images.shape[2] * batch.images.shape[3] == sizes[-1]
-    if "sweep=classes" in keys:
-        assert last.run.task.model(batch.images)["class_logits"].shape[2] == 8
-    if "sweep=detections" in keys:
-        scores = last.run.task.model(batch.images)["class_logits"].softmax(-1)[..., 1:]
-        assert (scores > last.run.task.postprocess.min_score).sum() == 200
-    if "sweep=batch" in keys:
-        assert len(batch) == 8
-
-
-def test_a_sweep_tells_how_time_grows(tmp_path: Path) -> None:
-    cases = benchmark(composed(*SEGMENTER, "sweep=batch", "sweep_values=[2,1]", f"output={tmp_path}"))
-    assert [case.batch_size for case in cases] == [1, 2]
-    assert (tmp_path / "growth.png").is_file()
-
-
-def test_what_the_suite_measures_and_what_it_leaves_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def lacking(names: tuple[str, ...], *, extra: str, need: str) -> None:
-        raise ValueError(f"{need} needs {names[-1]}: pip install 'pocketvision[{extra}]'")
-
-    said: list[str] = []
-    monkeypatch.setattr(suite, "require", lacking)
-    monkeypatch.setattr(suite, "compiler", lambda: None)
-    monkeypatch.setattr(suite.log, "info", lambda text, *values: said.append(text % values))
-    found = list(suite.entries(composed("suite=peers", "rounds=7"), 1, tmp_path))
-    assert [entry.title for entry in found] == [
-        "SSDLite 320, 480x640 photograph, batch 1",
-        "SSDLite 320, 480x640 photograph, batch 8",
-        "SSDLite 320, training step, batch 16 at 320x320",
-        "LR-ASPP, 512x1024 photograph, batch 1",
-        "LR-ASPP, 512x1024 photograph, batch 8",
-        "LR-ASPP, training step, batch 4 at 480x480",
-    ]
-    assert {entry.setup.config.rounds for entry in found} == {7}
-    assert [spec.name for spec in found[0].setup.specs] == ["torchvision", "as loaded", "optimize", "optimize + bf16"]
-    assert any("onnxruntime" in line for line in said)
-    assert any("openvino" in line for line in said)
-    assert any("compiler" in line for line in said)
-
-
-def test_a_summary_has_a_dash_where_nothing_was_measured() -> None:
-    times = timing.Times([1.0], {"network": [1.0]})
-    rows = [Row(name, "fp32", times, ratio, None, None, None) for name, ratio in (("torchvision", 1.0), ("a", 2.5))]
-    other = [rows[0], replace(rows[1], name="b", ratio=3.0)]
-    text = results.summary([Case("one", "training", 1, rows), Case("two", "training", 1, other)])
-    assert [line.split() for line in text.splitlines()[1:]] == [["one", "2.50", "-"], ["two", "-", "3.00"]]
 
 
 # ---- parts -----------------------------------------------------------------------------------------------

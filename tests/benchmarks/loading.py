@@ -1,4 +1,9 @@
-"""How fast training data is loaded, beside torchvision's reference pipeline on the same photographs."""
+"""How fast training data is loaded, beside torchvision's reference pipeline on the same photographs.
+
+python tests/benchmarks/loading.py data=coco data.root=/data/coco batch_size=32 [--images N] [--enlarge H W]
+
+One core, then workers=N processes. --enlarge loads enlarged copies instead, as jpeg and as PNG (segmentation).
+"""
 
 import copy
 import itertools
@@ -14,19 +19,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from common import arguments, collect, parse, save
+from loading_peer import CocoPeer, MaskPeer
 from omegaconf import DictConfig
+from pocketvision.conf.limits import at_least
+from pocketvision.datasets.coco import CocoDetection
+from pocketvision.datasets.images.cache import CachedDecoder
+from pocketvision.datasets.images.decode import decode_image, decode_mask
+from pocketvision.datasets.loading.augmented import AugmentedDataset, sample_seed
+from pocketvision.datasets.loading.batches import collate
+from pocketvision.datasets.mask_folder import MaskPairs
+from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
+from pocketvision.tools.benchmarking.case import Case, Row
+from pocketvision.tools.benchmarking.timing import Times, ratios
+from pocketvision.tools.config import build
 from torch.utils.data import DataLoader
-
-from ...datasets.coco import CocoDetection
-from ...datasets.images.cache import CachedDecoder
-from ...datasets.images.decode import decode_image, decode_mask
-from ...datasets.loading.augmented import AugmentedDataset, sample_seed
-from ...datasets.loading.batches import collate
-from ...datasets.mask_folder import MaskPairs
-from ..config import build
-from .case import Case, Row
-from .loading_peer import CocoPeer, MaskPeer
-from .timing import Times, ratios
 
 PARTS = ("read", "decode", "augment", "collate")
 _POLICY = {"detection": "detection_torchvision", "segmentation": "segmentation"}
@@ -58,16 +65,24 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def run_loading(config: DictConfig, *, say: Callable[[str], object]) -> Iterator[Case]:
+@dataclass(frozen=True)
+class Amount:
+    """How many photographs each round loads, and their size where they are enlarged copies."""
+
+    images: int = 256
+    enlarge: tuple[int, int] | None = None  # h, w
+
+
+def run_loading(config: DictConfig, amount: Amount, *, say: Callable[[str], object]) -> Iterator[Case]:
     """A comparison in this process alone, then one with `workers`; for enlarged copies both as jpeg and as png.
 
     Raises:
         ValueError: the data is none that torchvision's references load.
     """
-    config.augment = build.compose(f"augment={_policy(config)}", config_name="benchmark").augment
+    config.augment = build.compose(f"augment={_policy(config, amount)}", config_name="benchmark").augment
     source = build.build_source(config, "train")
     with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
-        for name, part, indices in _sources(config, source, Path(folder), say=say):
+        for name, part, indices in _sources(amount, source, Path(folder), say=say):
             keep = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path(folder)
             with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-", dir=keep) as kept:
                 sides = make_sides(config, part, indices, Path(kept))
@@ -77,31 +92,31 @@ def run_loading(config: DictConfig, *, say: Callable[[str], object]) -> Iterator
                     yield with_workers(config, sides, title, say=say)
 
 
-def _policy(config: DictConfig) -> str:
+def _policy(config: DictConfig, amount: Amount) -> str:
     task = config.get("data") and config.data.task
     if task not in _POLICY:
-        raise ValueError("suite=loading needs data=NAME with its keys, for detection or segmentation (data=coco, ...)")
-    if config.enlarge and task != "segmentation":
-        raise ValueError("enlarge=[h,w] is for segmentation")
+        raise ValueError("loading needs data=NAME with its keys, for detection or segmentation (data=coco, ...)")
+    if amount.enlarge and task != "segmentation":
+        raise ValueError("--enlarge is for segmentation")
     return _POLICY[task]
 
 
 def _sources(
-    config: DictConfig, source: Any, folder: Path, *, say: Callable[[str], object]
+    amount: Amount, source: Any, folder: Path, *, say: Callable[[str], object]
 ) -> Iterator[tuple[str, Any, list[int]]]:
     """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     if isinstance(source, CocoDetection):
         order = [i for i in order if source.has_boxes(i)]  # its references leave out the others
-    order = order[: config.images]
-    if not config.enlarge:
+    order = order[: amount.images]
+    if not amount.enlarge:
         yield "", source, order
         return
     assert isinstance(source, MaskPairs)
     for ending in (".jpg", ".png"):
         say(f"enlarging, {ending}")
-        pairs = [_enlarge(source, i, tuple(config.enlarge), folder, ending) for i in order]
-        yield f" of {_size(config.enlarge)}, {ending[1:]}", source.of(pairs, folder), list(range(len(pairs)))
+        pairs = [_enlarge(source, i, amount.enlarge, folder, ending) for i in order]
+        yield f" of {_size(amount.enlarge)}, {ending[1:]}", source.of(pairs, folder), list(range(len(pairs)))
         shutil.rmtree(folder / ending[1:])
 
 
@@ -132,7 +147,7 @@ def make_sides(config: DictConfig, source: Any, indices: Sequence[int], kept: Pa
         peers = [_mask_peer(config, source, indices)]
     else:
         raise ValueError(
-            f"suite=loading compares with torchvision's CocoDetection, or with pairs of files: "
+            f"loading compares with torchvision's CocoDetection, or with pairs of files: "
             f"data={type(source).__name__} is neither"
         )
     cached = copy.copy(source)
@@ -252,3 +267,28 @@ def _case(config: DictConfig, sides: Sequence[Side], title: str, found: dict[str
     faster = ratios(found, sides[0].name)
     rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
     return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=256, help="photographs that each round loads")
+    parser.add_argument("--enlarge", nargs=2, type=int, metavar=("H", "W"), help="load copies of this size instead")
+    options, config = parse(parser, argv)
+    if config.threads > 1:
+        parser.error("threads= does not go with this: it measures one core; workers=N adds processes")
+    if options.enlarge and min(options.enlarge) < 1:
+        parser.error(f"--enlarge {options.enlarge}: expected two positive numbers, h w")
+    amount = Amount(options.images, tuple(options.enlarge) if options.enlarge else None)
+    try:
+        at_least("images", amount.images, 1)
+        check_numbers(config)
+        about = prepare_machine(config, threads=1)
+        with phase() as say:
+            cases = collect(run_loading(config, amount, say=say))
+    except ValueError as error:
+        parser.error(str(error))
+    save(config, cases, machine=about)
+
+
+if __name__ == "__main__":
+    main()

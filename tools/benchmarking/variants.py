@@ -1,4 +1,4 @@
-"""The ways of computing one subject's results: ours, torchvision's, an exported file's; and training steps."""
+"""The variants of computing one subject's results: ours, torchvision's, an exported file's; and training steps."""
 
 import copy
 from collections.abc import Callable, Sequence

@@ -1,28 +1,40 @@
-"""Every ratio that the README tells, on lively random weights: no data is needed."""
+"""Every ratio that the README reports, beside torchvision, on random weights: no data is needed.
+
+python tests/benchmarks/peers.py [output=FOLDER rounds=N ...] [--runs runs/A runs/B]
+
+About ten minutes on two cores. --runs adds trained runs, on the photographs in photos=FOLDER where that is given.
+"""
 
 import os
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import arguments, parse, save
 from omegaconf import DictConfig
+from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
+from pocketvision.tools.benchmarking import results
+from pocketvision.tools.benchmarking.case import Case, run_case
+from pocketvision.tools.benchmarking.subject import Setup, Subject
+from pocketvision.tools.benchmarking.variant import Spec
+from pocketvision.tools.config import build
+from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.exporting.metadata import describe_file, write_files
+from pocketvision.tools.exporting.onnx_file import network_proto
+from pocketvision.tools.predicting.inputs import find_images
+from pocketvision.tools.predicting.interface import FORMATS, make_interface
+from pocketvision.tools.predicting.runtimes import PACKAGES, require
+from pocketvision.tools.runs.keys import portable
+from pocketvision.tools.runs.loaded import LoadedRun
+from pocketvision.tools.system import machine
+from pocketvision.tools.system.console import log
 
-from ..config import build
-from ..exporting.metadata import describe_file, write_files
-from ..exporting.onnx_file import network_proto
-from ..predicting.interface import FORMATS, make_interface
-from ..predicting.runtimes import PACKAGES, require
-from ..runs.keys import portable
-from ..runs.loaded import LoadedRun
-from ..system.console import log
-from .subject import Setup, Subject
-from .variant import Spec
-
-SUITES = ("peers", "loading")
 # title, keys that make the subject, batch sizes of inference, keys of training beside them
 _SSDLITE = ("SSDLite 320", ("model=ssdlite_torchvision", "photo_size=[480,640]"), ("batch_size=16",))
 _LRASPP = (
@@ -42,8 +54,21 @@ class Entry:
     setup: Setup
 
 
-def entries(config: DictConfig, threads: int, folder: Path) -> Iterator[Entry]:
-    """The cases of `suite=peers`; files are exported into `folder` as they are needed."""
+def run_peers(config: DictConfig, threads: int, *, runs: Sequence[str] = ()) -> list[Case]:
+    """All cases, each printed as soon as it is there, and all ratios at the end."""
+    cases, start = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
+        for entry in entries(config, threads, Path(folder), runs=runs):
+            log.info("\n[%3.0f s] %s", time.monotonic() - start, entry.title)
+            with phase() as say:
+                cases.append(run_case(entry.setup, entry.title, say=say))
+            log.info("%s", results.table(cases[-1]))
+    log.info("\n[%3.0f s] %s", time.monotonic() - start, summary(cases))
+    return cases
+
+
+def entries(config: DictConfig, threads: int, folder: Path, *, runs: Sequence[str] = ()) -> Iterator[Entry]:
+    """The cases to come; files are exported into `folder` as they are needed."""
     for name, keys, training in (_SSDLITE, _LRASPP):
         base = Setup(_composed(config, *keys), threads)
         files = export_files(Subject(base), folder, name)
@@ -54,14 +79,12 @@ def entries(config: DictConfig, threads: int, folder: Path) -> Iterator[Entry]:
         learning = Setup(_composed(config, *keys, *training, "training=true", "warmup=1", "repeats=1"), threads)
         title = f"{name}, training step, batch {learning.config.batch_size} at {_side(learning.config.data.input_size)}"
         yield Entry(title, replace(learning, specs=(Spec("torchvision"), Spec("pocketvision"))))
-    for number, run in enumerate(config.runs):
-        yield from _of_run(config, str(run), threads, folder, number)
+    for number, run in enumerate(runs):
+        yield from _of_run(config, run, threads, folder, number)
 
 
 def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: int) -> Iterator[Entry]:
     """A trained run at both batch sizes, on its own photographs where there are some."""
-    from ..predicting.inputs import find_images
-
     photos = tuple(map(str, find_images([config.photos]))) if config.photos else ()
     keys = (f"photo_size=[{','.join(map(str, config.photo_size))}]",)
     plain = _composed(config, *keys)
@@ -137,7 +160,35 @@ def export_files(
 
 def _config_of(subject: Subject) -> Any:
     if subject.config.run:
-        from ..engine.state import load_checkpoint
-
         return load_checkpoint(subject.run.path)["config"]
     return portable(subject.config)
+
+
+def summary(cases: Sequence[Case]) -> str:
+    """The ratios of all cases in one table: a line for each case, a column for each variant."""
+    names = list(dict.fromkeys(row.name for case in cases for row in case.rows[1:]))
+    lines = [["times faster than torchvision", *names]]
+    for case in cases:
+        found = {row.name: f"{row.ratio:.2f}" for row in case.rows[1:]}
+        lines.append([case.title, *(found.get(name, "-") for name in names)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="trained runs to measure as well")
+    options, config = parse(parser, argv)
+    if given := [key for key in ("run", "file", "model", "peer") if config.get(key)]:
+        parser.error(f"the networks are given here: leave {', '.join(given)} out (--runs adds yours)")
+    check_numbers(config)
+    threads = config.threads or machine.physical_cores()
+    about = prepare_machine(config, threads)
+    save(config, run_peers(config, threads, runs=options.runs), machine=about)
+
+
+if __name__ == "__main__":
+    main()
