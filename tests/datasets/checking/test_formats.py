@@ -119,6 +119,18 @@ def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
     assert kinds(check(MaskFolder, **arguments)) == {"mask_type", "class_absent"}  # black is no class
 
 
+@pytest.mark.parametrize("kind", ["Boxes", "Masks", "City", "Folders"])
+@pytest.mark.parametrize("limit", [2, 99])
+def test_a_limit_reads_each_picture_once(kind: str, limit: int, make: Callable[[type], Any], world: Any) -> None:
+    data = make(getattr(world, kind))
+    data.check()
+    for split, number in (("train", 10 if kind == "Folders" else 6), ("val", None)):
+        given = {**data.arguments(split), "limit": limit}
+        pictures = read_split(data.source, given, labels=None, report=lambda fault: None).pictures
+        assert len({picture.path for picture in pictures}) == len(pictures)
+        assert number is None or len(pictures) == min(limit, number)
+
+
 @pytest.mark.parametrize("examine", ["mask", "instances"])
 def test_no_mask_is_decoded_whose_chunks_announce_more_than_there_is(
     examine: str, world: Any, monkeypatch: pytest.MonkeyPatch

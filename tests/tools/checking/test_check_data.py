@@ -157,6 +157,7 @@ def test_names_are_no_markup_and_no_control_characters(coco: Path, capsys: pytes
         (["data=coco", "data.root=/nowhere"], "annotation file not found: /nowhere/annotations"),
         (["workers=-1"], "workers=-1: expected the number of processes"),
         (["data.train.color=red"], "data.train.color: CocoJson has no such argument"),
+        (["data.train.report=red"], "data.train.report: CocoJson has no such argument"),
     ],
 )
 def test_mistakes_end_with_2(coco: Path, keys: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +166,7 @@ def test_mistakes_end_with_2(coco: Path, keys: list[str], message: str, capsys: 
             check_data.main([*keys, f"output={coco.parent}/out"])
         status: Any = ended.value.code
     else:
-        status, _ = run(coco, *[key.replace("data.train.color", "+data.train.color") for key in keys])
+        status, _ = run(coco, *[key.replace("data.train.", "+data.train.") for key in keys])
     assert status == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(message, error), error
