@@ -137,6 +137,8 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
 @style()
 def draw_growth(title: str, axis: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
     """Time over size, both axes logarithmic; a line of (size, seconds) for every variant."""
+    from matplotlib.ticker import LogLocator
+
     chart = Chart(title, WIDTH, 300 + 18 * len(lines))
     plot = chart.axes(76, 14, WIDTH - 100, 240)
     handles = []
@@ -149,6 +151,7 @@ def draw_growth(title: str, axis: str, lines: Mapping[str, Sequence[tuple[float,
     plot.set_xlabel(axis)
     plot.set_ylabel("ms")
     plot.xaxis.set_ticks(sorted({size for points in lines.values() for size, _ in points}))
+    plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     plot.minorticks_off()
     for one in (plot.xaxis, plot.yaxis):
         one.set_major_formatter(lambda value, _: number(value))

@@ -86,7 +86,7 @@ def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Chart:
     boxes = np.concatenate([s.boxes for s in splits.values()])
     limit = max([*(anchors.input_size if anchors else ()), float(boxes.max(initial=2 * _LOW))])
     sides = np.log2(np.clip(boxes[:, 2:] - boxes[:, :2], _LOW, limit))
-    chart = Chart("Widths and heights of boxes in pixels of the input", WIDTH, _SIDE + 74, summary="log scales")
+    chart = Chart("Widths and heights of boxes in pixels of the input", WIDTH, _SIDE + 92, summary="log scales")
     plot = chart.axes(52, 12, _SIDE, _SIDE)
     whole = (math.log2(_LOW), math.log2(limit))
     counts, _, _ = np.histogram2d(sides[:, 1], sides[:, 0], bins=_CELLS, range=(whole, whole))
@@ -107,7 +107,7 @@ def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Chart:
                 (marks,) = plot.plot(xs, ys, "+", color=stroke, markersize=10, markeredgewidth=thick, clip_on=False)
             chart.mark(marks, f"anchors of {height}x{width}")
         entries = [(f"{h}x{w}", color) for (h, w), color in zip(anchors.sizes, colors, strict=False)]
-        chart.legend(*squares(entries), left=30, top=_SIDE + 54, columns=len(entries))
+        chart.legend(*squares(entries), left=52, top=_SIDE + 54, columns=3)
     return chart
 
 

@@ -148,7 +148,7 @@ def row_chart(
     bars = max(len(of_row) for _, of_row in rows)
     row_height = 7 + 11 * bars
     height = row_height * len(rows)
-    names = [shorten(name, 24) for name, _ in rows]
+    names = [shorten(name, 30) for name, _ in rows]
     left = 14 + 6.6 * max(map(len, names))
     right = 14 + 6 * max(len(bar.words) for _, of_row in rows for bar in of_row)
     chart = Chart(title, width, height + 12 + bool(legend) * 22)

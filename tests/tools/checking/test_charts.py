@@ -83,14 +83,14 @@ def test_charts_of_every_kind_say_what_they_show(anchors: Anchors) -> None:
     drawn = charts_of(splits, anchors, matches)
     assert set(drawn) == {"classes", "boxes_an_image", "sizes", "anchors"}
     assert {*drawn, "anchors"} - {*charts_of(splits, None, {})} == {"anchors"}
-    assert "train, none: 50.0" in drawn["anchors"].svg()
-    assert "val, none: 0.0" in drawn["anchors"].svg()
+    assert "train, none: 50.0" in drawn["anchors"].svg("c")
+    assert "val, none: 0.0" in drawn["anchors"].svg("c")
     empty = {"train": made(NO_BOXES, [], images=0)}
     for chart in charts_of(empty, anchors, {"train": match(NO_BOXES, anchors)}).values():
         assert chart.picture().ndim == 3
     pixels = charts_of({"train": made(NO_BOXES, [1, 1, 1, 2], what="pixels", images=4)}, None, {})
-    assert "class 1: 75.00" in pixels["classes"].svg()
-    assert "class 2: 25.0" in pixels["images"].svg()
+    assert "class 1: 75.00" in pixels["classes"].svg("c")
+    assert "class 2: 25.0" in pixels["images"].svg("c")
     assert set(charts_of({"train": made(NO_BOXES, [1], what="images")}, None, {})) == {"classes"}
 
 
