@@ -97,45 +97,45 @@ def test_data_keys_are_replaced_or_unknown() -> None:
         trusted(stored(), data={"rot": "x"})
 
 
-TARGETS = """
-backbones.classifier.Classifier
-backbones.criterion.LabelCriterion
-backbones.metric.TopAccuracy
-backbones.mnasnet.MnasNet
-backbones.mobilenet_v1.MobileNetV1
-backbones.mobilenet_v2.MobileNetV2
-backbones.mobilenet_v3.MobileNetV3
-backbones.postprocess.Rankings
-datasets.cityscapes.Cityscapes
-datasets.coco.CocoDetection
-datasets.coco_json.CocoJson
-datasets.image_folder.ImageFolder
-datasets.labels.cityscapes_labels
-datasets.labels.coco_labels
-datasets.labels.imagenet_labels
-datasets.labels.nameless_labels
-datasets.labels.voc_labels
-datasets.mask_folder.MaskFolder
-datasets.shapes.ShapesDetection
-datasets.shapes.ShapesSegmentation
-datasets.voc.VocDetection
-datasets.yolo.YoloDetection
-detection.anchors.AnchorLayout
-detection.criterion.AlignedCriterion
-detection.criterion.FocalCriterion
-detection.criterion.HardNegativeCriterion
-detection.metric.CocoMetric
-detection.network.SSDLite
-detection.postprocess.Postprocess
-segmentation.c3net.C3Net
-segmentation.criterion.PixelCriterion
-segmentation.espnet.ESPNet
-segmentation.espnetv2.ESPNetv2
-segmentation.metric.MeanIoU
-segmentation.network.LRASPP
-segmentation.network.RASPP
-segmentation.postprocess.LabelMaps
-""".split()
+TARGETS = [
+    "backbones.classifier.Classifier",
+    "backbones.criterion.LabelCriterion",
+    "backbones.metric.TopAccuracy",
+    "backbones.mnasnet.MnasNet",
+    "backbones.mobilenet_v1.MobileNetV1",
+    "backbones.mobilenet_v2.MobileNetV2",
+    "backbones.mobilenet_v3.MobileNetV3",
+    "backbones.postprocess.Rankings",
+    "datasets.cityscapes.Cityscapes",
+    "datasets.coco.CocoDetection",
+    "datasets.coco_json.CocoJson",
+    "datasets.image_folder.ImageFolder",
+    "datasets.labels.cityscapes_labels",
+    "datasets.labels.coco_labels",
+    "datasets.labels.imagenet_labels",
+    "datasets.labels.nameless_labels",
+    "datasets.labels.voc_labels",
+    "datasets.mask_folder.MaskFolder",
+    "datasets.shapes.ShapesDetection",
+    "datasets.shapes.ShapesSegmentation",
+    "datasets.voc.VocDetection",
+    "datasets.yolo.YoloDetection",
+    "detection.anchors.AnchorLayout",
+    "detection.criterion.AlignedCriterion",
+    "detection.criterion.FocalCriterion",
+    "detection.criterion.HardNegativeCriterion",
+    "detection.metric.CocoMetric",
+    "detection.network.SSDLite",
+    "detection.postprocess.Postprocess",
+    "segmentation.c3net.C3Net",
+    "segmentation.criterion.PixelCriterion",
+    "segmentation.espnet.ESPNet",
+    "segmentation.espnetv2.ESPNetv2",
+    "segmentation.metric.MeanIoU",
+    "segmentation.network.LRASPP",
+    "segmentation.network.RASPP",
+    "segmentation.postprocess.LabelMaps",
+]
 
 
 def test_what_conf_names_is_allowed_and_nothing_else() -> None:
