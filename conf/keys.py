@@ -59,7 +59,7 @@ def keys_of(config: type) -> list[Key]:
             kind=_kind(f.type),
             default=_default(f),
             about=said[f.name] or _said_of(f.type),
-            choices=[member.name for member in f.type] if _is_enum(f.type) else [],
+            choices=_kind(f.type).split(" | ") if _is_enum(f.type) else [],
         )
         for f in fields(config)
     ]

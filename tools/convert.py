@@ -46,7 +46,7 @@ def convert(config: DictConfig) -> None:
             output,
             layout=config.format,
             images=config.images,
-            progress=lambda done, _: bar.update(done - bar.n) and None,
+            progress=lambda done, _: bar.update(done - bar.n),
         )
     for line in lost:
         log.info("%s", line)

@@ -98,7 +98,7 @@ def write_shapes(config: DictConfig) -> None:
     }
     root, total = Path(config.output or "data/shapes"), config.num_train + config.num_val
     with progress([], total=total, title="writing") as bar:
-        write(root, splits, progress=lambda done, total: bar.update(done - bar.n) and None)
+        write(root, splits, progress=lambda done, _: bar.update(done - bar.n))
     log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, config.layout, root)
 
 

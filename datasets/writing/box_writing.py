@@ -21,7 +21,7 @@ from ..images.decode import check_size
 from ..images.files import image_size
 from ..labels import LabelMap
 
-Progress = Callable[[int, int], None]  # images done, images in all
+Progress = Callable[[int, int], object]  # images done, images in all
 IMAGES = ("link", "copy", "none")
 
 

@@ -13,7 +13,7 @@ from ..annotations.sample import Array
 from ..labels import CITYSCAPES_TABLE
 from ..shapes import Scene, Shapes
 
-Progress = Callable[[int, int], None]  # scenes written, scenes in all
+Progress = Callable[[int, int], object]  # scenes written, scenes in all
 
 # What each shape plays in Cityscapes: classes that are evaluated, of different categories where possible.
 CITYSCAPES_ROLES = {

@@ -1,0 +1,44 @@
+"""Progress: a bar that moves on a terminal, whole lines everywhere else."""
+
+import io
+import sys
+
+import pytest
+from pocketvision.tools.system import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(60, 0), (0, 4)],  # a line a minute: none of what is over before; without a pause one of each drawing
+)
+def test_a_file_gets_whole_lines(seconds: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_SECONDS_OF_A_LINE", seconds)
+    monkeypatch.setattr(sys, "stderr", out := io.StringIO())
+    with console.progress(range(3), total=3, title="epoch 1/6") as bar:
+        for i in bar:
+            bar.set_postfix(loss=i)
+    text = out.getvalue()
+    assert "\r" not in text
+    assert len(text.splitlines()) == expected
+    assert all(line.startswith("epoch 1/6: ") for line in text.splitlines())
+    assert text.endswith("\n") == bool(expected)
+
+
+def test_a_terminal_gets_a_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", out := Terminal())
+    with console.progress(range(3), total=3, title="epoch 1/6") as bar:
+        for i in bar:
+            bar.set_postfix(loss=i)
+    assert out.getvalue().count("\repoch 1/6: ") >= 3
+
+
+def test_who_is_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_SECONDS_OF_A_LINE", 0)
+    monkeypatch.setattr(sys, "stderr", out := io.StringIO())
+    assert list(console.progress(range(3), total=3, title="epoch 1/6", quiet=True)) == [0, 1, 2]
+    assert not out.getvalue()
