@@ -110,7 +110,7 @@ def write_test_results(run: LoadedRun, settings: EvaluateConfig, ranks: Ranks) -
 # ---- of other tools --------------------------------------------------------------------------------------
 
 
-def score_pictures(settings: EvaluateConfig, data: Any) -> Evaluation | None:
+def score_pictures(settings: EvaluateConfig) -> Evaluation | None:
     """The evaluation of label pictures against Cityscapes' truth.
 
     Of split=test, which has no truth, only a check.
@@ -124,12 +124,13 @@ def score_pictures(settings: EvaluateConfig, data: Any) -> Evaluation | None:
         )
     if settings.annotations:
         raise ValueError(f"annotations={settings.annotations} go with a json of detections; pictures need data.root=")
-    if unknown := sorted(set(data) - {"root", "suffix", "limit"}):
+    if unknown := sorted(set(settings.data) - {"root", "suffix", "limit"}):
         raise ValueError(f"data.{unknown[0]} says nothing of label pictures: give data.root, data.suffix or data.limit")
-    if not data.get("root"):
+    if not settings.data.get("root"):
         raise ValueError("predictions= needs data.root=FOLDER of Cityscapes: leftImg8bit and gtFine")
+    assert settings.predictions
     split = settings.split or "val"
-    source = Cityscapes(**data, split=split, truth=split != "test")
+    source = Cityscapes(**settings.data, split=split, truth=split != "test")
     log_summary(source)
     sizes = dict(zip(source.image_ids.tolist(), image_sizes(source.image_paths), strict=True))
     found = Results(settings.predictions, sizes, prediction_ids=settings.prediction_ids)

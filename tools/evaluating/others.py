@@ -18,6 +18,7 @@ def score_predictions(settings: EvaluateConfig) -> Evaluation:
     Raises:
         ValueError: a key is missing or does not go with files, or the predictions cannot be scored.
     """
+    assert settings.predictions
     given = [key for key in _WITH_A_RUN if getattr(settings, key)]
     if given:
         raise ValueError(f"predictions={settings.predictions} are scored from files: leave {given[0]}= out")
