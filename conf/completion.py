@@ -1,6 +1,7 @@
 """Scripts that make a shell complete commands, keys, groups and their choices."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 
 from .help import title
 from .keys import choices_of, groups_of, keys_in, keys_of
@@ -74,14 +75,18 @@ def _fish(words: dict[str, list[str]]) -> str:
 SHELLS: dict[str, Callable[[dict[str, list[str]]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
 
 
-def script(arguments: Sequence[str]) -> str:
+def script(arguments: list[str]) -> str:
     """The script for the shell that the arguments name.
 
     Raises:
         SystemExit: they name none.
     """
+    usage = f"usage: pocketvision completion {'|'.join(SHELLS)}"
+    if arguments in (["-h"], ["--help"]):
+        return usage
     if len(arguments) != 1 or arguments[0] not in SHELLS:
-        raise SystemExit(f"usage: pocketvision completion {'|'.join(SHELLS)}, got {' '.join(arguments) or 'nothing'}")
+        print(f"{usage}; got {' '.join(arguments) or 'nothing'}", file=sys.stderr)
+        raise SystemExit(2)
     words = {title(name): words_of(name) for name in CONFIGS}
     words |= {"help": [*words], "completion": [*SHELLS]}
     return SHELLS[arguments[0]](words)

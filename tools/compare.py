@@ -31,6 +31,7 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.conf.schema import CompareConfig
 from pocketvision.tools.comparing import band
 from pocketvision.tools.comparing.curves import read_run
 from pocketvision.tools.comparing.evaluations import compare_evaluations, lines, load_evaluations, write
@@ -38,6 +39,7 @@ from pocketvision.tools.comparing.output import chart, described
 from pocketvision.tools.comparing.output import lines as curve_lines
 from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.reporting.writing import write_page
 from pocketvision.tools.system.console import log, printable
@@ -45,50 +47,52 @@ from pocketvision.tools.system.console import log, printable
 
 def compare(config: DictConfig) -> None:
     """What `page`, `curve` or `write` asks for, or the evaluations side by side."""
-    asked = [f"{key}={config[key]}" for key in ("page", "curve", "write") if config[key]]
+    settings = settings_of(config, CompareConfig)
+    asked = [f"{key}={getattr(settings, key)}" for key in ("page", "curve", "write") if getattr(settings, key)]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} do not go together: leave all but one of them out")
-    if config.output and (config.page or config.write):
+    if settings.output and (settings.page or settings.write):
         raise ValueError(
-            f"output={config.output} is for a comparison or a run's picture, {asked[0]} makes neither: leave one out"
+            f"output={settings.output} is for a comparison or a run's picture, {asked[0]} makes neither: leave one out"
         )
-    if config.page:
-        page = write_page(list(config.runs), Path(config.page))
+    if settings.page:
+        page = write_page(list(settings.runs), Path(settings.page))
         log.info("written: %s (%.1f MB)", page, page.stat().st_size / 1e6)
-    elif config.write:
-        reference = summarise([read_run(Path(folder)) for folder in config.runs], name=config.write)
-        write_reference(reference, Path(config.write))
-        log.info("written: %s (%s)", config.write, described(reference))
-    elif config.curve:
-        if status := compare_curve(config):
+    elif settings.write:
+        reference = summarise([read_run(Path(folder)) for folder in settings.runs], name=settings.write)
+        write_reference(reference, Path(settings.write))
+        log.info("written: %s (%s)", settings.write, described(reference))
+    elif settings.curve:
+        if status := compare_curve(settings):
             sys.exit(status)
     else:
-        compare_runs(config)
+        compare_runs(settings)
 
 
-def compare_runs(config: DictConfig) -> dict:
+def compare_runs(settings: CompareConfig) -> dict:
     """Compare evaluations: the first with each other one."""
-    evaluations = load_evaluations(list(config.runs))
-    found = compare_evaluations(evaluations, samples=config.samples, seed=config.seed)
+    evaluations = load_evaluations(list(settings.runs))
+    found = compare_evaluations(evaluations, samples=settings.samples, seed=settings.seed)
     log.info("%s", "\n".join(lines(found)))
-    if config.output:
-        write(found, config.output)
-        log.info("written: %s", config.output)
+    if settings.output:
+        write(found, settings.output)
+        log.info("written: %s", settings.output)
     return found
 
 
-def compare_curve(config: DictConfig) -> int:
+def compare_curve(settings: CompareConfig) -> int:
     """A run beside a reference curve; the exit status: 0 where the run is sound so far, 1 where it departs."""
-    if len(config.runs) != 1:
+    assert settings.curve
+    if len(settings.runs) != 1:
         raise ValueError(
-            f"curve={config.curve} needs one run folder, got {list(config.runs)}: pocketvision compare runs/NAME "
+            f"curve={settings.curve} needs one run folder, got {list(settings.runs)}: pocketvision compare runs/NAME "
             "curve=REFERENCE.json; or several run folders and write=REFERENCE.json"
         )
-    folder = Path(config.runs[0])
+    folder = Path(settings.runs[0])
     run = read_run(folder)
-    found = band.compare(run, read_reference(Path(config.curve)))
+    found = band.compare(run, read_reference(Path(settings.curve)))
     departs, told = band.verdict(found)
-    picture = Path(config.output) if config.output else folder / "curve.png"
+    picture = Path(settings.output) if settings.output else folder / "curve.png"
     for line in curve_lines(found, departs=departs):
         log.info("%s", printable(line))
     write_image(picture, chart(found).picture())

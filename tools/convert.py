@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.conf.schema import ConvertConfig
 from pocketvision.datasets.annotations.boxes import BoxSource
 from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.datasets.coco import CocoDetection
@@ -19,6 +20,7 @@ from pocketvision.datasets.coco_json import CocoJson
 from pocketvision.datasets.writing.box_writing import IMAGES, write_boxes
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.system.console import log, progress
 
 NEXT = {
@@ -31,34 +33,35 @@ NEXT = {
 
 def convert(config: DictConfig) -> None:
     """Write the splits of a data group in another format, and say what that one cannot hold."""
-    if config.format not in NEXT:
-        raise ValueError(f"format={config.format}: expected one of {', '.join(NEXT)}")
-    if config.images not in IMAGES:
-        raise ValueError(f"images={config.images}: expected one of {', '.join(IMAGES)}")
+    settings = settings_of(config, ConvertConfig)
+    if settings.format not in NEXT:
+        raise ValueError(f"format={settings.format}: expected one of {', '.join(NEXT)}")
+    if settings.images not in IMAGES:
+        raise ValueError(f"images={settings.images}: expected one of {', '.join(IMAGES)}")
     sources = read_splits(config)
     for split, source in sources.items():
         if isinstance(source, CocoDetection | CocoJson) and (outlines := count_outlines(Path(source.annotations))):
             log.info("%s: %d outlines (segmentation) are not taken over", split, outlines)
-    output = Path(config.output)
+    output = Path(settings.output)
     with progress([], total=sum(map(len, sources.values())), title="writing") as bar:
         lost = write_boxes(
             sources,
             output,
-            layout=config.format,
-            images=config.images,
+            layout=settings.format,
+            images=settings.images,
             progress=lambda done, _: bar.update(done - bar.n),
         )
     for line in lost:
         log.info("%s", line)
-    if config.images == "none" and config.format != "coco":
-        folder = "JPEGImages" if config.format == "voc" else "images/SPLIT"
+    if settings.images == "none" and settings.format != "coco":
+        folder = "JPEGImages" if settings.format == "voc" else "images/SPLIT"
         log.info("annotations only: the images belong into %s", output / folder)
     counts = ", ".join(f"{len(source)} images of {split}" for split, source in sources.items())
     if set(sources) != {"train", "val"}:
         log.info("%s written to %s", counts, output)
         return
-    here = [source.images if config.images == "none" else output / split for split, source in sources.items()]
-    log.info("%s written to %s; train on them with %s", counts, output, NEXT[config.format].format(output, *here))
+    here = [source.images if settings.images == "none" else output / split for split, source in sources.items()]
+    log.info("%s written to %s; train on them with %s", counts, output, NEXT[settings.format].format(output, *here))
 
 
 def read_splits(config: DictConfig) -> dict[str, BoxSource]:

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
+from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command, explain
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
@@ -40,63 +42,64 @@ from pocketvision.tools.system.console import log
 
 def export(config: DictConfig) -> Path:
     """The file of a run, written only after it was found to say what PyTorch says."""
-    check(config)
-    run, source, plain = _run(config)
+    settings = settings_of(config, ExportConfig)
+    check(settings)
+    run, source, plain = _run(config, settings)
     interface = make_interface(
-        run, input=config.input, outputs=config.outputs, input_size=config.input_size, batch=config.batch,
-        candidates=config.candidates,
+        run, input=settings.input, outputs=settings.outputs, input_size=settings.input_size, batch=settings.batch,
+        candidates=settings.candidates,
     )  # fmt: skip
-    if config.format == "torch_export" and interface.network_size is None:
+    if settings.format == "torch_export" and interface.network_size is None:
         raise ValueError("format=torch_export needs the size of the photographs: give input_size=[h,w], or format=onnx")
-    output = _output(config, run)
-    photos = read_photos(config, run)
+    output = _output(settings, run)
+    photos = read_photos(settings, run)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that moving it there is one step and a file of that name is always whole.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
         about = partial(
-            describe_file, run, config=plain, format=config.format, precision=config.precision, source=source
+            describe_file, run, config=plain, format=settings.format, precision=settings.precision, source=source
         )
-        log.info("exporting %s (step %d), %s in, %s", source, run.step, _shape(interface), config.format)
+        log.info("exporting %s (step %d), %s in, %s", source, run.step, _shape(interface), settings.format)
         paths = write_all(run, interface, Path(folder), about)
-        models = {outputs: load_file(files[0], threads=config.threads) for outputs, files in paths.items()}
-        comparison = compare(run, models, photos, precision=config.precision)
+        models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
+        comparison = compare(run, models, photos, precision=settings.precision)
         log.info("compared with PyTorch on %d photographs:\n%s", len(photos), comparison.table())
-        check_same(comparison, config)
+        check_same(comparison, settings)
         del models
         _move(paths[interface.outputs], output, about(interface) | {"comparison": comparison.to_json()})
     log.info("written: %s, %s", output, output.with_suffix(".json").name)
     return output
 
 
-def check(config: DictConfig) -> None:
+def check(settings: ExportConfig) -> None:
     """Raise ValueError for a format, precision or package that there is not."""
-    if config.format not in FORMATS:
-        raise ValueError(f"format={config.format}: expected {', '.join(FORMATS)}")
-    if config.precision not in PRECISIONS[config.format]:
-        choices = " or ".join(PRECISIONS[config.format])
-        raise ValueError(f"precision={config.precision}: format={config.format} is written as {choices}")
-    if config.num_photos < 1:
-        raise ValueError(f"num_photos={config.num_photos}: expected 1 or more")
-    require(PACKAGES.get(config.format, ()), extra=config.format, need=f"format={config.format}")
+    if settings.format not in FORMATS:
+        raise ValueError(f"format={settings.format}: expected {', '.join(FORMATS)}")
+    if settings.precision not in PRECISIONS[settings.format]:
+        choices = " or ".join(PRECISIONS[settings.format])
+        raise ValueError(f"precision={settings.precision}: format={settings.format} is written as {choices}")
+    if settings.num_photos < 1:
+        raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
+    require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
 
 
-def _run(config: DictConfig) -> tuple[LoadedRun, str, Any]:
+def _run(config: DictConfig, settings: ExportConfig) -> tuple[LoadedRun, str, Any]:
     """The network on the CPU, what the user calls it, and its plain configuration."""
-    if config.run and (config.weights or config.model):
+    if settings.run and (settings.weights or settings.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
-    if config.run:
-        run = load_run(config.run, which=config.checkpoint)
-        return run, str(config.run), load_checkpoint(run.path)["config"]
-    if not config.weights:
+    if settings.run:
+        run = load_run(settings.run, which=settings.checkpoint)
+        return run, str(settings.run), load_checkpoint(run.path)["config"]
+    if not settings.weights:
         raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
-    return load_published(config), str(config.weights), portable(config)
+    return load_published(config), str(settings.weights), portable(config)
 
 
-def _output(config: DictConfig, run: LoadedRun) -> Path:
-    ending = FORMATS[config.format]
-    output = Path(config.output) if config.output else run.folder / f"model{ending}"
+def _output(settings: ExportConfig, run: LoadedRun) -> Path:
+    ending = FORMATS[settings.format]
+    output = Path(settings.output) if settings.output else run.folder / f"model{ending}"
     if output.suffix != ending:
-        raise ValueError(f"output={output}: a file of format={config.format} ends with {ending}")
+        raise ValueError(f"output={output}: a file of format={settings.format} ends with {ending}")
     return output
 
 
@@ -104,18 +107,18 @@ def _shape(interface: Interface) -> str:
     return f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
 
 
-def read_photos(config: DictConfig, run: LoadedRun) -> list[np.ndarray]:
+def read_photos(settings: ExportConfig, run: LoadedRun) -> list[np.ndarray]:
     """`num_photos` photographs, evenly from those that were named, the validation split or generated scenes."""
-    if config.photos:
-        files = find_images(list(config.photos))
-        return [decode_image(files[i]) for i in _spread(len(files), config.num_photos)]
+    if settings.photos:
+        files = find_images(list(settings.photos))
+        return [decode_image(files[i]) for i in _spread(len(files), settings.num_photos)]
     try:
         source = build.build_source(run.config, "val", labels=run.task.labels)
     except (OSError, ValueError, InstantiationException) as error:
         told = explain(error)
         log.info("no validation split here (%s): compared on generated scenes; photos=FOLDER takes yours", told)
-        source = ShapesDetection(length=config.num_photos, size=(240, 320), preset="hard", seed=3)
-    return [source.read(i).image for i in _spread(len(source), config.num_photos)]
+        source = ShapesDetection(length=settings.num_photos, size=(240, 320), preset="hard", seed=3)
+    return [source.read(i).image for i in _spread(len(source), settings.num_photos)]
 
 
 def _spread(total: int, count: int) -> list[int]:
@@ -138,18 +141,18 @@ def write_all(
     return written
 
 
-def check_same(comparison: Comparison, config: DictConfig) -> None:
+def check_same(comparison: Comparison, settings: ExportConfig) -> None:
     """Raise ValueError if a figure is above its limit."""
     if not comparison.wrong:
         return
     hint = ""
-    if config.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
+    if settings.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
         hint = (
             ": the network is the same, what follows is not; for a detector try more candidates= (an untrained one has "
             "equal scores, which have no order)"
         )
-    elif config.precision != "fp32":
-        hint = f": this network may not bear precision={config.precision}"
+    elif settings.precision != "fp32":
+        hint = f": this network may not bear precision={settings.precision}"
     raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")
 
 

@@ -20,8 +20,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.conf.paper_tables import TABLES, Row, Table, prints
+from pocketvision.conf.schema import PaperConfig
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.system.console import log, progress
 
 SCALES = {"M": 1e6, "B": 1e9}
@@ -42,26 +44,27 @@ class Ours:
 
 def paper(config: DictConfig) -> None:
     """Print the tables asked for, and write them to `output` where there is one."""
-    if config.table not in (None, *TABLES):
-        raise ValueError(f"table={config.table}: there are {', '.join(map(str, TABLES))}, and null for all of them")
-    if config.format not in ("text", "markdown"):
-        raise ValueError(f"format={config.format}: expected text or markdown")
-    if config.repeats < 1:
-        raise ValueError(f"repeats={config.repeats}: expected 1 or more")
-    accuracies = read_results(config.results)
-    tables = [TABLES[config.table]] if config.table else list(TABLES.values())
+    settings = settings_of(config, PaperConfig)
+    if settings.table not in (None, *TABLES):
+        raise ValueError(f"table={settings.table}: there are {', '.join(map(str, TABLES))}, and null for all of them")
+    if settings.format not in ("text", "markdown"):
+        raise ValueError(f"format={settings.format}: expected text or markdown")
+    if settings.repeats < 1:
+        raise ValueError(f"repeats={settings.repeats}: expected 1 or more")
+    accuracies = read_results(settings.results)
+    tables = [TABLES[settings.table]] if settings.table else list(TABLES.values())
     texts = []
     for table in tables:
         rows = [row for row in table.rows if row.experiment]
         measured = {
-            row.name: measure(row, table, repeats=config.repeats if config.latency else 0)
+            row.name: measure(row, table, repeats=settings.repeats if settings.latency else 0)
             for row in progress(rows, total=len(rows), title=f"table {table.number}")
         }
-        texts.append(as_text(table, measured, accuracies, markdown=config.format == "markdown"))
+        texts.append(as_text(table, measured, accuracies, markdown=settings.format == "markdown"))
     text = "\n\n".join([LEGEND, *texts])
     log.info("%s", text)
-    if config.output:
-        Path(config.output).write_text(text + "\n")
+    if settings.output:
+        Path(settings.output).write_text(text + "\n")
 
 
 def measure(row: Row, table: Table, *, repeats: int) -> Ours:

@@ -35,7 +35,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
+from pocketvision.conf.schema import PredictConfig
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.predicting.exported import load_file
 from pocketvision.tools.predicting.inputs import Shot, count_shots, find_images, is_video, read_shots
@@ -48,28 +50,29 @@ from pocketvision.tools.system.console import log, progress
 
 def predict(config: DictConfig) -> int:
     """Number of files that could not be read (whole); they are named, the others are predicted."""
-    _check(config)
-    output = Path(config.output)
-    files = find_images(list(config.inputs), videos=True, outside=output)
-    names, ids = output_names(files), image_ids(files, config.annotations)
+    settings = settings_of(config, PredictConfig)
+    _check(settings)
+    output = Path(settings.output)
+    files = find_images(list(settings.inputs), videos=True, outside=output)
+    names, ids = output_names(files), image_ids(files, settings.annotations)
     keep_inputs(files, names, output)
-    model = _model(config)
-    writes = check_writes(model.task.kind, _listed(config.write))
-    classes = _listed(config.classes)
+    model = _model(config, settings)
+    writes = check_writes(model.task.kind, _listed(settings.write))
+    classes = _listed(settings.classes)
     if classes is not None:
         find_slots(model.labels, classes)
     output.mkdir(parents=True, exist_ok=True)
     writers = make_writers(
-        output, model.task.kind, writes, score_threshold=config.score_threshold, all_masks=config.write is not None
+        output, model.task.kind, writes, score_threshold=settings.score_threshold, all_masks=settings.write is not None
     )
     failed: list[Path] = []
-    total, number, start = sum(count_shots(path, every=config.every) for path in files), 0, time.perf_counter()
+    total, number, start = sum(count_shots(path, every=settings.every) for path in files), 0, time.perf_counter()
     try:
         with ExitStack() as stack:
             for writer in writers:
                 stack.callback(writer.close)
-            shots = progress(_readable(files, config.every, failed), total=total, title="predicting")
-            for number, (shot, result) in enumerate(_results(model, shots, config.batch_size), start=1):
+            shots = progress(_readable(files, settings.every, failed), total=total, title="predicting")
+            for number, (shot, result) in enumerate(_results(model, shots, settings.batch_size), start=1):
                 kept = result if classes is None else result.only(classes)
                 found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
                 for writer in writers:
@@ -83,11 +86,11 @@ def predict(config: DictConfig) -> int:
     return 0
 
 
-def _check(config: DictConfig) -> None:
-    at_least("batch_size", config.batch_size, 1)
-    at_least("every", config.every, 1)
-    if not 0 <= config.score_threshold <= 1:
-        raise ValueError(f"score_threshold={config.score_threshold}: expected a number from 0 to 1")
+def _check(settings: PredictConfig) -> None:
+    at_least("batch_size", settings.batch_size, 1)
+    at_least("every", settings.every, 1)
+    if not 0 <= settings.score_threshold <= 1:
+        raise ValueError(f"score_threshold={settings.score_threshold}: expected a number from 0 to 1")
 
 
 def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator[Shot]:
@@ -111,27 +114,27 @@ def _listed(value: Any) -> list[str] | None:
     return None if value is None else [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
 
 
-def _model(config: DictConfig) -> Predictor:
+def _model(config: DictConfig, settings: PredictConfig) -> Predictor:
     """A run's, an exported file's, or others' weights in a published network.
 
     Raises:
         ValueError: neither or both are given.
     """
-    device = str(pick_device(config.device))
-    if config.file:
-        if config.run or config.weights or config.model:
+    device = str(pick_device(settings.device))
+    if settings.file:
+        if settings.run or settings.weights or settings.model:
             raise ValueError("file= is all of a model: leave run=, model= and weights= out, or file=")
-        check_optimize(config.optimize, config.precision.value, config.compile, file=f"file={config.file}")
-        return load_file(config.file, threads=config.threads)
-    if config.run and (config.weights or config.model):
+        check_optimize(settings.optimize, settings.precision.value, settings.compile, file=f"file={settings.file}")
+        return load_file(settings.file, threads=settings.threads)
+    if settings.run and (settings.weights or settings.model):
         raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
-    if config.run:
-        return Predictor(load_run(config.run, which=config.checkpoint, device=device).as_asked(config))
-    if not config.weights:
+    if settings.run:
+        return Predictor(load_run(settings.run, which=settings.checkpoint, device=device).as_asked(settings))
+    if not settings.weights:
         raise ValueError(
             "give run=FOLDER of a training run, file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"
         )
-    return Predictor(load_published(config, device=device).as_asked(config))
+    return Predictor(load_published(config, device=device).as_asked(settings))
 
 
 def output_names(files: Sequence[Path]) -> dict[Path, str]:

@@ -37,6 +37,7 @@ from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, PublicSet
 from pocketvision.datasets.shapes import ShapesDetection, ShapesSegmentation
 from pocketvision.datasets.writing.shapes_writer import write_cityscapes, write_coco
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.system.console import log, progress
 
 SHAPES = {"coco": (ShapesDetection, write_coco), "cityscapes": (ShapesSegmentation, write_cityscapes)}
@@ -45,17 +46,19 @@ OF_SHAPES = ("layout", "num_train", "num_val", "size", "preset", "seed")
 
 def prepare(config: DictConfig) -> None:
     """Write generated scenes; or unpack what is given, and tell what is there and what is still to be got."""
-    name, paths = _choose(config.dataset, list(config.archives))
+    settings = settings_of(config, PrepareConfig)
+    name, paths = _choose(settings.dataset, list(settings.archives))
     usual = PrepareConfig()
     if name == "shapes":
-        if paths or not config.hashes:
+        if paths or not settings.hashes:
             raise ValueError(f"shapes are generated: leave {'hashes=false' if not paths else ', '.join(paths)} out")
-        write_shapes(config)
+        write_shapes(settings)
         return
-    if given := [f"{key}={config[key]}" for key in OF_SHAPES if config[key] != getattr(usual, key)]:
+    asked = {key: getattr(settings, key) for key in OF_SHAPES}
+    if given := [f"{key}={value}" for key, value in asked.items() if value != getattr(usual, key)]:
         raise ValueError(f"{', '.join(given)} is for shapes, {name} is as its archives have it: leave it out")
     data = PUBLIC_SETS[name]
-    output = Path(config.output or f"data/{data.name}")
+    output = Path(settings.output or f"data/{data.name}")
     if output.exists() and not output.is_dir():
         raise ValueError(f"output={output} is a file: give a folder")
     record = Record.load(output, data.name)
@@ -66,7 +69,7 @@ def prepare(config: DictConfig) -> None:
     found = [recognise(path, data) for path in archives]
     _check(data, record, found)
     for one in found:
-        _prepare_one(one, output, record, hashes=config.hashes)
+        _prepare_one(one, output, record, hashes=settings.hashes)
     if data.masks and record.parts:
         for split, number in make_voc_masks(output).items():
             log.info("masks of %s: %d images", split, number)
@@ -84,22 +87,22 @@ def _choose(dataset: str | None, arguments: Sequence[str]) -> tuple[str, list[st
     return name, rest
 
 
-def write_shapes(config: DictConfig) -> None:
+def write_shapes(settings: PrepareConfig) -> None:
     """Write `num_train` and `num_val` scenes; training and validation draw from different seeds."""
-    if config.layout not in SHAPES:
-        raise ValueError(f"layout={config.layout}: expected one of {', '.join(SHAPES)}")
-    make_source, write = SHAPES[config.layout]
+    if settings.layout not in SHAPES:
+        raise ValueError(f"layout={settings.layout}: expected one of {', '.join(SHAPES)}")
+    make_source, write = SHAPES[settings.layout]
     splits = {
-        split: make_source(length=length, size=list(config.size), preset=config.preset, seed=seed)
+        split: make_source(length=length, size=list(settings.size), preset=settings.preset, seed=seed)
         for split, length, seed in (
-            ("train", config.num_train, config.seed + 1),
-            ("val", config.num_val, config.seed + 2),
+            ("train", settings.num_train, settings.seed + 1),
+            ("val", settings.num_val, settings.seed + 2),
         )
     }
-    root, total = Path(config.output or "data/shapes"), config.num_train + config.num_val
+    root, total = Path(settings.output or "data/shapes"), settings.num_train + settings.num_val
     with progress([], total=total, title="writing") as bar:
         write(root, splits, progress=lambda done, _: bar.update(done - bar.n))
-    log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, config.layout, root)
+    log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, settings.layout, root)
 
 
 def _archives(path: Path, data: PublicSet) -> list[Path]:
