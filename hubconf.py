@@ -16,7 +16,9 @@ from types import ModuleType
 from typing import Any
 
 # What torch.hub looks for before it calls anything.
-dependencies = ["torch", "torchvision", "numpy", "cv2", "pycocotools", "albumentations", "hydra", "tqdm"]
+dependencies = [
+    *("torch", "torchvision", "numpy", "cv2", "pycocotools", "albumentations", "hydra", "safetensors", "tqdm")
+]
 
 _ROOT = Path(__file__).resolve().parent
 

@@ -20,6 +20,20 @@ class Row(NamedTuple):
     stride: int
 
 
+# Kernel, expansion factor, channels out, squeeze-and-excite, repetitions, stride of the first
+Stage = tuple[int, int, int, bool, int, int]
+
+
+def stage_rows(stages: Sequence[Stage], *, stem: int, act: str) -> tuple[Row, ...]:
+    """One row for each block of a table that has one line for several of them."""
+    rows, channels = [], stem
+    for kernel, factor, out, se, repetitions, first_stride in stages:
+        for stride in (first_stride, *(1,) * (repetitions - 1)):
+            rows.append(Row(kernel, factor * channels, out, se=se, act=act, stride=stride))
+            channels = out
+    return tuple(rows)
+
+
 def reduce_tail(rows: Sequence[Row], *, first_expansion: bool) -> tuple[Row, ...]:
     """Halve the channels of the blocks at stride 32 (MobileNetV3, section 6.3).
 

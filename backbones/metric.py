@@ -1,12 +1,13 @@
 """Top-1 and top-5 accuracy, as ImageNet counts them."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .image_metric import ImageMetric, class_list
 from .postprocess import Ranking
 
 MAX_NAMED = 100  # classes up to which each one's accuracy is told
@@ -21,7 +22,7 @@ class Placed(NamedTuple):
     probability: float
 
 
-class TopAccuracy:
+class TopAccuracy(ImageMetric[Placed]):
     """Share of images whose truth is the first, or among the first five, of the classes; each image counts once.
 
     With fewer than five classes `top5` looks at as many as there are, and is 1.
@@ -30,21 +31,8 @@ class TopAccuracy:
     primary = "top1"
 
     def __init__(self, names: Mapping[int, str]) -> None:
-        if sorted(names) != list(range(len(names))) or not names:
-            raise ValueError(f"names must cover the slots 0..K-1 without gaps; got slots {sorted(names)}")
-        self.names = [names[slot] for slot in range(len(names))]
-        self._images: dict[Hashable, Placed] = {}
-
-    def reset(self) -> None:
-        self._images = {}
-
-    def state(self) -> dict[Hashable, Placed]:
-        """Picklable, for `merge` on another rank."""
-        return dict(self._images)
-
-    def merge(self, states: Sequence[dict[Hashable, Placed]]) -> None:
-        """Replace the own state by the union of `states`, each image once."""
-        self._images = {image: found for state in states for image, found in state.items()}
+        super().__init__()
+        self.names = class_list(names)
 
     def update(
         self, predictions: Sequence[Ranking], targets: Sequence[dict[str, Tensor]], metas: Sequence[dict[str, Any]]

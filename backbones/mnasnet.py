@@ -8,6 +8,7 @@ from .blocks import (
     last_channels,
     reduce_tail,
     scale_rows,
+    stage_rows,
     strides_and_rates,
 )
 from .conventions import TF_SLIM, PaddedConventions, flat_keywords
@@ -39,17 +40,6 @@ SMALL = (
 )
 # fmt: on
 VARIANTS = {"a1": (A1, 32), "small": (SMALL, 8)}  # stages, channels of the stem
-
-
-def stage_rows(variant: str) -> tuple[Row, ...]:
-    """One row for each block."""
-    stages, channels = VARIANTS[variant]
-    rows = []
-    for kernel, factor, out, se, repetitions, first_stride in stages:
-        for stride in (first_stride, *(1,) * (repetitions - 1)):
-            rows.append(Row(kernel, factor * channels, out, se=se, act="relu", stride=stride))
-            channels = out
-    return tuple(rows)
 
 
 def squeezed_channels(in_channels: int, *, divisor: int) -> int:
@@ -87,8 +77,8 @@ class MnasNet(BlockTrunk):
         check_options(width=width, reduced=reduced, output_stride=output_stride)
         if squeeze_divisor < 1:
             raise ValueError(f"squeeze_divisor must be at least 1, got {squeeze_divisor}")
-        stem = VARIANTS[variant][1]
-        table = stage_rows(variant)
+        stages, stem = VARIANTS[variant]
+        table = stage_rows(stages, stem=stem, act="relu")
         if reduced is not None:
             table = reduce_tail(table, first_expansion=reduced == "segmentation")
         rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)

@@ -2,11 +2,11 @@
 
 from .blocks import (
     BlockTrunk,
-    Row,
     check_options,
     last_channels,
     reduce_tail,
     scale_rows,
+    stage_rows,
     strides_and_rates,
 )
 from .conventions import TF_SLIM, PaddedConventions, flat_keywords
@@ -24,16 +24,6 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-def stage_rows() -> tuple[Row, ...]:
-    """One row for each block."""
-    rows, channels = [], STEM_CHANNELS
-    for factor, out, repetitions, first_stride in STAGES:
-        for stride in (first_stride, *(1,) * (repetitions - 1)):
-            rows.append(Row(3, factor * channels, out, se=False, act="relu6", stride=stride))
-            channels = out
-    return tuple(rows)
 
 
 @flat_keywords
@@ -63,7 +53,8 @@ class MobileNetV2(BlockTrunk):
         check_options(width=width, reduced=reduced, output_stride=output_stride)
         if divisor < 1:
             raise ValueError(f"divisor must be at least 1, got {divisor}")
-        table = stage_rows()
+        stages = [(3, factor, out, False, repetitions, stride) for factor, out, repetitions, stride in STAGES]
+        table = stage_rows(stages, stem=STEM_CHANNELS, act="relu6")
         if reduced is not None:
             table = reduce_tail(table, first_expansion=False)
         rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, divisor=divisor)

@@ -8,16 +8,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..backbones.image_metric import ImageId, ImageMetric
 from .accumulation import IOU_THRESHOLDS, Accumulated, Arrays, Image, accumulate, check_backend
 from .boxes import area, to_original, xyxy_to_xywh
 from .matching_coco import Matches, match
 from .resampling import draw_weights, resampled_precision
 from .results import Detections
 
-State = dict[int | str, Image]  # image id -> detections, truth
 
-
-class CocoMetric:
+class CocoMetric(ImageMetric[Image]):
     """Twelve figures of COCO and the AP of each class, `AP/<name>`; -1 where there is no such truth, as in pycocotools.
 
     `names` maps slots to class names; detections of other slots (gaps of `coco91`) are left out. An image counts once
@@ -28,6 +27,7 @@ class CocoMetric:
     primary = "AP"
 
     def __init__(self, names: Mapping[int, str], *, max_detections: int = 100, backend: str = "pycocotools") -> None:
+        super().__init__()
         if not names or min(names) < 1:
             raise ValueError(f"names must map slots from 1 on to class names, got {dict(names)}")
         if max_detections < 10:
@@ -36,11 +36,6 @@ class CocoMetric:
         self.backend = backend
         self.names = dict(sorted(names.items()))
         self.max_detections = max_detections
-        self._images: State = {}
-
-    def reset(self) -> None:
-        """Forget all images."""
-        self._images = {}
 
     def update(
         self,
@@ -54,7 +49,7 @@ class CocoMetric:
             truth = _truth_of_target(target, meta) if truth is None else {k: np.asarray(v) for k, v in truth.items()}
             self.add(meta["image_id"], _detection_arrays(found), truth)
 
-    def add(self, image_id: int | str, detections: Arrays, truth: Arrays) -> None:
+    def add(self, image_id: ImageId, detections: Arrays, truth: Arrays) -> None:
         """Add one image: `boxes_xywh [N, 4]`, `labels`, `scores`; `boxes_xywh [M, 4]`, `labels`, `area`, `crowd`.
 
         Raises:
@@ -70,15 +65,7 @@ class CocoMetric:
             )
         self._images[image_id] = detections, truth
 
-    def state(self) -> State:
-        """All that was added, for `merge` in another process."""
-        return self._images
-
-    def merge(self, states: Sequence[State]) -> None:
-        """Replace what was added by the union of `states`."""
-        self._images = {image: content for state in states for image, content in state.items()}
-
-    def images(self) -> list[int | str]:
+    def images(self) -> list[ImageId]:
         """The ids of all images in the order in which they count: numbers before texts, each sorted."""
         return sorted(self._images, key=lambda image: (isinstance(image, str), image))
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from .boxes import GROWTH_LIMIT, at_least_float32, clip_to_images, decode, original_limits, to_original
 from .results import Detections
@@ -152,6 +151,8 @@ def class_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, max_iou: float) 
     One call of torchvision's kernel with the classes moved apart; its `batched_nms` does that in the boxes' own
     precision, and above 1,000 boxes on the CPU not at all but class by class.
     """
+    from torchvision.ops import nms  # here, because torchvision imports its models: a second at every start
+
     if boxes.device.type == "mps":  # has no float64
         return class_nms(boxes.cpu(), scores.cpu(), labels.cpu(), max_iou=max_iou).to(boxes.device)
     apart = boxes.double().clamp(-FARTHEST, FARTHEST) + labels[:, None] * (4 * FARTHEST)

@@ -1,6 +1,6 @@
 """Mean intersection over union by Cityscapes' rules."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -8,6 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..backbones.image_metric import ImageId, ImageMetric, class_list
 from .instances import InstanceScores
 from .postprocess import without_padding
 
@@ -26,7 +27,7 @@ class ImageCounts(NamedTuple):
     instances: np.ndarray | None = None  # see InstanceScores.weigh; None where the truth tells no instances
 
 
-class MeanIoU:
+class MeanIoU(ImageMetric[ImageCounts]):
     """Confusion matrix over the labels' original pixels, kept per image so that no image counts twice.
 
     Rules of Cityscapes' evaluation (cityscapesScripts, evalPixelLevelSemanticLabeling): pixels whose truth is
@@ -51,8 +52,8 @@ class MeanIoU:
         unscored: Mapping[int, str] | None = None,
         ignore_index: int = 255,
     ) -> None:
-        if sorted(names) != list(range(len(names))) or not names:
-            raise ValueError(f"names must cover the slots 0..K-1 without gaps; got slots {sorted(names)}")
+        super().__init__()
+        self.names = class_list(names)
         for name, slots in (categories or {}).items():
             if unknown := sorted(set(slots) - set(names)):
                 raise ValueError(f"category {name!r} has slots {unknown}; the classes have 0..{len(names) - 1}")
@@ -64,23 +65,10 @@ class MeanIoU:
                     f"unscored {{{value}: {name!r}}}: expected a value outside of the classes, other than "
                     f"{ignore_index}, and a category of {sorted(categories or {})}"
                 )
-        self.names = [names[slot] for slot in range(len(names))]
         self.categories = {name: list(slots) for name, slots in (categories or {}).items()}
         self.unscored = dict(unscored or {})
         self.ignore_index = ignore_index
         self._scores = InstanceScores(instances, self.categories, self._extra_columns()) if instances else None
-        self._images: dict[Hashable, ImageCounts] = {}
-
-    def reset(self) -> None:
-        self._images = {}
-
-    def state(self) -> dict[Hashable, ImageCounts]:
-        """Picklable, for `merge` on another rank: image id -> what the image adds."""
-        return dict(self._images)
-
-    def merge(self, states: Sequence[dict[Hashable, ImageCounts]]) -> None:
-        """Replace the own state by the union of `states`, each image once (samplers repeat some to fill up ranks)."""
-        self._images = {image: counts for state in states for image, counts in state.items()}
 
     def update(
         self,
@@ -119,7 +107,7 @@ class MeanIoU:
             details |= of_instances | of_groups
         return results | {key: iou for key, iou in details.items() if iou is not None}
 
-    def confusion(self, image: Hashable | None = None) -> np.ndarray:
+    def confusion(self, image: ImageId | None = None) -> np.ndarray:
         """int64 [K, K + 1]: pixels of one image, or all, by truth and prediction; the last column is outside them.
 
         Raises:
@@ -158,7 +146,7 @@ class MeanIoU:
         of_classes = {f"IoU/{name}": ious[:, slot] for slot, name in enumerate(self.names) if present[:, slot].any()}
         return {"mIoU": mean, "pixel_accuracy": accuracy, **of_classes}
 
-    def _pixels_by_image(self, ids: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pixels_by_image(self, ids: Sequence[ImageId]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Float64 [images, K]: correct pixels, those of the truth, those predicted."""
         num_classes, width = len(self.names), self._width()
         both, truth, predicted = np.zeros((3, len(ids), width))
@@ -200,7 +188,7 @@ class MeanIoU:
             mask = F.interpolate(mask[None, None].float(), size=tuple(meta["original_size"]), mode="nearest-exact")
         return _uint8(mask.reshape(*meta["original_size"]))
 
-    def _count(self, predicted: np.ndarray, truth: np.ndarray, ids: Any, image_id: Hashable) -> ImageCounts:
+    def _count(self, predicted: np.ndarray, truth: np.ndarray, ids: Any, image_id: ImageId) -> ImageCounts:
         for what, size in (("truth", truth.shape), ("instances", truth.shape if ids is None else np.shape(ids))):
             if predicted.shape != size:
                 raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 from pocketvision.backbones import graphdef, tf_variables
 from pocketvision.backbones.tf_variables import read_variables
 
@@ -48,21 +49,18 @@ def test_weights_without_identities(tmp_path: Path, graph_writer: Any) -> None:
     assert sorted(read_variables(written(tmp_path / "g", content))) == sorted(names[:2])
 
 
-HALVES = b"".join(struct.pack("<e", v) for v in (0.5, -2.0))
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({"shape": (0,)}, np.zeros(0, np.float32)),
-        ({"shape": (), "floats": struct.pack("<f", 3)}, np.array(3, np.float32)),
-        ({"shape": (2,), "floats": struct.pack("<2f", 1, 2)}, np.array([1, 2], np.float32)),
-        ({"shape": (2, 2), "floats": struct.pack("<f", 7)}, np.full((2, 2), 7, np.float32)),
-        ({"shape": (4,), "floats": struct.pack("<2f", 1, 2)}, np.array([1, 2, 2, 2], np.float32)),
-        ({"shape": (3,), "content": struct.pack("<f", 7)}, np.full(3, 7, np.float32)),
-        ({"shape": (2,), "dtype": 19, "content": HALVES}, np.array([0.5, -2], np.float16)),
-        ({"shape": (2,), "dtype": 19, "halves": b"\x80\x70\x80\x80\x03"}, np.array([0.5, -2], np.float16)),
-        ({"shape": (1,), "dtype": 2, "content": struct.pack("<d", 0.1)}, np.array([0.1])),
+        ({"shape": (), "float_val": [3]}, np.array(3, np.float32)),
+        ({"shape": (2,), "float_val": [1, 2]}, np.array([1, 2], np.float32)),
+        ({"shape": (2, 2), "float_val": [7]}, np.full((2, 2), 7, np.float32)),
+        ({"shape": (4,), "float_val": [1, 2]}, np.array([1, 2, 2, 2], np.float32)),
+        ({"shape": (3,), "tensor_content": struct.pack("<f", 7)}, np.full(3, 7, np.float32)),
+        ({"shape": (2,), "dtype": 19, "tensor_content": struct.pack("<2e", 0.5, -2)}, np.array([0.5, -2], np.float16)),
+        ({"shape": (2,), "dtype": 19, "half_val": [0x3800, 0xC000]}, np.array([0.5, -2], np.float16)),
+        ({"shape": (1,), "dtype": 2, "tensor_content": struct.pack("<d", 0.1)}, np.array([0.1])),
     ],
 )
 def test_tensors(tmp_path: Path, graph_writer: Any, arguments: dict[str, Any], expected: np.ndarray) -> None:
@@ -98,40 +96,40 @@ def test_any_byte_may_be_wrong(tmp_path: Path, graph_writer: Any) -> None:
 def hostile(writer: Any) -> dict[str, tuple[bytes, str]]:
     """Name -> (content, what the error says)."""
 
-    def const(tensor: bytes, name: str = "a/weights") -> bytes:
-        return writer.node(name, "Const", tensor)
+    def const(*shape: int, name: str = "a/weights", **values: Any) -> bytes:
+        return writer.node(name, "Const", writer.tensor(shape, **values))
 
     one = struct.pack("<f", 1)
-    nested = b""
+    nested = b"x"
     for _ in range(2000):
-        nested = writer.field(1, nested)
+        nested = BytesValue(value=nested).SerializeToString()
     return {
         "empty": (b"", "none of its 0 nodes"),
         "text": (b"not a graph at all, but text", "."),
         "pickle": (b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.", "."),
-        "huge length": (b"\x0a" + writer.varint(2**62) + b"x", "claims 4611686018427387904 bytes where 1 are left"),
+        "huge length": (b"\x0a" + b"\x80" * 8 + b"\x40x", "claims 4611686018427387904 bytes where 1 are left"),
         "endless number": (b"\x0a" + b"\xff" * 20, "longer than ten bytes"),
         "field 0": (b"\x02\x00", "number 0"),
         "group": (b"\x0b\x0c", "wire type 3"),
         "node is a number": (b"\x08\x01", "a node has the wire type 0"),
         "nested": (nested, "."),
-        "name": (writer.field(1, writer.field(1, b"\xff\xfe")), "not UTF-8"),
+        "name": (b"\x0a\x04\x0a\x02\xff\xfe", "not UTF-8"),
         "no constant": (writer.node("x", "Placeholder"), "none of its 1 nodes"),
         "no value": (writer.node("a/weights", "Const"), "not of floating point"),
-        "huge shape": (const(writer.tensor((2**31, 2**31), floats=one)), r"\[2147483648, 2147483648\]"),
-        "large shape": (const(writer.tensor((2**21,), floats=one)), r"\[2097152\] and type float32 has 4 bytes"),
+        "huge shape": (const(2**31, 2**31, float_val=[1]), r"\[2147483648, 2147483648\]"),
+        "large shape": (const(2**21, float_val=[1]), r"\[2097152\] and type float32 has 4 bytes"),
         "many shapes": (
-            b"".join(const(writer.tensor((2**19,), floats=one), f"{i}/weights") for i in range(3)),
+            b"".join(const(2**19, float_val=[1], name=f"{i}/weights") for i in range(3)),
             r"\[524288\] and type float32 has 4 bytes",
         ),
-        "negative": (const(writer.tensor((2**64 - 1,), floats=one)), "has the shape"),
-        "rank": (const(writer.tensor((1,) * 99, floats=one)), "has the shape"),
-        "too many": (const(writer.tensor((1,), content=one * 2)), "has 8 bytes"),
-        "half a number": (const(writer.tensor((2,), content=one + b"\0")), "has 5 bytes"),
-        "nothing": (const(writer.tensor((2,))), "has 0 bytes"),
-        "integers": (const(writer.tensor((1,), dtype=3, content=one)), "a/weights is not of floating point"),
-        "quantized": (const(writer.tensor((4,), dtype=12, content=one)), "a quantized graph"),
-        "twice": (const(writer.tensor((1,), content=one)) * 2, "two nodes are named 'a/weights'"),
+        "negative": (const(-1, float_val=[1]), "has the shape"),
+        "rank": (const(*(1,) * 99, float_val=[1]), "has the shape"),
+        "too many": (const(1, tensor_content=one * 2), "has 8 bytes"),
+        "half a number": (const(2, tensor_content=one + b"\0"), "has 5 bytes"),
+        "nothing": (const(2), "has 0 bytes"),
+        "integers": (const(1, dtype=3, tensor_content=one), "a/weights is not of floating point"),
+        "quantized": (const(4, dtype=12, tensor_content=one), "a quantized graph"),
+        "twice": (const(1, tensor_content=one) * 2, "two nodes are named 'a/weights'"),
     }
 
 

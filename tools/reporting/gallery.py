@@ -16,7 +16,7 @@ _QUALITY = 80
 class Candidate:
     """An image that might be shown: how good its prediction is (0..1), and what can be seen on it."""
 
-    image_id: Hashable
+    image_id: int | str
     score: float
     weight: int = 0  # of two images of one score the heavier is the better example
     tags: frozenset[str] = field(default_factory=frozenset)  # classes and kinds of error that a reader may ask for

@@ -1,26 +1,18 @@
 """`weights=torchvision` and `weights=timm/NAME`: published weights by name, downloaded once into torch's cache."""
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torchvision.models import (
-    MobileNet_V2_Weights,
-    MobileNet_V3_Large_Weights,
-    MobileNet_V3_Small_Weights,
-    WeightsEnum,
-)
-from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
-from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 
 from ...backbones.mobilenet_v2 import MobileNetV2
 from ...backbones.mobilenet_v3 import LARGE, MobileNetV3
 from ...backbones.timm_names import NETWORKS, OTHERS
 from ...detection.anchors import AnchorLayout
 from ...detection.network import SSDLite
+from ...files import whole_file
 from ...segmentation.network import LRASPP
 from ..system.console import log
 
@@ -52,7 +44,7 @@ def find_published(model: nn.Module, weights: str) -> Published:
     match = _NAME.fullmatch(weights)
     assert match is not None
     if match[1]:
-        url = _torchvision(model, match[2]).url
+        url = _torchvision_url(model, match[2])
         return Published("torchvision", url, url.rpartition("/")[2])
     base, _, tag = match[4].partition(".")
     if base in OTHERS:
@@ -69,37 +61,41 @@ def find_published(model: nn.Module, weights: str) -> Published:
     )
 
 
-def _torchvision(model: nn.Module, wanted: str | None) -> WeightsEnum:
-    kinds = _torchvision_kinds(model)
-    if not kinds:
+def _torchvision_url(model: nn.Module, wanted: str | None) -> str:
+    from torchvision.models import get_model_weights  # takes a second
+
+    builders = _torchvision_builders(model)
+    if not builders:
         raise ValueError(
             "weights=torchvision: it has published none for this network; it has MobileNetV2 and MobileNetV3-Large and "
             "-Small of width 1, SSDLite320 and LR-ASPP with MobileNetV3-Large. (Its MnasNet is B1, not A1.)"
         )
+    kinds = [get_model_weights(builder) for builder in builders]
     if wanted is None:
-        return kinds[0].DEFAULT  # pyright: ignore[reportAttributeAccessIssue]
+        return kinds[0].DEFAULT.url  # pyright: ignore[reportAttributeAccessIssue]
     members = {name: member for kind in kinds for name, member in kind.__members__.items() if name != "DEFAULT"}
     if wanted not in members:
         raise ValueError(f"weights=torchvision/{wanted}: for this network there are {', '.join(members)}")
-    return members[wanted]
+    return members[wanted].url
 
 
-def _torchvision_kinds(model: nn.Module) -> list[type[WeightsEnum]]:
+def _torchvision_builders(model: nn.Module) -> list[str]:
+    """torchvision's functions that build this network, or a classifier on its backbone: the whole of it first."""
     trunk = getattr(model, "backbone", model)
     if getattr(trunk, "width", None) != 1.0:
         return []
     if isinstance(trunk, MobileNetV2):
-        return [MobileNet_V2_Weights]
+        return ["mobilenet_v2"]
     if not isinstance(trunk, MobileNetV3) or (trunk.blocks[-1].get_submodule("depthwise.conv").kernel_size != (5, 5)):
         return []  # the minimalistic ones have 3x3 kernels only
     if len(trunk.blocks) != len(LARGE):
-        return [MobileNet_V3_Small_Weights]
-    whole: list[type[WeightsEnum]] = []
+        return ["mobilenet_v3_small"]
+    whole = []
     if isinstance(model, SSDLite) and model.anchor_layout == AnchorLayout.torchvision():
-        whole = [SSDLite320_MobileNet_V3_Large_Weights]
+        whole = ["ssdlite320_mobilenet_v3_large"]
     elif isinstance(model, LRASPP) and model.taps[0] == "block4":
-        whole = [LRASPP_MobileNet_V3_Large_Weights]
-    return [*whole, MobileNet_V3_Large_Weights]
+        whole = ["lraspp_mobilenet_v3_large"]
+    return [*whole, "mobilenet_v3_large"]
 
 
 def download(published: Published) -> Path:
@@ -112,18 +108,14 @@ def download(published: Published) -> Path:
     if path.is_file():
         return path
     told = re.search(r"-([0-9a-f]{8,})\.", published.file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # several processes may start at once
     log.info("downloading %s to %s", published.url, path)
     try:
-        torch.hub.download_url_to_file(published.url, str(temporary), told[1] if told else None)
-        os.replace(temporary, path)
+        with whole_file(path) as unfinished:  # several processes may start at once
+            torch.hub.download_url_to_file(published.url, str(unfinished), told[1] if told else None)
     except (OSError, RuntimeError) as error:  # no network; another hash
         raise ValueError(
             f"{published.url} could not be downloaded ({error}). Get it where there is a network, put it into "
             f"{path.parent} as {published.file}, and give the same command; or name the file: "
             f"weights=FOLDER/{published.file} weights_source={published.source}"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

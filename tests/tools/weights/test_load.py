@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,22 +40,14 @@ def raspp(**backbone: object) -> RASPP:
     return RASPP(MobileNetV2(init=FAST, **backbone), num_classes=3)  # pyright: ignore[reportArgumentType]
 
 
+def test_what_takes_seconds_to_import_waits_until_it_is_used() -> None:
+    code = "import sys, pocketvision; pocketvision.load; import pocketvision.tools.info; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"torchvision", "albumentations", "tensorboard", "torch._dynamo"} & set(loaded)
+
+
 # ---- fewer channels --------------------------------------------------------------------------------------
-
-
-def lively(model: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    with torch.no_grad():
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.normal_(0, (2 / layer.weight[0].numel()) ** 0.5, generator=generator)
-        for norm in norms:
-            norm.weight.uniform_(0.5, 1.5, generator=generator)
-            norm.bias.normal_(0, 0.3, generator=generator)
-            norm.momentum = 1.0
-        model.train()(IMAGES)
-    return model.double().eval()
 
 
 @pytest.mark.parametrize(
@@ -65,8 +59,8 @@ def lively(model: nn.Module) -> nn.Module:
         (raspp, {"reduced": "segmentation"}, "importance"),
     ],
 )
-def test_heads_follow_the_channels_of_the_backbone(make, options: dict, rule: str) -> None:
-    larger, smaller = lively(make()), make(**options).double().eval()
+def test_heads_follow_the_channels_of_the_backbone(make, options: dict, rule: str, enliven) -> None:
+    larger, smaller = enliven(make(), IMAGES), make(**options).double().eval()
     shapes = {name: tensor.shape for name, tensor in smaller.state_dict().items()}
     with torch.no_grad():  # all but the first channels are nothing
         for name, tensor in larger.state_dict().items():
