@@ -51,7 +51,8 @@ const pick = (name, value) => {
   select.dispatchEvent(new Event('change'));
   return shown();
 };
-const point = (shape) => shape.dispatchEvent(new PointerEvent('pointermove', { bubbles: true, clientX: 9, clientY: 9 }));
+const move = { bubbles: true, clientX: 9, clientY: 9 };
+const point = (shape) => shape.dispatchEvent(new PointerEvent('pointermove', move));
 const key = (element, name) => element.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }));
 """
 
