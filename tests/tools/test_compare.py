@@ -160,7 +160,7 @@ def test_a_difference_is_real_or_not(files: Path, tmp_path: Path) -> None:
     assert same["AP"]["low"] < 0 < same["AP"]["high"]
     assert sharp["AP/newt"]["difference"] is None
     page = "\n".join(lines(found))
-    assert f"  AP      {sharp['AP']['difference']:+.3f} [" in page
+    assert f"  AP      {sharp['AP']['difference']:+.3f}  [" in page
     assert "not told apart" in page
     assert "classes without truth: 1" in page
 

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..system.console import log
+from ..system.console import columns, log
 from .case import Case, Row
 from .timing import Spread
 
@@ -33,14 +33,13 @@ def table(case: Case) -> str:
     ]
     lines = [heads, *(_cells(row, stages, case.peaks, loading=loading) for row in case.rows)]
     used = [i for i in range(len(heads)) if any(line[i] for line in lines[1:])]
-    widths = {i: max(len(line[i]) for line in lines) for i in used}
-    body = ["  ".join(line[i].ljust(widths[i]) if i in (0, len(heads) - 1) else line[i].rjust(widths[i]) for i in used)
-            for line in lines]  # fmt: skip
+    ends = [place for place, i in enumerate(used) if i in (0, len(heads) - 1)]
+    body = columns([[line[i] for i in used] for line in lines], left=ends)
     facts = [f"{name} {value:,.4g}" if value < 1e4 else f"{name} {value:,.0f}" for name, value in case.facts.items()]
     facts += [f"matrix product {precision} {peak / 1e9:.0f} GMAdd/s" for precision, peak in case.peaks.items()]
     if case.decode_seconds is not None:
         facts.append(f"decoding the jpegs {1e3 * case.decode_seconds:.1f} ms, before all this")
-    return "\n".join([case.title, *(line.rstrip() for line in body), *(["; ".join(facts)] if facts else [])])
+    return "\n".join([case.title, *body, *(["; ".join(facts)] if facts else [])])
 
 
 def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float], *, loading: bool) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from ...detection.resampling import draw_weights
 from ..evaluating.scores import Evaluation, load, state_path
 from ..runs.keys import flat_json, is_free
+from ..system.console import columns
 
 _TOLD = ("step", "params")
 FEWEST_IMAGES = 10  # with fewer the drawn data sets are hardly other ones, and every difference seems real
@@ -144,7 +145,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     rows = [(key, [found["runs"][name][key] for name in names]) for key in ("images", *_TOLD)]
     figures = list(dict.fromkeys(key for name in names for key in found["runs"][name]["figures"]))
     rows += [(key, [found["runs"][name]["figures"].get(key) for name in names]) for key in figures]
-    page += ["", _line("", marks), *(_line(key, [_text(value) for value in values]) for key, values in rows)]
+    cells = [[key, *map(_text, values)] for key, values in rows]
+    page += ["", *columns([["", *marks], *cells], indent="  ")]
     if found["config"]:
         page += ["", "settings that differ"]
         for key, row in found["config"].items():
@@ -161,30 +163,23 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Overall figures, then classes: those that differ, and how many do not."""
-    width = max(len(key) for key in differences)
-    heads = {key: row for key, row in differences.items() if "/" not in key}
+    heads = [key for key in differences if "/" not in key]
     classes = {key: row for key, row in differences.items() if "/" in key}
-    page = [_difference_line(key, row, width) for key, row in heads.items()]
     real = sorted((key for key, row in classes.items() if row["real"]), key=lambda key: -classes[key]["difference"])
-    page += [_difference_line(key, classes[key], width) for key in real]
     same = [key for key, row in classes.items() if not row["real"] and row["difference"] is not None]
+    told = [*heads, *real, *(same if len(same) <= 20 else [])]
+    page = columns([_difference_cells(key, differences[key]) for key in told], left=(0, 2, 3), indent="  ")
     if len(same) > 20:
         page.append(f"  {len(same)} classes are not told apart")
-    else:
-        page += [_difference_line(key, classes[key], width) for key in same]
     unknown = [key for key, row in classes.items() if row["difference"] is None]
     return page + ([f"  classes without truth: {len(unknown)}"] if unknown else [])
 
 
-def _difference_line(key: str, row: Mapping[str, Any], width: int) -> str:
+def _difference_cells(key: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["difference"] is None:
-        return f"  {key:<{width}} unknown in one of them"
-    verdict = "" if row["real"] else "   not told apart"
-    return f"  {key:<{width}} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{verdict}"
-
-
-def _line(key: str, cells: Sequence[str]) -> str:
-    return f"  {key:<18}" + "".join(f"{cell:>14}" for cell in cells)
+        return key, "", "unknown in one of them", ""
+    verdict = "" if row["real"] else "not told apart"
+    return key, f"{row['difference']:+.3f}", f"[{row['low']:+.3f}, {row['high']:+.3f}]", verdict
 
 
 def _text(value: Any) -> str:

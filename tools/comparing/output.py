@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart
 from ..drawing.figure import Chart, shorten
+from ..system.console import columns
 from .band import Comparison, Row, has_other_data, number, told_differences, tolerance
 from .reference import Reference
 
@@ -24,9 +25,9 @@ def lines(found: Comparison, *, departs: bool) -> list[str]:
     page = [_head(found), *_notes(found)]
     if found.rows:
         moved = any(row.place != row.epoch for row in found.rows)
-        beside = f"{'at epoch':>10}" if moved else ""
-        page += ["", f"  epoch      loss{beside} {'reference':>11}   its band"]
-        page += [_row_line(row, moved=moved) for row in chosen(found.rows)]
+        heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "its band", ""]
+        cells = [_cells(row, moved=moved) for row in chosen(found.rows)]
+        page += ["", *columns([heads, *cells], left=(len(heads) - 2, len(heads) - 1), indent="  ")]
     if found.figures:
         page += ["", "  evaluations, and the reference's mean and range"]
         for epoch in chosen(list(found.figures)):
@@ -80,11 +81,11 @@ def chosen(rows: Sequence[T]) -> list[T]:
     return [rows[round(i * (len(rows) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
 
 
-def _row_line(row: Row, *, moved: bool) -> str:
+def _cells(row: Row, *, moved: bool) -> list[str]:
     low, high = row.band.low, row.band.high
     told = f"{number(low)} to {number(high)}" if low else f"up to {number(high)}"
-    beside = f"{row.place:>10.1f}" if moved else ""
-    return f"  {row.epoch:>5}{number(row.loss):>10}{beside} {number(row.band.mean):>11}   {told:<20}{row.state}"
+    place = [f"{row.place:.1f}"] if moved else []
+    return [str(row.epoch), number(row.loss), *place, number(row.band.mean), told, row.state]
 
 
 def chart(found: Comparison) -> Chart:

@@ -150,6 +150,7 @@ def _local(name: str) -> str:
 
 def _adapted(key: str, value: str) -> str:
     if key == "style":
+        value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)  # as matplotlib before 3.11 writes it
         value = re.sub(r"font-family: [^;]*;? ?", "", value).replace(": ", ":").replace("; ", ";")
         return re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], value)
     if key in ("d", "x", "y"):

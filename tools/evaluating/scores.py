@@ -24,7 +24,7 @@ from ..config import build
 from ..engine.task import Metric, Task
 from ..runs.folder import write_results
 from ..runs.keys import plain
-from ..system.console import log, table
+from ..system.console import columns, log, table
 from .states import pack, unpack
 
 MAX_ROWS = 30  # classes that the console lists
@@ -164,22 +164,20 @@ def class_results(found: DetectionAnalysis) -> dict[str, float]:
 def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     """A row for each class in falling order of AP; of many classes the best and the worst."""
     known = sorted((one for one in found.classes if one.num_truths), key=lambda one: -one.ap)
-    width = max([5, *(len(one.name) for one in found.classes)])
-    rows = [_row(one, width, intervals) for one in known]
-    if len(rows) > MAX_ROWS:
+    head = ("class", "AP", "AP50", "AR", "truths", "best threshold", "F1", "")
+    rows = columns([head, *(_cells(one, intervals) for one in known)], left=(0, 7), indent="  ")
+    if len(known) > MAX_ROWS:
         half = MAX_ROWS // 2
-        rows[half:-half] = [f"  {'...':<{width}} ({len(rows) - 2 * half} classes between them: see the results file)"]
-    head = f"  {'class':<{width}}     AP   AP50     AR  truths  best threshold     F1"
+        rows[1 + half : -half] = [f"  ... ({len(known) - 2 * half} classes between them: see the results file)"]
     absent = len(found.classes) - len(known)
-    return [head, *rows, *([f"  classes without annotations: {absent}"] if absent else [])]
+    return rows + ([f"  classes without annotations: {absent}"] if absent else [])
 
 
-def _row(one: ClassFigures, width: int, intervals: Mapping[str, tuple[float, float]]) -> str:
+def _cells(one: ClassFigures, intervals: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     threshold = f"{one.best_threshold:.3f}" if one.best_threshold >= 0 else "-"
-    line = f"  {one.name:<{width}} {one.ap:6.3f} {one.ap50:6.3f} {one.ar:6.3f} {one.num_truths:7d}"
-    line += f" {threshold:>15} {one.best_f1:6.3f}"
     pair = intervals.get(f"AP/{one.name}")
-    return line + (f"   AP {_bracket(pair)}" if pair else "")
+    ap, ap50, ar, f1 = (f"{value:.3f}" for value in (one.ap, one.ap50, one.ar, one.best_f1))
+    return one.name, ap, ap50, ar, str(one.num_truths), threshold, f1, f"AP {_bracket(pair)}" if pair else ""
 
 
 def error_lines(found: DetectionAnalysis) -> list[str]:

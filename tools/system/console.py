@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -96,3 +96,14 @@ def table(results: Mapping[str, float], *, columns: int = 4) -> str:
 
 def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), indent: str = "") -> list[str]:
+    """Rows of cells as lines in which the columns of these numbers begin alike, and all others end alike."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        pairs = enumerate(zip(row, widths, strict=True))
+        cells = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in pairs]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return lines

@@ -51,6 +51,8 @@ const pick = (name, value) => {
   select.dispatchEvent(new Event('change'));
   return shown();
 };
+const move = { bubbles: true, clientX: 9, clientY: 9 };
+const point = (shape) => shape.dispatchEvent(new PointerEvent('pointermove', move));
 const key = (element, name) => element.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }));
 """
 
@@ -76,7 +78,7 @@ def test_boxes_and_cells_answer_pointer_and_keyboard(browser: str, evaluated: An
     script = """
       const tip = one('#tip');
       const box = one('.box.classification');
-      box.dispatchEvent(new PointerEvent('pointermove', { bubbles: true, clientX: 9, clientY: 9 }));
+      point(box);
       const found = [tip.textContent, getComputedStyle(tip).visibility];
       const figure = one('.gallery figure');
       figure.focus();
@@ -88,6 +90,10 @@ def test_boxes_and_cells_answer_pointer_and_keyboard(browser: str, evaluated: An
       matrix.focus();
       key(matrix, 'ArrowRight');
       found.push(tip.textContent);
+      point(one('.chart .mark path'));
+      found.push(tip.textContent);
+      one('.sortable tbody tr').dispatchEvent(new MouseEvent('mouseover', { bubbles: true }));
+      found.push([...document.querySelectorAll('.line.chosen')].map((line) => line.dataset.tip).join());
       return found;
     """
     assert ask(browser, page, HELPERS + script) == [
@@ -96,6 +102,8 @@ def test_boxes_and_cells_answer_pointer_and_keyboard(browser: str, evaluated: An
         "class 1: missed",
         "cat 0.60: background",
         "cat taken for class 1: 1 of 3 (33.3 %)",
+        "classification: 0.100",
+        "cat,cat",
     ]
 
 

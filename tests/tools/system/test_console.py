@@ -1,4 +1,4 @@
-"""Progress: a bar that moves on a terminal, whole lines everywhere else."""
+"""Text in columns; progress as a bar that moves on a terminal, as whole lines everywhere else."""
 
 import io
 import sys
@@ -42,3 +42,17 @@ def test_who_is_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", out := io.StringIO())
     assert list(console.progress(range(3), total=3, title="epoch 1/6", quiet=True)) == [0, 1, 2]
     assert not out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "expected"),
+    [
+        ([], (0,), []),
+        ([["a", "1"], ["bcd", "23"]], (0,), ["a     1", "bcd  23"]),
+        ([["a", "1"], ["bcd", "23"]], (), ["  a   1", "bcd  23"]),
+        ([["a", "b", ""], ["", "bcd", "c"]], (0, 1, 2), ["a  b", "   bcd  c"]),
+    ],
+)
+def test_console.columns(rows: list[list[str]], left: tuple[int, ...], expected: list[str]) -> None:
+    assert console.columns(rows, left=left) == expected
+    assert console.columns(rows, left=left, indent="  ") == [f"  {line}" for line in expected]
