@@ -14,6 +14,8 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.system.console import log
 
+LARGE = 512 * 512  # pixels: fewer are computed sooner than the compiler is imported
+
 
 def info(config: DictConfig) -> None:
     """Print the layer table and the counts at one input size."""
@@ -25,9 +27,10 @@ def info(config: DictConfig) -> None:
     task = build.build_task(config, labels=labels)
     model = task.model
     size = config.input_size or config.data.eval_size or config.data.input_size
-    # Shapes only: on the meta device nothing is computed.
-    model = model.to("meta").eval()
-    images = torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta")
+    # Shapes only. On the meta device nothing is computed, but torch's way there imports its compiler (two seconds).
+    device = "meta" if size[0] * size[1] > LARGE else "cpu"
+    model = model.to(device).eval()
+    images = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
     rows = layer_table(model, images)
     width = max(len(row.name) for row in rows)
     log.info("%-*s  %-18s %-22s %12s %14s", width, "layer", "type", "output", "parameters", "MAdds")
