@@ -1,5 +1,7 @@
 # make demo   train, evaluate and look, on generated scenes: no download, about ten minutes on two cores
 # make test   lint, types, architecture rules, tests
+# make test-docs, make test-package   the parts of it that run every command of the pages, and that install the package
+# make test-slow   what takes minutes and proves something rare; not part of make test
 # make setup  only make .venv
 # make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
 
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: setup demo test lint types unit benchmark clean
+.PHONY: setup demo test lint types unit test-docs test-package test-slow benchmark clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -43,8 +45,18 @@ types: $(VENV)/.installed-dev
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/pocketvision
 	$(BIN)/pyright
 
+# worksteal: a process gets whole files, so that what the tests of a file share is made once.
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --durations=15
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+
+test-docs: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/test_docs.py
+
+test-package: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/test_packaging.py tests/test_hubconf.py
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m by_hand --durations=15
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/peers.py output=build/benchmark/peers

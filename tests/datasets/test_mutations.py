@@ -43,7 +43,7 @@ def test_the_trial_sees_what_it_is_for(mutations):
     )
 
 
-@pytest.mark.parametrize("count", [330, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [330, pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.by_hand])])
 def test_damaged_inputs(mutations, count):
     found = mutations.run(mutations.Trial(count, seed=count))
     assert [f"{row['index']} {row['family']}: {row['problem']}" for row in found if row["problem"]] == []

@@ -1,5 +1,6 @@
 """Optimized networks of every head, and the keys that ask for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from pocketvision.backbones.optimized import optimize
 from pocketvision.tools.config.build import build_task, compose
 from pocketvision.tools.predict import predict
-from pocketvision.tools.train import train
 from torch import nn
 
 HEADS = {
@@ -55,12 +55,9 @@ def test_every_head_computes_the_same(overrides: tuple[str, ...]) -> None:
     assert norms == 0 if "backbone=none" not in overrides else norms <= 20
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    small = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=1", "workers=0")
-    train(compose("experiment=demo_segmentation", *small, "backbone.width=0.35", f"run_dir={folder}"))
-    return folder
+@pytest.fixture
+def run(trained_run: Callable[[str], Path]) -> Path:
+    return trained_run("segmentation")
 
 
 def test_from_python(run: Path) -> None:
@@ -72,7 +69,8 @@ def test_from_python(run: Path) -> None:
         assert (model(photo).mask != plain(photo).mask).mean() < (0.2 if options else 1e-3)
 
 
-@pytest.mark.slow  # and needs a C++ compiler
+@pytest.mark.slow  # needs a C++ compiler, and more than a minute of it
+@pytest.mark.by_hand
 def test_compiled(run: Path) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     model = pocketvision.load(run, optimize=True, compile=True)

@@ -53,6 +53,6 @@ def test_who_is_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ([["a", "b", ""], ["", "bcd", "c"]], (0, 1, 2), ["a  b", "   bcd  c"]),
     ],
 )
-def test_console.columns(rows: list[list[str]], left: tuple[int, ...], expected: list[str]) -> None:
+def test_columns(rows: list[list[str]], left: tuple[int, ...], expected: list[str]) -> None:
     assert console.columns(rows, left=left) == expected
     assert console.columns(rows, left=left, indent="  ") == [f"  {line}" for line in expected]

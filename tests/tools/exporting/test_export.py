@@ -14,20 +14,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pocketvision.datasets.shapes import ShapesDetection
-from pocketvision.detection.exported import ExportedDetector
-from pocketvision.detection.postprocess import Postprocess
 from pocketvision.tools.config.build import build_source, build_task, compose, data_tells_classes
 from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.export import export
-from pocketvision.tools.exporting.detection import add_detections
-from pocketvision.tools.exporting.graph import IR_VERSION, OPSET, Graph
-from pocketvision.tools.exporting.segmentation import cell_weights, first_pixel
 from pocketvision.tools.exporting.verify import Comparison, compare
 from pocketvision.tools.predict import predict
 from pocketvision.tools.predicting import runtimes
 from pocketvision.tools.predicting.exported import ExportedPredictor, load_file
-from pocketvision.tools.predicting.interface import Interface, make_interface
+from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import load_run
 from torch import nn
@@ -35,8 +30,9 @@ from torch import nn
 pytest.importorskip("onnx", reason="needs pip install 'pocketvision[onnx,openvino]'")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
+pytestmark = pytest.mark.usefixtures("traced_once")
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "onnx_detect.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "examples" / "onnx_detect.py"
 SMALL = ("data.input_size=[64,64]", "data.num_val=3", "backbone.width=0.35")
 TASKS = {
     "detection": ("experiment=demo_detection", *SMALL),
@@ -46,6 +42,7 @@ TASKS = {
         "backbone.width=0.35", "data.resize=stretch",
     ),
 }  # fmt: skip
+CITY = ("experiment=lraspp_cityscapes", "backbone=mobilenet_v3_small", "backbone.width=0.35", "data.root=nowhere")
 
 
 def lively(model: nn.Module) -> None:
@@ -90,7 +87,7 @@ def config_of(run: Path, output: Path, **keys: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def onnx_files(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def onnx_files(runs: dict[str, Path], traced_once: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each task's photograph-to-result file."""
     folder = tmp_path_factory.mktemp("onnx")
     return {k: export(config_of(run, folder / f"{k}.onnx", format="onnx")) for k, run in runs.items()}
@@ -159,7 +156,7 @@ def test_formats_inputs_and_outputs(kind: str, keys: dict[str, Any], runs: dict[
 
 @pytest.mark.parametrize("size", [pytest.param(None, marks=pytest.mark.slow), [64, 96]])
 def test_whole_images_of_any_size_or_one(size: list[int] | None, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "city", "experiment=lraspp_cityscapes", "backbone.width=0.35", "data.root=nowhere")
+    run = make_run(tmp_path / "city", *CITY)
     path = export(config_of(run, tmp_path / "city.onnx", format="onnx", input_size=size or "null"))
     model, eager = pocketvision.load(path), pocketvision.load(run)
     for height, width in [(64, 96)] if size else [(64, 96), (33, 50), (100, 41)]:
@@ -168,111 +165,6 @@ def test_whole_images_of_any_size_or_one(size: list[int] | None, tmp_path: Path)
     if size:
         with pytest.raises(ValueError, match=r"takes images of \[64, 96\]"):
             model(photo(60, 90))
-
-
-@pytest.mark.parametrize("step", [2, 3, 4, 8])
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_the_weights_of_a_cell_are_those_of_bilinear_interpolation(step: int, align_corners: bool) -> None:
-    low = torch.rand(1, 1, 3, 4)
-    size = [step * (side - 1) + 1 if align_corners else step * side for side in (3, 4)]
-    expected = nn.functional.interpolate(low, size, mode="bilinear", align_corners=align_corners)[0, 0].numpy()
-    before = 0 if align_corners else 1
-    padded = np.pad(low[0, 0].numpy(), ((before, 1), (before, 1)), mode="edge")
-    corners = np.stack([padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]], axis=-1)
-    cells = (corners @ cell_weights(step, align_corners)).reshape(*corners.shape[:2], step, step)
-    whole = cells.transpose(0, 2, 1, 3).reshape(cells.shape[0] * step, -1)
-    start = 0 if align_corners else first_pixel(step)
-    np.testing.assert_allclose(whole[start : start + size[0], start : start + size[1]], expected, atol=1e-6)
-
-
-POSTS = [
-    Postprocess.reference(),
-    Postprocess.torchvision(),
-    Postprocess(min_score=0.99),
-    Postprocess(top_k=10, max_per_class=None),  # ten of each class, though one class has the best thirty
-]
-
-
-def candidates_for(post: Postprocess) -> int:
-    """No more than `post` needs, out of three classes and 50 anchors."""
-    return 3 * min(50, post.top_k or 50)
-
-
-@pytest.mark.parametrize("post", POSTS)
-def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
-    """Also none at all: nothing is above 0.99."""
-    generator = torch.Generator().manual_seed(1)
-    corner = torch.rand(40, 2, generator=generator) * 50
-    outputs = {
-        "class_logits": torch.randn(2, 40, 4, generator=generator),
-        "box_deltas": torch.randn(2, 40, 4, generator=generator),
-        "anchors": torch.cat((corner, corner + 20), dim=1),
-    }
-    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
-    expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * 2)
-
-    class Network(nn.Module):
-        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-            return outputs
-
-    limits = torch.tensor([64.0, 64.0, 64.0, 64.0])
-    found = ExportedDetector(Network(), post, candidates=candidates_for(post), padded=True)(
-        torch.zeros(2, 3, 64, 64), limits
-    )
-    assert found["counts"].tolist() == [len(item) for item in expected]
-    assert (post.min_score == 0.99) == (len(expected[0]) == 0)
-    for i, item in enumerate(expected):
-        torch.testing.assert_close(found["boxes"][i, : len(item)], item.boxes)
-        assert found["labels"][i, : len(item)].equal(item.labels)
-        assert not found["scores"][i, len(item) :].any()
-
-
-@pytest.mark.parametrize("input", ["photo", "network"])
-@pytest.mark.parametrize("post", POSTS)
-def test_post_processing_as_onnx_nodes(post: Postprocess, input: str) -> None:
-    """Also none at all: nothing is above 0.99."""
-    import onnxruntime
-    from onnx import TensorProto, helper
-
-    FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64  # noqa: N806
-    generator = torch.Generator().manual_seed(2)
-    batch, corner = (1 if input == "photo" else 3), torch.rand(50, 2, generator=generator) * 50
-    outputs = {
-        "class_logits": torch.randn(batch, 50, 4, generator=generator),
-        "box_deltas": torch.randn(batch, 50, 4, generator=generator),
-        "anchors": torch.cat((corner, corner + 20), dim=1),
-    }
-    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
-    expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * batch)
-    interface = Interface(
-        kind="detection", input=input, outputs="final", resize="none", input_size=(64, 64), network_size=(64, 64),
-        batch=None, candidates=candidates_for(post),
-    )  # fmt: skip
-    graph, raw = Graph("post"), {name: name for name in ("class_logits", "box_deltas")}
-    anchors = outputs["anchors"].numpy()
-    found = add_detections(graph, raw, anchors=anchors, num_classes=3, post=post, interface=interface)
-    proto = helper.make_graph(
-        graph.nodes, "post",
-        [helper.make_tensor_value_info(n, FLOAT, ["batch", 50, 4]) for n in raw],
-        [
-            helper.make_tensor_value_info(v, INT64 if n in ("labels", "counts") else FLOAT, None)
-            for n, v in found.items()
-        ],
-        graph.initializers,
-    )  # fmt: skip
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = dict(zip(found, session.run(None, {name: outputs[name].numpy() for name in raw}), strict=True))
-    assert (post.min_score == 0.99) == (len(expected[0]) == 0)
-    if input == "photo":
-        values = {name: value[None] for name, value in values.items()}
-    else:
-        assert values["counts"].tolist() == [len(item) for item in expected]
-    for i, item in enumerate(expected):
-        np.testing.assert_allclose(values["scores"][i, : len(item)], item.scores, atol=1e-6)
-        np.testing.assert_allclose(values["boxes"][i, : len(item)], item.boxes, atol=1e-4)
-        np.testing.assert_array_equal(values["labels"][i, : len(item)], item.labels)
-        assert not values["scores"][i, len(item) :].any()
 
 
 def test_a_perturbed_file_is_found_out(runs: dict[str, Path], onnx_files: dict[str, Path], tmp_path: Path) -> None:
@@ -395,7 +287,7 @@ def test_runs_whose_resize_does_not_go_in(
 
 
 def test_torch_export_of_any_size(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "city", "experiment=lraspp_cityscapes", "backbone.width=0.35", "data.root=nowhere")
+    run = make_run(tmp_path / "city", *CITY)
     with pytest.raises(ValueError, match=r"format=torch_export .* input_size"):
         export(config_of(run, tmp_path / "city.pt2", format="torch_export"))
 
@@ -450,7 +342,7 @@ def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Pa
 def test_a_file_is_as_it_was_exported(command: Any, key: str, onnx_files: dict[str, Path]) -> None:
     config = compose(f"file={onnx_files['detection']}", key, config_name=command.__name__)
     if command is predict:
-        config.inputs = [str(Path(__file__).resolve().parents[2] / "docs" / "demo.png")]
+        config.inputs = [str(Path(__file__).resolve().parents[3] / "docs" / "demo.png")]
     with pytest.raises(ValueError, match="runs as it was exported"):
         command(config)
 
@@ -470,7 +362,7 @@ def test_a_run_takes_no_overrides(runs: dict[str, Path]) -> None:
 @pytest.mark.parametrize("format", ["onnx", "torch_export"])
 def test_void_is_none_of_the_classes(format: str, tmp_path: Path) -> None:
     """A network with an output for void exports it as 255, as it predicts in PyTorch."""
-    network = ("model=espnetv2", "model.network.width=0.5", "model.network.void=true")
+    network = ("model=espnet", "model.network.p=1", "model.network.q=1", "model.network.void=true")
     run = make_run(tmp_path / "run", "experiment=demo_segmentation", *SMALL[:2], *network)
     expected = pocketvision.load(run)(photo(64, 64)).mask
     assert 0 < (expected == 255).mean() < 1
@@ -495,5 +387,7 @@ subprocess.run(["true"])
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_signals_after_openvino(runs: dict[str, Path], tmp_path: Path) -> None:
     """Two files opened, and closed in that order, leave the process able to handle signals."""
-    file = export(config_of(runs["classification"], tmp_path / "model.xml", format="openvino", input="network"))
+    file = export(
+        config_of(runs["classification"], tmp_path / "model.xml", format="openvino", input="network", batch="dynamic")
+    )
     subprocess.run([sys.executable, "-c", SIGNALS, str(file)], check=True)
