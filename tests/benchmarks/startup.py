@@ -52,7 +52,8 @@ def main() -> None:
 TASK = f"""
 from pocketvision.tools import train
 from pocketvision.tools.config import build
-build.build_task(build.compose(*{SMALL!r}))
+config = build.compose(*{SMALL!r})
+build.build_task(config, labels=build.build_source(config, "train").labels)
 """
 
 if __name__ == "__main__":
