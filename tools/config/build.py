@@ -1,5 +1,6 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
+import functools
 import inspect
 import math
 import os
@@ -49,6 +50,7 @@ GIVEN_LABELS = tuple(
 )
 
 
+@functools.cache
 def register_schemas() -> None:
     """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
     for name, config in schema.CONFIGS.items():
