@@ -1,7 +1,8 @@
 # make demo   train, evaluate and look, on generated scenes: no download, about ten minutes on two cores
 # make test   lint, types, architecture rules, tests
-# make test-docs, make test-package   the parts of it that run every command of the pages, and that install the package
-# make test-slow   what takes minutes and proves something rare; not part of make test
+# make test-docs      runs every command of the pages: minutes, not part of make test, which only composes them
+# make test-package   builds the wheel, and loads the models from a bare clone
+# make test-slow      all tests that make test leaves out, the two above included
 # make setup  only make .venv
 # make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
 
@@ -50,10 +51,10 @@ unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
 test-docs: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest -m "" tests/test_docs.py
 
 test-package: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/test_packaging.py tests/test_hubconf.py
+	$(BIN)/python -m pytest -m "" tests/test_packaging.py tests/test_hubconf.py
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m by_hand --durations=15

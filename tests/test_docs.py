@@ -30,7 +30,7 @@ SHORT = {
     "predict": ["device=cpu", "threads=1"],
     "export": ["num_photos=1", "threads=1"],
     "benchmark": [
-        "rounds=1",
+        *("rounds=1", "batch_size=2"),
         "repeats=1",
         "warmup=0",
         "memory=false",
@@ -151,8 +151,11 @@ def test_the_configuration_reference_is_true() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("page", [page for page, _ in WITH_COMMANDS], ids=[name for _, name in WITH_COMMANDS])
-def test_every_command_runs(page: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs(
+    page: Path, workspace: Path, traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order of the page, on generated scenes, and short."""
     shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -37,6 +37,7 @@ def test_commands_have_their_modules_and_configurations() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_wheel_holds_every_module_and_configuration_and_nothing_at_the_top(tmp_path: Path) -> None:
     copy = tmp_path / "source"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)

@@ -1,6 +1,7 @@
 """A classifier through every command, and its checkpoint as the start of a detector and a segmenter."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +19,29 @@ from pocketvision.tools.train import train
 from torch import nn
 
 SMALL = ("backbone.width=0.35", "data.input_size=[32,32]", "batch_size=8", "workers=0", "eval_every=1", "device=cpu")
-COLORS = {"blue": (255, 40, 40), "green": (40, 255, 40), "red": (40, 40, 255)}  # BGR
+COLORS = ("blue", "green", "red")
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise in three colours."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for name, color in COLORS.items():
-            (root / split / name).mkdir(parents=True)
-            for i in range(count):
-                picture = np.clip(rng.normal(0, 40, (40, 52, 3)) + color, 0, 255).astype(np.uint8)
-                cv2.imwrite(str(root / split / name / f"{i}.png"), picture)
-    return root
+@pytest.fixture
+def photos(color_photos: Path) -> Path:
+    return color_photos
 
 
-@pytest.fixture(scope="module")
-def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "colors"
-    results = train(
-        compose(
-            "experiment=small_classification", f"data.root={photos}", *SMALL, "epochs=10", "optimizer.lr=0.01",
-            "backbone.bn_momentum=0.5", "ema_decay=0.5", f"run_dir={folder}", "augment=flip",
-        )
-    )  # fmt: skip
+@pytest.fixture
+def run(trained_run: Callable[[str], Path]) -> Path:
+    return trained_run("classification")
+
+
+def test_training_learns_the_colors(run: Path) -> None:
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    results = [row for row in logged if row["kind"] == "val"][-1]
     assert results["top1"] > 0.6  # chance is a third
     assert results["top5"] == 1
     assert {"top1/red", "top1/green", "top1/blue", "loss_class"} <= results.keys()
-    return folder
 
 
-def test_evaluation_repeats_the_training_runs_and_draws_a_grid(run: Path) -> None:
+def test_evaluation_repeats_the_training_runs_and_draws_a_grid(copied_run: Callable[[str], Path]) -> None:
+    run = copied_run("classification")
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in logged if row["kind"] == "val"][-1]
     results = evaluate(

@@ -66,12 +66,11 @@ def test_parts_learn_at_rates_of_their_own() -> None:
     assert [group["lr"] for group in groups] == pytest.approx([0.005, 0.05])
 
 
-def test_info_counts_without_a_backbone(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        info(compose("experiment=paper/table8/espnetv2", "data.num_classes=20", config_name="info"))
-    assert "788,762" in caplog.text
-    assert "2,697,742,960" in caplog.text
-    assert "taps of the backbone" not in caplog.text
+def test_info_counts_without_a_backbone(logged: pytest.LogCaptureFixture) -> None:
+    info(compose("experiment=paper/table8/espnetv2", "data.num_classes=20", config_name="info"))
+    assert "788,762" in logged.text
+    assert "2,697,742,960" in logged.text
+    assert "taps of the backbone" not in logged.text
 
 
 @pytest.mark.parametrize("name", ["espnetv1", "espnetv2", "ccc2"])

@@ -7,17 +7,9 @@ import pytest
 from pocketvision.conf.paper_tables import TABLES, Row, prints
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.paper import _run_name, compare, paper, read_results
-from pocketvision.tools.system.console import log
 
 ROWS = [(table, row) for table in TABLES.values() for row in table.rows]
 OURS = [(table, row) for table, row in ROWS if row.experiment]
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-    monkeypatch.setattr(log, "info", lambda text, *values: lines.append(text % values))
-    return lines
 
 
 @pytest.mark.parametrize(
@@ -71,10 +63,10 @@ def test_all_numbers_of_the_tables_are_the_papers(data_root: Path) -> None:
                 assert float(row.madds["half"]) == found["madds_h_B"]
 
 
-def test_a_table_is_printed_with_marks_and_footnotes(said: list[str], tmp_path: Path) -> None:
+def test_a_table_is_printed_with_marks_and_footnotes(logged: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     paper(compose("table=8", "format=markdown", f"output={tmp_path}/t.md", config_name="paper"))
     text = (tmp_path / "t.md").read_text()
-    assert said == [text.rstrip("\n")]
+    assert logged.messages == [text.rstrip("\n")]
     lines = text.splitlines()
     assert "| V3 OS16 | 72.6 | 9.74 | 9.741 / 9.533 = | 2.48 | 2.478 / 2.425 = | yes |" in lines
     assert "| CCC2 | 62.0 |  |  | 3.15 | 3.051 / 3.051 ! | no (1) |" in lines
@@ -82,17 +74,17 @@ def test_a_table_is_printed_with_marks_and_footnotes(said: list[str], tmp_path: 
     assert sum(line.startswith("|") for line in lines) == 2 + len(TABLES[8].rows)
 
 
-def test_times_and_accuracies_stand_beside_the_printed_ones(said: list[str], tmp_path: Path) -> None:
+def test_times_and_accuracies_stand_beside_the_printed_ones(logged: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: table3_v3_small")
     (tmp_path / "results.json").write_text(json.dumps({"top1": 0.5, "top5": 0.75}))
     config = compose("table=3", "latency=true", "repeats=1", f"results=[{tmp_path}/results.json]", config_name="paper")
     paper(config)
-    (line,) = [line for line in said[0].splitlines() if line.startswith("V3-Small 1.0")]
+    (line,) = [line for line in logged.messages[0].splitlines() if line.startswith("V3-Small 1.0")]
     _, _, accuracy, ours, *_, first, second, third, here, matches = line.split()
     assert (accuracy, ours, matches) == ("67.4", "50.00", "yes")
     assert (first, second, third) == ("15.8", "19.4", "14.4")
     assert 0.1 < float(here) < 1000
-    assert "Proxyless" in said[0]
+    assert "Proxyless" in logged.messages[0]
 
 
 def test_results_that_are_no_rows(tmp_path: Path) -> None:

@@ -17,20 +17,13 @@ from pocketvision.tools.predicting import outputs
 from pocketvision.tools.predicting.inputs import Shot, find_images, read_shots
 from pocketvision.tools.predicting.outputs import Found, JsonList, make_writers
 from pocketvision.tools.predicting.result import Result
-from pocketvision.tools.train import train
 
 NAMES = ["IMG (1).jpg", "a,b.jpg", "a=b.jpg", "über.jpg"]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A hardly trained run of each task."""
-    folder = tmp_path_factory.mktemp("runs")
-    small = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=1", "workers=0",
-             "backbone.width=0.35")  # fmt: skip
-    for kind in ("detection", "segmentation"):
-        train(compose(f"experiment=demo_{kind}", *small, f"run_dir={folder / kind}"))
-    return {kind: folder / kind for kind in ("detection", "segmentation")}
+def runs(trained_run: Callable[[str], Path]) -> dict[str, Path]:
+    return {kind: trained_run(kind) for kind in ("detection", "segmentation")}
 
 
 @pytest.fixture

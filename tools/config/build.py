@@ -1,5 +1,6 @@
 """From a configuration to objects: the one place that knows all four packages."""
 
+import functools
 import inspect
 import math
 import os
@@ -38,6 +39,7 @@ LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of ot
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 
 
+@functools.cache
 def register_schemas() -> None:
     """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
     for name, config in schema.CONFIGS.items():

@@ -24,9 +24,7 @@ OPTIONS = ("experiment=small_detection", "data=coco", "data.input_size=[64,64]",
            "eval_batch_size=4", "threads=1", "device=cpu", "epochs=2", "log_every=2", "save_every=3")  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 class Numbers:
@@ -146,12 +144,12 @@ def test_mosaics_are_what_training_learns_from_and_nothing_else(made: Path) -> N
 
 @pytest.mark.parametrize("mosaic", [0, 1])
 def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
-    mosaic: int, made: Path, caplog: pytest.LogCaptureFixture
+    mosaic: int, made: Path, logged: pytest.LogCaptureFixture
 ) -> None:
     """Joined with others, a sample reads four files, but counts as bad for its own alone."""
     joined = f"augment.mosaic={mosaic}"
     run(made, "workers=0", joined, name="whole")
-    assert sum("left out: " in line and "does not decode" in line for line in caplog.messages) == 3
+    assert sum("left out: " in line and "does not decode" in line for line in logged.messages) == 3
     for stop in (7, 15):
         run(made, "workers=2", f"max_steps={stop}", joined, name="parts")
     run(made, "workers=1", joined, name="parts")

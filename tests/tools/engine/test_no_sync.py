@@ -6,6 +6,7 @@ where there is nothing to look at, it also tells copies between host and device;
 call inside, where torch takes another way while a mode is watching.
 """
 
+import functools
 import linecache
 import sys
 from collections.abc import Callable, Sequence
@@ -118,6 +119,7 @@ def step(
     return {name: loss.item() for name, loss in losses.items()}
 
 
+@functools.cache
 def make_config(experiment: str, *overrides: str) -> Any:
     config = compose(
         f"experiment={experiment}", "backbone.width=0.35", "precision=bf16", "clip_grad_norm=1.0", "ema_decay=0.99",

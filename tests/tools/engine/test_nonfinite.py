@@ -156,10 +156,7 @@ SMALL = ("experiment=demo_segmentation", "data.input_size=[64,64]", "data.num_tr
 ABSURD = "optimizer.lr=1e30"  # the first step is good, the second is not
 
 
-def test_a_run_stops_names_the_images_and_is_replayed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_stops_names_the_images_and_is_replayed(in_tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     with pytest.raises(FloatingPointError, match=r"step 2 is not finite.*images: [0-9, ]+\..*mode=replay.*=skip"):
         train(compose(*SMALL, ABSURD))
     saved = load_checkpoint("runs/x/checkpoints/replay.pt")
@@ -169,32 +166,19 @@ def test_a_run_stops_names_the_images_and_is_replayed(
 
     with pytest.raises(ValueError, match=r"augment\.mosaic \(was 0\.0, is 1\)"):  # other pictures under the same names
         train(compose(*SMALL, ABSURD, "mode=replay", "augment.mosaic=1"))
-    log = capture(monkeypatch)
     train(compose(*SMALL, ABSURD, "mode=replay"))
-    assert any("step 2 as it was" in line for line in log)
-    assert any("first output that is not finite: " in line for line in log)
+    assert any("step 2 as it was" in line for line in logged.messages)
+    assert any("first output that is not finite: " in line for line in logged.messages)
     assert Path("runs/x/replay-1.png").is_file()
 
 
-def test_a_run_skips_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    log = capture(monkeypatch)
+def test_a_run_skips_and_counts(in_tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     train(compose(*SMALL, ABSURD, "on_nonfinite=skip"))
-    assert any("2 of the steps to 3 skipped: not finite" in line for line in log)
+    assert any("2 of the steps to 3 skipped: not finite" in line for line in logged.messages)
     model: dict[str, Any] = load_checkpoint("runs/x/checkpoints/last.pt")["model"]
     assert all(value.isfinite().all() for value in model.values())
 
 
-def test_there_is_nothing_to_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_there_is_nothing_to_replay(in_tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no step of this run ended it"):
         train(compose(*SMALL, "mode=replay"))
-
-
-def capture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    from pocketvision.tools.system.console import log
-
-    lines: list[str] = []
-    for name in ("info", "warning"):
-        monkeypatch.setattr(log, name, lambda text, *values: lines.append(text % values))
-    return lines

@@ -115,26 +115,34 @@ def test_another_number_of_ranks_is_refused_or_accepted(tmp_path: Path) -> None:
     assert step(tmp_path / "x") == 8
 
 
-def test_one_process_of_sixteen_and_two_of_eight_have_the_same_losses(tmp_path: Path) -> None:
-    """Frozen batch norm: then no image's loss depends on which others are in the same pass."""
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of the same training by one process and by two. Three images in batches of two are evaluated.
+
+    Frozen batch norm: then no image's loss depends on which others are in the same pass.
+    """
     options = [*SMALL, "batch_size=16", "batch_norm=frozen", "epochs=4", "log_every=1", "eval_every=4",
                "optimizer.lr=0.001"]  # fmt: skip
-    text = [finished(tmp_path / str(ranks), options, ranks=ranks) for ranks in (1, 2)]
-    assert "on cpu x 2" in text[1]
+    folder = tmp_path_factory.mktemp("ranks")
+    train(compose(*options, f"run_dir={folder}/1"))
+    assert "on cpu x 2" in finished(folder / "2", options)
+    return folder / "1", folder / "2"
+
+
+def test_one_process_of_sixteen_and_two_of_eight_have_the_same_losses(one_and_two: tuple[Path, Path]) -> None:
     for kind in ("train", "val"):
-        one, two = rows(tmp_path / "1", kind), rows(tmp_path / "2", kind)
+        one, two = (rows(folder, kind) for folder in one_and_two)
         assert len(one) == len(two) == (8 if kind == "train" else 1)
         for before, after in zip(one, two, strict=True):
             for key in ("loss_class", "loss_box"):
                 assert after[key] == pytest.approx(before[key], rel=2e-5)
-    losses = [row["loss"] for row in rows(tmp_path / "1", "train")]
+    losses = [row["loss"] for row in rows(one_and_two[0], "train")]
     assert max(losses) - min(losses) > 1e-2 * losses[0]  # they moved
 
 
-def test_evaluation_counts_every_image_once(tmp_path: Path) -> None:
-    """Three images on two ranks, with batches of two: one rank gets more than the other."""
-    finished(tmp_path / "x", [*SMALL, "epochs=1"])
-    alone = evaluate(compose(f"run={tmp_path}/x", "checkpoint=last", "workers=0", config_name="evaluate"))
-    last = rows(tmp_path / "x", "val")[-1]
+def test_evaluation_counts_every_image_once(one_and_two: tuple[Path, Path]) -> None:
+    """One rank gets more images than the other."""
+    alone = evaluate(compose(f"run={one_and_two[1]}", "checkpoint=last", "workers=0", config_name="evaluate"))
+    last = rows(one_and_two[1], "val")[-1]
     for key in ("AP", "AR100", "loss"):
         assert last[key] == pytest.approx(alone[key], abs=1e-4)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,17 +170,17 @@ def test_errors_of_predictions(keys: list[str], message: str, city: Path) -> Non
         asked(city, *(key.format(city=city) for key in keys), run=False)
 
 
-def test_protocols_are_of_segmenters_and_files_of_cityscapes(tmp_path: Path) -> None:
-    options = ("data.num_train=4", "data.num_val=1", "data.input_size=[64,64]", "batch_size=4", "epochs=1",
-               "workers=0", "backbone.width=0.35")  # fmt: skip
-    train(compose("experiment=demo_detection", *options, f"run_dir={tmp_path}/run", "name=x"))
+def test_protocols_are_of_segmenters_and_files_of_cityscapes(
+    trained_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = trained_run("detection")
     for keys, message in (
         (["flip=true"], "are of segmenters, and .* is for detection"),
         ([f"cityscapes_results={tmp_path}/x.zip"], "is for all images of a split of Cityscapes .*ShapesDetection"),
         (["split=test", f"cityscapes_results={tmp_path}/x.zip"], "split=test is Cityscapes'"),
     ):
         with pytest.raises(ValueError, match=message):
-            evaluate(compose(f"run={tmp_path}/run", "checkpoint=last", "workers=0", *keys, config_name="evaluate"))
+            evaluate(compose(f"run={run}", "checkpoint=last", "workers=0", *keys, config_name="evaluate"))
 
 
 def test_the_table_tells_each_class_once() -> None:
