@@ -18,7 +18,8 @@ from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.timing import Spread
 from pocketvision.tools.drawing.annotate import palette
-from pocketvision.tools.drawing.figure import Chart, number, paint, style
+from pocketvision.tools.drawing.charts import number, paint
+from pocketvision.tools.drawing.figure import Chart, style
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.system import machine
 from pocketvision.tools.system.console import log

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sweeps
@@ -59,7 +60,8 @@ def test_steps_of_a_sweep(keys: tuple[str, ...], axis: str, values: tuple[float,
         assert last.run.task.model(batch.images)["class_logits"].shape[2] == 8
     if axis == "detections":
         scores = last.run.task.model(batch.images)["class_logits"].softmax(-1)[..., 1:]
-        assert (scores > last.run.task.postprocess.min_score).sum() == 200
+        postprocess: Any = last.run.task.postprocess
+        assert (scores > postprocess.min_score).sum() == 200
     if axis == "batch":
         assert len(batch) == 8
 
