@@ -19,6 +19,7 @@ LARGE = 512 * 512  # pixels: fewer are computed sooner than the compiler is impo
 
 def info(config: DictConfig) -> None:
     """Print the layer table and the counts at one input size."""
+    torch.set_num_threads(config.threads or 1)  # a network as small as this only waits for more of them
     labels = None
     if build.data_tells_classes(config):
         if "datasets.shapes." not in config.data.train._target_:
