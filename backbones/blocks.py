@@ -1,4 +1,4 @@
-"""What the trunks share: rows of a paper's table become blocks, and the blocks' outputs become taps."""
+"""Shared parts of the trunks: rows of a paper's table become blocks, and the blocks' outputs become taps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ Stage = tuple[int, int, int, bool, int, int]
 
 
 def stage_rows(stages: Sequence[Stage], *, stem: int, act: str) -> tuple[Row, ...]:
-    """One row for each block of a table that has one line for several of them."""
+    """One row per block, from a table with one line for several blocks."""
     rows, channels = [], stem
     for kernel, factor, out, se, repetitions, first_stride in stages:
         for stride in (first_stride, *(1,) * (repetitions - 1)):
@@ -48,9 +48,9 @@ def reduce_tail(rows: Sequence[Row], *, first_expansion: bool) -> tuple[Row, ...
 
 
 def strides_and_rates(rows: Sequence[Row], *, output_stride: int, atrous: str = "reference") -> list[tuple[int, int]]:
-    """Effective stride and atrous rate of every block when strides beyond `output_stride` become rates.
+    """Effective stride and atrous rate of every block if strides beyond `output_stride` become rates.
 
-    `reference`: the block that loses its stride keeps the rate so far, only later blocks get the doubled one.
+    `reference`: the block that loses its stride keeps the current rate; only later blocks get the doubled one.
     `torchvision`: that block is dilated too.
     """
     current, rate, plan = 2, 1, []  # the stem has stride 2
@@ -75,12 +75,12 @@ def scale_rows(
     divisor: int = 8,
     scaling: str = "reference",
 ) -> tuple[Row, ...]:
-    """Apply the width multiplier; `stem` is the table's number of channels that come in, `stem_out` the network's.
+    """Apply the width multiplier; `stem` is the table's number of input channels, `stem_out` the network's.
 
-    What comes in and out is rounded to multiples of `divisor`, what expands to multiples of 8.
+    Input and output channels are rounded to multiples of `divisor`, expansions to multiples of 8.
 
-    `reference`: expansions are a factor of the (rounded) channels that come in, as in TF-slim. `torchvision`: the
-    table's expansion is scaled like any other channel count. They agree at widths 1 and 2, not between.
+    `reference`: expansions are a multiple of the (rounded) input channels, as in TF-slim. `torchvision`: the
+    table's expansion is scaled like any other channel count. They agree at widths 1 and 2, but not in between.
     """
     scaled, table_in = [], stem
     channels = stem_out or make_divisible(stem * width, divisor, min_depth=min_depth)
@@ -93,7 +93,7 @@ def scale_rows(
 
 
 def last_channels(last: str | None, *, width: float, reduced: bool, min_depth: int) -> int:
-    """Channels of the 1280-channel convolution that MobileNetV2 and MnasNet end with; 0: there is none."""
+    """Channels of the 1280-channel convolution at the end of MobileNetV2 and MnasNet; 0: none."""
     check_choice("last", last, (None, "unscaled", "scaled"))
     if last is None:
         return 0
@@ -102,7 +102,7 @@ def last_channels(last: str | None, *, width: float, reduced: bool, min_depth: i
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, gate, project (MobileNetV3, Figure 4).
+    """Expansion, depthwise filter, gate, projection (MobileNetV3, Figure 4).
 
     `row` has scaled channels and the effective stride. Where it does not expand and `project_act` is not "none", this
     is MobileNetV1's depthwise separable convolution.
@@ -135,7 +135,7 @@ class InvertedResidual(nn.Module):
         self.project = conv(row.expansion, row.out, act=project_act)
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the outputs of the steps as they are computed, so that a caller can take one and stop."""
+        """Yield the output of each step when it is computed, so that a caller can stop early."""
         expanded = x if self.expand is None else self.expand(x)
         yield "expansion", expanded
         filtered = self.depthwise(expanded)
@@ -161,10 +161,10 @@ class BlockTrunk(Backbone):
         residual_by_table: bool = False,
         first_residual: bool = True,
     ) -> int:
-        """Fill `blocks` behind the stem and return the channels that come out of the last one.
+        """Fill `blocks` after the stem and return the output channels of the last one.
 
         `rows` are scaled and have the table's strides, `plan` has the effective ones and the rates, `se` makes a
-        squeeze-and-excite from the channels that come into the block and its row. A block of stride 1 that keeps the
+        squeeze-and-excite from the block's input channels and its row. A block of stride 1 that keeps the
         number of channels is residual: by its effective stride, or by the table's; the first one only if it may.
         """
         self.blocks = nn.ModuleList()
@@ -179,7 +179,7 @@ class BlockTrunk(Backbone):
         return channels
 
     def publish_taps(self, table: Sequence[Row]) -> None:
-        """Fill `tap_points` and `feature_specs`; the nominal strides of `table` say where the stages end."""
+        """Fill `tap_points` and `feature_specs`; the nominal strides of `table` determine where stages end."""
         stride = nominal_stride = 2
         specs = {"stem": FeatureSpec(self.stem.conv.out_channels, stride)}
         stage_ends = {}  # nominal stride -> number of the last block at it
@@ -223,11 +223,11 @@ class BlockTrunk(Backbone):
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
 
 
 def check_options(*, width: float, reduced: str | None, output_stride: int) -> None:
-    """Raise ValueError unless these options, which all trunks have, are sound."""
+    """Raise ValueError unless these options, which all trunks have, are valid."""
     check_choice("reduced", reduced, (None, "detection", "segmentation"))
     check_choice("output_stride", output_stride, (8, 16, 32))
     if width <= 0:

@@ -1,11 +1,11 @@
-"""Values of options, refused by name."""
+"""Checks of numeric options, with errors that name the option."""
 
 import math
 
 
 def check_number(name: str, value: float, *, least: float = 0.0, most: float = math.inf, whole: bool = False) -> None:
-    """Raise ValueError unless it is a finite number (a `whole` one) from `least` to `most`."""
+    """Raise ValueError unless it is a finite number (an integer if `whole`) from `least` to `most`."""
     kind = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kind) or not (least <= value <= most and math.isfinite(value)):
-        limits = f"from {least:g} to {most:g}" if most < math.inf else f"{least:g} or more"
-        raise ValueError(f"{name}={value}: expected a {'whole ' * whole}number, {limits}")
+        limits = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+        raise ValueError(f"{name}={value}: expected {'an integer' if whole else 'a number'} {limits}")

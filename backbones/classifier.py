@@ -1,4 +1,4 @@
-"""ImageNet classification with any trunk."""
+"""ImageNet classifier on any trunk."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,14 @@ class Classifier(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         init: str = "tf_slim",
     ) -> None:
-        """Leave `hidden` at None for what the trunk's paper has, 0 is none.
+        """`hidden` None uses the hidden layer of the trunk's paper; 0: none.
 
-        torchvision scales V3's by the width and halves it where reduced.
+        torchvision scales V3's by the width and halves it if reduced.
         """
         super().__init__()
         hidden = backbone.hidden_channels if hidden is None else hidden
         if hidden < 0 or num_classes < 1:
-            raise ValueError(f"hidden is 0 or positive and num_classes positive; got {hidden} and {num_classes}")
+            raise ValueError(f"hidden must be 0 or more and num_classes positive; got {hidden} and {num_classes}")
         self.normalize = Normalize(mean=mean, std=std)
         self.backbone = backbone
         channels = backbone.feature_specs["c5"].channels

@@ -1,4 +1,4 @@
-"""The conventions in which implementations of one architecture differ, apart from the architecture itself."""
+"""Conventions in which implementations of the same architecture differ."""
 
 import functools
 import inspect
@@ -27,7 +27,7 @@ class Conventions:
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedConventions(Conventions):
-    """Those of networks with 3x3 convolutions; `padding="same"` is what weights trained in TensorFlow need."""
+    """Conventions of networks with 3x3 convolutions; `padding="same"` is what weights trained in TensorFlow need."""
 
     padding: str = "symmetric"
 
@@ -39,9 +39,9 @@ TF_SLIM = PaddedConventions()
 
 
 def flat_keywords(network: Network) -> Network:
-    """Class decorator: the constructor takes the fields of its `conventions` as keywords of its own, too.
+    """Class decorator: the constructor also accepts the fields of `conventions` as its own keywords.
 
-    Configurations, checkpoints and callers name them flat: `bn_eps=1e-5` is `conventions=Conventions(bn_eps=1e-5)`.
+    Configurations, checkpoints and callers use flat names: `bn_eps=1e-5` is `conventions=Conventions(bn_eps=1e-5)`.
     """
     build = network.__init__
     default = inspect.signature(build).parameters["conventions"].default

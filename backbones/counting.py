@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of any model, counted as the MobileNetV3 paper counts."""
+"""Parameters and multiply-adds of any model, counted like the MobileNetV3 paper."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ _CONVS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 @dataclass(frozen=True)
 class Counts:
-    """What a model has (parameters) and what it does to one batch (multiply-adds)."""
+    """A model's parameters, and its multiply-adds for one batch."""
 
-    params: int  # all of them, batch norm's scale and shift included
-    conv_params: int  # weights and biases of convolutions and linear layers alone: what the paper's Table 6 counts
+    params: int  # all, including batch norm's scale and shift
+    conv_params: int  # weights and biases of convolutions and linear layers only, as in the paper's Table 6
     conv_madds: int  # multiply-adds of convolutions and linear layers
-    madds: int  # with 2 for every element that a squeeze-and-excite or an h-swish puts out: the paper's numbers
+    madds: int  # plus 2 per output element of squeeze-and-excite and h-swish: the paper's numbers
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One call of one layer; its `params` stand at the first call."""
+    """One call of one layer; `params` are listed at the first call."""
 
     name: str
     type: str
@@ -35,7 +35,7 @@ class LayerRow:
 
 
 def layer_madds(layer: nn.Module, output_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of the layer itself; those of a squeeze-and-excite's convolutions are the convolutions' own."""
+    """Multiply-adds of the layer itself; a squeeze-and-excite's convolutions count separately."""
     if isinstance(layer, nn.ConvTranspose2d):
         return output_shape[0] * _input_pixels(layer, output_shape) * layer.weight.numel()
     if isinstance(layer, _CONVS):
@@ -44,7 +44,7 @@ def layer_madds(layer: nn.Module, output_shape: tuple[int, ...]) -> int:
 
 
 def _input_pixels(layer: nn.ConvTranspose2d, output_shape: tuple[int, ...]) -> int:
-    """Pixels of the map that came in; at each of them a transposed convolution lays down its whole kernel."""
+    """Pixels of the input map; a transposed convolution applies its whole kernel at each of them."""
     geometry = zip(
         output_shape[2:],
         layer.kernel_size,
@@ -61,7 +61,7 @@ def _input_pixels(layer: nn.ConvTranspose2d, output_shape: tuple[int, ...]) -> i
 
 
 def count(model: nn.Module, images: Tensor) -> Counts:
-    """Count one run of `model(images)` in evaluation mode, of the whole batch; the model is left as it was."""
+    """Count one run of `model(images)` in evaluation mode, of the whole batch; the model is unchanged afterwards."""
     calls = [(layer, layer_madds(layer, shape)) for _, layer, shape in layer_calls(model, images)]
     layers = [layer for layer in model.modules() if isinstance(layer, _CONVS)]
     return Counts(
@@ -83,9 +83,9 @@ def layer_table(model: nn.Module, images: Tensor) -> list[LayerRow]:
 
 
 def layer_calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Run `model(images)` once; return (name, layer, output shape) of each call of a layer that puts out a tensor.
+    """Run `model(images)` once; return (name, layer, output shape) of each call of a layer that returns a tensor.
 
-    A layer is a module without children, or a squeeze-and-excite, which does something beyond its children.
+    A layer is a module without children, or a squeeze-and-excite, which does more than its children.
     """
     calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
@@ -113,7 +113,7 @@ def layer_calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode and back into the mode each was in."""
+    """Set every module to evaluation mode, and restore each module's mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class LabelCriterion(nn.Module):
-    """Softmax cross entropy averaged over the images; `label_smoothing` is the share spread over all classes."""
+    """Softmax cross entropy averaged over the images; `label_smoothing` is the fraction spread over all classes."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is a share of at least 0 and below 1; got {label_smoothing}")
+            raise ValueError(f"label_smoothing must be at least 0 and below 1; got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
     def forward(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -23,14 +23,14 @@ class LabelCriterion(nn.Module):
         return {name: value / count.clamp(min=1) for name, value in sums.items()}
 
     def sums(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Un-normalised `{"loss_class"}` and the number of images, scalars; no device sync.
+        """Un-normalized `{"loss_class"}` and the number of images, scalars; no device sync.
 
         `logits` [B, K]; each target's `label` is an int64 scalar in 0..K-1.
         """
         logits = outputs["logits"]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if len(targets) != len(logits):
-            raise ValueError(f"{len(targets)} targets for the logits of {len(logits)} images: give one for each")
+            raise ValueError(f"{len(targets)} targets for the logits of {len(logits)} images: pass one per image")
         if not len(targets):
             return {"loss_class": logits.sum()}, logits.new_zeros(())
         labels = torch.stack([target["label"] for target in targets])

@@ -1,4 +1,4 @@
-"""What a backbone promises to the heads built on it: named feature maps, their channels and strides."""
+"""The interface between backbones and heads: named feature maps with their channels and strides."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Channels of a feature map, and its effective stride: the map of an `n` pixel side has `ceil(n / stride)`."""
+    """Channels and effective stride of a feature map: a side of `n` pixels becomes `ceil(n / stride)`."""
 
     channels: int
     stride: int
@@ -24,17 +24,17 @@ class Backbone(nn.Module):
     """
 
     feature_specs: dict[str, FeatureSpec]  # every tap, by name
-    tap_points: dict[str, str]  # tap -> the point of `walk` it is a name for (several taps may share one)
-    width: float  # the channel multiplier, so that heads can follow it
-    hidden_channels: int = 0  # of the layer that a classifier has between pooling and classes; 0: none
-    hidden_act: str = "relu"  # the activation behind it
+    tap_points: dict[str, str]  # tap -> its point of `walk` (several taps may share one)
+    width: float  # the channel multiplier, which heads can follow
+    hidden_channels: int = 0  # of a classifier's layer between pooling and classes; 0: none
+    hidden_act: str = "relu"  # the activation after it
 
     def walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield `(point, output)` in the order of computation; what nobody asks for after the last tap is never run."""
+        """Yield `(point, output)` in the order of computation; nothing after the last requested tap is computed."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, taps: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Map normalised float images [B, 3, H, W] to exactly `taps` (default: all), each [B, channels, h, w]."""
+        """Map normalized float images [B, 3, H, W] to exactly `taps` (default: all), each [B, channels, h, w]."""
         names = tuple(self.feature_specs) if taps is None else tuple(taps)
         self.check_taps(names)
         points = {self.tap_points[name] for name in names}
@@ -47,7 +47,7 @@ class Backbone(nn.Module):
         return {name: outputs[self.tap_points[name]] for name in names}
 
     def check_taps(self, names: Sequence[str]) -> None:
-        """Raise ValueError unless every name is a tap of this backbone; heads call it when they are built."""
+        """Raise ValueError unless every name is a tap of this backbone; heads call this in their constructors."""
         unknown = [name for name in names if name not in self.feature_specs]
         if unknown:
-            raise ValueError(f"unknown taps {unknown} of {type(self).__name__}; it has {list(self.feature_specs)}")
+            raise ValueError(f"unknown taps {unknown} of {type(self).__name__}; choose from {list(self.feature_specs)}")

@@ -1,7 +1,7 @@
-"""Weights out of a frozen TensorFlow graph, without TensorFlow: the few fields of protobuf's wire format they lie in.
+"""Reads weights from a frozen TensorFlow graph without TensorFlow: the few protobuf fields that contain them.
 
-The file is untrusted: a length is compared with the bytes that are there before it is used, arrays are views of the
-file, and nodes, fields and numbers are counted against limits. What is wrong is a ValueError that says what.
+The file is untrusted: lengths are compared with the available bytes before use, arrays are views of the
+file, and nodes, fields and numbers are counted against limits. Every fault is a ValueError with its reason.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 # The largest graph of these networks has about ten thousand nodes and ten million weights.
 MAX_FIELDS = 4_000_000
 MAX_RANK = 8
-MAX_REPEATED = 2**20  # numbers, of all arrays together, that are not in the file because they repeat another one
+MAX_REPEATED = 2**20  # numbers in all arrays together that are not in the file because they repeat another one
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # TensorFlow's DataType -> numpy's, and the field of TensorProto that lists values one by one
@@ -57,7 +57,7 @@ class Wire:
             else:
                 raise ValueError(f"field {number} has the unknown wire type {kind}")
             if length > len(data) - position:
-                raise ValueError(f"field {number} claims {length} bytes where {len(data) - position} are left")
+                raise ValueError(f"field {number} declares {length} bytes, but only {len(data) - position} are left")
             yield number, kind, data[position : position + length]
             position += length
 
@@ -92,7 +92,7 @@ class Wire:
         return tensor if named else None
 
     def array(self, tensor: memoryview) -> np.ndarray | None:
-        """The array of a TensorProto, or None if it is not of floating point."""
+        """The array of a TensorProto, or None if it is not floating-point."""
         dtype, shape, content, listed = 0, (), None, []
         for number, kind, value in self.message(tensor):
             if number == 1:
@@ -111,7 +111,7 @@ class Wire:
         return self._filled(content, np.dtype(name), shape)
 
     def _filled(self, content: memoryview | bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        """The array; TensorFlow leaves out what only repeats the last value."""
+        """The array; TensorFlow omits repetitions of the last value."""
         size, given = math.prod(shape), len(content) // dtype.itemsize
         missing = size - given
         self.repeated += max(missing, 0)
@@ -136,7 +136,7 @@ class Wire:
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The number at `position` and the position behind it; at most ten bytes."""
+    """The number at `position` and the position after it; at most ten bytes."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= len(data):

@@ -1,14 +1,14 @@
-"""What the metrics of all tasks share: an image's share is kept under its id, so no image counts twice."""
+"""Base of all metrics: each image's contribution is stored under its id, so no image counts twice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
-Share = TypeVar("Share")  # what an image adds, picklable
+Share = TypeVar("Share")  # an image's contribution, picklable
 ImageId = int | str
 
 
 class ImageMetric(Generic[Share]):
-    """Shares of images, to be merged across processes."""
+    """Contributions of images, which can be merged across processes."""
 
     def __init__(self) -> None:
         self._images: dict[ImageId, Share] = {}
@@ -18,11 +18,11 @@ class ImageMetric(Generic[Share]):
         self._images = {}
 
     def state(self) -> dict[ImageId, Share]:
-        """All that was added, for `merge` in another process."""
+        """All contributions, for `merge` in another process."""
         return dict(self._images)
 
     def merge(self, states: Sequence[Mapping[ImageId, Share]]) -> None:
-        """Replace what was added by the union of `states`; samplers repeat some images to fill up ranks."""
+        """Replace all contributions by the union of `states`; samplers repeat some images to fill ranks."""
         self._images = {image: share for state in states for image, share in state.items()}
 
 

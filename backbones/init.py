@@ -1,4 +1,4 @@
-"""Initialisation schemes of the reference implementations."""
+"""Initialization schemes of the reference implementations."""
 
 from collections.abc import Callable
 
@@ -26,13 +26,13 @@ _SCHEMES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 
 
 def initialize(module: nn.Module, scheme: str | None) -> None:
-    """Draw all weights below `module` anew; biases 0, batch norm 1 and 0.
+    """Re-initialize all weights below `module`; biases 0, batch norm 1 and 0.
 
     `tf_slim` is the reference's trunk (truncated normal 0.09), `tf_detection` its whole detector (0.03), `torchvision`
     its trunk and classifier (Kaiming, fan out), `torchvision_detection` its extra layers and predictors (normal 0.03).
     """
     if scheme not in _SCHEMES:
-        raise ValueError(f"unknown initialisation {scheme!r}; known: {', '.join(_SCHEMES)}")
+        raise ValueError(f"unknown initialization {scheme!r}; choose one of {', '.join(_SCHEMES)}")
     conv_init, linear_init = _SCHEMES[scheme]
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

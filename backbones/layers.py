@@ -1,4 +1,4 @@
-"""The layers trunks and heads are made of."""
+"""The layers of trunks and heads."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,11 +14,11 @@ def make_divisible(value: float, divisor: int = 8, *, min_depth: int = 8) -> int
 
 
 class Float32TrainedConv2d(nn.Conv2d):
-    """`nn.Conv2d` that trains in float32 on a CPU, under bfloat16's autocast, too.
+    """`nn.Conv2d` that trains in float32 on a CPU, even under bfloat16 autocast.
 
-    There oneDNN's gradient of the weights reads memory that nobody wrote (torch 2.14, channels_last, padded): of a
-    stride over maps one pixel wide, and of dilated depthwise or grouped convolutions. A gradient is then NaN now and
-    then, and wrong more often.
+    There oneDNN's weight gradient reads uninitialized memory (torch 2.14, channels_last, padded): with a
+    stride on maps one pixel wide, and with dilated depthwise or grouped convolutions. Gradients are then sometimes
+    NaN, and more often wrong.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Float32TrainedConv2d(nn.Conv2d):
 
 
 class SamePaddedConv2d(nn.Conv2d):
-    """TensorFlow's `SAME`: `ceil(n / stride)` outputs, and the odd pixel of padding goes to the bottom and right."""
+    """TensorFlow's `SAME` padding: `ceil(n / stride)` outputs; an odd pixel of padding goes to the bottom and right."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Pad by the input's size: for a 3x3 kernel at stride 2 by (0, 1) where it is even, by (1, 1) where odd."""
@@ -45,7 +45,7 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 def same_padding(size: int, *, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """`SAME` padding (before, after) along a side of `size` pixels, for a kernel that is not below the stride."""
+    """`SAME` padding (before, after) along a side of `size` pixels, for a kernel not smaller than the stride."""
     total = (kernel - 1) * dilation - (size - 1) % stride
     return total // 2, total - total // 2
 
@@ -66,7 +66,7 @@ def conv2d(
         raise ValueError(f'padding must be "symmetric" or "same" (TensorFlow), got {padding!r}')
     assert kernel % 2 == 1, f"the kernel must be odd to keep the map's size, got {kernel}"
     assert kernel == 1 or kernel >= stride, f"a kernel of {kernel} at stride {stride} skips pixels"
-    # At stride 1 and without a neighbourhood the two paddings are the same thing.
+    # At stride 1 and for 1x1 kernels the two paddings are the same.
     if padding == "symmetric" or stride == 1 or kernel == 1:
         misread = kernel > 1 and (stride > 1 or (dilation > 1 and groups > 1))
         kind = Float32TrainedConv2d if misread else nn.Conv2d
@@ -82,7 +82,7 @@ class TFHardSigmoid(nn.Module):
         return F.relu6(x + 3) * 0.16667
 
 
-# In place where the gradient is a function of the output; h-swish needs its input, and in place autograd would copy it.
+# In place if the gradient is a function of the output; h-swish needs its input, which autograd would have to copy.
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "relu6": lambda: nn.ReLU6(inplace=True),
@@ -95,14 +95,14 @@ _GATES: dict[str, Callable[[], nn.Module]] = {"exact": nn.Hardsigmoid, "tf": TFH
 def activation(name: str) -> nn.Module:
     """Make the activation `relu`, `relu6`, `hswish` or `none`."""
     if name not in _ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {name!r}; choose one of {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]()
 
 
 def gate_activation(name: str) -> nn.Module:
     """Make a gate: `exact` is relu6(x + 3) / 6, `tf` the released code's relu6(x + 3) * 0.16667, or `sigmoid`."""
     if name not in _GATES:
-        raise ValueError(f"unknown gate {name!r}; known: {', '.join(_GATES)}")
+        raise ValueError(f"unknown gate {name!r}; choose one of {', '.join(_GATES)}")
     return _GATES[name]()
 
 
@@ -136,7 +136,7 @@ class ConvNormAct(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Gate each channel by a function of the whole map's mean (MobileNetV3, section 5.3: a quarter of the channels)."""
+    """Gates each channel by a function of the map's mean (MobileNetV3, section 5.3: a quarter of the channels)."""
 
     def __init__(self, channels: int, *, squeeze: int | None = None, gate: str = "exact") -> None:
         super().__init__()
@@ -153,10 +153,10 @@ class SqueezeExcite(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Images [B, 3, H, W] in 0..255, uint8 or float, to `(x / 255 - mean) / std`, in the model's dtype.
+    """Maps images [B, 3, H, W] in 0..255, uint8 or float, to `(x / 255 - mean) / std` in the model's dtype.
 
-    As one multiplication and addition; exact after `model.double()` too. `out_dtype` is for a model whose other parts
-    compute in half precision: 0..255 is not rounded to that before the mean is off.
+    As one multiplication and addition; exact after `model.double()` too. `out_dtype` is for models whose other parts
+    compute in half precision: 0..255 is not rounded to that before the mean is subtracted.
     """
 
     scale: Tensor
@@ -165,10 +165,10 @@ class Normalize(nn.Module):
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean and std are three numbers each, std positive; got mean {mean} and std {std}")
+            raise ValueError(f"mean and std must be three numbers each, std positive; got mean {mean} and std {std}")
         self.constants = {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
         self.out_dtype: torch.dtype | None = None
-        # Not persistent: they belong to the architecture, and a state dict of another library has no such keys.
+        # Not persistent: they belong to the architecture, and other libraries' state dicts have no such keys.
         for name, values in self._factors().items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
@@ -177,7 +177,7 @@ class Normalize(nn.Module):
         return {"scale": [1 / (255 * std) for _, std in pairs], "shift": [-mean / std for mean, std in pairs]}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalize":
-        """Move or convert, then write the constants again: rounded to float32 they are not those of float64."""
+        """Move or convert, then set the constants again: rounded to float32 they differ from float64."""
         super()._apply(fn, recurse)
         for name, values in self._factors().items():
             buffer = getattr(self, name)

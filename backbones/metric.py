@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy, as ImageNet counts them."""
+"""Top-1 and top-5 accuracy, as for ImageNet."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from torch import Tensor
 from .image_metric import ImageMetric, class_list
 from .postprocess import Ranking
 
-MAX_NAMED = 100  # classes up to which each one's accuracy is told
+MAX_NAMED = 100  # maximum number of classes for per-class accuracy
 
 
 class Placed(NamedTuple):
-    """One image: its class, that class's place in the ranking from 0, and the first class with its probability."""
+    """One image: its class, the rank of that class from 0, and the first class with its probability."""
 
     label: int
     place: int
@@ -23,9 +23,9 @@ class Placed(NamedTuple):
 
 
 class TopAccuracy(ImageMetric[Placed]):
-    """Share of images whose truth is the first, or among the first five, of the classes; each image counts once.
+    """Fraction of images whose true class ranks first, or among the first five; each image counts once.
 
-    With fewer than five classes `top5` looks at as many as there are, and is 1.
+    With fewer than five classes `top5` uses all of them, and is 1.
     """
 
     primary = "top1"
@@ -37,13 +37,13 @@ class TopAccuracy(ImageMetric[Placed]):
     def update(
         self, predictions: Sequence[Ranking], targets: Sequence[dict[str, Tensor]], metas: Sequence[dict[str, Any]]
     ) -> None:
-        """Add rankings; the truth is each target's `label`."""
+        """Add rankings; the true class is each target's `label`."""
         if not len(predictions):
             return
         labels = torch.stack([target["label"] for target in targets])
         order = torch.stack([prediction.labels for prediction in predictions])
         if order.shape[1] != len(self.names):
-            raise ValueError(f"predictions rank {order.shape[1]} classes, the metric has {len(self.names)}")
+            raise ValueError(f"predictions rank {order.shape[1]} classes, but the metric has {len(self.names)}")
         is_truth = order == labels[:, None]
         if not is_truth.any(1).all():  # note: evaluation waits for the device here anyway
             raise ValueError(f"labels {labels.tolist()} are not all among the {len(self.names)} classes")
@@ -54,7 +54,7 @@ class TopAccuracy(ImageMetric[Placed]):
             self._images.setdefault(meta["image_id"], Placed(*row))
 
     def compute(self) -> dict[str, float]:
-        """`top1`, `top5`, and up to 100 classes `top1/<name>` of those that have images; 0 without any image."""
+        """`top1`, `top5`, and for up to 100 classes `top1/<name>` of classes with images; 0 without images."""
         found = list(self._images.values())
         results = {f"top{k}": _share([image.place < k for image in found]) for k in (1, 5)}
         if len(self.names) <= MAX_NAMED:
@@ -65,7 +65,7 @@ class TopAccuracy(ImageMetric[Placed]):
         return results
 
     def confusion(self) -> np.ndarray:
-        """int64 [K, K]: images by their class and the class that was ranked first."""
+        """int64 [K, K]: images by true class and predicted class."""
         counts = np.zeros((len(self.names), len(self.names)), np.int64)
         for image in self._images.values():
             counts[image.label, image.first] += 1

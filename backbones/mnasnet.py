@@ -51,12 +51,12 @@ def squeezed_channels(in_channels: int, *, divisor: int) -> int:
 class MnasNet(BlockTrunk):
     """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
 
-    Squeeze-and-excite has a quarter of the channels that come into the block (not of the expansion, as MobileNetV3 has
-    it) and a sigmoid gate; the MobileNetV3 paper's Table 6 counts it rounded to multiples of 8: `squeeze_divisor=8`.
+    Squeeze-and-excite has a quarter of the block's input channels (not of the expansion, as in MobileNetV3),
+    and a sigmoid gate; the MobileNetV3 paper's Table 6 counts it rounded to multiples of 8: `squeeze_divisor=8`.
     `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
     (ImageNet); "scaled" multiplies them too; without it `c5` is the last block. `reduced` is MobileNetV3's.
     `output_stride` 16 or 8 keeps the map's size with atrous convolution. `first_residual` adds the input of
-    the first block too where it has as many channels, as timm's `mnasnet_small` does.
+    the first block too if it has as many channels, as timm's `mnasnet_small` does.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class MnasNet(BlockTrunk):
             return SqueezeExcite(row.expansion, squeeze=squeeze, gate="sigmoid")
 
         plan = strides_and_rates(table, output_stride=output_stride)
-        # The first is not residual: A1 says so, and Small's is declared for 16 channels, of a stem that has 8.
+        # The first is not residual: so in A1, and Small's is declared for 16 channels, but its stem has 8.
         channels = self.add_blocks(rows, plan, conv=conv, se=se, first_residual=first_residual)
         out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
         self.last = conv(channels, out, act="relu") if out else None

@@ -22,7 +22,7 @@ BLOCKS = (
 
 
 def block_rows() -> tuple[Row, ...]:
-    """One row for each block; "expansion" are the channels that come in."""
+    """One row per block; "expansion" is the number of input channels."""
     channels = (STEM_CHANNELS, *(out for out, _ in BLOCKS))
     return tuple(
         Row(3, inputs, out, se=False, act="relu6", stride=stride)
@@ -32,7 +32,7 @@ def block_rows() -> tuple[Row, ...]:
 
 @flat_keywords
 class MobileNetV1(BlockTrunk):
-    """The trunk; nothing expands in it, so the tap `c4_expansion` is `c4`, and `c5` is the last block.
+    """The trunk; it has no expansions, so the tap `c4_expansion` is `c4`, and `c5` is the last block.
 
     `width` multiplies all channels. `reduced`, by either name, halves those of the last two blocks. `output_stride` 16
     or 8 keeps the map's size with atrous convolution.
@@ -54,7 +54,7 @@ class MobileNetV1(BlockTrunk):
             table = reduce_tail(table, first_expansion=False)
 
         def scale(channels: int) -> int:
-            """Unlike in the later networks: down, and to no multiple of 8."""
+            """Unlike the later networks: rounded down, and not to a multiple of 8."""
             return max(int(channels * width), min_depth)
 
         conv = conventions.conv()

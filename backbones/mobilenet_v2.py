@@ -32,9 +32,9 @@ class MobileNetV2(BlockTrunk):
 
     `width` multiplies all channels. Those of the last convolution stay 1280 below width 1 if `last` is "unscaled"
     (ImageNet); "scaled" multiplies them too (the reference's detector); the segmentation networks have no such layer,
-    and `c5` is the last block. `reduced`, by either name, halves all channels behind the first expansion at stride 32.
-    The MobileNetV3 paper does not define this ("RF2" in its Table 7) for V2, and no code of it was released: this comes
-    closest to its counts. Channels are multiples of `divisor`; DeepLab's networks of other widths than 1 have
+    and `c5` is the last block. `reduced`, by either name, halves all channels after the first expansion at stride 32.
+    The MobileNetV3 paper does not define this ("RF2" in its Table 7) for V2, and released no code: this comes
+    closest to its counts. Channels are multiples of `divisor`; DeepLab's networks of widths other than 1 have
     `divisor=1, min_depth=1`. `output_stride` 16 or 8 keeps the map's size with atrous convolution.
     """
 

@@ -39,7 +39,7 @@ LARGE = (
     Row(5, 960, 160, SE, HS, 1),
     Row(5, 960, 160, SE, HS, 1),
 )
-# Table 2. Its tick for SE at the last convolution is refuted by the paper's own parameter counts.
+# Table 2. Its check mark for SE at the last convolution contradicts the paper's own parameter counts.
 SMALL = (
     Row(3,  16,  16, SE, RE, 2),  # C2
     Row(3,  72,  24, __, RE, 2),
@@ -64,7 +64,7 @@ def minimalistic_row(row: Row) -> Row:
 
 
 def hidden_channels(variant: str, *, width: float) -> int:
-    """Channels of the layer after pooling for which the paper's parameter counts (Tables 3 and 9) come out.
+    """Channels of the layer after pooling that reproduce the paper's parameter counts (Tables 3 and 9).
 
     Below width 1 it stays unscaled in both variants; above, Large's stays too and Small's grows.
     """
@@ -74,9 +74,9 @@ def hidden_channels(variant: str, *, width: float) -> int:
 def with_nonlinearity(rows: Sequence[Row], nonlinearity: str) -> tuple[Row, ...]:
     """The activations of Table 5, which compares four V3-Large.
 
-    `paper` is Table 1, `relu` has no h-swish at all. Of "h-swish@N" the caption says that N is "the number of channels
+    `paper` is Table 1, `relu` has no h-swish at all. For "h-swish@N" the caption says that N is "the number of channels
     in the first layer that has h-swish enabled". We read: 16 is the stem, so everything has h-swish; 112 is block 11,
-    the first that puts out 112 channels, so that block and all behind it have h-swish and the stem, of 16, has not.
+    the first with 112 output channels, so that block and all after it have h-swish, and the stem, with 16, does not.
     """
     if nonlinearity == "relu":
         return tuple(row._replace(act=RE) for row in rows)
@@ -92,8 +92,8 @@ def with_nonlinearity(rows: Sequence[Row], nonlinearity: str) -> tuple[Row, ...]
 class V3Conventions(PaddedConventions):
     """`gate="tf"` is what weights trained in TensorFlow need.
 
-    Rules of the `reference` or of `torchvision`: `scaling`, by which the width multiplies (`scale_rows`); `atrous`, by
-    which strides become rates. The latter's also decides by the table's stride whether a block is residual, the
+    Rules of the `reference` or of `torchvision`: `scaling`, how the width multiplies (`scale_rows`); `atrous`, how
+    strides become rates. torchvision's also decides by the table's stride whether a block is residual, the
     reference's by the effective one.
     """
 
@@ -115,8 +115,8 @@ class MobileNetV3(BlockTrunk):
 
     `width` multiplies all channels. `reduced` halves them between C4 and C5: `detection` all but the first expansion,
     `segmentation` that one too. `output_stride` 16 or 8 keeps the map's size with atrous convolution.
-    `stem="unscaled"` (16 channels at any width) is what one of timm's has. `nonlinearity`: see `with_nonlinearity`; a
-    classifier's hidden layer follows the `last` convolution's.
+    `stem="unscaled"` (16 channels at any width) is used by one of timm's networks. `nonlinearity`: see
+    `with_nonlinearity`; a classifier's hidden layer follows the `last` convolution's.
     """
 
     def __init__(
@@ -138,7 +138,9 @@ class MobileNetV3(BlockTrunk):
         check_choice("stem", stem, ("scaled", "unscaled"))
         check_options(width=width, reduced=reduced, output_stride=output_stride)
         if nonlinearity != "paper" and (variant != "large" or minimalistic):
-            raise ValueError(f"nonlinearity {nonlinearity!r} is one of V3-Large, not of {variant}, {minimalistic=}")
+            raise ValueError(
+                f"nonlinearity={nonlinearity!r} is only supported by V3-Large, not by {variant}, {minimalistic=}"
+            )
 
         table, last_channels = VARIANTS[variant]
         table = with_nonlinearity(table, nonlinearity)

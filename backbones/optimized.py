@@ -1,4 +1,4 @@
-"""A network as it is best run: batch norms inside the convolutions, half precision, compiled."""
+"""Optimizes a network for inference: folded batch norms, half precision, compilation."""
 
 import copy
 
@@ -10,23 +10,23 @@ from .layers import Normalize
 
 
 def optimize(model: nn.Module, *, dtype: torch.dtype = torch.float32, compile: bool = False) -> nn.Module:
-    """A copy of `model` for inference that computes the same; `model` stays as it is.
+    """A copy of `model` for inference that computes the same; `model` is unchanged.
 
     Batch norms are folded into the convolutions before them and filters laid out as channels_last: the same outputs up
-    to rounding. With bfloat16 as `dtype` everything but the normalisation of the images is computed in that. `compile`
+    to rounding. With bfloat16 as `dtype` everything but the normalization of the images is computed in that. `compile`
     adds torch.compile with constant weights: the first call at a new input size takes seconds, and it needs a C++
     compiler.
 
     Raises:
-        ValueError: `dtype` is none that convolutions run in everywhere.
+        ValueError: convolutions do not support `dtype` everywhere.
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
-        raise ValueError(f"dtype is float32, bfloat16 or float64, got {dtype}")
+        raise ValueError(f"dtype must be float32, bfloat16 or float64, got {dtype}")
     model = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norms(model)
     for module in model.modules():
         if isinstance(module, nn.Hardswish):
-            module.inplace = True  # without autograd nobody needs what it is given
+            module.inplace = True  # without autograd its input is no longer needed
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     normalizers = [module for module in model.modules() if isinstance(module, Normalize)]
     before = [module.scale.dtype for module in normalizers]

@@ -1,4 +1,4 @@
-"""From logits to classes in the order of their probability."""
+"""From logits to classes in order of probability."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranking:
-    """All classes of one image, the most probable first."""
+    """All classes of one image, most probable first."""
 
     labels: Tensor  # int64 [K], slots
     scores: Tensor  # float32 [K], probabilities that sum to 1
@@ -23,7 +23,7 @@ class Rankings:
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Ranking]:
         logits = outputs["logits"].float()
         if len(metas) != len(logits):
-            raise ValueError(f"{len(logits)} images in the logits, but {len(metas)} metas: give one for each image")
-        # Sorted before the softmax, which makes zeros of all that is far below the best.
+            raise ValueError(f"{len(logits)} images in the logits, but {len(metas)} metas: pass one per image")
+        # Sorted before the softmax, which turns everything far below the best into zeros.
         ordered, labels = logits.sort(dim=1, descending=True, stable=True)
         return [Ranking(*pair) for pair in zip(labels, ordered.softmax(1), strict=True)]

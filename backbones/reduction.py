@@ -1,7 +1,7 @@
-"""Weights of a trunk for one of the same kind with fewer channels: of every layer, the channels that matter most.
+"""Reduces a trunk's weights to a narrower trunk of the same kind, keeping each layer's most important channels.
 
-A channel is one choice wherever it occurs: in the layers that write it (all of them, along a residual stream), in the
-depthwise filters, gates and norms on its way, and in the layers that read it. What is kept is told for every point of
+A channel is selected once for all its occurrences: the layers that write it (all of them, along a residual stream), the
+depthwise filters, gates and norms on its way, and the layers that read it. The selection is recorded for every point of
 `Backbone.walk`, so that heads follow.
 """
 
@@ -19,7 +19,7 @@ RULES = ("importance", "first")
 
 @dataclass
 class Reduction:
-    """A state dict on its way to fewer channels.
+    """A state dict being reduced to fewer channels.
 
     Args:
         state: of the larger network, under our names.
@@ -28,7 +28,7 @@ class Reduction:
 
     Attributes:
         kept: point of `Backbone.walk` -> the channels that were kept, ascending.
-        notes: what was reduced, for a report.
+        notes: what was reduced, for the report.
     """
 
     state: dict[str, Tensor]
@@ -41,13 +41,13 @@ class Reduction:
         self.state = dict(self.state)
 
     def choose(self, scores: Tensor, count: int, *, name: str) -> Tensor:
-        """`count` channels out of `scores` [C]; with as many as there are, all.
+        """Select `count` channels by their `scores` [C]; all if there are exactly that many.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: there are too few.
         """
         if count > len(scores):
-            raise ValueError(f"{name}: the network has {count} channels, the weights only {len(scores)}")
+            raise ValueError(f"{name}: the network has {count} channels, but the weights only {len(scores)}")
         if count < len(scores):
             self.notes.append(f"{name} {len(scores)} -> {count}")
         if self.rule == "first" or count == len(scores):
@@ -58,17 +58,19 @@ class Reduction:
         """|scale| of the norm of a `ConvNormAct`, [C]."""
         scale = self.tensor(f"{layer}.norm.weight")
         if scale.dim() != 1:
-            raise ValueError(f"{layer}.norm.weight has the shape {list(scale.shape)}, not one number for each channel")
+            raise ValueError(f"{layer}.norm.weight has the shape {list(scale.shape)}: expected one number per channel")
         return scale.double().abs()
 
     def tensor(self, name: str) -> Tensor:
-        """Raises ValueError where there is none of this name."""
+        """Raises ValueError if there is no tensor of this name."""
         if name not in self.state:
-            raise ValueError(f"missing in the weights: {name}; only a network of the same kind can be reduced to this")
+            raise ValueError(
+                f"missing in the weights: {name}; only a wider network of the same kind can be reduced to this one"
+            )
         return self.state[name]
 
     def cut(self, layer: str, *, out: Tensor | None = None, inputs: Tensor | None = None) -> None:
-        """Keep these channels of a convolution or linear layer; of a depthwise one the `out` alone."""
+        """Keep these channels of a convolution or linear layer; only `out` of a depthwise one."""
         if out is not None:
             self._take(f"{layer}.weight", out)
             if f"{layer}.bias" in self.state:
@@ -77,13 +79,13 @@ class Reduction:
             self._take(f"{layer}.weight", inputs, axis=1)
 
     def cut_norm(self, layer: str, *, out: Tensor, inputs: Tensor | None = None) -> None:
-        """The same of a `ConvNormAct`."""
+        """The same for a `ConvNormAct`."""
         self.cut(f"{layer}.conv", out=out, inputs=inputs)
         for leaf in ("weight", "bias", "running_mean", "running_var"):
             self._take(f"{layer}.norm.{leaf}", out)
 
     def _take(self, name: str, channels: Tensor, *, axis: int = 0) -> None:
-        """Keep these, ascending, of a tensor's channels along an axis."""
+        """Keep these channels, ascending, of a tensor along an axis."""
         tensor = self.tensor(name)
         if tensor.dim() <= axis or tensor.shape[axis] <= int(channels[-1]):
             raise ValueError(f"{name} has the shape {list(tensor.shape)}, which does not fit the layers around it")
@@ -91,7 +93,7 @@ class Reduction:
 
 
 def reduce_trunk(reduction: Reduction, trunk: BlockTrunk, *, prefix: str = "") -> None:
-    """Cut the tensors under `prefix` to the channels that `trunk` has; fills `reduction.kept`.
+    """Reduce the tensors under `prefix` to the channels of `trunk`; fills `reduction.kept`.
 
     Raises:
         ValueError: the weights are narrower somewhere, or of another kind of trunk.
@@ -112,19 +114,21 @@ def reduce_trunk(reduction: Reduction, trunk: BlockTrunk, *, prefix: str = "") -
 def _choose_streams(
     reduction: Reduction, trunk: BlockTrunk, blocks: Sequence[InvertedResidual], prefix: str
 ) -> list[Tensor]:
-    """The channels kept behind the stem and behind every block; along residual connections they are the same."""
+    """The channels kept after the stem and every block; along residual connections they are the same."""
     writers = [f"{prefix}stem", *(f"{prefix}blocks.{i}.project" for i in range(len(blocks)))]
     counts = [trunk.stem.conv.out_channels, *(block.project.conv.out_channels for block in blocks)]
     scores = [reduction.scale(writer) for writer in writers]
     streams: list[list[int]] = [[0]]
     for number, block in enumerate(blocks, start=1):
-        # Halved channels can make a block residual that is none in the larger network: two streams meet there.
+        # Halved channels can make a block residual that is not residual in the larger network: two streams meet there.
         if block.residual and len(scores[number]) == len(scores[number - 1]):
             streams[-1].append(number)
         else:
             streams.append([number])
         if block.residual and len(streams[-1]) == 1:
-            reduction.notes.append(f"{prefix}blocks.{number - 1} adds its input, which it does not in the weights")
+            reduction.notes.append(
+                f"{prefix}blocks.{number - 1} has a residual connection here, but not in the weights"
+            )
     chosen = []
     for stream in streams:
         total = torch.stack([scores[writer] for writer in stream]).sum(0)
@@ -139,7 +143,7 @@ def _reduce_block(
     layer = f"{prefix}blocks.{number - 1}"
     inner = inputs
     if block.expand is not None:
-        # Not the scale of the expansion: the depthwise layer's norm takes it out again.
+        # Not the scale of the expansion: the depthwise layer's norm cancels it.
         scores = reduction.scale(f"{layer}.depthwise")
         inner = reduction.choose(scores, block.expand.conv.out_channels, name=f"{layer}.expand")
         reduction.cut_norm(f"{layer}.expand", out=inner, inputs=inputs)
@@ -152,7 +156,7 @@ def _reduce_block(
 
 
 def _reduce_gate(reduction: Reduction, layer: str, *, channels: Tensor, squeezed: int) -> None:
-    """Squeeze-and-excite has no norm: its inner channels matter as much as their weights to the kept channels do."""
+    """Squeeze-and-excite has no norm: its inner channels are ranked by their weights to the kept channels."""
     reduction.cut(f"{layer}.squeeze", inputs=channels)
     reduction.cut(f"{layer}.excite", out=channels)
     into, from_ = reduction.tensor(f"{layer}.squeeze.weight"), reduction.tensor(f"{layer}.excite.weight")
@@ -165,12 +169,12 @@ def _reduce_gate(reduction: Reduction, layer: str, *, channels: Tensor, squeezed
 
 
 def kept_of_tap(reduction: Reduction, trunk: BlockTrunk, tap: str) -> Tensor:
-    """The channels kept of a tap, for the layers of a head that read it."""
+    """The kept channels of a tap, for the head layers that read it."""
     return reduction.kept[trunk.tap_points[tap]]
 
 
 def reduce_classifier(reduction: Reduction, model: Classifier) -> None:
-    """Cut the weights of a whole classifier to the channels of `model`, whose trunk has blocks."""
+    """Reduce the weights of a whole classifier to the channels of `model`, whose trunk has blocks."""
     assert isinstance(model.backbone, BlockTrunk)
     reduce_trunk(reduction, model.backbone, prefix="backbone.")
     first = "logits" if model.hidden is None else "hidden"

@@ -1,4 +1,4 @@
-"""TensorFlow's variables under our names: MobileNetV1 to V3 of TF-slim, MnasNet of tensorflow/tpu.
+"""Renames TensorFlow's variables to our names: MobileNetV1 to V3 of TF-slim, MnasNet of tensorflow/tpu.
 
 Pure functions from dictionary to dictionary, in TF's layouts on one side and torch's on the other; shapes are checked
 where the weights are loaded. A layer is a scope (`MobilenetV2/Conv_1`), the variables in it are its leaves.
@@ -28,7 +28,7 @@ _TRUNK = re.compile(r"((?:[^/]+/)*?(?:MobilenetV[123]|MnasNet)/)")
 _BLOCK = re.compile(r"expanded_conv(?:_(\d+))?/(expand|depthwise|project|squeeze_excite/Conv|squeeze_excite/Conv_1)")
 _V1_BLOCK = re.compile(r"Conv2d_(\d+)_(depthwise|pointwise)")
 _PARTS = {"squeeze_excite/Conv": "se.squeeze", "squeeze_excite/Conv_1": "se.excite", "pointwise": "project"}
-# Layers behind a trunk in the official graphs: of classifiers, detectors (SSD) and segmenters (DeepLab)
+# Layers after a trunk in the official graphs: of classifiers, detectors (SSD) and segmenters (DeepLab)
 _HEADS = re.compile(
     r"(?:.*/)?(?:Logits/.*|Conv_2|\w+_[12]_Conv2d_\d+_\dx\d\w*)|BoxPredictor_\d+/.*"
     r"|(?:aspp\d+(?:_depthwise|_pointwise)?|image_pooling|concat_projection|(?:decoder|logits)/.*)"
@@ -36,9 +36,9 @@ _HEADS = re.compile(
 
 
 def as_slim(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a network computes with, under the names TF-slim would give it.
+    """The variables a network computes with, under TF-slim's names.
 
-    Moving averages take their weights' place; an optimizer's slots and counters are left out; names lose their `:0`.
+    Moving averages replace their weights; optimizer slots and counters are dropped; names lose their `:0`.
     """
     found = {name.removesuffix(":0"): array for name, array in variables.items()}
     averages = {name.removesuffix(f"/{EMA}"): array for name, array in found.items() if name.endswith(f"/{EMA}")}
@@ -59,10 +59,10 @@ def layer_of(name: str) -> str:
 
 
 def rename_tf_layers(variables: Mapping[str, np.ndarray], layers: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the variables of the layers that are keys of `layers` to our modules, and turn the kernels.
+    """Rename the variables of the layers that are keys of `layers` to our modules, and transpose the kernels.
 
-    A layer with batch norm is a `ConvNormAct` of ours, one without a convolution. Kernels: HWIO -> OIHW, depthwise HWC1
-    -> C1HW, dense IO -> OI. Other layers are left out.
+    A layer with batch norm is our `ConvNormAct`, one without is a convolution. Kernels: HWIO -> OIHW, depthwise HWC1
+    -> C1HW, dense IO -> OI. Other layers are dropped.
     """
     renamed, empty = {}, dict(layers)
     for name, array in variables.items():
@@ -92,17 +92,17 @@ def refuse_unknown(variables: Mapping[str, np.ndarray], known: Collection[str], 
     unknown = [name for name in variables if layer_of(name) not in known]
     if unknown:
         more = f", ... and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        raise ValueError(f"{len(unknown)} variables are not of {what}: {', '.join(unknown[:_SHOWN])}{more}")
+        raise ValueError(f"{len(unknown)} variables do not belong to {what}: {', '.join(unknown[:_SHOWN])}{more}")
 
 
 # ---- trunks ----------------------------------------------------------------------------------------------
 
 
 def trunk_layers(variables: Mapping[str, np.ndarray]) -> tuple[str, dict[str, str]]:
-    """The trunk's scope with its slash (in a detector `FeatureExtractor/MobilenetV3/`), and its layers' names here.
+    """The trunk's scope with its slash (in a detector `FeatureExtractor/MobilenetV3/`), and our names of its layers.
 
     Raises:
-        ValueError: there is no MobileNetV1, V2, V3 or MnasNet, or more than one, or its batch norms are folded.
+        ValueError: there is no MobileNetV1, V2, V3 or MnasNet, or more than one, or the batch norms are folded.
     """
     scopes = sorted({match[1] for name in variables if (match := _TRUNK.match(name))})
     if len(scopes) != 1:
@@ -113,8 +113,8 @@ def trunk_layers(variables: Mapping[str, np.ndarray]) -> tuple[str, dict[str, st
     scope, layers = scopes[0], {}
     if not any(name.endswith("/BatchNorm/moving_mean") for name in variables):
         raise ValueError(
-            f"{scope} has no batch norms: they are folded into the convolutions of graphs optimised for inference; "
-            "take the graph as it was frozen, or the checkpoint"
+            f"{scope} has no batch norms: graphs optimized for inference have them folded into the convolutions; "
+            "use the original frozen graph, or the checkpoint"
         )
     for layer in dict.fromkeys(map(layer_of, variables)):
         if not layer.startswith(scope):
@@ -133,10 +133,10 @@ def trunk_layers(variables: Mapping[str, np.ndarray]) -> tuple[str, dict[str, st
 
 
 def from_tf_slim(variables: Mapping[str, np.ndarray], *, to: str = "") -> dict[str, Tensor]:
-    """Rename a trunk of any variant and width; `to` is put before our names. Heads of the official graphs are left out.
+    """Rename a trunk of any variant and width; `to` is prefixed to our names. Heads of the official graphs are dropped.
 
     Raises:
-        ValueError: there is no trunk, or variables are neither its nor such a head's; they are listed.
+        ValueError: there is no trunk, or variables belong neither to it nor to such a head; they are listed.
     """
     variables = as_slim(variables)
     _, layers = trunk_layers(variables)
@@ -146,7 +146,7 @@ def from_tf_slim(variables: Mapping[str, np.ndarray], *, to: str = "") -> dict[s
 
 
 def is_classifier(variables: Mapping[str, np.ndarray]) -> bool:
-    """Whether there are class logits directly behind a trunk."""
+    """Whether there are class logits directly after a trunk."""
     return any(re.search(r"/Logits/Conv2d_1c_1x1/|mnas_head/dense", name) for name in variables)
 
 
@@ -163,7 +163,7 @@ def classifier_from_tf_slim(variables: Mapping[str, np.ndarray]) -> dict[str, Te
         head[f"{scope}Conv_2"] = "hidden"
     refuse_unknown(variables, layers.keys() | head.keys(), what="a MobileNet or MnasNet classifier")
     renamed = rename_tf_layers(variables, {layer: f"backbone.{ours}" for layer, ours in layers.items()})
-    # They are 1x1 convolutions there, linear layers here.
+    # 1x1 convolutions there, linear layers here.
     return renamed | {
         name: tensor.flatten(1) if tensor.ndim == 4 else tensor
         for name, tensor in rename_tf_layers(variables, head).items()
@@ -179,9 +179,9 @@ _MNAS = re.compile(
 
 
 def mnasnet_as_slim(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """MnasNet's variables as TF-slim would name them, in the scope `MnasNet/`; any others are left as they are.
+    """MnasNet's variables under TF-slim's names, in the scope `MnasNet/`; others are unchanged.
 
-    Which convolution of a block is which follows from their order: Keras numbers them within a block or throughout.
+    The convolutions of a block are identified by their order: Keras numbers them within a block or throughout.
     """
     found = {name: match for name in variables if (match := _MNAS.fullmatch(name))}
     numbers: dict[tuple[str, str], set[int]] = {}
@@ -197,8 +197,10 @@ def mnasnet_as_slim(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
         layers = _mnas_layers(unit, kind)
         same = sorted(numbers[unit, kind])
         if len(same) > len(layers):
-            raise ValueError(f"{name}: {unit} has {len(same)} layers {kind}, MnasNet at most {len(layers)}")
-        layer = layers[len(layers) - len(same) + same.index(number)]  # what may be missing, the expansion, is the first
+            raise ValueError(f"{name}: {unit} has {len(same)} layers {kind}, but MnasNet has at most {len(layers)}")
+        layer = layers[
+            len(layers) - len(same) + same.index(number)
+        ]  # the layer that may be missing, the expansion, is the first
         block = f"expanded_conv{f'_{match[2]}' if match[2] != '0' else ''}/" if match[2] else ""
         norm = "BatchNorm/" if "normalization" in kind else ""
         renamed[f"MnasNet/{block}{layer}/{norm}{KERAS_LEAVES.get(match[6], match[6])}"] = array
@@ -206,7 +208,7 @@ def mnasnet_as_slim(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def _mnas_layers(unit: str, kind: str) -> tuple[str, ...]:
-    """The layers of a kind, in the order they are made in."""
+    """The layers of a kind, in order of creation."""
     if unit in ("stem", "head"):
         return ("Logits/Conv2d_1c_1x1",) if kind == "dense" else ("Conv" if unit == "stem" else "Conv_1",)
     return {

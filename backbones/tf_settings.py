@@ -1,4 +1,4 @@
-"""Whether a trunk computes what TensorFlow's weights were trained in: they fit others too, and mislead them."""
+"""Checks that a trunk matches the settings of TensorFlow's weights, which also load into trunks that do not."""
 
 from torch import nn
 
@@ -12,10 +12,10 @@ BN_EPS = 1e-3
 
 
 def trunk_settings(trunk: nn.Module, *, padded_to_corners: bool = False) -> list[str]:
-    """The keys to set, as `key=value`, before the weights give TensorFlow's numbers; none if it is set up so.
+    """The keys to set, as `key=value`, to reproduce TensorFlow's results; none if they are already set.
 
     Args:
-        padded_to_corners: its inputs measure a multiple of the output stride plus one: both paddings are the same then.
+        padded_to_corners: the inputs measure a multiple of the output stride plus one: both paddings are then the same.
     """
     keys = []
     if not padded_to_corners and not is_same_padded(trunk):
@@ -31,13 +31,13 @@ def trunk_settings(trunk: nn.Module, *, padded_to_corners: bool = False) -> list
 
 
 def normalize_settings(trunk: nn.Module, normalize: Normalize) -> list[str]:
-    """The keys for the picture's mean and standard deviation: from -1 to 1, but MnasNet's are ImageNet's."""
+    """The keys for mean and standard deviation: images from -1 to 1, except MnasNet's, which are ImageNet's."""
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if isinstance(trunk, MnasNet) else ((0.5,) * 3, (0.5,) * 3)
     return picture_settings(normalize, mean=mean, std=std)
 
 
 def is_same_padded(module: nn.Module) -> bool:
-    """Whether every convolution with a stride and a neighbourhood pads as TensorFlow does."""
+    """Whether every strided convolution larger than 1x1 pads like TensorFlow."""
     convs = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     return all(isinstance(conv, SamePaddedConv2d) for conv in convs if conv.stride[0] > 1 and conv.kernel_size[0] > 1)
 
@@ -47,7 +47,7 @@ def has_eps(module: nn.Module, eps: float) -> bool:
 
 
 def _dilates_too_early(trunk: BlockTrunk) -> bool:
-    """Whether the block that loses its stride has the doubled rate already, which is torchvision's rule."""
+    """Whether the block that loses its stride already has the doubled rate, torchvision's rule."""
     number = int(trunk.tap_points["c4_expansion"].removeprefix("block").partition(".")[0])
     block = trunk.blocks[number - 1]
     assert isinstance(block, InvertedResidual)

@@ -11,20 +11,20 @@ import numpy as np
 from .graphdef import Wire
 from .tf_names import EMA, KERAS_LEAVES, LEAVES
 
-MAX_BYTES = 2**28  # of a file, and of what a .npz unpacks to; the networks here have at most 30 MB
-TRAINED = frozenset((*LEAVES, *KERAS_LEAVES))  # what a trained variable's name ends with
+MAX_BYTES = 2**28  # of a file, and of an unpacked .npz; the networks here have at most 30 MB
+TRAINED = frozenset((*LEAVES, *KERAS_LEAVES))  # the endings of trained variables' names
 
 
 def read_variables(path: str | Path) -> dict[str, np.ndarray]:
-    """All floating-point variables under their TensorFlow names; `tf_names` sorts out what a network needs of them.
+    """All floating-point variables under their TensorFlow names; `tf_names` selects those that a network needs.
 
     Args:
-        path: a frozen graph (`.pb`), an `.npz` with an array for each variable, or a checkpoint's prefix (or one of
-            its files), for which TensorFlow has to be installed.
+        path: a frozen graph (`.pb`), an `.npz` with one array per variable, or a checkpoint's prefix (or one of
+            its files), which requires TensorFlow.
 
     Raises:
-        FileNotFoundError: there is nothing of that name.
-        ValueError: the file is damaged, too large, of another kind, or has no variables.
+        FileNotFoundError: the path does not exist.
+        ValueError: the file is corrupt, too large, of another kind, or has no variables.
     """
     path = Path(path)
     prefix = _checkpoint_prefix(path)
@@ -32,33 +32,33 @@ def read_variables(path: str | Path) -> dict[str, np.ndarray]:
         variables = _read_checkpoint(prefix)
     elif path.is_file():
         if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path} has {path.stat().st_size:,} bytes; more than {MAX_BYTES:,} are not read")
+            raise ValueError(f"{path} has {path.stat().st_size:,} bytes: expected at most {MAX_BYTES:,}")
         with open(path, "rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
         variables = _read(path, zipped=zipped)
     elif path.exists():
-        raise ValueError(f"{path} is a folder: name the frozen graph (.pb), .npz or checkpoint prefix in it")
+        raise ValueError(f"{path} is a folder: specify the frozen graph (.pb), .npz or checkpoint prefix in it")
     else:
         raise FileNotFoundError(f"{path}: no such file, and no checkpoint {path}.index")
     if not variables:
-        raise ValueError(f"{path} holds no variables of a TensorFlow model")
+        raise ValueError(f"{path} contains no variables of a TensorFlow model")
     return variables
 
 
 def _read(path: Path, *, zipped: bool) -> dict[str, np.ndarray]:
-    """Whatever is wrong with the file is a ValueError."""
+    """Turns every fault of the file into a ValueError."""
     try:
         return _read_npz(path) if zipped else _read_frozen_graph(path)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
         kind = ".npz" if zipped else "frozen TensorFlow graph"
-        raise ValueError(f"{path} is no sound {kind}: {error}") from None
+        raise ValueError(f"{path} is not a valid {kind}: {error}") from None
 
 
 # ---- frozen graph ----------------------------------------------------------------------------------------
 
 
 def _read_frozen_graph(path: Path) -> dict[str, np.ndarray]:
-    """Constants that were variables: those that are read through `NAME/read`, or are named like a weight."""
+    """Constants that were variables: those read through `NAME/read`, or named like a weight."""
     wire = Wire()
     nodes = list(wire.nodes(memoryview(path.read_bytes())))
     names = {node.name for node in nodes}
@@ -73,7 +73,7 @@ def _read_frozen_graph(path: Path) -> dict[str, np.ndarray]:
         if array is not None:
             variables[node.name] = array
         elif weight:
-            raise ValueError(f"{node.name} is not of floating point (float16, float32, float64): a quantized graph?")
+            raise ValueError(f"{node.name} is not floating-point (float16, float32, float64): a quantized graph?")
     if not variables:
         raise ValueError(f"none of its {len(nodes)} nodes is a constant that was a variable")
     return variables
@@ -83,17 +83,17 @@ def _read_frozen_graph(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Like `numpy.load` without pickles, but no array is made before its size is known to be that of its entry."""
+    """Like `numpy.load` without pickles, but checks an array's size against its entry before allocating it."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         total = sum(entry.file_size for entry in entries)
         if total > MAX_BYTES:
-            raise ValueError(f"it would unpack to {total:,} bytes; more than {MAX_BYTES:,} are not read")
+            raise ValueError(f"it would unpack to {total:,} bytes: expected at most {MAX_BYTES:,}")
         variables: dict[str, np.ndarray] = {}
         for entry in entries:
             name = entry.filename.removesuffix(".npy")
             if name == entry.filename or name in variables:
-                raise ValueError(f"the entry {entry.filename!r} is no array, or there twice")
+                raise ValueError(f"the entry {entry.filename!r} is not an array, or occurs twice")
             with archive.open(entry) as file:
                 array = _read_npy(file, entry.file_size, name)  # pyright: ignore[reportArgumentType]
             if array is not None:
@@ -106,16 +106,16 @@ def _read_npy(file: BinaryIO, size: int, name: str) -> np.ndarray | None:
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"{name} has the .npy version {version}")
+        raise ValueError(f"{name} has the unsupported .npy version {version}")
     shape, fortran, dtype = readers[version](file)
     if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects (a pickle), which are never loaded")
+        raise ValueError(f"{name} contains Python objects (a pickle), which are never loaded")
     content = file.read(size)
     if math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"{name}: the shape {shape} of {dtype} does not fit its {len(content)} bytes")
     if dtype.kind != "f":
         if name.rpartition("/")[2] in TRAINED:
-            raise ValueError(f"{name} is of {dtype}, not of floating point")
+            raise ValueError(f"{name} is {dtype}: expected floating point")
         return None
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -137,14 +137,14 @@ def _read_checkpoint(prefix: Path) -> dict[str, np.ndarray]:
         import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ImportError:
         raise ValueError(
-            f"{prefix} is a checkpoint, and TensorFlow, which reads those, is not installed: pip install "
-            "'pocketvision[tf]'. Or give the frozen graph (.pb) that stands beside most checkpoints, or an .npz made "
-            "where TensorFlow is: numpy.savez('weights.npz', **{name: tf.train.load_variable(PREFIX, name) "
+            f"{prefix} is a checkpoint, which needs TensorFlow, and that is not installed: pip install "
+            "'pocketvision[tf]'. Or use the frozen graph (.pb) that comes with most checkpoints, or an .npz made "
+            "where TensorFlow is installed:  numpy.savez('weights.npz', **{name: tf.train.load_variable(PREFIX, name) "
             "for name, _ in tf.train.list_variables(PREFIX)})"
         ) from None
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         kept = [name for name, dtype in reader.get_variable_to_dtype_map().items() if dtype.is_floating]
         return {name: reader.get_tensor(name) for name in kept}
-    except Exception as error:  # TensorFlow has its own kinds
-        raise ValueError(f"{prefix} is no sound TensorFlow checkpoint: {error}") from error
+    except Exception as error:  # TensorFlow raises its own kinds
+        raise ValueError(f"{prefix} is not a valid TensorFlow checkpoint: {error}") from error

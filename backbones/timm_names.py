@@ -1,4 +1,4 @@
-"""timm's MobileNets and MnasNets under our names, and the networks of ours that compute the same."""
+"""Renames timm's MobileNets and MnasNets to our names, and finds our networks that compute the same."""
 
 import re
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from .weights import trunk_settings
 
 
 class Published(NamedTuple):
-    """A network of timm: the trunk that is the same, and the tag of the weights that timm takes by default."""
+    """A timm network: our equivalent trunk, and the tag of timm's default weights."""
 
     trunk: type[BlockTrunk]
-    options: dict[str, Any]  # of the trunk, beside `CONVENTIONS`
+    options: dict[str, Any]  # of the trunk, in addition to `CONVENTIONS`
     tag: str | None  # None: timm describes the network but has no weights
 
 
-# timm's own batch norm and padding, and those of the weights it converted from TensorFlow.
+# Batch norm and padding of timm's own weights, and of those it converted from TensorFlow.
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "": {"bn_eps": 1e-5, "padding": "symmetric"},
     "tf_": {"bn_eps": 1e-3, "padding": "same"},
@@ -53,9 +53,9 @@ NETWORKS: dict[str, Published] = {
     "semnasnet_100": Published(_MNAS, {}, "rmsp_in1k"),
     "mnasnet_small": Published(_MNAS, {"variant": "small", "first_residual": True}, "lamb_in1k"),
 }
-# timm's that look alike, and why none of the trunks is them.
+# Similar timm networks, and why no trunk here is equivalent.
 OTHERS = {
-    "mobilenetv1_100h": "has another convolution before pooling",
+    "mobilenetv1_100h": "has an extra convolution before pooling",
     "mobilenetv2_110d": "is deeper than MobileNetV2",
     "mobilenetv2_120d": "is deeper than MobileNetV2",
     "mobilenetv3_large_150d": "is deeper than MobileNetV3",
@@ -66,12 +66,12 @@ OTHERS = {
 
 
 def conventions(name: str) -> dict[str, Any]:
-    """Batch norm's epsilon and the padding that timm's network of this name has."""
+    """Batch norm's epsilon and the padding of timm's network of this name."""
     return CONVENTIONS["tf_" if name.startswith("tf_") else ""]
 
 
 def mean_std(file: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of the pictures that timm's weights in a file of this name (NAME, NAME.TAG, NAME-HASH) were trained on."""
+    """Mean and standard deviation for timm's weights in a file of this name (NAME, NAME.TAG, NAME-HASH)."""
     if "miil_" in file:
         return (0.0,) * 3, (1.0,) * 3
     if file.startswith(("tf_", "mobilenetv1_")) or "ra4_e3600" in file:
@@ -80,16 +80,16 @@ def mean_std(file: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def make_trunk(name: str, **options: Any) -> BlockTrunk:
-    """The trunk that computes what timm's network `name` does; `options` are more of the constructor's."""
+    """The trunk equivalent to timm's network `name`; `options` are further constructor arguments."""
     network = NETWORKS[name]
     return network.trunk(**conventions(name), **network.options, **options)
 
 
 def settings(trunk: BlockTrunk, *, name: str | None = None) -> list[str]:
-    """What to set, as `key=value`, so that the trunk computes what timm's does with these weights.
+    """What to set, as `key=value`, so that the trunk matches timm's with these weights.
 
     Args:
-        name: timm's name of the network, where it is known; without it either of timm's `CONVENTIONS` will do.
+        name: timm's name of the network, if known; without it either of timm's `CONVENTIONS` is accepted.
     """
     keys = trunk_settings(trunk, [conventions(name)] if name else list(CONVENTIONS.values()))
     first = trunk.blocks[0]
@@ -109,9 +109,9 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 
 
 def from_timm(state: Mapping[str, Tensor], *, to: str = "") -> dict[str, Tensor]:
-    """Rename the trunk of a timm MobileNetV1, V2, V3 or MnasNet; `to` is put before our names.
+    """Rename the trunk of a timm MobileNetV1, V2, V3 or MnasNet; `to` is prefixed to our names.
 
-    What belongs to the classifier is left out.
+    The classifier is dropped.
     """
     layers = _trunk_layers(state)
     renamed = {}
@@ -120,7 +120,9 @@ def from_timm(state: Mapping[str, Tensor], *, to: str = "") -> dict[str, Tensor]
         if layer in layers:
             renamed[f"{to}{layers[layer]}.{leaf}"] = tensor
         elif layer not in ("conv_head", "classifier"):
-            raise ValueError(f"{name} is no tensor of a timm MobileNet or MnasNet, where {next(iter(state))} is one")
+            raise ValueError(
+                f"{name} is not a tensor of a timm MobileNet or MnasNet; the first tensor is {next(iter(state))}"
+            )
     return renamed
 
 
@@ -136,9 +138,11 @@ def classifier_from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _trunk_layers(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """timm's layers of the trunk -> ours. It counts blocks within stages; here they are counted through."""
+    """timm's layers of the trunk -> ours. timm numbers blocks within stages; here they are numbered throughout."""
     if "conv_stem.weight" not in state:
-        raise ValueError(f"no conv_stem.weight, as timm's networks have; the first is {next(iter(state), None)!r}")
+        raise ValueError(
+            f"no conv_stem.weight, which timm's networks have; the first tensor is {next(iter(state), None)!r}"
+        )
     layers = {"conv_stem": "stem.conv", "bn1": "stem.norm"}
     if "bn2.weight" in state:  # V2 and MnasNet
         layers |= {"conv_head": "last.conv", "bn2": "last.norm"}

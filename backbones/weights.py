@@ -1,4 +1,4 @@
-"""Weights of other libraries under our names, and a loader that never leaves a tensor out in silence.
+"""Renames other libraries' weights to our names, and loads them without silently skipping a tensor.
 
 Renaming is a pure function from dictionary to dictionary; shapes are checked where the weights are loaded.
 """
@@ -20,26 +20,26 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What happened to every name of a load: names are the model's, `unexpected` ones the source's."""
+    """The outcome for every name: names are the model's, `unexpected` ones the source's."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]  # in the model, not in the source
     unexpected: tuple[str, ...]  # in the source, not in the model
     mismatched: dict[str, Shapes]  # name -> shapes in the source and in the model
-    notes: tuple[str, ...] = ()  # what was changed on the way, such as channels left out
+    notes: tuple[str, ...] = ()  # what was changed, such as dropped channels
 
     @property
     def reinitialized(self) -> tuple[str, ...]:
-        """The model's names that keep the values they had before."""
+        """The model's names that keep their previous values."""
         return (*self.missing, *self.mismatched)
 
     def __str__(self) -> str:
-        """In a line or two, by layers."""
+        """A summary in one or two lines, by layer."""
         text = f"loaded {len(self.loaded)} tensors"
         if self.reinitialized:
-            text += f"; {len(self.reinitialized)} stay freshly initialised ({_layers(self.reinitialized)})"
+            text += f"; {len(self.reinitialized)} stay randomly initialized ({_layers(self.reinitialized)})"
         if self.unexpected:
-            text += f"; {len(self.unexpected)} have no place here ({_layers(self.unexpected)})"
+            text += f"; {len(self.unexpected)} are not part of this network ({_layers(self.unexpected)})"
         return "; ".join((text, *self.notes))
 
 
@@ -51,11 +51,11 @@ def _layers(names: Iterable[str]) -> str:
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: Sequence[str] = ()) -> LoadReport:
     """Copy `state` into `model` if names and shapes agree, else raise ValueError and change nothing.
 
-    Names that start with one of `reinitialize` need not agree: where they don't, the model keeps what it has, and the
+    Names that start with one of `reinitialize` need not agree: if they don't, the model keeps its values, and the
     report lists them.
     """
     if isinstance(reinitialize, str):
-        raise ValueError(f"reinitialize is a list of prefixes, got the string {reinitialize!r}")
+        raise ValueError(f"reinitialize must be a list of prefixes, got the string {reinitialize!r}")
     own = model.state_dict()
     shared = own.keys() & state.keys()
     mismatched = {
@@ -65,7 +65,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: 
     }
     report = LoadReport(
         loaded=tuple(name for name in own if name in shared and name not in mismatched),
-        # Files of old versions and of other frameworks do not count batches, and nothing here uses that number.
+        # Files of old versions and other frameworks have no batch counter, and nothing here uses it.
         missing=tuple(name for name in own if name not in shared and not name.endswith(".num_batches_tracked")),
         unexpected=tuple(name for name in state if name not in shared),
         mismatched=mismatched,
@@ -77,12 +77,12 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, reinitialize: 
 
 
 def _refuse_values(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Raise ValueError where theirs are integers for ours in floating point, or not finite."""
+    """Raise ValueError if theirs are integers where ours are floating-point, or not finite."""
     for name, (theirs, ours) in pairs.items():
         if theirs.is_floating_point() != ours.is_floating_point():
-            raise ValueError(f"{name} is of {theirs.dtype} in the weights, of {ours.dtype} in the model: quantized?")
+            raise ValueError(f"{name} is {theirs.dtype} in the weights, but {ours.dtype} in the model: quantized?")
         if not theirs.to(ours.dtype).isfinite().all():
-            raise ValueError(f"{name} has values that are not finite: the file is damaged, or its training diverged")
+            raise ValueError(f"{name} has non-finite values: the file is corrupt, or its training diverged")
 
 
 def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> None:
@@ -90,7 +90,7 @@ def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> Non
     names = (*report.missing, *report.unexpected, *report.mismatched)
     idle = [prefix for prefix in allowed if not any(name.startswith(prefix) for name in (*names, *report.loaded))]
     if idle:
-        raise ValueError(f"nothing to re-initialise starts with {idle}; check the spelling")
+        raise ValueError(f"no tensor to re-initialize starts with {idle}; check the spelling")
     problems = [
         *(f"missing in the weights: {name}" for name in report.missing if not name.startswith(allowed)),
         *(f"not in the model: {name}" for name in report.unexpected if not name.startswith(allowed)),
@@ -104,36 +104,36 @@ def _refuse_disagreement(report: LoadReport, *, allowed: tuple[str, ...]) -> Non
         more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         lines = "\n  ".join(problems[:_SHOWN]) + more
         raise ValueError(
-            f"{len(problems)} of {len(names) + len(report.loaded)} names do not fit this model:\n  {lines}\n"
-            "Load into the architecture they were made for (backbone, its width and reduction, model), or name the "
-            "prefixes to re-initialise."
+            f"{len(problems)} of {len(names) + len(report.loaded)} names do not match this model:\n  {lines}\n"
+            "Use the architecture that the weights were made for (backbone, its width and reduction, model), "
+            "or list the prefixes to re-initialize."
         )
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", to: str = "") -> dict[str, Tensor]:
-    """Rename a torchvision MobileNetV3 trunk, any variant, or V2's; names without `prefix` are not the trunk's.
+    """Rename a torchvision MobileNetV3 trunk, any variant, or V2's; names without `prefix` do not belong to the trunk.
 
-    The prefix is `features.` in a classifier and `backbone.` in torchvision's LR-ASPP; `to` is put before our names.
+    The prefix is `features.` in a classifier and `backbone.` in torchvision's LR-ASPP; `to` is prefixed to our names.
     """
     trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if is_torch_mobilenet_v2(state):
         return from_torch_mobilenet_v2(state, to=to)
     if "layers.0.weight" in state:
-        raise ValueError("torchvision's MnasNet is B1, which no trunk here is; of A1 and Small, timm has weights")
+        raise ValueError("torchvision's MnasNet is B1, which is not supported; timm has weights for A1 and Small")
     if not trunk:
-        raise ValueError(f"no name starts with {prefix!r}; the first is {next(iter(state), None)!r}")
+        raise ValueError(f"no name starts with {prefix!r}; the first tensor is {next(iter(state), None)!r}")
     parts = _torchvision_parts(trunk)
     renamed = {}
     for name, tensor in trunk.items():
         head, _, leaf = name.rpartition(".")
         if head not in parts:
-            raise ValueError(f"{prefix}{name} is no tensor of a torchvision MobileNetV2 or V3 trunk")
+            raise ValueError(f"{prefix}{name} is not a tensor of a torchvision MobileNetV2 or V3 trunk")
         renamed[f"{to}{parts[head]}.{leaf}"] = tensor
     return renamed
 
 
 def _torchvision_parts(trunk: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map torchvision's layers to ours. A block's layers are numbered without gaps, so what is left out shifts them."""
+    """Map torchvision's layers to ours. A missing layer of a block shifts the numbers of the others."""
     last = max((int(name.split(".")[0]) for name in trunk if name.split(".")[0].isdigit()), default=0)
     parts = {}
     for theirs, ours in (("0", "stem"), (str(last), "last")):
@@ -159,13 +159,13 @@ def classifier_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor
         if not name.startswith("features."):
             theirs = next((theirs for theirs in heads if name.startswith(theirs)), None)
             if theirs is None:
-                raise ValueError(f"{name} is no tensor of a torchvision MobileNetV2 or V3 classifier")
+                raise ValueError(f"{name} is not a tensor of a torchvision MobileNetV2 or V3 classifier")
             renamed[heads[theirs] + name.removeprefix(theirs)] = tensor
     return renamed
 
 
 def picture_settings(normalize: Normalize, *, mean: Sequence[float], std: Sequence[float]) -> list[str]:
-    """What to set, as `key=value`, before the pictures are normalised by this mean and standard deviation."""
+    """What to set, as `key=value`, so that images are normalized with this mean and standard deviation."""
     return [
         f"model.network.{key}=[{','.join(map(str, values))}]"
         for key, values in {"mean": mean, "std": std}.items()
@@ -174,10 +174,10 @@ def picture_settings(normalize: Normalize, *, mean: Sequence[float], std: Sequen
 
 
 def trunk_settings(trunk: BlockTrunk, accepted: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What to set, as `key=value`, before the trunk computes what the weights were trained in; they fit others too.
+    """What to set, as `key=value`, so that the trunk matches the weights' settings; they load without it, too.
 
     Args:
-        accepted: pairs of `bn_eps` and `padding` that are right; the first is advised.
+        accepted: valid pairs of `bn_eps` and `padding`; the first is recommended.
     """
     padding = "same" if isinstance(trunk.stem.conv, SamePaddedConv2d) else "symmetric"
     found = {"bn_eps": trunk.stem.norm.eps, "padding": padding}

@@ -10,17 +10,17 @@ from .labels import CITYSCAPES, CITYSCAPES_TABLE
 from .mask_folder import MaskPairs, slot_table
 
 IMAGE_END = "_leftImg8bit.png"
-# Ground truth as downloaded holds labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.
+# The downloaded ground truth contains labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.
 _SUFFIXES = ("labelIds", "labelTrainIds")
 
 
 class Cityscapes(MaskPairs):
     """`leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` with `gtFine/SPLIT/CITY/*_gtFine_SUFFIX.png` below `root`.
 
-    `suffix` is labelIds or labelTrainIds; by default the first of them that the first image has. Evaluation reads
-    `*_gtFine_instanceIds.png` too, where all images have one. Without `truth` (the test split) there are images alone.
-    A `report` gets every fault in place of an error at the first one: files of labels may be missing then, and those of
-    instances are used where there are any.
+    `suffix` is labelIds or labelTrainIds; by default the first one that exists for the first image. Evaluation reads
+    `*_gtFine_instanceIds.png` too, if all images have one. Without `truth` (the test split) there are only images.
+    A `report` gets every fault instead of an error at the first one: label files may then be missing, and those of
+    instances are used where they exist.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Cityscapes(MaskPairs):
                 folders=(folder, folder),
                 labels=CITYSCAPES,
                 table=value_table("labelIds"),
-                notes=[f"{len(images)} images of {folder}, without truth"],
+                notes=[f"{len(images)} images of {folder}, without ground truth"],
             )
             return
         found = suffix or detected_suffix(images[0], root)
@@ -52,7 +52,7 @@ class Cityscapes(MaskPairs):
         if missing and report is None:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
-                f"{', '.join(missing[:3])}. Remedy: unpack gtFine beside leftImg8bit"
+                f"{', '.join(missing[:3])}. Remedy: unpack gtFine next to leftImg8bit"
             )
         instances = [label_file(path, root, "instanceIds") for path in images]
         there = [path.is_file() for path in instances]
@@ -64,7 +64,7 @@ class Cityscapes(MaskPairs):
             notes.append(f"{num_instances} files *_gtFine_instanceIds.png, {what}")
         for image, path, is_there in zip(images, instances, there, strict=True):
             if report and num_instances and not is_there:
-                message = f"{path} is not there, though other images have theirs: no iIoU without it"
+                message = f"{path} does not exist, although other images have theirs: iIoU needs all of them"
                 report(Fault("instances", str(path), message, image=image.relative_to(folder).as_posix()))
         masks = Path(root, "gtFine", split)
         spare = set(masks.glob(f"*/*_gtFine_{found}.png")) - {mask for _, _, mask in pairs} if report else ()
@@ -82,10 +82,10 @@ class Cityscapes(MaskPairs):
 
 
 def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
-    """The folder of a split's images, and these.
+    """The folder of a split's images, and the images.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
+        FileNotFoundError: the folder does not exist, or contains no image.
     """
     folder = Path(root, "leftImg8bit", split)
     if not folder.is_dir():
@@ -97,19 +97,19 @@ def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
 
 
 def detected_suffix(image: Path, root: str | Path) -> str:
-    """The first kind of label file that an image has."""
+    """The first kind of label file that exists for an image."""
     return next((s for s in _SUFFIXES if label_file(image, root, s).is_file()), _SUFFIXES[0])
 
 
 def label_file(image: Path, root: str | Path, suffix: str) -> Path:
-    """The file of an image's truth."""
+    """The label file of an image."""
     split, city = image.parts[-3:-1]
     return Path(root, "gtFine", split, city, f"{image.name.removesuffix(IMAGE_END)}_gtFine_{suffix}.png")
 
 
 def value_table(suffix: str) -> np.ndarray:
-    """What the values of such label files mean (`slot_table`)."""
+    """The meaning of the values of such label files (`slot_table`)."""
     if suffix == "labelTrainIds":
         return slot_table({slot: slot for slot in CITYSCAPES.names})
     ids = {label_id: train_id for _, label_id, train_id, _, _ in CITYSCAPES_TABLE if label_id >= 0}
-    return slot_table(ids)  # the licence plate's -1 is stored as 255
+    return slot_table(ids)  # the license plate's -1 is stored as 255

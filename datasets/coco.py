@@ -1,4 +1,4 @@
-"""COCO annotations: official layout, or any json in COCO's format with a folder of images."""
+"""COCO annotations: the official layout, or any JSON in COCO's format with a folder of images."""
 
 import math
 from array import array
@@ -18,11 +18,11 @@ Record = dict[str, Any]
 
 
 class CocoDetection(BoxSource):
-    """Images and boxes of a json in COCO's format.
+    """Images and boxes of a JSON file in COCO's format.
 
-    Either `annotations` (a json file) with `images` (a folder), or `root` with `split` for the official layout
+    Either `annotations` (a JSON file) with `images` (a folder), or `root` with `split` for the official layout
     `annotations/instances_SPLIT.json` and `SPLIT/`. `labels` imposes the slots of another dataset or a checkpoint.
-    A `report` gets every fault in place of an error at the first one.
+    A `report` gets every fault instead of an error at the first one.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class CocoDetection(BoxSource):
 def locate(
     annotations: str | Path | None, images: str | Path | None, *, root: str | Path | None, split: str
 ) -> tuple[Path, Path]:
-    """The json and the folder of images that `CocoDetection`'s arguments name.
+    """The JSON file and the image folder that `CocoDetection`'s arguments name.
 
     Raises:
-        ValueError: they name both layouts, or none.
-        FileNotFoundError: one of the two is not there.
+        ValueError: they name both layouts, or neither.
+        FileNotFoundError: one of the two does not exist.
     """
     if root is not None and annotations is None and images is None:
         annotations, images = Path(root, "annotations", f"instances_{split}.json"), Path(root, split)
@@ -59,11 +59,11 @@ def locate(
         annotations, images, layout = Path(annotations), Path(images), ""
     else:
         raise ValueError(
-            "give either root (with split) for COCO's official layout, or annotations (a json file) with images (a "
+            "set either root (with split) for COCO's official layout, or annotations (a JSON file) with images (a "
             f"folder); got root={root}, annotations={annotations}, images={images}"
         )
     if not annotations.is_file():
-        raise FileNotFoundError(f"annotation file not found: {annotations}, expected a json in COCO's format{layout}")
+        raise FileNotFoundError(f"annotation file not found: {annotations}, expected JSON in COCO's format{layout}")
     if not images.is_dir():
         raise FileNotFoundError(f"image folder not found: {images}, expected the pictures of {annotations}{layout}")
     return annotations, images
@@ -72,10 +72,10 @@ def locate(
 def read_coco(
     path: Path, *, slots: str = "contiguous", labels: LabelMap | None = None, report: Report = refuse
 ) -> BoxTable:
-    """A json in COCO's format. A `report` that returns gets every fault; the records that have one are left out.
+    """Read a JSON file in COCO's format. A `report` that returns gets every fault; records with a fault are skipped.
 
     Raises:
-        ValueError: the file is no such json at all, or `report` refuses a fault.
+        ValueError: the file is not COCO JSON at all, or `report` rejects a fault.
     """
     reader = _Reader(path, report)
     labels = reader.labels(slots) if labels is None else reader.agree_with(labels)
@@ -95,7 +95,7 @@ def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, n
     """
     path = Path(annotations)
     if not path.is_file():
-        raise FileNotFoundError(f"annotation file not found: {path}, expected a json in COCO's format")
+        raise FileNotFoundError(f"annotation file not found: {path}, expected JSON in COCO's format")
     reader = _Reader(path, refuse)
     labels = reader.labels("contiguous")
     row_of = {image_id: row for row, image_id in enumerate(reader.table("images", reader.image_id))}
@@ -111,18 +111,18 @@ def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, n
 
 
 class RecordError(Exception):
-    """A record's fault: kind, and what to say after the record."""
+    """A record's fault: its kind, and the text that follows the record in the message."""
 
 
 class _Reader:
-    """Turns the json's records into columns; every complaint names file, record, key and remedy."""
+    """Converts the JSON's records to columns; every fault names file, record, key and remedy."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self.path, self.report, self.data = path, report, read_tables(path)
         self._image_ids: set[int] = set()
 
     def table(self, table: str, parse: Callable[[Record], T]) -> list[T]:
-        """What `parse` makes of the records, without those it refuses."""
+        """The results of `parse`, without the records it rejects."""
         return [row for row in map(self._parsed(table, parse), self.data[table]) if row is not None]
 
     def _parsed(self, table: str, parse: Callable[[Record], T]) -> Callable[[Any], T | None]:
@@ -146,13 +146,13 @@ class _Reader:
             number = _integer(record, "id")
             if number in known:
                 raise RecordError(
-                    "clashing_ids", f"has the id {number}, which another category has: ids must be unique"
+                    "clashing_ids", f"has the id {number}, which another category also uses: ids must be unique"
                 )
             known[number] = number, str(_value(record, "name")), str(record.get("supercategory") or "") or None
 
         self.table("categories", category)
         if not known:
-            raise ValueError(f"{self.path}: its list of categories is empty: it has to name the classes")
+            raise ValueError(f"{self.path}: its list of categories is empty: it must name the classes")
         try:
             return detection_labels(list(known.values()), slots=slots)
         except ValueError as error:
@@ -170,7 +170,7 @@ class _Reader:
         """The id of an `images` record."""
         number = _integer(record, "id")
         if number in self._image_ids:
-            raise RecordError("clashing_ids", f"has the id {number}, which another image has: ids must be unique")
+            raise RecordError("clashing_ids", f"has the id {number}, which another image also uses: ids must be unique")
         self._image_ids.add(number)
         return number
 
@@ -181,15 +181,14 @@ class _Reader:
         if not isinstance(name, str) or not is_inside(name):
             raise RecordError(
                 "outside_root",
-                "has a file_name outside of the image folder: expected a relative path without '..' "
-                "or control characters",
+                "has a file_name outside the image folder: expected a relative path without '..' or control characters",
             )
         if height < 1 or width < 1:
             raise RecordError("no_size", "has no size: expected width and height of 1 or more")
         return number, height, width, name
 
     def annotations(self, labels: LabelMap, row_of: dict[int, int]) -> dict[str, np.ndarray]:
-        """The columns of `BoxTable` that tell of annotations."""
+        """The columns of `BoxTable` about annotations."""
         slot_of = {source_id: slot for slot, source_id in labels.source_ids.items()}
         ids = sorted(slot_of)
         known = f"{len(ids)} categories, ids {ids if len(ids) <= 12 else f'{ids[0]} to {ids[-1]}'}"
@@ -200,7 +199,7 @@ class _Reader:
             image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
             if category not in slot_of:
                 raise RecordError(
-                    "unknown_category", f"has category_id {category}, which is unknown: the label map has {known}"
+                    "unknown_category", f"has the unknown category_id {category}: the label map has {known}"
                 )
             if image_id not in row_of:
                 raise RecordError("unknown_image", f"has image_id {image_id}, which `images` does not list")
@@ -231,10 +230,10 @@ class _Reader:
         }
 
     def _check_own_ids(self, ids: np.ndarray) -> None:
-        """Nothing here needs them, other tools do."""
+        """Not used here, but by other tools."""
         found, counts = np.unique(ids, return_counts=True)
         for number, count in zip(found[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
-            message = f"{self.path}: {count} annotations have the id {number}: other tools would keep one of them"
+            message = f"{self.path}: {count} annotations have the id {number}: other tools would keep only one of them"
             self.report(Fault("clashing_annotation_ids", str(self.path), message))
 
 
@@ -248,7 +247,7 @@ def _value(record: Record, key: str) -> Any:
 def _integer(record: Record, key: str) -> int:
     value = _value(record, key)
     if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise RecordError("format", f"has {key} {value!r}: expected a whole number")
+        raise RecordError("format", f"has {key} {value!r}: expected an integer")
     return value
 
 
@@ -259,5 +258,5 @@ def _is_box(box: Any) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond floats
+    except OverflowError:  # an integer too large for a float
         return False

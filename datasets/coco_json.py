@@ -1,4 +1,4 @@
-"""Photographs of one's own with annotations in COCO's format, with or without a json for validation."""
+"""Your own photographs with annotations in COCO's format, with or without a JSON file for validation."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .labels import LabelMap
 
 
 class CocoJson(BoxSource):
-    """The `train` or `val` split of two jsons; without `val_json`, a share `holdout` (as 0.2) of the only one is `val`.
+    """The `train` or `val` split of two JSON files; without `val_json`, a fraction `holdout` of the first is `val`.
 
     Raises:
         ValueError, FileNotFoundError: as `CocoDetection`; or there is neither `val_json` nor `holdout`.
@@ -34,7 +34,7 @@ class CocoJson(BoxSource):
         check_holdout(holdout)
         own = split == "val" and val_json is not None
         if split not in ("train", "val") or (split == "val" and not own and holdout is None):
-            raise ValueError(f"split={split!r}: there are train and val, the latter by val_json or holdout")
+            raise ValueError(f"split={split!r}: choose train or val (val needs val_json or holdout)")
         given = (val_json, val_images or images) if own else (train_json, images)
         path, folder = locate(*given, root=None, split=split)
         found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])

@@ -1,4 +1,4 @@
-"""Classification data: a folder of photographs for each class, as ImageNet is usually laid out."""
+"""Classification data: one folder of photographs per class, the usual layout of ImageNet."""
 
 import json
 import os
@@ -19,15 +19,15 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 class ImageFolder:
-    """`ROOT/SPLIT/CLASS/*.jpg`, sub-folders of a class included; classes and images in torchvision's order.
+    """`ROOT/SPLIT/CLASS/*.jpg`, including subfolders of a class; classes and images in torchvision's order.
 
-    The classes are the folders' names, sorted. Files and folders that begin with a dot are left out. With `labels` (the
+    The classes are the folders' names, sorted. Files and folders that begin with a dot are skipped. With `labels` (the
     training split's) the slots come from there: another class is an error, a class without a folder is not. ImageNet's
-    own folders (n01440764 ...) are classes in their order, if there is one for each of `labels`. A `report` gets every
-    fault in place of an error at the first one.
+    own folders (n01440764 ...) are the classes in order, if there is one for each of `labels`. A `report` gets every
+    fault instead of an error at the first one.
 
     Raises:
-        FileNotFoundError: there is no such folder, no class in it, or a class without images.
+        FileNotFoundError: the folder does not exist, contains no class, or a class has no images.
         ValueError: a class that `labels` does not have.
     """
 
@@ -51,7 +51,7 @@ class ImageFolder:
             if name in slots
             for path, size in _images_below(self.folder / name, report)
         ]
-        if limit is not None:  # from all classes: the files lie class by class
+        if limit is not None:  # from all classes: the files are ordered by class
             count = min(check_limit(limit) or 0, len(found))
             found = [found[i * len(found) // count] for i in range(count)]
         self._paths = Names([os.path.relpath(path, self.folder) for path, _, _ in found])
@@ -60,7 +60,7 @@ class ImageFolder:
         self.decoder = Decoder()
         absent = len(slots) - len(classes)
         self.notes = [f"{len(found)} images of {len(classes)} classes in {self.folder}"]
-        self.notes += [f"{absent} of {len(slots)} classes have no folder there"] if absent else []
+        self.notes += [f"{absent} of {len(slots)} classes have no folder"] if absent else []
 
     @property
     def image_ids(self) -> list[str]:
@@ -100,11 +100,11 @@ def _check_classes(classes: list[str], slots: dict[str, int], folder: Path, repo
     other = [name for name in classes if name not in slots]
     if other and report is None:
         raise ValueError(
-            f"{folder} has the class {', '.join(other[:5])}, which the training data or the model has not "
-            f"({', '.join(list(slots)[:5])}, ... {len(slots)} in all): remove or rename the folder"
+            f"{folder} has the class {', '.join(other[:5])}, which the training data or the model does not have "
+            f"({', '.join(list(slots)[:5])}, ... {len(slots)} in total): remove or rename the folder"
         )
     for name in other:
-        message = f"{folder / name} is the folder of a class that the training split has not"
+        message = f"{folder / name} is the folder of a class that the training split does not have"
         if report:
             report(Fault("other_classes", str(folder / name), message))
 
@@ -122,13 +122,13 @@ def _class_folders(folder: Path) -> list[str]:
     """The names of a split's classes, sorted.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class in it.
+        FileNotFoundError: the folder does not exist, or contains no class.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"folder not found: {folder}, expected one folder for each class in it")
+        raise FileNotFoundError(f"folder not found: {folder}, expected one folder per class in it")
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
-        raise FileNotFoundError(f"{folder} has no folders: expected one for each class, with its images")
+        raise FileNotFoundError(f"{folder} has no subfolders: expected one per class, with its images")
     return classes
 
 
@@ -136,12 +136,12 @@ def _images_below(folder: Path, report: Report | None) -> list[tuple[str, int]]:
     """(path, bytes) of the images below a class's folder: folder by folder, by name in each.
 
     Raises:
-        FileNotFoundError: there are none, unless `report` takes note of it.
+        FileNotFoundError: there are none and `report` is None.
     """
     found = [image for _, images in sorted(_walk(str(folder))) for image in images]
     if not found:
         endings = ", ".join(sorted(IMAGE_ENDINGS))
-        message = f"class folder {folder} has no images (endings {endings}): add some, or remove it"
+        message = f"class folder {folder} has no images (extensions {endings}): add some or remove it"
         if report is None:
             raise FileNotFoundError(message)
         report(Fault("class_empty", str(folder), message))

@@ -1,4 +1,4 @@
-"""Label maps: which number a network uses for which class, and the official tables of COCO and Cityscapes."""
+"""Label maps: which class index a network uses for which class, and the official tables of COCO and Cityscapes."""
 
 import csv
 import json
@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-IGNORE = 255  # a mask's value for pixels that no class owns
+IGNORE = 255  # a mask's value for pixels without a class
 
 
 @dataclass(frozen=True)
 class Label:
-    """One class: the network's number (`slot`), its name, and the number the files on disk use (`source_id`)."""
+    """One class: the network's class index (`slot`), its name, and the id used in files (`source_id`)."""
 
     slot: int
     name: str
@@ -27,7 +27,7 @@ class LabelMap:
     """The classes of a dataset.
 
     Detection counts foreground only: slot 0 is background, `num_classes` is the highest slot (K = num_classes + 1).
-    Segmentation and classification count every class, from slot 0. There may be holes: COCO's ids leave out ten.
+    Segmentation and classification count every class, from slot 0. There may be gaps: COCO's ids skip ten numbers.
     """
 
     labels: tuple[Label, ...]
@@ -38,21 +38,21 @@ class LabelMap:
             values = [getattr(label, field) for label in self.labels]
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise ValueError(f"a label map needs each {field} once, but these occur twice: {twice}")
+                raise ValueError(f"each {field} must be unique in a label map, but these occur twice: {twice}")
         wrong = [label for label in self.labels if not 0 <= label.slot <= self.num_classes]
         if wrong:
             raise ValueError(
-                f"{wrong[0]} does not fit into {self.num_classes} classes: slots go from 0 to the number of classes"
+                f"{wrong[0]} does not fit {self.num_classes} classes: slots go from 0 to the number of classes"
             )
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """The name of every slot that has one."""
+        """The names, by slot."""
         return {label.slot: label.name for label in self.labels}
 
     @cached_property
     def source_ids(self) -> dict[int, int]:
-        """The number on disk (COCO's category id, Cityscapes' labelId) of every slot."""
+        """The ids used in files (COCO's category id, Cityscapes' labelId), by slot."""
         return {label.slot: label.source_id for label in self.labels}
 
     def to_json(self) -> dict[str, Any]:
@@ -61,16 +61,16 @@ class LabelMap:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "LabelMap":
-        """The inverse of `to_json`, also after a trip through a JSON file (which turns tuples into lists).
+        """The inverse of `to_json`, also after a round trip through a JSON file (which turns tuples into lists).
 
         Raises:
-            ValueError: the data are of another kind.
+            ValueError: the data is not a label map.
         """
         try:
             labels = tuple(_label_from_json(label) for label in data["labels"])
             return LabelMap(labels, int(data["num_classes"]))
         except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"this is no label map: {error!r}") from error
+            raise ValueError(f"not a label map: {error!r}") from error
 
 
 def _label_from_json(data: Mapping[str, Any]) -> Label:
@@ -86,7 +86,7 @@ def _label_from_json(data: Mapping[str, Any]) -> Label:
 def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots: str = "contiguous") -> LabelMap:
     """Slots for (source id, name, category) triples: `contiguous` numbers them 1..n by id, `coco91` keeps ids 1..90.
 
-    `coco91` has 91 slots whatever ids occur, so that public COCO weights fit.
+    `coco91` always has 91 slots, so that public COCO weights fit.
     """
     rows = sorted(categories, key=lambda row: row[0])
     if slots == "contiguous":
@@ -96,24 +96,25 @@ def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots
         outside = [i for i, _, _ in rows if not 1 <= i <= COCO_LAST_ID]
         if outside:
             raise ValueError(
-                f"slots='coco91' keeps COCO's category ids 1 to {COCO_LAST_ID}, but the ids {outside} are outside of "
-                "them: use slots='contiguous'"
+                f"slots='coco91' keeps COCO's category ids 1 to {COCO_LAST_ID}, but the ids {outside} are outside "
+                "this range: use slots='contiguous'"
             )
         return LabelMap(tuple(Label(i, name, i, category) for i, name, category in rows), COCO_LAST_ID)
-    raise ValueError(f"unknown slots {slots!r}: expected 'contiguous' or 'coco91'")
+    raise ValueError(f"unknown slots {slots!r}: choose 'contiguous' or 'coco91'")
 
 
 def coco_labels(slots: str = "contiguous") -> LabelMap:
-    """COCO's 80 classes, without any file."""
+    """COCO's 80 classes, without reading a file."""
     return detection_labels(
         ((i, name, category) for category, rows in COCO_TABLE.items() for i, name in rows.items()), slots=slots
     )
 
 
 def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iterable[int] = ()) -> LabelMap:
-    """Classes of a mask folder from a list of names or a file (`read_class_file`); masks hold 0..K-1 in this order.
+    """Classes of a mask folder from a list of names or a file (`read_class_file`); masks contain 0..K-1 in this order.
 
-    Classes whose number is in `ignore_ids` (a "void" that the list names) are left out; the others are numbered on.
+    Classes whose number is in `ignore_ids` (such as a "void" in the list) are left out; the others are numbered without
+    gaps.
     """
     ignored = set(ignore_ids)
     kept = [(source_id, row) for source_id, row in class_rows(classes) if source_id not in ignored]
@@ -122,18 +123,18 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
         for slot, (source_id, row) in enumerate(kept)
     )
     if not labels:
-        raise ValueError(f"no classes are left of {classes!r} without ignore_ids {sorted(ignored)}")
+        raise ValueError(f"no classes remain from {classes!r} without ignore_ids {sorted(ignored)}")
     return LabelMap(labels, len(labels))
 
 
 def class_rows(classes: Sequence[str] | str | Path) -> list[tuple[int, Any]]:
-    """The number on disk and the row (`read_class_file`) of each class."""
+    """The id used in files and the row (`read_class_file`) of each class."""
     rows = read_class_file(classes) if isinstance(classes, str | Path) else [{"name": str(name)} for name in classes]
     return [(int(row.get("id", number)), row) for number, row in enumerate(rows)]
 
 
 def voc_labels() -> LabelMap:
-    """PASCAL VOC's 20 classes and background, in the order and colours of its masks."""
+    """PASCAL VOC's 20 classes and background, in the order and colors of its masks."""
     labels = [Label(slot, name, slot, color=_voc_color(slot)) for slot, name in enumerate(VOC_CLASSES)]
     return LabelMap(tuple(labels), len(labels))
 
@@ -141,7 +142,7 @@ def voc_labels() -> LabelMap:
 def imagenet_labels(*, background: bool = False) -> LabelMap:
     """ImageNet's 1000 classes by their names, in the order of torchvision's and timm's classifiers.
 
-    With `background` there is that class before them, as TensorFlow's classifiers have it.
+    With `background`, a background class comes first, as in TensorFlow's classifiers.
     """
     from torchvision.models import MobileNet_V3_Large_Weights  # takes a second
 
@@ -150,7 +151,7 @@ def imagenet_labels(*, background: bool = False) -> LabelMap:
 
 
 def _voc_color(slot: int) -> tuple[int, int, int]:
-    """VOC's rule: three bits of the number a round, from the highest bit of red, green and blue down."""
+    """VOC's rule: three bits of the index per round set bits of red, green and blue, from the highest bit down."""
     red, green, blue = (
         sum((slot >> (3 * round_ + channel) & 1) << (7 - round_) for round_ in range(3)) for channel in range(3)
     )
@@ -158,15 +159,15 @@ def _voc_color(slot: int) -> tuple[int, int, int]:
 
 
 def nameless_labels(num_classes: int, *, first: int = 0) -> LabelMap:
-    """Classes of which only the number is known; `first` is their lowest slot, 1 in detection."""
+    """Placeholder classes if only their number is known; `first` is the lowest slot, 1 in detection."""
     return LabelMap(tuple(Label(i, f"class {i}", i) for i in range(first, first + num_classes)), num_classes)
 
 
 def read_class_file(path: str | Path) -> list[dict[str, Any]]:
-    """Rows with `name` and, where the file has them, `id`, `category` and `color`.
+    """Rows with `name` and, if present in the file, `id`, `category` and `color`.
 
-    txt: a name a line. csv: the same, or a header with `name` and any of id, category, r, g, b. json: a list of names
-    or of objects with those keys, or an object {number: name}.
+    txt: one name per line. csv: the same, or a header with `name` and any of id, category, r, g, b. json: a list of
+    names or of objects with those keys, or an object {number: name}.
     """
     path = Path(path)
     if not path.is_file():
@@ -184,10 +185,12 @@ def read_class_file(path: str | Path) -> list[dict[str, Any]]:
                 data = json.loads(text)
                 rows = [{"id": i, "name": n} for i, n in data.items()] if isinstance(data, dict) else data
             case other:
-                raise ValueError(f"unknown ending {other!r}: expected .txt, .csv or .json")
+                raise ValueError(f"unknown extension {other!r}: expected .txt, .csv or .json")
         return [_class_row(row) for row in rows if row != ""]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
-        raise ValueError(f"{path} is no class list: {error!r}. Remedy: one name a line in a .txt file") from error
+        raise ValueError(
+            f"{path} is not a class list: {error!r}. Remedy: write one name per line in a .txt file"
+        ) from error
 
 
 def _csv_rows(text: str) -> list[Any]:
@@ -207,14 +210,14 @@ def _class_row(row: Any) -> dict[str, Any]:
     result = {"name": str(row["name"]).strip(), "category": row.get("category") or None}
     result["color"] = tuple(_whole(value, 0, 255) for value in color) if color else None
     if color and len(color) != 3:
-        raise ValueError(f"{len(color)} values are no colour: expected red, green and blue")
+        raise ValueError(f"a color has {len(color)} values: expected red, green and blue")
     return result | ({"id": _whole(row["id"], -(2**31), 2**31)} if row.get("id") not in (None, "") else {})
 
 
 def _whole(value: Any, least: int, most: int) -> int:
     number = float(value)
     if not (least <= number <= most and number == int(number)):
-        raise ValueError(f"{number:g} is no whole number from {least} to {most}")
+        raise ValueError(f"{number:g} is not an integer from {least} to {most}")
     return int(number)
 
 
@@ -224,7 +227,7 @@ VOC_CLASSES = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
-COCO_LAST_ID = 90  # COCO's ids go to 90 and leave out ten numbers
+COCO_LAST_ID = 90  # COCO's ids go up to 90 and skip ten numbers
 COCO_TABLE: dict[str, dict[int, str]] = {
     "person": {1: "person"},
     "vehicle": {2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat"},
@@ -281,7 +284,7 @@ COCO_TABLE: dict[str, dict[int, str]] = {
     },
 }
 
-# Cityscapes' official table (cityscapesscripts, helpers/labels.py): name, labelId, trainId, category, colour.
+# Cityscapes' official table (cityscapesscripts, helpers/labels.py): name, labelId, trainId, category, color.
 # trainId 255 is not evaluated.
 CITYSCAPES_TABLE: tuple[tuple[str, int, int, str, tuple[int, int, int]], ...] = (
     ("unlabeled", 0, 255, "void", (0, 0, 0)),
@@ -330,7 +333,7 @@ CITYSCAPES = LabelMap(
     num_classes=19,
 )
 
-# The average number of pixels of an instance, by which Cityscapes' evaluation weights (evalPixelLevelSemanticLabeling).
+# The average number of pixels per instance, weights in Cityscapes' evaluation (evalPixelLevelSemanticLabeling).
 CITYSCAPES_INSTANCE_SIZES = {
     "person": 3462.4756337644,
     "rider": 3930.4788056518,

@@ -1,4 +1,4 @@
-"""Segmentation data: pairs of an image and a label picture of class numbers, in any pair of folders."""
+"""Segmentation data: pairs of an image and a mask of class indices, in any pair of folders."""
 
 import json
 import os
@@ -19,16 +19,16 @@ from .images.files import IMAGE_ENDINGS
 from .images.label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
 
-UNKNOWN = 254  # marks values outside of the class list; a uint8 mask has room for 254 classes
+UNKNOWN = 254  # marks values outside the class list; a uint8 mask has room for 254 classes
 
 
 class MaskPairs:
     """A source of (image file, label file) pairs whose values a 256-entry table turns into slots.
 
-    `colors` tell the values of pictures in colour. `folders` are those that the images and the label files lie below;
-    file names count from there. `instances` are pictures of instance ids, one for each pair (empty where it has
-    none) or none at all; `instance_values` says what the classes in them mean. `spare` are label files that no image
-    has. Without a label file (None) samples have no mask.
+    `colors` gives the values of masks in color. `folders` are the parent folders of the images and the masks;
+    file names are relative to them. `instances` are instance-id pictures, one for each pair (empty if it has
+    none) or none at all; `instance_values` gives the meaning of the classes in them. `spare` are masks without an
+    image. Without a mask file (None) samples have no mask.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class MaskPairs:
 
     @property
     def mask_paths(self) -> list[str]:
-        """The label files, empty where an image has none."""
+        """The mask files, empty where an image has none."""
         return self._masks.tolist()
 
     def read(self, index: int) -> Sample:
-        """Decode image and mask; the mask holds slots, 255 where no class owns a pixel."""
+        """Decode image and mask; the mask holds slots, 255 for pixels without a class."""
         pending = self.open(index)
         return pending.read() if isinstance(pending, Pending) else pending
 
     def open(self, index: int) -> Pending | Sample:
-        """The same before its image is decoded, where there is a mask: that tells the size."""
+        """The same before its image is decoded, if there is a mask, which has the size."""
         path, mask_path = self._images[index], self._masks[index]
         if not mask_path:  # a test split
             return Sample(self.decoder.image(path), self.image_ids[index], path=path)
@@ -98,32 +98,32 @@ class MaskPairs:
         )
 
     def of(self, pairs: Sequence[tuple[str, Path, Path | None]], folder: Path) -> "MaskPairs":
-        """A source of other files below `folder` with the same classes."""
+        """A source with the same classes for other files below `folder`."""
         return MaskPairs(pairs, folders=(folder, folder), labels=self.labels, table=self.table, notes=())
 
     def instances_path(self, index: int) -> str:
-        """The picture of an image's instance ids, empty where there is none."""
+        """An image's instance-id picture, empty if there is none."""
         return self._instances[index] if len(self._instances) else ""
 
     def read_mask(self, index: int) -> np.ndarray:
-        """The mask alone."""
+        """The mask without its image."""
         mask_path = self._masks[index]
         stored = self.decoder.mask(mask_path, self.colors)
         mask = cv2.LUT(stored, self.table)
         if (mask == UNKNOWN).any():
             unknown = sorted(set(np.unique(stored[mask == UNKNOWN]).tolist()))
             raise ValueError(
-                f"{mask_path} holds the values {unknown}, which are no class: the class list has "
+                f"{mask_path} contains the values {unknown}, which belong to no class: the class list has "
                 f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
-                "complete the class list, or ignore such pixels with ignore_ids"
+                "add them to the class list, or ignore such pixels with ignore_ids"
             )
         return mask
 
     def fingerprint(self) -> str:
-        """Over the names of images and label files, the label files' sizes in bytes, the table and the classes.
+        """Over the names of images and masks, the masks' sizes in bytes, the table and the classes.
 
         Raises:
-            FileNotFoundError: a label file has gone since the source was made.
+            FileNotFoundError: a mask was removed since the source was created.
         """
         names = [
             [Path(path).relative_to(folder).as_posix() for path in paths.tolist() if path]
@@ -135,20 +135,20 @@ class MaskPairs:
 
 
 class MaskFolder(MaskPairs):
-    """A folder of images and one of label pictures with the same names, any endings, sub-folders included.
+    """A folder of images and one of masks with the same names, any extensions, including subfolders.
 
     Either `root`, with `SPLIT/images` and `SPLIT/labels`, `images/SPLIT` and `labels/SPLIT`, or only `images` and
-    `labels` below it (`masks` for `labels` will do), or two folders `images` and `masks`. Where there is no folder for
-    each split, `lists` (a folder of SPLIT.txt, a name a line; without it those below the root) divides the images; and
-    where nothing tells a validation split, `holdout` (a share, as 0.2) is cut off for it.
+    `labels` below it (or `masks` for `labels`), or two folders `images` and `masks`. Where there is no folder for
+    each split, `lists` (a folder of SPLIT.txt, one name per line; without it those below the root) divides the images;
+    and without a validation split, `holdout` (a fraction, such as 0.2) is held out for it.
 
     Args:
-        classes: names, a file of them (labels.read_class_file) or a label map. Its colours read label pictures of three
+        classes: names, a file of them (labels.read_class_file) or a label map. Its colors read masks with three
             channels.
-        ignore_ids: values that no class owns, 255 always is; classes of the list with these numbers are left out.
-        ignore_colors: RGB colours that no class owns.
-        mask_suffix: what label names have after the image's name (`_L` for `a_L.png`).
-        report: gets every fault in place of an error at the first one; an image without a label picture stays.
+        ignore_ids: values without a class, always including 255; listed classes with these numbers are left out.
+        ignore_colors: RGB colors without a class.
+        mask_suffix: what mask names have after the image's name (`_L` for `a_L.png`).
+        report: gets every fault instead of an error at the first one; an image without a mask stays.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class MaskFolder(MaskPairs):
     ) -> None:
         if (root is None) != (images is not None and masks is not None) or (root and (images or masks)):
             raise ValueError(
-                "give either root (with split), or both images and masks, two folders; "
+                "set either root (with split), or the two folders images and masks; "
                 f"got root={root}, images={images}, masks={masks}"
             )
         ignored = set(ignore_ids)
@@ -180,7 +180,7 @@ class MaskFolder(MaskPairs):
         else:
             folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
         pictures = _by_name(folders.images, "images", report=report or refuse)
-        truth = _by_name(folders.masks, "label pictures", report=report or refuse)
+        truth = _by_name(folders.masks, "masks", report=report or refuse)
         pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]
@@ -190,7 +190,7 @@ class MaskFolder(MaskPairs):
         _check_masks(pairs, folders, mask_suffix, limit, report)
         pairs = pairs[: check_limit(limit)]
         told = f"{labels.num_classes} classes, ignored: {sorted({*ignored, IGNORE})}"
-        left_out = f"{len(spare)} label pictures in {folders.masks} have no image: left out"
+        left_out = f"{len(spare)} masks in {folders.masks} have no image; skipped"
         super().__init__(
             pairs,
             folders=(folders.images, folders.masks),
@@ -205,23 +205,23 @@ class MaskFolder(MaskPairs):
 def _check_masks(
     pairs: Sequence[Pair], folders: Folders, suffix: str, limit: int | None, report: Report | None
 ) -> None:
-    """Raise FileNotFoundError for images without a label picture, or report those among the first `limit`."""
+    """Raise FileNotFoundError for images without a mask, or report those among the first `limit`."""
     missing = [(name, path) for name, path, mask in pairs if mask is None]
     if missing and report is None:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(pairs)} images in {folders.images} have no label picture in {folders.masks}, "
-            f"first of all {', '.join(name + suffix + '.*' for name, _ in missing[:3])}"
+            f"{len(missing)} of {len(pairs)} images in {folders.images} have no mask in {folders.masks}, "
+            f"the first ones: {', '.join(name + suffix + '.*' for name, _ in missing[:3])}"
         )
     for name, path, mask in pairs[:limit]:
         if mask is None and report:
             wanted = folders.masks / f"{name}{suffix}.*"
-            report(Fault("missing_mask", str(path), f"{path} has no label picture {wanted}", image=path.name))
+            report(Fault("missing_mask", str(path), f"{path} has no mask {wanted}", image=path.name))
 
 
 def _color_table(
     classes: Sequence[str] | str | Path | LabelMap, ignore_ids: set[int], ignore_colors: Iterable[Sequence[int]]
 ) -> ColorTable | None:
-    """The colours of a class list, None if it has none; what is ignored becomes 255."""
+    """The colors of a class list, None if it has none; ignored ones become 255."""
     if isinstance(classes, LabelMap):
         rows = [(label.source_id, label.color) for label in classes.labels]
     else:
@@ -231,7 +231,7 @@ def _color_table(
     ]
     for color in ignore_colors:
         if len(color) != 3 or not all(type(value) is int for value in color):
-            raise ValueError(f"ignore_colors has {color!r}: expected red, green and blue, as [0,0,0]")
+            raise ValueError(f"ignore_colors has {color!r}: expected red, green and blue, such as [0,0,0]")
         colors.append((IGNORE, (color[0], color[1], color[2])))
     return ColorTable(colors) if colors else None
 
@@ -247,22 +247,22 @@ def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: s
 
 
 def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.ndarray:
-    """uint8 [256]: a stored value to its slot, to 255 where ignored, to a mark where it is neither."""
+    """uint8 [256]: maps a stored value to its slot, to 255 if ignored, or to a marker if unknown."""
     table = np.full(256, UNKNOWN, np.uint8)
     table[IGNORE] = IGNORE
     for value, slot in {**dict.fromkeys(ignore_ids, IGNORE), **slots}.items():
         if not 0 <= value <= 255:
-            raise ValueError(f"a label picture holds the values 0 to 255, but the class list has {value}")
+            raise ValueError(f"a mask can only contain the values 0 to 255, but the class list has {value}")
         table[value] = slot
     return table
 
 
 def _by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, Path]:
-    """Pictures below a folder by their relative name without ending, sorted.
+    """Pictures below a folder by their relative name without extension, sorted.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no picture in it.
-        ValueError: two differ only in their ending, unless `report` takes note of it: then the first one counts.
+        FileNotFoundError: the folder does not exist, or contains no picture.
+        ValueError: two differ only in their extension; a `report` that returns keeps the first one.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected {what} in it")
@@ -272,10 +272,10 @@ def _by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, P
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            message = f"{found[name]} and {path} differ only in their ending: remove the one that is not meant"
+            message = f"{found[name]} and {path} differ only in their extension: remove one of them"
             report(Fault("same_name", str(path), message))
             continue
         found[name] = path
     if not found:
-        raise FileNotFoundError(f"no {what} in {folder} (endings {', '.join(sorted(IMAGE_ENDINGS))})")
+        raise FileNotFoundError(f"no {what} in {folder} (extensions {', '.join(sorted(IMAGE_ENDINGS))})")
     return found

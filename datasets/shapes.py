@@ -1,4 +1,4 @@
-"""Generated scenes: objects told apart by shape alone on textured backgrounds, from (seed, index) and no files."""
+"""Generated scenes: objects that differ only in shape on textured backgrounds, from (seed, index), without files."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,29 +13,29 @@ from .labels import LabelMap, detection_labels, segmentation_labels
 SUPERSAMPLING = 4  # per axis; cv2.fillPoly also draws the outline, so objects are 0.5 / SUPERSAMPLING pixels larger
 MAX_OBJECTS = 100  # the instance map is uint8
 PLACEMENT_TRIES = 8
-MIN_DELTA_E = 28.0  # CIELAB distance of an object to what lies under its outline ...
+MIN_DELTA_E = 28.0  # CIELAB distance of an object to the pixels under its outline ...
 MIN_CONTRAST_SHARE = 0.8  # ... along at least this share of it
 
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What scenes hold. Sides are those of a whole object's box, as a share of the image's shorter side."""
+    """The content of scenes. Sides are those of a whole object's box, as a fraction of the image's shorter side."""
 
     classes: tuple[str, ...] = ("circle", "square", "triangle")
     min_side: float = 0.2
     max_side: float = 0.6
     min_objects: int = 1
     max_objects: int = 6
-    min_visible: float = 0.4  # of an object's own pixels; a placement that hides more of any object is not made
+    min_visible: float = 0.4  # of an object's own pixels; placements that hide more of any object are rejected
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.classes) - set(SHAPES))
         if unknown or not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes {list(self.classes)}: expected different ones out of {list(SHAPES)}")
+            raise ValueError(f"classes {list(self.classes)}: expected distinct classes out of {list(SHAPES)}")
         if not 0 < self.min_side <= self.max_side <= 1:
             raise ValueError(
                 f"min_side {self.min_side}, max_side {self.max_side}: expected 0 < min_side <= max_side <= 1 "
-                "(shares of the image's shorter side)"
+                "(fractions of the image's shorter side)"
             )
         if not 0 <= self.min_objects <= self.max_objects <= MAX_OBJECTS:
             raise ValueError(
@@ -43,19 +43,19 @@ class SceneSpec:
                 f"expected 0 <= min_objects <= max_objects <= {MAX_OBJECTS}"
             )
         if not 0 < self.min_visible <= 1:
-            raise ValueError(f"min_visible {self.min_visible}: expected a share of an object's pixels in (0, 1]")
+            raise ValueError(f"min_visible {self.min_visible}: expected a fraction of an object's pixels in (0, 1]")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and whose every pixel is: the k-th object (painter's order) owns the pixels of value k + 1."""
+    """A picture and its instance map: the k-th object (painter's order) owns the pixels of value k + 1."""
 
     image: Array  # uint8 [H, W, 3] RGB
     instances: Array  # uint8 [H, W], 0 where no object covers at least half of the pixel
     classes: Array  # int64 [N], index into the spec's classes
 
     def masks(self) -> Array:
-        """Visible pixels, bool [N, H, W]."""
+        """Visible pixels per object, bool [N, H, W]."""
         return self.instances == np.arange(1, len(self.classes) + 1, dtype=np.uint8)[:, None, None]
 
     def boxes(self) -> Array:
@@ -68,7 +68,7 @@ class Scene:
 
 
 class Shapes:
-    """`length` generated scenes, each from (seed, index); the two sources below say what is to be found in them."""
+    """`length` generated scenes, each from (seed, index); the two sources below add their annotations."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class Shapes:
         min_visible: float | None = None,
         shuffle_labels: bool = False,
     ) -> None:
-        """Train and val need different seeds. None takes the preset's value.
+        """Train and val need different seeds. None uses the preset's value.
 
-        `shuffle_labels` draws every object's class anew after painting: what still is "learnt" then is leakage.
+        `shuffle_labels` redraws every object's class after painting: anything still "learned" then is leakage.
         """
         spec = _preset(preset)
         given = {
@@ -100,7 +100,7 @@ class Shapes:
         }
         self.spec = replace(spec, **{key: value for key, value in given.items() if value is not None})
         if length < 0 or seed < 0:
-            raise ValueError(f"length {length}, seed {seed}: expected neither to be negative")
+            raise ValueError(f"length {length}, seed {seed}: neither may be negative")
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"size {tuple(size)}: expected (height, width) in pixels")
         self.length, self.size, self.seed = length, (int(size[0]), int(size[1])), seed
@@ -114,20 +114,20 @@ class Shapes:
         spec = self.spec
         notes = [
             f"{self.length} generated scenes of {self.size[0]}x{self.size[1]}, seed {self.seed}: "
-            f"{spec.min_objects} to {spec.max_objects} objects out of {', '.join(spec.classes)}, "
+            f"{spec.min_objects} to {spec.max_objects} objects of the classes {', '.join(spec.classes)}, "
             f"sides {100 * spec.min_side:g} to {100 * spec.max_side:g} %"
         ]
         if self.shuffle_labels:
-            notes.append("labels are shuffled: nothing can be learnt from them, this is a sanity check")
+            notes.append("labels are shuffled: nothing can be learned from them, this is a sanity check")
         return notes
 
     def fingerprint(self) -> str:
-        """Over everything that scenes and their truth are made from."""
+        """Over everything that determines scenes and annotations."""
         scenes = [self.length, self.size, self.seed, self.shuffle_labels, asdict(self.spec)]
         return digest(type(self).__name__, json.dumps(scenes))
 
     def scene(self, index: int) -> Scene:
-        """The same scene for the same (seed, index), whatever was asked before."""
+        """The same scene for the same (seed, index), in any order of calls."""
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
         rng = np.random.default_rng([self.seed, index])
@@ -179,7 +179,7 @@ class ShapesSegmentation(Shapes):
 
 
 def render_scene(rng: np.random.Generator, *, size: tuple[int, int], spec: SceneSpec) -> Scene:
-    """Paint objects one over another; one that finds no place, or covers no pixel by half, is left out."""
+    """Paint objects over each other; one without a valid place, or covering no pixel by half, is skipped."""
     canvas, noise = _background(rng, size)
     instances = np.zeros(size, np.uint8)
     classes: list[int] = []
@@ -203,19 +203,19 @@ def render_scene(rng: np.random.Generator, *, size: tuple[int, int], spec: Scene
 
 
 def _coverage(rng: np.random.Generator, contours: list[Array], *, size: tuple[int, int], spec: SceneSpec) -> Array:
-    """How much of each pixel a randomly turned, stretched and scaled shape covers: float32 [h, w] just around it."""
+    """How much of each pixel a randomly rotated, stretched and scaled shape covers: float32 [h, w] just around it."""
     angle, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.87, 1.15)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     contours = [contour * (stretch, 1) @ turn for contour in contours]
     low, high = contours[0].min(axis=0), contours[0].max(axis=0)
     extent = high - low
-    # Both sides of the box keep within the limits, so the longer one starts where the shorter one is long enough.
+    # Both sides of the box stay within the limits, so the longer one starts where the shorter one is long enough.
     smallest = min(spec.min_side * extent.max() / extent.min(), spec.max_side)
     scale = rng.uniform(smallest, spec.max_side) * min(size) / extent.max()
-    fraction = rng.random(2) * np.clip(np.array(size)[::-1] - scale * extent, 0, 1)  # where in a pixel it begins
+    fraction = rng.random(2) * np.clip(np.array(size)[::-1] - scale * extent, 0, 1)  # the subpixel offset
     width, height = np.ceil(fraction + scale * extent - 1e-9).astype(int)
     fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
-    # Fixed point with 8 bits; cv2 counts from pixel centres, hence the half.
+    # Fixed point with 8 bits; cv2 counts from pixel centers, hence the half.
     points = [((contour - low) * scale + fraction) * SUPERSAMPLING - 0.5 for contour in contours]
     cv2.fillPoly(fine, [np.rint(p * 256).astype(np.int32) for p in points], 255, cv2.LINE_8, 8)
     return cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -224,7 +224,7 @@ def _coverage(rng: np.random.Generator, contours: list[Array], *, size: tuple[in
 def _place(
     rng: np.random.Generator, mask: Array, *, instances: Array, spare: Array
 ) -> tuple[tuple[slice, slice], Array] | None:
-    """A random window for `mask` that hides no more of the earlier objects than they can `spare`, and what it hides."""
+    """A random window for `mask` that hides at most `spare` pixels of each earlier object, and what it hides."""
     if not mask.any():
         return None
     (height, width), (rows, columns) = mask.shape, instances.shape
@@ -238,7 +238,7 @@ def _place(
 
 
 def _paint(rng: np.random.Generator, canvas: Array, coverage: Array, *, texture: Array) -> None:
-    """Blend a shaded, lightly textured object of a contrasting colour into its window [3, h, w] of the canvas."""
+    """Blend a shaded, lightly textured object of a contrasting color into its window [3, h, w] of the canvas."""
     rows, columns = np.nonzero((coverage > 0.02) & (coverage < 0.98))
     step = len(rows) // 32 + 1
     color = _contrasting_color(rng, canvas[:, rows[::step], columns[::step]].T)
@@ -248,7 +248,7 @@ def _paint(rng: np.random.Generator, canvas: Array, coverage: Array, *, texture:
 
 
 def _contrasting_color(rng: np.random.Generator, beneath: Array) -> Array:
-    """The first of some random colours that stands out from enough of the colours `beneath` [n, 3], or the best."""
+    """The first random color that contrasts with enough of the colors `beneath` [n, 3], or the best one."""
     candidates = _random_colors(rng, 16)
     lab = cv2.cvtColor(np.concatenate([candidates, beneath])[:, None], cv2.COLOR_RGB2LAB)[:, 0]
     distance = np.linalg.norm(lab[: len(candidates), None] - lab[None, len(candidates) :], axis=2)
@@ -263,11 +263,11 @@ def _random_colors(rng: np.random.Generator, number: int) -> Array:
 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array, Array]:
-    """A canvas float32 [3, h, w] mixed of two colours by a random pattern, and the noise [h, w] it was made with."""
+    """A canvas float32 [3, h, w] mixed of two colors by a random pattern, and the noise [h, w] it was made with."""
     noise = _noise(rng, size)
     pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, noise)
     first, other = _random_colors(rng, 2)
-    # The second colour is pulled towards the first: a texture, not a second set of objects.
+    # The second color is pulled towards the first: a texture, not a second set of objects.
     change = np.float32(rng.uniform(0.2, 0.6)) * (other - first)
     tints = rng.uniform(-0.12, 0.12, size=(3, 3, 3)).astype(np.float32)
     canvas = np.stack([cv2.resize(tint, size[::-1], interpolation=cv2.INTER_LINEAR) for tint in tints])
@@ -316,7 +316,7 @@ PATTERNS: tuple[Callable[[np.random.Generator, Array], Array], ...] = (_clouds, 
 
 
 def _radial(corners: int, radii: Sequence[float] = (1.0,)) -> Array:
-    """A closed contour [corners, 2] around the origin; the corners take turns through `radii`."""
+    """A closed contour [corners, 2] around the origin; the corners cycle through `radii`."""
     angle = 2 * np.pi * np.arange(corners) / corners
     radius = np.resize(radii, corners)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
@@ -348,5 +348,5 @@ PRESETS = {
 
 def _preset(name: str) -> SceneSpec:
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: expected one of {list(PRESETS)}")
+        raise ValueError(f"unknown preset {name!r}: choose one of {list(PRESETS)}")
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""PASCAL VOC annotations: the devkit's layout, or any folder of photographs and xml files (labelImg and others)."""
+"""PASCAL VOC annotations: the devkit's layout, or any folder of photographs and XML files (labelImg and others)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,48 +15,48 @@ from .images.files import IMAGE_ENDINGS, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
-Tell = Callable[[str, str], None]  # kind of fault, what to say after the file
+Tell = Callable[[str, str], None]  # kind of fault, the text after the file name
 DIFFICULT = ("crowd", "object", "drop")
 
 
 class Entry(NamedTuple):
-    """An image, relative to the images' folder, and its xml."""
+    """An image, relative to the image folder, and its XML file."""
 
     image: str
     xml: Path
 
 
 class VocLayout(NamedTuple):
-    """What was found below a root."""
+    """The layout found below a root."""
 
-    images: Path  # file names count from here
+    images: Path  # file names are relative to this folder
     entries: list[Entry]
-    one_based: bool  # the devkit's layout counts from 1
-    whole: bool  # these are all images there are: nothing divides them into splits
-    xmls: list[Path]  # of every split, for a class list that does not depend on it
+    one_based: bool  # coordinates start at 1, as in the devkit
+    whole: bool  # these are all the images: there are no splits
+    xmls: list[Path]  # of all splits, so that the class list does not depend on the split
     notes: list[str]
 
 
 class VocDetection(BoxSource):
-    """Images and boxes of xml files.
+    """Images and boxes from XML files.
 
     Either the devkit's layout (`VOCdevkit`, or one of its year folders: JPEGImages, Annotations,
-    ImageSets/Main/SPLIT.txt; `years` chooses some of several), or a folder with photographs and xmls side by side or in
-    two sub-folders; `annotations` names the xmls' folder where it is elsewhere. Without lists of splits, `holdout` (a
-    share, as 0.2) is cut off for `val`.
+    ImageSets/Main/SPLIT.txt; `years` chooses some of several), or a folder with photographs and XML files side by side
+    or in two subfolders; `annotations` is the XML folder if it is elsewhere. Without split lists, `holdout` (a
+    fraction, such as 0.2) is held out for `val`.
 
     Args:
         classes: names, or a file of them; without it ROOT/classes.txt, or else every class that occurs, sorted.
-        labels: the slots of another dataset or a checkpoint; classes are found by their names.
-        difficult: what becomes of objects with that mark: `crowd` regions, because VOC's evaluation counts such an
-            object neither as missed nor as found; an ordinary `object`; or `drop` it.
-        one_based: whether a box's corners are numbers of pixels counted from 1, both inside the box, as in VOC's own
+        labels: the slots of another dataset or a checkpoint; classes are matched by name.
+        difficult: what objects with that flag become: `crowd` regions, because VOC's evaluation counts such an
+            object neither as missed nor as found; an ordinary `object`; or `drop`.
+        one_based: whether a box's corners are pixel numbers starting at 1, both inside the box, as in VOC's own
             files; the image's left pixel column is then xmin = 1 and a full image has xmax = W. Otherwise they are
-            distances from the image's left and top edge. Without it: true in the devkit's layout, as detectron2
+            distances from the image's left and top edge. By default true for the devkit's layout, as detectron2
             reads it, false for a plain folder, as labelImg writes it.
-        report: gets every fault; None refuses errors, and makes notes of warnings.
+        report: gets every fault; None rejects errors, and turns warnings into notes.
 
-    Image ids count the images from 1, in the list's order.
+    Image ids start at 1, in the list's order.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class VocDetection(BoxSource):
     ) -> None:
         check_holdout(holdout)
         if difficult not in DIFFICULT:
-            raise ValueError(f"difficult={difficult}: expected one of {', '.join(DIFFICULT)}")
+            raise ValueError(f"difficult={difficult}: choose one of {', '.join(DIFFICULT)}")
         strict = Strict()
         tell = report or strict
         layout = locate_voc(root, split=split, annotations=annotations, years=years)
@@ -95,7 +95,7 @@ class VocDetection(BoxSource):
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
-# ---- where things lie ------------------------------------------------------------------------------------
+# ---- finding the files ---------------------------------------------------------------------------------
 
 
 def locate_voc(
@@ -105,25 +105,25 @@ def locate_voc(
     annotations: str | Path | None = None,
     years: Sequence[int | str] | None = None,
 ) -> VocLayout:
-    """The images and xmls of a split.
+    """The images and XML files of a split.
 
     Raises:
-        FileNotFoundError: no layout that is known, or no list of this split among others.
-        ValueError: `years` or `annotations` for a layout that has no use for them.
+        FileNotFoundError: no known layout, or other splits have lists but not this one.
+        ValueError: `years` or `annotations` for a layout that does not use them.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"folder not found: {root}, expected VOCdevkit, a year's folder, or photographs and xml"
+            f"folder not found: {root}, expected VOCdevkit, one of its year folders, or photographs and XML files"
         )
     root = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
     if annotations is not None and ((root / "ImageSets" / "Main").is_dir() or list(root.glob("VOC*/JPEGImages"))):
-        raise ValueError(f"annotations={annotations} are for a plain folder: {root} has its own, Annotations")
+        raise ValueError(f"annotations={annotations} is only for a plain folder: {root} has its own folder Annotations")
     folders = sorted(path for path in root.glob("VOC*") if (path / "JPEGImages").is_dir())
     if folders and not (root / "JPEGImages").is_dir():
         return _several(root, _chosen(folders, years, root), split)
     if years is not None:
-        raise ValueError(f"years={list(years)} choose among the folders VOC2007, VOC2012 ... but {root} has none")
+        raise ValueError(f"years={list(years)} selects folders such as VOC2007 and VOC2012, but {root} has none")
     if _lists(root):
         return _devkit(root, split)
     return _plain(root, Path(annotations) if annotations else None)
@@ -139,7 +139,9 @@ def _chosen(folders: list[Path], years: Sequence[int | str] | None, root: Path) 
 
 def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
     lists = {folder: _lists(folder) for folder in folders}
-    having = [folder for folder in folders if split in lists[folder]] or folders  # the first one's error, if none has
+    having = [
+        folder for folder in folders if split in lists[folder]
+    ] or folders  # if none has one, the first one's error
     parts = [_devkit(folder, split) for folder in having]
     entries = [
         Entry(f"{folder.name}/JPEGImages/{entry.image}", entry.xml)
@@ -151,7 +153,7 @@ def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
 
 
 def _lists(year: Path) -> list[str]:
-    """The splits that have a list. Main also holds lists of each class, CLASS_SPLIT.txt."""
+    """The splits that have a list. Main also contains lists for each class, CLASS_SPLIT.txt."""
     found = sorted(path.stem for path in (year / "ImageSets" / "Main").glob("*.txt"))
     return [name for name in found if "_" not in name or name.rpartition("_")[2] not in found]
 
@@ -176,23 +178,24 @@ def _names(path: Path, known: dict[str, str]) -> list[str]:
 
 
 def _plain(root: Path, annotations: Path | None) -> VocLayout:
-    """Photographs and xmls in one folder or two; a photograph without an xml was not labelled, and is left out."""
+    """Photographs and XML files in one folder or two; a photograph without one is not annotated, and is skipped."""
     images = next((root / name for name in ("images", "JPEGImages") if (root / name).is_dir()), root)
     folders = (root / name for name in ("annotations", "Annotations", "labels", "xml", "xmls"))
     if annotations is None:
         annotations = next((f for f in folders if f.is_dir() and list_files(f, XML)), images)
     if not annotations.is_dir():
-        raise FileNotFoundError(f"folder not found: {annotations}, expected the xml files of {images}")
+        raise FileNotFoundError(f"folder not found: {annotations}, expected the XML files of {images}")
     xmls, by_stem = list_files(annotations, XML), {}
     if not xmls:
         raise FileNotFoundError(
-            f"no xml in {annotations}: expected VOCdevkit, its year's folder, or photographs with an xml each"
+            f"no XML files in {annotations}: expected VOCdevkit, one of its year folders, or photographs with "
+            "one XML file each"
         )
     for name in list_files(images, IMAGE_ENDINGS):
         by_stem.setdefault(name.rpartition(".")[0], name)
     entries = [Entry(by_stem.get(name[:-4], f"{name[:-4]}.jpg"), annotations / name) for name in xmls]
     bare = sorted(set(by_stem) - {name[:-4] for name in xmls})
-    notes = [f"{len(bare)} photographs have no xml, as {bare[0]}: left out, as nobody labelled them"] if bare else []
+    notes = [f"{len(bare)} photographs have no XML file, such as {bare[0]}; skipped as not annotated"] if bare else []
     return VocLayout(images, entries, False, True, [entry.xml for entry in entries], notes)
 
 
@@ -200,15 +203,15 @@ def _plain(root: Path, annotations: Path | None) -> VocLayout:
 
 
 def _parse_all(layout: VocLayout, other_splits: bool, report: Report) -> dict[Path, VocXml]:
-    """The xmls of the split; and those of the others, where the classes have to be collected."""
+    """The XML files of the split, and of the others if the classes have to be collected."""
     own = [entry.xml for entry in layout.entries]
     parsed: dict[Path, VocXml] = {}
     paths: list[Path] = list(dict.fromkeys(own + layout.xmls if other_splits else own))
-    for path in watched(paths, "xml files read"):
+    for path in watched(paths, "XML files read"):
         try:
             parsed[path] = parse_voc(path)
         except FileNotFoundError:
-            message = f"annotation file not found: {path}. An image without objects has an xml without objects"
+            message = f"annotation file not found: {path}. An image without objects needs an XML file without objects"
             report(Fault("missing_annotation", str(path), message, image=path.stem))
         except ValueError as error:
             report(Fault("format", str(path), str(error), image=path.stem))
@@ -229,7 +232,10 @@ class _Reader:
         name = self._image_name(entry, xml)
         tell = self._teller(entry, name)
         if name in self._files:
-            tell("clashing_ids", f"is of the image {name}, which {self._files[name]} is of, too: one xml an image")
+            tell(
+                "clashing_ids",
+                f"annotates the image {name}, which {self._files[name]} also annotates: keep one XML file per image",
+            )
             return
         size = xml.size or self._header(name, tell)
         if size is None:
@@ -240,16 +246,16 @@ class _Reader:
         self.builder.add_image(name, size)
         for thing in xml.objects:
             if thing.name not in self._slots:
-                remedy = f"known are {self._known}. Remedy: complete the class list"
-                tell("unknown_category", f"has an object of the class {thing.name!r}, which is unknown: {remedy}")
+                remedy = f"the classes are {self._known}. Remedy: complete the class list"
+                tell("unknown_category", f"has an object of the unknown class {thing.name!r}: {remedy}")
             elif not (thing.difficult and self._difficult == "drop"):
                 self._object(thing.corners, self._slots[thing.name], thing.difficult, tell)
 
     def _object(self, corners: tuple[float, ...], slot: int, difficult: bool, tell: Tell) -> None:
         xmin, ymin, xmax, ymax = corners
         if self._shift and (xmin <= 0 or ymin <= 0):
-            remedy = "if these files count from 0, set one_based=false (data.one_based=false)"
-            tell("zero_based", f"has the corner {xmin:g}, {ymin:g}, but VOC counts pixels from 1: {remedy}")
+            remedy = "if these files start at 0, set one_based=false (data.one_based=false)"
+            tell("zero_based", f"has the corner {xmin:g}, {ymin:g}, but VOC's pixel numbers start at 1: {remedy}")
         left, top = xmin - self._shift, ymin - self._shift
         crowd = difficult and self._difficult == "crowd"
         self.builder.add_box(slot, (left, top, xmax - left, ymax - top), crowd=crowd)
@@ -261,23 +267,23 @@ class _Reader:
         return tell
 
     def _image_name(self, entry: Entry, xml: VocXml) -> str:
-        """The xml's own name tells the image, as in the devkit; what it holds is often a path of another machine."""
+        """The XML's own name determines the image, as in the devkit; its <filename> is often another machine's path."""
         folder, _, own = entry.image.rpartition("/")
         stated = xml.filename.replace("\\", "/").rpartition("/")[2]
         beside = f"{folder}/{stated}" if folder else stated
         usable = bool(stated) and is_inside(stated) and (self._images / beside).is_file()
         if usable and stated.rpartition(".")[0] == own.rpartition(".")[0]:
-            return beside  # of a.jpg and a.png, the one that it names
+            return beside  # of a.jpg and a.png, the one it names
         if not (self._images / entry.image).is_file():
             return beside if usable else entry.image
         if usable:
-            tell, remedy = self._teller(entry, entry.image), "its own name is followed; rename it if that is wrong"
-            tell("other_filename", f"says it is of {stated}, an image that is there, but is named as {own}: {remedy}")
+            tell, remedy = self._teller(entry, entry.image), "its file name is used; rename it if that is wrong"
+            tell("other_filename", f"states {stated}, an existing image, but has the file name of {own}: {remedy}")
         return entry.image
 
     def _header(self, name: str, tell: Tell) -> tuple[int, int] | None:
         try:
             return image_size(self._images / name)
         except (OSError, ValueError) as error:
-            tell("undecodable", f"has no <size>, and the image does not tell it: {error}")
+            tell("undecodable", f"has no <size>, and the image's size cannot be read: {error}")
             return None

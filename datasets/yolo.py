@@ -1,4 +1,4 @@
-"""YOLO annotations: a txt for each image, a line for each object, `class cx cy w h` as fractions of its sides."""
+"""YOLO annotations: one .txt per image, one line per object, `class cx cy w h` as fractions of the image's sides."""
 
 import math
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from .annotations.yolo_layout import YoloLayout, locate_yolo
 from .images.files import image_size
 from .labels import LabelMap
 
-_BEYOND = 0.01  # how far a number may lie outside of 0..1: rounding, and tools that let boxes reach over the edge
+_BEYOND = 0.01  # how far a number may lie outside 0..1: rounding, and tools that let boxes extend over the edge
 
 
 class YoloDetection(BoxSource):
-    """Images and boxes of YOLO's txt files. Outlines (more than four numbers) give their box.
+    """Images and boxes from YOLO's .txt files. Polygons (more than four numbers) become their bounding box.
 
-    `root` is a data.yaml, a folder that holds one, or a folder of images and label files: `images/` beside `labels/`
+    `root` is a data.yaml, a folder with one, or a folder of images and label files: `images/` next to `labels/`
     (with SPLIT in or around them), or all in one folder; its class list is `classes` or a file classes.txt. An image
-    without a label file has no objects. Without a validation split, `holdout` (a share, as 0.2) is cut off for `val`.
+    without a label file has no objects. Without a validation split, `holdout` (such as 0.2) is held out for `val`.
 
     Args:
-        folder: where a data.yaml's paths start, in place of its `path`.
+        folder: the base of a data.yaml's paths, instead of its `path`.
         annotations: the label files' folder, if it is elsewhere.
-        labels: the slots of another dataset or a checkpoint; classes are found by their names.
-        report: gets every fault; None refuses errors, and makes notes of warnings.
+        labels: the slots of another dataset or a checkpoint; classes are matched by name.
+        report: gets every fault; None rejects errors, and turns warnings into notes.
 
-    Class 0 of the files has the number 1 in `labels` (and in COCO's results), class 1 the 2. Image ids count the
+    Class 0 in the files has id 1 in `labels` (and in COCO's results), class 1 has id 2. Image ids number the
     images from 1, in order of their names.
     """
 
@@ -53,15 +53,16 @@ class YoloDetection(BoxSource):
         present = [path.is_file() for path in layout.label_files]
         if layout.names and not any(present):
             raise FileNotFoundError(
-                f"{layout.source}: none of the {len(present)} images has a label file, as {layout.label_files[0]}. "
-                "Labels lie beside their images, or in a folder `labels` in place of `images`"
+                f"{layout.source}: none of the {len(present)} images has a label file, such as "
+                f"{layout.label_files[0]}. "
+                "Expected label files next to the images, or in a folder `labels` instead of `images`"
             )
         reader = _Reader(layout, labels or layout.classes, report or strict)
         rows = list(zip(layout.names, layout.label_files, present, strict=True))
         for name, path, there in watched(rows, "images and label files read"):
             reader.add(name, path if there else None)
         notes = [*layout.notes, *strict.notes()]
-        notes += [f"{reader.outlines} outlines: the boxes around them are used"] if reader.outlines else []
+        notes += [f"{reader.outlines} polygons: their bounding boxes are used"] if reader.outlines else []
         found = FoundBoxes(reader.builder.table(), layout.images, notes)
         found = cut_undivided(found, split, holdout, root=root) if layout.whole else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
@@ -77,17 +78,17 @@ class _Reader:
         self.outlines = 0
         if other := [label.name for label in layout.classes.labels if label.name not in slots]:
             message = (
-                f"{layout.source}: its classes {', '.join(other[:5])} are not those of the training data or the model "
-                f"({known_names(labels)}): names have to agree"
+                f"{layout.source}: its classes {', '.join(other[:5])} do not match those of the training data "
+                f"or the model ({known_names(labels)}): names must agree"
             )
             report(Fault("other_classes", layout.source, message))
 
     def add(self, name: str, path: Path | None) -> None:
-        """An image, and its label file if it has one."""
+        """Add an image, and its label file if it has one."""
         try:
             size = image_size(self._layout.images / name)
         except FileNotFoundError:
-            size = (0, 0)  # of a list of images: the source says which are missing, all at once
+            size = (0, 0)  # missing images of a list: the source reports all of them at once
         except (OSError, ValueError) as error:
             self._report(Fault("undecodable", str(self._layout.images / name), str(error), image=name))
             return
@@ -96,12 +97,14 @@ class _Reader:
             return
         owner = self._owner.setdefault(path, name)
         if owner != name:
-            message = f"{path} is of two images that differ in their ending, {owner} and {name}: rename one of them"
+            message = (
+                f"{path} belongs to two images that differ in their extension, {owner} and {name}: rename one of them"
+            )
             self._report(Fault("shared_annotation", str(path), message, image=name))
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeError) as error:
-            self._report(Fault("format", str(path), f"{path} is no text: {error}", image=name))
+            self._report(Fault("format", str(path), f"{path} is not a text file: {error}", image=name))
             return
         for number, line in enumerate(text.splitlines(), start=1):
             if values := line.split():
@@ -118,16 +121,16 @@ class _Reader:
         box = _box(numbers[1:], keypoints=self._layout.keypoints)
         if box is None or not numbers[0].is_integer() or not all(map(math.isfinite, numbers)):
             shown = " ".join(values)[:80]
-            tell("format", f"is {shown!r}: expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of an outline")
+            tell("format", f"is {shown!r}: expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of a polygon")
             return
         if not all(-_BEYOND <= value <= 1 + _BEYOND for value in (*numbers[1:5], *box)):
             tell("not_normalized", f"has {values[1:5]}: expected fractions of the image's width and height, 0 to 1")
             return
         slot = self._slots.get(int(numbers[0]))
         if slot is None:
-            if int(numbers[0]) not in self._slots:  # else its name was complained of
+            if int(numbers[0]) not in self._slots:  # otherwise its name was already reported
                 known = known_names(self._layout.classes)
-                tell("unknown_category", f"has the class {int(numbers[0])}, which is unknown: the names are {known}")
+                tell("unknown_category", f"has the unknown class {int(numbers[0])}: the names are {known}")
             return
         self.outlines += len(numbers) > 5 and not self._layout.keypoints
         height, width = size
@@ -136,7 +139,7 @@ class _Reader:
 
 
 def _box(numbers: list[float], *, keypoints: bool) -> tuple[float, float, float, float] | None:
-    """cx, cy, w, h of what stands behind the class."""
+    """cx, cy, w, h from the numbers after the class."""
     if len(numbers) == 4 or (keypoints and len(numbers) > 4):
         cx, cy, w, h = numbers[:4]
         return cx, cy, w, h

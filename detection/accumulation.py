@@ -1,7 +1,7 @@
-"""COCO's precision and recall arrays, counted by pycocotools or by faster-coco-eval.
+"""COCO's precision and recall arrays, computed by pycocotools or faster-coco-eval.
 
-One class at a time: classes do not touch one another, and the dictionaries that the tools want take gigabytes for all
-of COCO at once. Classes and images that can count for nothing are left out.
+One class at a time: classes are independent, and the dictionaries that these tools need take gigabytes for all
+of COCO at once. Classes and images that cannot affect the result are skipped.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ Arrays = dict[str, npt.NDArray[Any]]
 Image = tuple[Arrays, Arrays]  # detections `boxes_xywh labels scores`, truth `boxes_xywh labels area crowd`
 
 BACKENDS = ("pycocotools", "faster")
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # pycocotools' own expressions, to the last bit
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # pycocotools' own expressions, bit for bit
 RECALLS = np.linspace(0.0, 1.0, 101)
 _NUM_AREAS = 4  # all, small, medium, large
 
 
 @dataclass(frozen=True)
 class Accumulated:
-    """`precision [T, R, K, A, M]` and `recall [T, K, A, M]`; -1 where there is no truth.
+    """`precision [T, R, K, A, M]` and `recall [T, K, A, M]`; -1 where there is no ground truth.
 
-    T IoU thresholds, R recalls, K classes, A areas (all, small, medium, large), M detections (1, 10, most).
+    T IoU thresholds, R recalls, K classes, A areas (all, small, medium, large), M detections (1, 10, max).
     """
 
     precision: npt.NDArray[np.float64]
@@ -37,25 +37,25 @@ class Accumulated:
 def check_backend(backend: str) -> None:
     """Raise ValueError for a backend that does not exist or is not installed."""
     if backend not in BACKENDS:
-        raise ValueError(f"backend={backend}: expected {' or '.join(BACKENDS)}")
+        raise ValueError(f"backend={backend}: choose {' or '.join(BACKENDS)}")
     if backend == "faster" and importlib.util.find_spec("faster_coco_eval") is None:
         raise ValueError(
             "backend=faster needs faster-coco-eval, which is not installed: pip install 'pocketvision[faster]', "
-            "or backend=pycocotools (the same figures)"
+            "or use backend=pycocotools (the same metrics)"
         )
 
 
 def accumulate(
     images: Sequence[Image], slots: Sequence[int], *, max_detections: int, backend: str = "pycocotools"
 ) -> Accumulated:
-    """The arrays over `images`, in their order, for the classes `slots`."""
+    """The arrays for `images`, in order, and the classes `slots`."""
     shape = (len(IOU_THRESHOLDS), len(slots), _NUM_AREAS, 3)
     precision, recall = -np.ones((shape[0], len(RECALLS), *shape[1:])), -np.ones(shape)
     evaluate = _by_faster if backend == "faster" else _by_pycocotools
     detections, truth = _joined([found for found, _ in images]), _joined([truth for _, truth in images])
     for k, slot in enumerate(slots):
         own = truth["labels"] == slot
-        if truth["crowd"][own].all():  # nothing that could be found
+        if truth["crowd"][own].all():  # nothing to detect
             continue
         truths, found, count = _records(truth, own, detections, detections["labels"] == slot)
         result = evaluate(truths, found, count, [1, 10, max_detections])
@@ -64,7 +64,7 @@ def accumulate(
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:
-    """The images' arrays one behind the other, with `image`, the number of each row's image."""
+    """The images' arrays concatenated, with `image`, the index of each row's image."""
     keys = parts[0] if parts else ("labels", "crowd")
     joined = {key: np.concatenate([part[key] for part in parts]) if parts else np.zeros(0, bool) for key in keys}
     return joined | {"image": np.repeat(np.arange(len(parts)), [len(part["labels"]) for part in parts])}
@@ -75,7 +75,7 @@ def _records(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """Annotations and detections of one class, and the number of images that have any."""
     numbers = np.unique(np.concatenate([truth["image"][own_truth], detections["image"][own_found]]))
-    # Images from 1, because pycocotools takes an id 0 for none.
+    # Images from 1, because pycocotools treats id 0 as none.
     true_images, found_images = (
         (np.searchsorted(numbers, image) + 1).tolist()
         for image in (truth["image"][own_truth], detections["image"][own_found])
@@ -124,7 +124,7 @@ def _by_faster(truths: Any, found: Any, num_images: int, max_dets: list[int]) ->
 
 
 def _index(coco: Any, annotations: list[dict[str, Any]], num_images: int) -> Any:
-    """A data set in memory. `COCO.loadRes` would do for detections, but fails where there are none."""
+    """A dataset in memory. `COCO.loadRes` would work for detections, but fails if there are none."""
     images = [{"id": number} for number in range(1, num_images + 1)]
     coco.dataset = {"images": images, "categories": [{"id": 1, "name": ""}], "annotations": annotations}
     coco.createIndex()

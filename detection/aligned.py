@@ -1,4 +1,4 @@
-"""Task-aligned matching: which anchors answer for a box follows from what they predict at the moment."""
+"""Task-aligned matching: anchors are assigned to boxes by their current predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from .boxes import iou
 from .matching import Assignment, pad_targets, take_boxes
 
-SPARE_ROUNDS = 4  # a fixed number: to ask whether a box still lacks one would wait for the device
+SPARE_ROUNDS = 4  # fixed: checking whether a box still lacks one would be a device sync
 
 
 @torch.no_grad()
@@ -26,12 +26,12 @@ def align(
     """Match a batch of targets to the anchors that predict them best (TOOD, section 3.2.1).
 
     An anchor's alignment with a box is score^`score_power` * IoU^`overlap_power`, of its score for the box's class and
-    its decoded box, `logits` [B, A, K] and `boxes` [B, A, 4]. Of the anchors with their centre inside a box and the
-    `num_anchors` that overlap it most (small boxes hold no centre), the `num_anchors` best aligned are its own; one
-    that several boxes want goes to the box it overlaps most. A box that gets none so, because no prediction overlaps it
-    or others have them all, takes the spare anchor that lies best (of more than `SPARE_ROUNDS` such boxes at one place
-    some may get none): without one it would teach nothing, for ever. Each matched anchor's `weights` are its alignment
-    relative to the box's best anchor, and its `scores`, what the class logit has to say, that times the box's best IoU.
+    its decoded box, `logits` [B, A, K] and `boxes` [B, A, 4]. Of the anchors with their center inside a box and the
+    `num_anchors` that overlap it most (small boxes contain no center), the `num_anchors` best aligned are its own; one
+    that several boxes want goes to the box it overlaps most. A box that gets none, because no prediction overlaps it
+    or others have them all, takes the best spare anchor (of more than `SPARE_ROUNDS` such boxes in one place
+    some may get none): without one it would never be learned. Each matched anchor's `weights` are its alignment
+    relative to the box's best anchor, and its `scores`, the target of the class logit, that times the box's best IoU.
     """
     padded = pad_targets(targets, like=anchors)
     places = iou(padded.boxes, anchors)  # [B, N, A]
@@ -62,7 +62,7 @@ def align(
 
 
 def _near(boxes: Tensor, anchors: Tensor, places: Tensor, count: int) -> Tensor:
-    """bool [B, N, A]: anchors whose centre lies inside a box, and the `count` whose `places` overlap it most."""
+    """bool [B, N, A]: anchors whose center lies inside a box, and the `count` whose `places` overlap it most."""
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     inside = ((centers > boxes[..., None, :2]) & (centers < boxes[..., None, 2:])).all(dim=-1)
     most = places.topk(min(count, len(anchors)), dim=2).indices
@@ -70,9 +70,10 @@ def _near(boxes: Tensor, anchors: Tensor, places: Tensor, count: int) -> Tensor:
 
 
 def _give_spare(owned: Tensor, places: Tensor) -> Tensor:
-    """`owned` bool [B, N, A], and for each box without an anchor the one it overlaps most of those that nobody owns.
+    """`owned` bool [B, N, A], and for each box without an anchor the unowned one that overlaps it most.
 
-    Of boxes that want the same one the first gets it, the others look again. What overlaps none, as padding, gets none.
+    If boxes want the same one, the first gets it and the others try again. Boxes without overlap, such as padding, get
+    none.
     """
     for _ in range(SPARE_ROUNDS):
         overlap, anchor = places.masked_fill(owned.any(dim=1, keepdim=True), 0).max(dim=2)  # [B, N]

@@ -1,4 +1,4 @@
-"""What stands behind the figures: each class, the confusions, and what each kind of error costs.
+"""Analysis behind the metrics: per-class results, confusions, and the cost of each kind of error.
 
 Kinds and costs follow TIDE (Bolya et al. 2020, "A General Toolbox for Identifying Object Detection Errors") and its
 published code: foreground is an IoU of 0.5, background below 0.1.
@@ -21,16 +21,16 @@ _CURVE = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class; figures are -1 where it has no annotation (crowds do not count as such).
+    """One class; values are -1 if it has no annotation (crowds do not count).
 
     `precision` is COCO's interpolated precision at `recall`, IoU 0.5. `f1` is F1 at IoU 0.5 of the detections that
-    score `thresholds` or more; `best_threshold` is exact and not of that grid, -1 where no detection is ever right.
+    score `thresholds` or more; `best_threshold` is exact and not from that grid, -1 if no detection is ever correct.
     """
 
     name: str
     slot: int
     num_truths: int
-    num_detections: int  # at most `max_detections` an image
+    num_detections: int  # at most `max_detections` per image
     ap: float
     ap50: float
     ap75: float
@@ -45,7 +45,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class ImageErrors:
-    """One image's detections from the score threshold on, by falling score, and the annotations that none found."""
+    """One image's detections above the score threshold, by descending score, and the missed annotations."""
 
     image_id: int | str
     kinds: list[str]  # correct, classification, localisation, both, duplicate, background, or ignored (in a crowd)
@@ -55,10 +55,10 @@ class ImageErrors:
 
 @dataclass(frozen=True)
 class DetectionAnalysis:
-    """`confusion` int64 [K + 1, K + 1]: rows truth, columns detections, the last of both background; IoU 0.5.
+    """`confusion` int64 [K + 1, K + 1]: rows ground truth, columns detections, the last of both background; IoU 0.5.
 
-    A row adds up to the annotations of its class, a column to the detections of its class that no crowd excuses.
-    `errors` maps a kind to the AP50 (0..1) that correcting it alone would win, over all scores.
+    A row sums to the annotations of its class, a column to the detections of its class outside crowds.
+    `errors` maps a kind to the AP50 (0..1) gained by correcting only that kind, over all scores.
     """
 
     classes: list[ClassFigures]
@@ -69,10 +69,10 @@ class DetectionAnalysis:
 
 
 def analyse(metric: CocoMetric, *, score_threshold: float | None = None) -> DetectionAnalysis:
-    """Analyse what was added to a metric.
+    """Analyze the images of a metric.
 
     Args:
-        score_threshold: of confusion matrix and images; null takes the best F1's, all classes together.
+        score_threshold: for confusion matrix and images; null uses the threshold of the best F1 over all classes.
     """
     matches = metric.matches()
     classes = [_class_figures(matches.of_class(slot), slot, name) for slot, name in metric.names.items()]
@@ -107,7 +107,7 @@ def _class_figures(found: ClassMatches, slot: int, name: str) -> ClassFigures:
 
 
 def _f1_curve(scores: Floats, correct: Bools, truths: int) -> tuple[Floats, Floats]:
-    """Distinct scores, falling, and F1 of what scores as much or more."""
+    """Distinct scores, descending, and F1 of the detections with at least that score."""
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], correct[order].cumsum()
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
@@ -115,7 +115,7 @@ def _f1_curve(scores: Floats, correct: Bools, truths: int) -> tuple[Floats, Floa
 
 
 def _best(scores: Floats, f1: Floats) -> tuple[float, float]:
-    """The threshold with the best F1, the highest of equals, and that F1; -1 where nothing is ever right."""
+    """The threshold with the best F1, the highest if several, and that F1; -1 if nothing is ever correct."""
     if not len(f1) or f1.max() == 0:
         return -1.0, 0.0
     best = int(f1.argmax())
@@ -123,7 +123,7 @@ def _best(scores: Floats, f1: Floats) -> tuple[float, float]:
 
 
 def _best_overall(matches: Matches) -> float:
-    """The threshold of the best F1 over all classes together; 0.5 where nothing is ever right."""
+    """The threshold of the best F1 over all classes; 0.5 if nothing is ever correct."""
     counted = ~matches.ignored[0]
     truths = int((~matches.truth_crowd).sum())
     threshold, f1 = _best(*_f1_curve(matches.scores[counted], matches.found[0, counted] >= 0, truths))
@@ -135,7 +135,7 @@ def _confusion(matches: Matches, kinds: npt.NDArray[np.str_], kept: Bools, slots
     row_of = {slot: row for row, slot in enumerate(slots)}
     rows = np.array([row_of[label] for label in matches.truth_labels.tolist()], np.int64)
     confusion = np.zeros((background + 1, background + 1), np.int64)
-    found, left = matches.found[0], unfound(matches, kept)  # what its own class found is confused with none
+    found, left = matches.found[0], unfound(matches, kept)  # annotations found by their own class are not confused
     for d in np.flatnonzero(kept & (kinds != "ignored")).tolist():
         row, truth = background, int(matches.other[d])
         if kinds[d] == "correct":

@@ -13,7 +13,7 @@ from .boxes import cxcywh_to_xyxy
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorLayout:
-    """Which anchors each of `num_maps` maps has: a scale per map, evenly from `min_scale` to `max_scale` of the input.
+    """The anchors of each of `num_maps` maps: one scale each, evenly from `min_scale` to `max_scale` of the input.
 
     Every map has one anchor per aspect ratio (width / height) at its scale and a square `extra` one between its scale
     and the next map's (SSD paper, section 2.2). The defaults are the reference's (TF Object Detection API,
@@ -24,16 +24,16 @@ class AnchorLayout:
     min_scale: float = 0.2
     max_scale: float = 0.95
     aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 0.3333)
-    extra_position: int = 5  # of the extra anchor among those of a cell: only imported weights care
+    extra_position: int = 5  # of the extra anchor within a cell: only matters for imported weights
     reduce_first: bool = True  # the first map has three anchors only: a square of scale 0.1, ratios 2 and 1/2
     clamp: bool = False  # widths and heights to at most the input's
     follow_sides: bool = False  # widths relative to the input's width; otherwise everything to its shorter side
 
     def __post_init__(self) -> None:
-        # A list, as it comes out of YAML, would make the layout unhashable.
+        # A list, as YAML loads it, would make the layout unhashable.
         object.__setattr__(self, "aspect_ratios", tuple(self.aspect_ratios))
         if self.num_maps < 1 or not self.aspect_ratios:
-            raise ValueError(f"an anchor layout needs a map and an aspect ratio, got {self}")
+            raise ValueError(f"an anchor layout needs at least one map and one aspect ratio, got {self}")
         if not 0 < self.min_scale <= self.max_scale:
             raise ValueError(f"expected 0 < min_scale <= max_scale, got {self.min_scale} and {self.max_scale}")
 
@@ -60,7 +60,7 @@ class AnchorLayout:
         return tuple(len(shapes) for shapes in self.shapes())
 
     def shapes(self) -> tuple[tuple[tuple[float, float], ...], ...]:
-        """(width, height) of a cell's anchors, for each map, relative to the input."""
+        """(width, height) of a cell's anchors for each map, relative to the input."""
         steps = max(self.num_maps - 1, 1)
         scales = [self.min_scale + (self.max_scale - self.min_scale) * k / steps for k in range(self.num_maps)]
         maps = [self._cell(scale, following) for scale, following in pairwise([*scales, 1.0])]
@@ -87,7 +87,7 @@ def make_anchors(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Anchors `[A, 4]` xyxy in pixels of the input, ordered by map, row, column, shape; they may reach outside.
+    """Anchors `[A, 4]` xyxy in pixels of the input, ordered by map, row, column, shape; they may extend outside.
 
     Computed in float64 and rounded once.
     """

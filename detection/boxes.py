@@ -1,4 +1,4 @@
-"""Boxes `[..., 4]` as (x1, y1, x2, y2) pixels: conversions, overlaps and the coding of SSD."""
+"""Boxes `[..., 4]` as (x1, y1, x2, y2) pixels: conversions, overlaps and SSD's box coding."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The "variances" of SSD, as both references have them: centres times 10, logarithmic sizes times 5.
+# The "variances" of SSD, as in both references: centers times 10, logarithmic sizes times 5.
 CENTER_SCALE = 10.0
 SIZE_SCALE = 5.0
 # torchvision's bound on dw and dh (divided by SIZE_SCALE): a box has at most 62.5 times the side of its anchor.
@@ -20,13 +20,13 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and sizes, each `[..., 2]` (x before y)."""
+    """Centers and sizes, each `[..., 2]` (x before y)."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low
 
 
 def cxcywh_to_xyxy(centers: Tensor, sizes: Tensor) -> Tensor:
-    """The boxes of these centres and sizes, each `[..., 2]`."""
+    """The boxes with these centers and sizes, each `[..., 2]`."""
     return torch.cat((centers - sizes / 2, centers + sizes / 2), dim=-1)
 
 
@@ -56,7 +56,7 @@ def iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def ioa(boxes: Tensor, others: Tensor) -> Tensor:
-    """The share `[..., N, M]` of each of `boxes` that lies inside each of `others`; 0 for a box without area."""
+    """The fraction `[..., N, M]` of each of `boxes` inside each of `others`; 0 for a box without area."""
     shared = intersection(boxes, others)
     return torch.where(shared > 0, shared / area(boxes)[..., :, None], 0)
 
@@ -64,11 +64,11 @@ def ioa(boxes: Tensor, others: Tensor) -> Tensor:
 def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Generalized IoU `[...]`, -1 to 1, of each of `boxes [..., 4]` and its counterpart in `others [..., 4]`.
 
-    What torchvision's `generalized_box_iou_loss` takes from 1, to the last bit, but without its index by a mask, which
+    What torchvision's `generalized_box_iou_loss` subtracts from 1, bit for bit, but without its boolean indexing, which
     is a device sync.
     """
     low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
-    width, height = (high - low).relu().unbind(dim=-1)  # not `.prod(dim=-1)`: its backward pass looks for zeros
+    width, height = (high - low).relu().unbind(dim=-1)  # not `.prod(dim=-1)`: its backward pass checks for zeros
     shared = width * height
     union = area(boxes) + area(others) - shared
     low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
@@ -78,7 +78,7 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Deltas `[..., 4]` (dx, dy, dw, dh) that make `boxes` of `anchors`; finite for boxes without area too."""
+    """Deltas `[..., 4]` (dx, dy, dw, dh) from `anchors` to `boxes`; finite for boxes without area, too."""
     centers, sizes = xyxy_to_cxcywh(boxes)
     anchor_centers, anchor_sizes = xyxy_to_cxcywh(anchors)
     sizes = sizes.clamp(min=1e-6)
@@ -87,7 +87,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, anchors: Tensor, *, max_log_size: float | None = None) -> Tensor:
-    """Boxes `[..., 4]` that `deltas` make of `anchors`; `max_log_size` bounds dw, dh (torchvision: GROWTH_LIMIT)."""
+    """Boxes `[..., 4]` from `anchors` and `deltas`; `max_log_size` bounds dw, dh (torchvision: GROWTH_LIMIT)."""
     anchor_centers, anchor_sizes = xyxy_to_cxcywh(anchors)
     centers = deltas[..., :2] / CENTER_SCALE * anchor_sizes + anchor_centers
     log_sizes = deltas[..., 2:] / SIZE_SCALE
@@ -97,18 +97,18 @@ def decode(deltas: Tensor, anchors: Tensor, *, max_log_size: float | None = None
 
 
 def clip_to_images(boxes: Tensor, limits: Tensor) -> Tensor:
-    """Boxes with every corner inside the image; `limits` is its (w, h, w, h), broadcast against `boxes [..., 4]`."""
+    """Boxes clipped to the image; `limits` is its (w, h, w, h), broadcast against `boxes [..., 4]`."""
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def original_limits(metas: Sequence[Mapping[str, Any]], *, like: Tensor) -> Tensor:
-    """Each image's original (w, h, w, h), `[B, 4]`, of the type and on the device of `like`."""
+    """Each image's original (w, h, w, h), `[B, 4]`, with the type and device of `like`."""
     limits = [[meta["original_size"][1], meta["original_size"][0]] * 2 for meta in metas]
     return torch.tensor(limits, dtype=torch.float64).reshape(-1, 4).to(like)
 
 
 def to_original(boxes: Tensor, metas: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Boxes `[B, ..., 4]` in pixels of the network's input, in pixels of each image's original; nothing is clipped."""
+    """Boxes `[B, ..., 4]` from pixels of the network's input to pixels of the original images, without clipping."""
     offsets, scales = [], []
     for meta in metas:
         (height, width), (original_height, original_width) = meta["input_size"], meta["original_size"]

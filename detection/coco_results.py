@@ -1,4 +1,4 @@
-"""COCO's results format: what its server and pycocotools take, written, read and checked."""
+"""Reads, writes and checks COCO's results format, the input of its server and of pycocotools."""
 
 import json
 from collections import Counter
@@ -13,15 +13,15 @@ from .accumulation import Arrays
 from .matching_coco import ranked
 from .metric import CocoMetric
 
-_MOST = 100  # of an image and a class; what scores less counts for nothing
-_NAMED = 3  # offenders named in a message
+_MOST = 100  # per image and class; lower-scoring detections do not count
+_NAMED = 3  # examples named in a message
 _LARGEST = 1e300
 _KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 @dataclass
 class Findings:
-    """What is wrong with results (`errors`: none can be scored so) and what a user should know (`notes`)."""
+    """Faults of results (`errors`: they cannot be scored) and remarks for the user (`notes`)."""
 
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Findings:
 def check_results(
     records: Any, *, image_ids: Collection[int | str], category_ids: Collection[int], most: int = _MOST
 ) -> Findings:
-    """Check a results json that was read. Every message counts the entries it concerns and names the first."""
+    """Check results that were read from JSON. Every message counts the affected entries and names the first."""
     if not isinstance(records, list):
         return Findings([f"expected a list of detections, found a {type(records).__name__}"])
     known_images, known_categories = frozenset(image_ids), frozenset(category_ids)
@@ -46,7 +46,7 @@ def check_results(
         return [(i, entry) for i, entry in entries if i not in rejected]
 
     entries = list(enumerate(records))
-    entries = reject(f"are no objects with {', '.join(_KEYS)}", repr, _lacks_keys, entries)
+    entries = reject(f"are not objects with {', '.join(_KEYS)}", repr, _lacks_keys, entries)
     reject("have an image_id that the annotations do not list", lambda e: repr(e["image_id"]),
            lambda e: not _is_in(e["image_id"], known_images), entries)  # fmt: skip
     reject("have a category_id that the annotations do not list", lambda e: repr(e["category_id"]),
@@ -63,22 +63,22 @@ def check_results(
 def read_results(
     path: str | Path, *, image_ids: Collection[int | str], slots: Mapping[int, int], most: int = _MOST
 ) -> tuple[dict[int | str, Arrays], list[str]]:
-    """Detections of every image as `CocoMetric.add` takes them, and notes.
+    """Detections of every image as `CocoMetric.add` expects them, and notes.
 
     Args:
         slots: the slot of every category id.
 
     Raises:
-        ValueError: the file is no json or its content cannot be scored; all that is wrong is told.
+        ValueError: the file is not JSON, or its content cannot be scored; all faults are listed.
         FileNotFoundError: it does not exist.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"predictions not found: {path} (expected a json in COCO's results format)")
+        raise FileNotFoundError(f"predictions not found: {path} (expected JSON in COCO's results format)")
     try:
         records = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not json: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     findings = check_results(records, image_ids=image_ids, category_ids=slots.keys(), most=most)
     if findings.errors:
         raise ValueError(f"{path} cannot be scored: " + "; ".join(findings.errors))
@@ -89,11 +89,11 @@ def read_results(
 
 
 def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int, int]) -> list[dict[str, Any]]:
-    """One image's entries of a results json.
+    """One image's entries of COCO results.
 
     Args:
         detections: `boxes_xywh` [N, 4], `labels` (slots), `scores`.
-        source_ids: the category id of every slot; detections of other slots are left out.
+        source_ids: the category id of every slot; detections of other slots are dropped.
     """
     rows = zip(*(detections[key].tolist() for key in ("labels", "boxes_xywh", "scores")), strict=True)
     return [
@@ -104,16 +104,16 @@ def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int,
 
 
 def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int], most: int = _MOST) -> int:
-    """Write what was added to a metric, the best `most` of an image and class, and check the file.
+    """Write a metric's detections, the best `most` per image and class, and check the file.
 
     Args:
-        source_ids: the category id of every slot; detections of other slots are left out.
+        source_ids: the category id of every slot; detections of other slots are dropped.
 
     Returns:
         The number of detections written.
 
     Raises:
-        ValueError: a detection is none that could be scored, such as one with a box that is not finite.
+        ValueError: a detection cannot be scored, for example because its box is not finite.
     """
     state, records = metric.state(), []
     for image in metric.images():
@@ -143,7 +143,7 @@ def _crowded(records: list[dict[str, Any]], most: int) -> list[str]:
         return []
     (image, category), count = over[0]
     return [
-        f"{len(over)} pairs of image and class have more than {most} detections, first of all image {image} and "
+        f"{len(over)} pairs of image and class have more than {most} detections, the first one image {image} and "
         f"category {category} with {count}: only the best {most} count"
     ]
 
@@ -157,7 +157,7 @@ def _is_in(value: Any, known: Collection[Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # neither NaN nor any infinity is
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # excludes NaN and infinities
 
 
 def _is_box(value: Any) -> bool:

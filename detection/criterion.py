@@ -1,4 +1,4 @@
-"""The losses of SSDLite: the reference's focal one, torchvision's hard-negative one, and a task-aligned one."""
+"""The losses of SSDLite: the reference's focal loss, torchvision's hard-negative mining, and a task-aligned loss."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ Activation = Literal["sigmoid", "softmax"]
 
 
 class DetectionCriterion(nn.Module):
-    """What all losses share: the box loss, and division by the (weighted) number of matched anchors of the batch.
+    """Base of all losses: the box loss, and division by the batch's (weighted) number of matched anchors.
 
     `sums` are for loops that add up over ranks and accumulation steps before they divide by the count:
     `max(1, count, least_matches * images)`.
     """
 
-    activation: Activation = "sigmoid"  # what makes scores of the logits; postprocess has to do the same
-    least_matches: float = 0.0  # what an image counts for at least, on average
+    activation: Activation = "sigmoid"  # from logits to scores; postprocess must use the same
+    least_matches: float = 0.0  # minimum count per image, on average
 
     def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class DetectionCriterion(nn.Module):
         return {name: value / count for name, value in sums.items()}
 
     def sums(self, outputs: Outputs, targets: Targets) -> tuple[dict[str, Tensor], Tensor]:
-        """The same, not yet divided, and the number of matched anchors, a float scalar; no device sync."""
+        """The same before division, and the number of matched anchors, a float scalar; no device sync."""
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
         assignment = self.assign(targets, anchors, logits=logits, deltas=deltas)
-        # A box that is no number overlaps nothing: matched by what is predicted, it would escape the loss.
+        # A NaN box overlaps nothing: matched by predictions, it would not affect the loss.
         spoiled = torch.where(deltas.isfinite().all(), 0.0, math.nan)
         sums = {
             "loss_class": self.class_loss(logits, assignment),
@@ -61,7 +61,7 @@ class DetectionCriterion(nn.Module):
         return sums, assignment.count.to(deltas.dtype)
 
     def assign(self, targets: Targets, anchors: Tensor, *, logits: Tensor, deltas: Tensor) -> Assignment:
-        """What each of `anchors [A, 4]` has to predict; `logits [B, A, K]` and `deltas [B, A, 4]` are what it does."""
+        """The targets of each of `anchors [A, 4]`; `logits [B, A, K]` and `deltas [B, A, 4]` are its predictions."""
         raise NotImplementedError
 
     def class_loss(self, logits: Tensor, assignment: Assignment) -> Tensor:
@@ -69,7 +69,7 @@ class DetectionCriterion(nn.Module):
         raise NotImplementedError
 
     def _box_loss(self, deltas: Tensor, anchors: Tensor, assignment: Assignment) -> Tensor:
-        # Unmatched anchors predict themselves and have themselves as their box: what is removed below is finite, and so
+        # Unmatched anchors predict themselves and have themselves as target: what is masked below is finite, and so
         # is its gradient.
         deltas = deltas.masked_fill(~assignment.matched[..., None], 0)
         if self.box_loss == "giou":
@@ -82,15 +82,15 @@ class DetectionCriterion(nn.Module):
 
 
 def _one_slot_each(logits: Tensor, assignment: Assignment, *, zero: SlotLoss, match: SlotLoss) -> Tensor:
-    """The sum over `logits [B, A, K]` whose targets are zeros, but for the one slot of each matched anchor."""
-    # Nearly all are zeros: take their loss everywhere, then put right the one slot.
+    """The sum over `logits [B, A, K]` whose targets are zeros, except for the slot of each matched anchor."""
+    # Nearly all are zeros: compute that loss everywhere, then correct the one slot.
     zeros = zero(logits).sum(dim=-1).masked_fill(assignment.ignored, 0)
     chosen = logits.gather(2, assignment.labels[..., None]).squeeze(2)
     return (zeros + (match(chosen) - zero(chosen)).masked_fill(~assignment.matched, 0)).sum()
 
 
 class OverlapCriterion(DetectionCriterion):
-    """Matches anchors by their overlap with boxes alone, as both references do, see `matching.match`."""
+    """Matches anchors only by their overlap with boxes, like both references, see `matching.match`."""
 
     def __init__(
         self, *, threshold: float, ties: Ties, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss
@@ -107,7 +107,7 @@ class OverlapCriterion(DetectionCriterion):
 
 
 class FocalCriterion(OverlapCriterion):
-    """Sigmoid focal loss over all slots and Huber loss / 4, as the reference trains (TF `SSDMetaArch`).
+    """Sigmoid focal loss over all slots and Huber loss / 4, like the reference (TF `SSDMetaArch`).
 
     The targets of an unmatched anchor are all zero, those of a matched one have a 1 in its slot; slot 0, the
     background, is always zero. `alpha` weighs the ones, `1 - alpha` the zeros.
@@ -143,10 +143,10 @@ class FocalCriterion(OverlapCriterion):
 
 
 class HardNegativeCriterion(OverlapCriterion):
-    """Softmax cross-entropy with the hardest negatives of each image and smooth L1, as torchvision's `SSD` trains.
+    """Softmax cross-entropy with the hardest negatives of each image and smooth L1, like torchvision's `SSD`.
 
     An image has `negatives_per_positive` negatives for each matched anchor, at least `min_negatives`: with 0, as in
-    torchvision, an image without boxes teaches nothing.
+    torchvision, nothing is learned from an image without boxes.
     """
 
     activation = "softmax"
@@ -181,7 +181,7 @@ class HardNegativeCriterion(OverlapCriterion):
             label_smoothing=self.label_smoothing,
         ).unflatten(0, assignment.labels.shape)
         positives = losses.masked_fill(~assignment.matched, 0).sum()
-        # Losses are not negative, so those that cannot be chosen sort last and add nothing when they are.
+        # Losses are not negative, so candidates that must not be chosen sort last and add nothing if they are.
         hardest = losses.masked_fill(assignment.matched | assignment.ignored, 0).sort(dim=1, descending=True).values
         wanted = self.negatives_per_positive * assignment.matched.sum(dim=1, keepdim=True)
         rank = torch.arange(losses.shape[1], device=losses.device)
@@ -191,13 +191,13 @@ class HardNegativeCriterion(OverlapCriterion):
 class AlignedCriterion(DetectionCriterion):
     """Cross-entropy towards each match's quality and an IoU loss, with task-aligned matching (`aligned.align`).
 
-    A score learns how well its anchor does, so the best boxes of an object rank first; boxes too small to overlap any
-    anchor by half, and objects that share an anchor, have anchors of their own. Negative and positive anchors weigh the
-    same, unlike in the focal loss: with it, the soft targets are learnt several times more slowly. `gamma` of 1 and
-    more weighs each term by |target - score|^gamma, the quality focal loss.
+    A score learns the quality of its anchor's box, so the best boxes of an object rank first; boxes too small to
+    overlap any anchor by half, and objects that share an anchor, have anchors of their own. Negative and positive
+    anchors weigh the same, unlike in the focal loss: with it, the soft targets are learned several times more slowly. A
+    `gamma` of 1 or more weighs each term by |target - score|^gamma, the quality focal loss.
 
-    A batch with fewer boxes than images is divided by the images (`least_matches`): cross-entropy sums over all
-    anchors, and a step without boxes would weigh a hundred times one with some.
+    The loss of a batch with fewer boxes than images is divided by the images (`least_matches`): cross-entropy sums over
+    all anchors, and a step without boxes would weigh a hundred times as much as one with boxes.
     """
 
     def __init__(
@@ -216,8 +216,8 @@ class AlignedCriterion(DetectionCriterion):
         super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
         check_number("anchors_per_box", anchors_per_box, least=1, whole=True)
         check_number("gamma", gamma)
-        if 0 < gamma < 1:  # the gradient is infinite where a score is exactly right
-            raise ValueError(f"gamma={gamma}: expected 0, or 1 and more")
+        if 0 < gamma < 1:  # the gradient is infinite if a score is exactly right
+            raise ValueError(f"gamma={gamma}: expected 0, or 1 or more")
         numbers = {"class_weight": class_weight, "score_power": score_power, "overlap_power": overlap_power,
                    "least_matches": least_matches}  # fmt: skip
         for name, value in numbers.items():

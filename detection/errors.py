@@ -1,4 +1,4 @@
-"""Kinds of errors and what each costs, as TIDE defines them (Bolya et al. 2020)."""
+"""Kinds of errors and their costs, as defined by TIDE (Bolya et al. 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ Kinds = npt.NDArray[np.str_]
 
 
 def kinds_of_detections(matches: Matches) -> Kinds:
-    """[D]: `correct`, `ignored` or the first of TIDE's kinds that a detection is, in the order of its code.
+    """[D]: `correct`, `ignored` or the first matching kind of TIDE, in the order of its code.
 
-    They do not depend on a score threshold: an annotation taken from a duplicate was taken by a higher score.
+    Independent of a score threshold: the annotation of a duplicate was matched by a higher score.
     """
     nothing = np.maximum(matches.same_iou, matches.other_iou) < _BACKGROUND
     return np.select(
@@ -36,7 +36,7 @@ def kinds_of_detections(matches: Matches) -> Kinds:
 
 
 def unfound(matches: Matches, kept: Bools) -> Bools:
-    """[G]: annotations that no detection of `kept` found at IoU 0.5, crowds left out."""
+    """[G]: annotations that no detection of `kept` matches at IoU 0.5, except crowds."""
     found = matches.found[0]
     left = ~matches.truth_crowd
     left[found[kept & (found >= 0)]] = False
@@ -44,11 +44,11 @@ def unfound(matches: Matches, kept: Bools) -> Bools:
 
 
 def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int]) -> dict[str, float]:
-    """By kind the AP50 that correcting all errors of that kind, and no others, would win.
+    """For each kind, the AP50 gained by correcting all errors of that kind and no others.
 
-    A wrong class or box is put right if its annotation was not found and no better-scoring error of the kind wants it,
-    and deleted otherwise; duplicates, background and both are deleted; missed annotations, which no wrong class or box
-    points at, are deleted. A class that has then none left is right: it leaves the mean, where TIDE's code counts 0.
+    A wrong class or box is corrected if its annotation was missed and no higher-scoring error of the kind claims it,
+    and deleted otherwise; duplicates, background and both are deleted; missed annotations that no wrong class or box
+    claims are deleted. A class without remaining annotations leaves the mean, whereas TIDE's code counts 0.
     """
     free = unfound(matches, np.ones(len(kinds), bool))
     before = _mean(matches, slots)
@@ -69,7 +69,7 @@ def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int])
 
 
 def _corrected(matches: Matches, wrong: Bools, target: Ints, free: Bools) -> Matches:
-    """Each free annotation's best-scoring error finds it, in its class; the other errors go."""
+    """Each free annotation is matched by its best-scoring error, in its class; other errors are dropped."""
     candidates = np.flatnonzero(wrong & (target >= 0))
     candidates = candidates[free[target[candidates]]]
     candidates = candidates[np.argsort(-matches.scores[candidates], kind="stable")]
@@ -84,12 +84,12 @@ def _corrected(matches: Matches, wrong: Bools, target: Ints, free: Bools) -> Mat
 
 
 def _without(matches: Matches, gone: Bools) -> Matches:
-    """Detections that count for nothing are as good as deleted."""
+    """Ignored detections have the same effect as deleted ones."""
     return replace(matches, ignored=matches.ignored | gone)
 
 
 def _mean(matches: Matches, slots: Sequence[int]) -> float | None:
-    """AP50 over the classes that have annotations; None where none has."""
+    """AP50 over the classes with annotations; None if there are none."""
     ones = np.ones((1, matches.num_images), np.int64)
     known: list[float] = []
     for slot in slots:

@@ -8,9 +8,9 @@ from .postprocess import Postprocess, best_candidates, class_nms, num_candidates
 
 
 class ExportedDetector(nn.Module):
-    """Images to boxes in one graph: what `Postprocess` does with the `candidates` best pairs of anchor and class.
+    """Images to boxes in one graph: `Postprocess` on the `candidates` best pairs of anchor and class.
 
-    `padded`: results of every image in arrays of one size (for batches); otherwise those of a single image.
+    `padded`: results of every image in arrays of equal size (for batches); otherwise those of a single image.
     """
 
     def __init__(self, network: nn.Module, post: Postprocess, *, candidates: int, padded: bool) -> None:
@@ -21,7 +21,7 @@ class ExportedDetector(nn.Module):
         self.padded = padded
 
     def forward(self, images: Tensor, limits: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
-        """Of `images` [B, 3, h, w]; `limits` (w, h, w, h) of the photograph, `scale` its pixels in those of the input.
+        """Detect in `images` [B, 3, h, w]; `limits` (w, h, w, h) of the photograph, `scale` its pixels per input pixel.
 
         `boxes` [N, 4], `scores` [N], `labels` [N]; padded with zeros [B, M, 4], [B, M], [B, M], and `counts` [B].
         """
@@ -52,7 +52,7 @@ class ExportedDetector(nn.Module):
         if self.post.top_k is not None:
             allowed = allowed & (rank(allowed, labels, num_classes) <= self.post.top_k)
         image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
-        # Candidates that may not take part get a group of their own, where nothing they suppress matters.
+        # Excluded candidates get a group of their own, where their suppressions do not matter.
         groups = torch.where(allowed, labels, 0) + image * (num_classes + 1)
         kept = class_nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), max_iou=self.post.max_iou)
         keep = torch.zeros_like(groups.flatten(), dtype=torch.bool).index_fill(0, kept, True)
@@ -63,7 +63,7 @@ class ExportedDetector(nn.Module):
 
     def _padded(self, boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> dict[str, Tensor]:
         length = min(self.post.max_detections, keep.shape[1])
-        index = (~keep).to(torch.uint8).sort(dim=1, stable=True).indices[:, :length]  # survivors first, in their order
+        index = (~keep).to(torch.uint8).sort(dim=1, stable=True).indices[:, :length]  # survivors first, in order
         filled = keep.gather(1, index)
         return {
             "boxes": boxes.gather(1, index[..., None].expand(-1, -1, 4)) * filled[..., None],
@@ -74,7 +74,7 @@ class ExportedDetector(nn.Module):
 
 
 def rank(marked: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """How many marked ones of the same label there are up to each, itself included: [B, k]."""
+    """The number of marked candidates with the same label up to and including each: [B, k]."""
     table = torch.zeros((marked.shape[0], num_classes + 1, marked.shape[1]), device=marked.device)
     row = labels[:, None]
     return table.scatter(1, row, marked[:, None].float()).cumsum(2).gather(1, row)[:, 0]

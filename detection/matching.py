@@ -1,4 +1,4 @@
-"""Which box each anchor answers for, for a whole batch at once."""
+"""Assigns boxes to anchors, for a whole batch at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ class PaddedTargets:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What each anchor of each image has to predict."""
+    """The targets of each anchor of each image."""
 
     labels: Tensor  # [B, A] int64 slots, 0 where nothing is matched
     boxes: Tensor  # [B, A, 4] the matched box; the anchor itself where nothing is matched
     matched: Tensor  # [B, A] bool
     ignored: Tensor  # [B, A] bool: unmatched and in a crowd, so neither object nor background
     weights: Tensor | None = None  # [B, A] 0..1, 0 where nothing is matched; None: 1 where something is
-    scores: Tensor | None = None  # [B, A] 0..1, what a matched anchor's score should be; None: 1
+    scores: Tensor | None = None  # [B, A] 0..1, the target score of a matched anchor; None: 1
 
     @property
     def count(self) -> Tensor:
-        """How many anchors are matched, by their weights, a scalar."""
+        """The weighted number of matched anchors, a scalar."""
         return (self.matched if self.weights is None else self.weights).sum()
 
 
 def pad_targets(targets: Sequence[Mapping[str, Tensor]], *, like: Tensor) -> PaddedTargets:
-    """Pad the targets of a batch; boxes take the type and the device of `like`. `crowd_boxes` may be missing."""
+    """Pad the targets of a batch; boxes get the type and device of `like`. `crowd_boxes` may be missing."""
     boxes, valid = _pad([target["boxes"] for target in targets], like)
     crowds, crowd_valid = _pad([target.get("crowd_boxes", like.new_zeros(0, 4)) for target in targets], like)
     labels = torch.zeros(valid.shape, dtype=torch.int64, device=like.device)
@@ -64,7 +64,7 @@ def match(boxes: Tensor, valid: Tensor, anchors: Tensor, *, threshold: float = 0
     """The index `[B, A]` of each anchor's box in `boxes [B, N, 4]`, or -1.
 
     An anchor takes the box it overlaps most if that is at least `threshold`; then each box takes its best anchor
-    whatever the overlap. Two boxes that want the same anchor: the `first` has it in the reference (`ArgMaxMatcher`
+    whatever the overlap. If two boxes want the same anchor, the `first` gets it in the reference (`ArgMaxMatcher`
     with `force_match_for_each_row`), the `last` in torchvision (`SSDMatcher`).
     """
     overlaps = iou(boxes, anchors).masked_fill_(~valid[..., None], -1)  # [B, N, A]
@@ -88,7 +88,7 @@ def assign(
     """Match a batch of targets to `anchors [A, 4]`.
 
     Unmatched anchors with at least `crowd_fraction` of their area in one crowd box are ignored (None: never): such a
-    region is full of objects that nobody has drawn, so it is not background.
+    region is full of unannotated objects, so it is not background.
     """
     padded = pad_targets(targets, like=anchors)
     matches = match(padded.boxes, padded.valid, anchors, threshold=threshold, ties=ties)
@@ -105,7 +105,7 @@ def take_boxes(
     weights: Tensor | None = None,
     scores: Tensor | None = None,
 ) -> Assignment:
-    """The assignment in which each anchor that is `matched [B, A]` has the box at its `index [B, A]`."""
+    """The assignment of the box at `index [B, A]` to each anchor that is `matched [B, A]`."""
     boxes = padded.boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return Assignment(
         labels=padded.labels.gather(1, index).masked_fill(~matched, 0),

@@ -1,7 +1,7 @@
-"""Which detection found which annotation, by pycocotools' rules, for all classes and thresholds at once.
+"""Matches detections to annotations by pycocotools' rules, for all classes and thresholds at once.
 
-pycocotools' figures come from pycocotools (`accumulation`); this is for what needs to look inside: analysis and
-resampling. Areas of all sizes only.
+The metrics come from pycocotools itself (`accumulation`); this is for what needs the matches: analysis and
+resampling. Only for areas of all sizes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """One class by falling score: `image [D]`, `scores [D]`, `correct` and `ignored [T, D]`; `truths [I]` counted."""
+    """One class, best score first: `image [D]`, `scores [D]`, `correct` and `ignored [T, D]`; `truths [I]` counted."""
 
     image: Ints
     scores: Floats
@@ -32,10 +32,10 @@ class ClassMatches:
 
 @dataclass(frozen=True)
 class Matches:
-    """Detections [D] image by image, by falling score within one, the best `max_detections` of each class.
+    """Detections [D] image by image, by descending score within an image, the best `max_detections` of each class.
 
     Annotations [G] image by image, crowds included. `found[t, d]` is the annotation that detection d found at threshold
-    t, or -1; `ignored[t, d]` says that d lies in a crowd. `same` and `other` are the annotations (no crowds) of the
+    t, or -1; `ignored[t, d]` means that d lies in a crowd. `same` and `other` are the annotations (no crowds) of the
     detection's own class and of the other classes that overlap it most, -1 where there are none, with their IoU.
     """
 
@@ -56,7 +56,7 @@ class Matches:
     num_images: int
 
     def of_class(self, slot: int) -> ClassMatches:
-        """One class in pycocotools' order: by falling score, ties in the order of the images."""
+        """One class in pycocotools' order: by descending score, ties in the order of the images."""
         own = np.flatnonzero(self.labels == slot)
         own = own[np.argsort(-self.scores[own], kind="stable")]
         counted = (self.truth_labels == slot) & ~self.truth_crowd
@@ -66,7 +66,7 @@ class Matches:
 
 
 def match(images: Sequence[Image], slots: Sequence[int], *, max_detections: int) -> Matches:
-    """Match every image; detections of slots that are not in `slots` are left out."""
+    """Match every image; detections of slots that are not in `slots` are dropped."""
     parts: list[dict[str, npt.NDArray[Any]]] = [_empty()]
     start = 0
     for number, (detections, truth) in enumerate(images):
@@ -82,7 +82,7 @@ def match(images: Sequence[Image], slots: Sequence[int], *, max_detections: int)
 
 
 def _empty() -> dict[str, npt.NDArray[Any]]:
-    """No image at all: what there is to join, and its types."""
+    """The result without images: the arrays to join, and their types."""
     ints, floats, rows = np.zeros(0, np.int64), np.zeros(0), len(IOU_THRESHOLDS)
     return {
         **dict.fromkeys(("image", "position", "labels", "same", "other"), ints),
@@ -110,7 +110,7 @@ def _match_image(detections: Arrays, truth: Arrays, slots: Sequence[int], most: 
 
 
 def ranked(detections: Arrays, slots: Sequence[int], most: int) -> Ints:
-    """Positions by falling score, at most so many of each class."""
+    """Positions by descending score, at most this many per class."""
     labels = detections["labels"]
     order = np.argsort(-detections["scores"], kind="stable")
     order = order[np.isin(labels[order], slots)]
@@ -123,7 +123,7 @@ def ranked(detections: Arrays, slots: Sequence[int], most: int) -> Ints:
 
 
 def _ious(boxes_xywh: Floats, truth: Arrays) -> Floats:
-    """[D, G], by pycocotools' own routine: the same rounding. Of a crowd: the share of the detection inside it."""
+    """[D, G], by pycocotools' routine, for the same rounding. For a crowd: the fraction of the detection inside."""
     if not len(boxes_xywh) or not len(truth["labels"]):
         return np.zeros((len(boxes_xywh), len(truth["labels"])))
     truths = np.ascontiguousarray(truth["boxes_xywh"], dtype=np.float64)
@@ -132,9 +132,10 @@ def _ious(boxes_xywh: Floats, truth: Arrays) -> Floats:
 
 
 def _greedy(ious: Floats, crowd: Bools) -> tuple[Ints, Bools]:
-    """`found` and `ignored`, both [T, D]: by falling score each detection takes the best annotation that is left.
+    """`found` and `ignored`, both [T, D]: by descending score each detection takes the best remaining annotation.
 
-    Of annotations that overlap alike the last one is taken. A crowd takes any number, and only what found nothing else.
+    Of annotations with equal overlap the last one is taken. A crowd matches any number of otherwise unmatched
+    detections.
     """
     least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
     found = np.full((len(least), len(ious)), -1)
@@ -154,7 +155,7 @@ def _greedy(ious: Floats, crowd: Bools) -> tuple[Ints, Bools]:
 
 
 def _most(ious: Floats) -> tuple[Ints, Floats]:
-    """The column with the largest value of each row and the value, where there is one that is not negative."""
+    """Each row's column with the largest value, and the value; only if it is not negative."""
     if not ious.shape[1]:
         return np.full(len(ious), -1), np.full(len(ious), 0.0)
     best = ious.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""COCO's average precision. pycocotools does the counting, so the numbers are the official ones."""
+"""COCO's average precision, computed by pycocotools, so the numbers are the official ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +17,11 @@ from .results import Detections
 
 
 class CocoMetric(ImageMetric[Image]):
-    """Twelve figures of COCO and the AP of each class, `AP/<name>`; -1 where there is no such truth, as in pycocotools.
+    """The twelve COCO metrics and the AP of each class, `AP/<name>`; -1 without ground truth, as in pycocotools.
 
-    `names` maps slots to class names; detections of other slots (gaps of `coco91`) are left out. An image counts once
-    however often it comes. `AR1`, `AR10` and `AR100` are recalls at 1, 10 and `max_detections` per class and image.
-    `backend` is `pycocotools`, or `faster` for faster-coco-eval: the same figures.
+    `names` maps slots to class names; detections of other slots (gaps of `coco91`) are dropped. An image counts once
+    however often it is added. `AR1`, `AR10` and `AR100` are recalls at 1, 10 and `max_detections` per class and image.
+    `backend` is `pycocotools`, or `faster` for faster-coco-eval, with the same results.
     """
 
     primary = "AP"
@@ -43,7 +43,7 @@ class CocoMetric(ImageMetric[Image]):
         targets: Sequence[Mapping[str, Tensor]],
         metas: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Add images. The truth is `meta["ground_truth"]`, or the target in original pixels where that is missing."""
+        """Add images. The ground truth is `meta["ground_truth"]`, or else the target in original pixels."""
         for found, target, meta in zip(predictions, targets, metas, strict=True):
             truth = meta.get("ground_truth")
             truth = _truth_of_target(target, meta) if truth is None else {k: np.asarray(v) for k, v in truth.items()}
@@ -53,24 +53,24 @@ class CocoMetric(ImageMetric[Image]):
         """Add one image: `boxes_xywh [N, 4]`, `labels`, `scores`; `boxes_xywh [M, 4]`, `labels`, `area`, `crowd`.
 
         Raises:
-            ValueError: the truth has slots without a class.
+            ValueError: the ground truth has slots without a class.
         """
         if image_id in self._images:
             return
         unknown = set(truth["labels"].tolist()) - self.names.keys()
         if unknown:
             raise ValueError(
-                f"image {image_id!r}: its annotations have the slots {sorted(unknown)}, "
-                f"the class list only {list(self.names)}"
+                f"image {image_id!r}: its annotations have the class indices {sorted(unknown)}, "
+                f"but the class list has only {list(self.names)}"
             )
         self._images[image_id] = detections, truth
 
     def images(self) -> list[ImageId]:
-        """The ids of all images in the order in which they count: numbers before texts, each sorted."""
+        """The ids of all images in evaluation order: numbers before strings, each sorted."""
         return sorted(self._images, key=lambda image: (isinstance(image, str), image))
 
     def compute(self) -> dict[str, float]:
-        """The figures by name, each in 0..1 or -1."""
+        """The metrics by name, each in 0..1 or -1."""
         arrays = self.accumulate()
         precision, recall = arrays.precision, arrays.recall
         at50, at75 = ([np.flatnonzero(np.isclose(IOU_THRESHOLDS, t))[0]] for t in (0.5, 0.75))
@@ -92,24 +92,24 @@ class CocoMetric(ImageMetric[Image]):
         return {name: _mean_of_known(values) for name, values in figures.items()}
 
     def accumulate(self) -> Accumulated:
-        """Precision and recall as pycocotools accumulates them, the classes in the order of `names`."""
+        """Precision and recall as accumulated by pycocotools, classes in the order of `names`."""
         images = [self._images[image] for image in self.images()]
         return accumulate(images, list(self.names), max_detections=self.max_detections, backend=self.backend)
 
     def matches(self) -> Matches:
-        """Which detection found which annotation: what analysis and resampling start from."""
+        """The matches between detections and annotations, the input of analysis and resampling."""
         images = [self._images[image] for image in self.images()]
         return match(images, list(self.names), max_detections=self.max_detections)
 
     def bootstrap(
         self, samples: int, seed: int = 0, *, weights: npt.NDArray[np.integer] | None = None
     ) -> dict[str, npt.NDArray[np.float64]]:
-        """AP, AP50 and `AP/<name>`, each [samples], of data sets drawn from the images with replacement.
+        """AP, AP50 and `AP/<name>`, each [samples], of datasets drawn from the images with replacement.
 
-        Each equals what pycocotools gives for the drawn data set (tied scores of one image and class aside).
+        Each equals pycocotools' result for the drawn dataset (except for tied scores within an image and class).
 
         Args:
-            weights: [samples, images] how often each draw has each of `images()`; drawn from `seed` where missing.
+            weights: [samples, images] how often each draw has each of `images()`; drawn from `seed` by default.
         """
         if weights is None:
             weights = draw_weights(len(self._images), samples, seed)

@@ -16,7 +16,7 @@ from .anchors import AnchorLayout, make_anchors
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConventions(PaddedConventions):
-    """Those of all layers behind the backbone, and the images' `mean` and `std`."""
+    """Conventions of all layers after the backbone, and the images' `mean` and `std`."""
 
     bn_momentum: float = 0.03
     init: str | None = "tf_detection"
@@ -29,12 +29,12 @@ _TF_DETECTION = DetectorConventions()
 
 @flat_keywords
 class SSDLite(nn.Module):
-    """Class scores and box deltas for every anchor of the backbone's `taps` and of the extra maps behind the last tap.
+    """Class scores and box deltas for every anchor of the backbone's `taps` and of the extra maps after the last tap.
 
     `num_classes` counts foreground: there are K = `num_classes` + 1 slots and slot 0 is the background. `width`
     (None: the backbone's) multiplies `extra_channels`, down to `min_depth`. Each map has its own two towers. Every
-    class bias starts at `class_bias`: log(p / (1 - p)) makes p the first score of a sigmoid; the reference's config
-    asks for -4.6, its code ignores that.
+    class bias starts at `class_bias`: log(p / (1 - p)) makes p the initial sigmoid score; the reference's config
+    sets -4.6, but its code ignores that.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SSDLite(nn.Module):
                 f"the taps {tuple(taps)} and extra maps of {tuple(extra_channels)} channels; set num_maps to match"
             )
         if num_classes < 1:
-            raise ValueError(f"num_classes counts the foreground classes, at least 1; got {num_classes}")
+            raise ValueError(f"num_classes must be at least 1 (foreground classes only), got {num_classes}")
         self.num_slots = num_classes + 1
         self.taps = tuple(taps)
         self.normalize = Normalize(mean=conventions.mean, std=conventions.std)
@@ -94,7 +94,7 @@ class SSDLite(nn.Module):
             nn.init.constant_(tower.get_parameter("1.bias"), class_bias)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Of `images` RGB [B, 3, H, W] in 0..255 (uint8 or float), of any size.
+        """Outputs for `images` RGB [B, 3, H, W] in 0..255 (uint8 or float), of any size.
 
         `class_logits` [B, A, K], `box_deltas` [B, A, 4] (dx, dy, dw, dh), `anchors` [A, 4] xyxy pixels of this input.
         """
@@ -107,7 +107,7 @@ class SSDLite(nn.Module):
         }
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The maps the towers look at, from the finest to the coarsest, each [B, C, h, w]."""
+        """The maps that the towers read, from the finest to the coarsest, each [B, C, h, w]."""
         taps = self.backbone(self.normalize(images), self.taps)
         maps = [taps[name] for name in self.taps]
         for extra in self.extras:
@@ -123,13 +123,13 @@ class SSDLite(nn.Module):
     def _anchors_for(self, sizes: tuple[tuple[int, int], ...], image: tuple[int, int], device: torch.device) -> Tensor:
         dtype = torch.promote_types(self.normalize.scale.dtype, torch.float32)
         make = partial(make_anchors, self.anchor_layout, sizes, image, dtype=dtype, device=device)
-        if torch.compiler.is_compiling():  # or exporting: they become part of the graph
+        if torch.compiler.is_compiling():  # or exporting: anchors become part of the graph
             return make()
-        # A tensor made in inference mode must not come back in training.
+        # A tensor made in inference mode must not be reused in training.
         key = (sizes, image, dtype, device, torch.is_inference_mode_enabled())
         anchors = self._anchors.get(key)
         if anchors is None:
             anchors = make()
-            if type(anchors) is Tensor:  # not a tracer's stand-in
+            if type(anchors) is Tensor:  # not a tracer's placeholder
                 self._anchors[key] = anchors
         return anchors

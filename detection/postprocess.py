@@ -10,7 +10,7 @@ from torch import Tensor
 from .boxes import GROWTH_LIMIT, at_least_float32, clip_to_images, decode, original_limits, to_original
 from .results import Detections
 
-# Far outside any image; classes are shifted apart by more than twice that, in float64, where it costs no precision.
+# Far outside any image; classes are shifted apart by more than twice that, in float64, without loss of precision.
 FARTHEST = 1e6
 
 
@@ -19,18 +19,18 @@ class Postprocess:
     """Scores, per-class non-maximum suppression (NMS), and the best `max_detections` of each image.
 
     The defaults are the reference's: suppression above an IoU of 0.6 among unclipped boxes, at most 100 per class, then
-    clipping to the image, where boxes without area fall out, then at most 100 in all. Only those candidates are decoded
-    and suppressed that are needed: the ones with the highest scores, more of them until `max_detections` are found. A
-    candidate is suppressed by better ones only, so that is exact; `max_candidates` makes it a bound.
+    clipping to the image, which drops boxes without area, then at most 100 in total. Only as many candidates as needed
+    are decoded and suppressed: those with the highest scores, more of them until `max_detections` are found. A
+    candidate is only suppressed by better ones, so that is exact; `max_candidates` limits their number.
     """
 
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     min_score: float = 1e-8
     max_iou: float = 0.6
-    top_k: int | None = None  # candidates of a class that reach its NMS; None: all
+    top_k: int | None = None  # candidates per class that are passed to NMS; None: all
     max_per_class: int | None = 100
     max_detections: int = 100
-    clip: Literal["before", "after"] = "after"  # of NMS
+    clip: Literal["before", "after"] = "after"  # clip before or after NMS
     max_log_size: float | None = None
     max_candidates: int | None = None
 
@@ -44,12 +44,12 @@ class Postprocess:
 
     @classmethod
     def reference(cls) -> "Postprocess":
-        """The paper's (TF Object Detection API)."""
+        """The paper's post-processing (TF Object Detection API)."""
         return cls()
 
     @classmethod
     def torchvision(cls) -> "Postprocess":
-        """That of torchvision's `ssdlite320_mobilenet_v3_large`."""
+        """The post-processing of torchvision's `ssdlite320_mobilenet_v3_large`."""
         return cls(
             activation="softmax",
             min_score=0.001,
@@ -63,16 +63,16 @@ class Postprocess:
 
     @torch.no_grad()
     def __call__(self, outputs: Mapping[str, Tensor], metas: Sequence[Mapping[str, Any]]) -> list[Detections]:
-        """Detections of each image, best first; `metas` give `original_size`, `input_size` and maybe `pad`."""
+        """Detections of each image, best first; `metas` contain `original_size`, `input_size` and optionally `pad`."""
         logits, deltas = at_least_float32(outputs["class_logits"]), at_least_float32(outputs["box_deltas"])
         anchors = outputs["anchors"].to(deltas.dtype)
-        ranking = logits.softmax(dim=-1) if self.activation == "softmax" else logits  # a sigmoid keeps the order
+        ranking = logits.softmax(dim=-1) if self.activation == "softmax" else logits  # a sigmoid preserves the order
         bound = num_candidates(ranking, self.max_candidates, self.top_k)
         size = bound if bound <= 4 * self.max_detections else 2 * self.max_detections
         results: dict[int, Detections] = {}
         while len(results) < len(metas):
             pending = [i for i in range(len(metas)) if i not in results]
-            rows = slice(None) if len(pending) == len(metas) else pending  # without a copy, most of the time
+            rows = slice(None) if len(pending) == len(metas) else pending  # usually without a copy
             best, index, labels = best_candidates(ranking[rows], size, self.top_k)
             scores = best if self.activation == "softmax" else best.sigmoid()
             chosen = deltas[rows].gather(1, index[..., None].expand(-1, -1, 4))
@@ -89,8 +89,8 @@ class Postprocess:
     def _select(self, boxes: Tensor, scores: Tensor, labels: Tensor, limits: Tensor) -> tuple[Detections, bool]:
         """NMS of one image's candidates in descending order, and whether all that follow are below `min_score`.
 
-        What NMS says about the first ones does not depend on the others, and it costs their number squared: on the CPU
-        it goes on in pieces until there are enough. For the same reason it sees one image at a time.
+        NMS of the first candidates does not depend on the others, and its cost is quadratic: on the CPU
+        it runs in chunks until there are enough. For the same reason it handles one image at a time.
         """
         passing = scores > self.min_score  # NaN, which sorts first, does not pass
         exhausted = not bool(passing[-1:].all())
@@ -105,7 +105,7 @@ class Postprocess:
         for start in range(0, len(boxes), step):
             index = torch.cat((kept, torch.arange(start, min(start + step, len(boxes)), device=kept.device)))
             kept = index[class_nms(compared[index], scores[index], labels[index], max_iou=self.max_iou)]
-            if self.max_per_class is not None:  # all that those suppress comes too late, too
+            if self.max_per_class is not None:  # everything they suppress comes too late, too
                 kept = kept[rank_in_class(labels[kept]) < self.max_per_class]
             if len(kept) >= self.max_detections and int(has_area[kept].sum()) >= self.max_detections:
                 break
@@ -114,16 +114,16 @@ class Postprocess:
 
 
 def num_candidates(ranking: Tensor, most: int | None, top_k: int | None) -> int:
-    """Pairs of anchor and slot of `ranking` [B, A, K], slot 0 left out, that may reach NMS; at most `most` of them."""
+    """Number of (anchor, slot) pairs of `ranking` [B, A, K], without slot 0, that may reach NMS; at most `most`."""
     num_anchors, num_classes = ranking.shape[1], ranking.shape[2] - 1
     total = num_classes * (num_anchors if top_k is None else min(num_anchors, top_k))
     return total if most is None else min(total, most)
 
 
 def best_candidates(ranking: Tensor, count: int, top_k: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` highest of `ranking` [B, A, K] but for slot 0: values, anchors and slots, each [B, count], in order.
+    """The `count` highest of `ranking` [B, A, K] except slot 0: values, anchors and slots, each [B, count], in order.
 
-    Where `count` leaves room for `top_k` of each class, it is those; `count` is at most `num_candidates`.
+    If `count` is large enough for `top_k` of each class, those are returned; `count` is at most `num_candidates`.
     """
     foreground = ranking[..., 1:]
     num_anchors, num_classes = foreground.shape[1:]
@@ -131,7 +131,7 @@ def best_candidates(ranking: Tensor, count: int, top_k: int | None) -> tuple[Ten
         of_class, rows = foreground.transpose(1, 2).topk(min(num_anchors, top_k), dim=2)
         values, index = of_class.flatten(1).sort(dim=1, descending=True)
         return values, rows.flatten(1).gather(1, index), torch.div(index, rows.shape[2], rounding_mode="floor") + 1
-    # They are all of the `count` anchors whose best slot ranks highest, so most anchors are looked at once only.
+    # All belong to the `count` anchors whose best slot ranks highest, so most anchors are read only once.
     anchors = foreground.amax(dim=2).topk(min(count, num_anchors), dim=1, sorted=False).indices
     rows = foreground.gather(1, anchors[..., None].expand(-1, -1, num_classes))
     values, index = rows.flatten(1).topk(count, dim=1)  # sorted
@@ -139,7 +139,7 @@ def best_candidates(ranking: Tensor, count: int, top_k: int | None) -> tuple[Ten
 
 
 def rank_in_class(labels: Tensor) -> Tensor:
-    """How many of the same label `[N]` come before each."""
+    """For each, the number of earlier ones with the same label `[N]`."""
     ordered, order = labels.sort(stable=True)
     ranks = torch.arange(len(labels), device=labels.device) - torch.searchsorted(ordered, ordered)
     return torch.empty_like(ranks).scatter_(0, order, ranks)
@@ -149,11 +149,11 @@ def class_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, max_iou: float) 
     """Indices of the boxes that survive the better ones of their own class, best first.
 
     One call of torchvision's kernel with the classes moved apart; its `batched_nms` does that in the boxes' own
-    precision, and above 1,000 boxes on the CPU not at all but class by class.
+    precision, and for more than 1,000 boxes on the CPU it goes class by class instead.
     """
-    from torchvision.ops import nms  # here, because torchvision imports its models: a second at every start
+    from torchvision.ops import nms  # not at the top: torchvision imports its models, which takes a second
 
-    if boxes.device.type == "mps":  # has no float64
+    if boxes.device.type == "mps":  # MPS has no float64
         return class_nms(boxes.cpu(), scores.cpu(), labels.cpu(), max_iou=max_iou).to(boxes.device)
     apart = boxes.double().clamp(-FARTHEST, FARTHEST) + labels[:, None] * (4 * FARTHEST)
     return nms(apart, scores.double(), max_iou)

@@ -1,4 +1,4 @@
-"""Average precision of many data sets drawn from the same images: matched once, counted with weights."""
+"""Average precision of many datasets drawn from the same images: matched once, counted with weights."""
 
 from collections.abc import Mapping
 
@@ -8,9 +8,9 @@ import numpy.typing as npt
 from .accumulation import RECALLS
 from .matching_coco import ClassMatches, Matches
 
-Weights = npt.NDArray[np.integer]  # [S, I]: how often data set s has image i
+Weights = npt.NDArray[np.integer]  # [S, I]: how often dataset s has image i
 Floats = npt.NDArray[np.float64]
-_CHUNK = 4_000_000  # weights looked at together: 32 MB
+_CHUNK = 4_000_000  # weights processed together: 32 MB
 
 
 def draw_weights(num_images: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
@@ -23,7 +23,7 @@ def draw_weights(num_images: int, samples: int, seed: int) -> npt.NDArray[np.int
 
 
 def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Weights) -> dict[str, Floats]:
-    """AP, AP50 and `AP/<name>` of each data set, -1 where it has no such truth."""
+    """AP, AP50 and `AP/<name>` of each dataset, -1 where it has no ground truth."""
     classes = [matches.of_class(slot) for slot in names]
     tables = [np.concatenate([_means(c, part) for part in _parts(weights, len(c.image))]) for c in classes]
     overall = _mean_of_known(np.stack(tables))
@@ -32,10 +32,10 @@ def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Wei
 
 
 def weighted_precision(matches: ClassMatches, weights: Weights) -> Floats:
-    """Precision [S, T, R] at COCO's recalls as pycocotools interpolates it, -1 in data sets without truth.
+    """Precision [S, T, R] at COCO's recalls as interpolated by pycocotools, -1 in datasets without ground truth.
 
-    Only the correct detections have to be looked at: recall grows at no other, and precision between two of them is
-    below that of the first. An image drawn twice counts as two, one after the other, as renamed copies would.
+    Only correct detections matter: recall grows at no others, and precision between two of them is
+    below that of the first. An image drawn twice counts as two consecutive images, like renamed copies.
     """
     truths = weights @ matches.truths
     precision = np.stack([_at_threshold(matches, weights, truths, t) for t in range(len(matches.correct))], axis=1)
@@ -46,7 +46,7 @@ def _at_threshold(matches: ClassMatches, weights: Weights, truths: npt.NDArray[n
     places = np.flatnonzero(matches.correct[t])
     if not len(places):
         return np.zeros((len(weights), len(RECALLS)))
-    until = places[-1] + 1  # what comes later lowers no precision that is looked at
+    until = places[-1] + 1  # later detections do not affect any relevant precision
     seen = np.where(matches.ignored[t, :until], 0, weights[:, matches.image[:until]]).cumsum(axis=1)[:, places]
     hits = weights[:, matches.image[places]].cumsum(axis=1)
     precision = hits / (seen + np.spacing(1))
@@ -57,7 +57,7 @@ def _at_threshold(matches: ClassMatches, weights: Weights, truths: npt.NDArray[n
 
 
 def _hits_needed(truths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """[S, R]: the smallest number of hits whose share of the truths, as floats, is the recall or more."""
+    """[S, R]: the smallest number of hits whose fraction of the annotations, in floats, reaches the recall."""
     total = np.maximum(truths, 1)[:, None]
     needed = np.ceil(RECALLS * total).astype(np.int64)
     needed -= (needed - 1) / total >= RECALLS
@@ -65,10 +65,10 @@ def _hits_needed(truths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _first_reaching(hits: npt.NDArray[np.int64], needed: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """[S, R]: in each row the first place with so many hits, the row's length where there is none."""
+    """[S, R]: the first place in each row with this many hits; the row's length if there is none."""
     rows, length = hits.shape
     step = max(int(hits.max()), int(needed.max())) + 1
-    apart = np.arange(rows)[:, None] * step  # rows one behind the other, so that one search serves all
+    apart = np.arange(rows)[:, None] * step  # rows concatenated, so that one search covers all
     places = np.searchsorted((hits + apart).ravel(), (needed + apart).ravel()).reshape(rows, -1)
     return np.minimum(places - np.arange(rows)[:, None] * length, length)
 
@@ -85,7 +85,7 @@ def _parts(weights: Weights, length: int) -> list[Weights]:
 
 
 def _mean_of_known(values: Floats) -> Floats:
-    """Over the first axis, without -1; -1 where there is nothing else."""
+    """The mean over the first axis, ignoring -1; -1 if there is nothing else."""
     known = values > -1
     total, count = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), -1.0)

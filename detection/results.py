@@ -1,4 +1,4 @@
-"""What a detector says about one image."""
+"""A detector's result for one image."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Detections:
         expected = ((count, 4), (count,), (count,))
         actual = tuple(self.boxes.shape), tuple(self.scores.shape), tuple(self.labels.shape)
         if actual != expected:
-            raise ValueError(f"boxes, scores, labels must have the shapes [N, 4], [N], [N]; got {actual}")
+            raise ValueError(f"boxes, scores and labels must have the shapes [N, 4], [N], [N]; got {actual}")
 
     def __len__(self) -> int:
         return len(self.boxes)

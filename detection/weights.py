@@ -1,4 +1,4 @@
-"""Detectors of other libraries under our names; load the result with `backbones.weights.load_strict`."""
+"""Renames other libraries' detectors to our names; load the result with `backbones.weights.load_strict`."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     first = [int(m[1]) for name in state if (m := re.match(r"backbone\.features\.0\.(\d+)\.", name))]
     if not first:
-        raise ValueError(f"no name starts with 'backbone.features.0.'; the first is {next(iter(state), None)!r}")
+        raise ValueError(f"no name starts with 'backbone.features.0.'; the first tensor is {next(iter(state), None)!r}")
     c4_block = max(first)
     trunk: dict[str, Tensor] = {}
     renamed: dict[str, Tensor] = {}
@@ -38,7 +38,7 @@ def ssdlite_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def torchvision_settings(model: SSDLite) -> list[str]:
-    """What to set, so that the network computes what torchvision's does; its weights fit others too."""
+    """What to set so that the network matches torchvision's; its weights load without it, too."""
     parts = (model.extras, model.class_towers, model.box_towers)
     norms = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
     right = {
@@ -50,7 +50,7 @@ def torchvision_settings(model: SSDLite) -> list[str]:
 
 
 def _unsplit(name: str, *, c4_block: int) -> str:
-    """Undo torchvision's cut of the trunk in two, right behind the first convolution of a block."""
+    """Undo torchvision's split of the trunk, right after the first convolution of a block."""
     half, index, rest = name.split(".", 2)
     if half == "0":
         return f"{c4_block}.block.0.{rest}" if int(index) == c4_block else f"{index}.{rest}"
@@ -58,14 +58,14 @@ def _unsplit(name: str, *, c4_block: int) -> str:
 
 
 def _torchvision_head(name: str) -> str:
-    """Our name of an extra layer or a predictor."""
+    """Our name for an extra layer or predictor."""
     parts = ("conv", "norm")
     if m := re.fullmatch(r"backbone\.extra\.(\d+)\.([012])\.([01])\.(\w+)", name):
         return f"extras.{m[1]}.{m[2]}.{parts[int(m[3])]}.{m[4]}"
     if m := re.fullmatch(r"head\.(classification|regression)_head\.module_list\.(\d+)\.(?:0\.([01])|1)\.(\w+)", name):
         towers = "class_towers" if m[1] == "classification" else "box_towers"
         return f"{towers}.{m[2]}.{'1' if m[3] is None else '0.' + parts[int(m[3])]}.{m[4]}"
-    raise ValueError(f"{name} is no tensor of torchvision's SSDLite")
+    raise ValueError(f"{name} is not a tensor of torchvision's SSDLite")
 
 
 _TF_EXTRA = re.compile(r"FeatureExtractor/\w+/\w+_[12]_Conv2d_(\d+)_(1x1|3x3_s2)_\d+(_depthwise)?")
@@ -73,15 +73,15 @@ _TF_PREDICTOR = re.compile(r"BoxPredictor_(\d+)/(Class|BoxEncoding)Predictor(_de
 
 
 def is_tf_detector(variables: Mapping[str, np.ndarray]) -> bool:
-    """Whether there are the box predictors of an SSD."""
+    """Whether the variables include an SSD's box predictors."""
     return any(name.startswith("BoxPredictor_") for name in variables)
 
 
 def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -> dict[str, Tensor]:
     """Rename the variables of a TF Object Detection graph, SSDLite on MobileNetV1, V2 or V3.
 
-    Box channels come as y, x, h, w there. Made for `padding="same"` in backbone and head, `gate="tf"` and
-    `AnchorLayout.reference()`. `num_taps`: the maps that come from the backbone; TensorFlow counts the extra ones from
+    Box channels are y, x, h, w there. Made for `padding="same"` in backbone and head, `gate="tf"` and
+    `AnchorLayout.reference()`. `num_taps`: the maps that come from the backbone; TensorFlow numbers the extra ones from
     there.
 
     Raises:
@@ -106,7 +106,7 @@ def ssdlite_from_tf(variables: Mapping[str, np.ndarray], *, num_taps: int = 2) -
 
 
 def tf_detector_settings(model: SSDLite) -> list[str]:
-    """The keys to set, as `key=value`, before the weights of a TF Object Detection graph give its numbers."""
+    """The keys to set, as `key=value`, to reproduce the results of a TF Object Detection graph."""
     keys = [*trunk_settings(model.backbone), *normalize_settings(model.backbone, model.normalize)]
     if "backbone.padding=same" not in keys and not is_same_padded(model.extras):
         keys.append("model.network.padding=same")
@@ -122,7 +122,7 @@ def tf_detector_settings(model: SSDLite) -> list[str]:
 
 
 def reduce_ssdlite(reduction: Reduction, model: SSDLite) -> None:
-    """Cut a whole SSDLite's weights (names of ours) to the channels of `model`, whose trunk has blocks.
+    """Reduce a whole SSDLite's weights (our names) to the channels of `model`, whose trunk has blocks.
 
     Raises:
         ValueError: the weights are narrower somewhere, or of another kind of network.

@@ -16,9 +16,9 @@ from .standalone import MakeNorm, StandaloneConventions, StandaloneNetwork
 
 
 class C3Branch(nn.Module):
-    """A dilated 3x3 depthwise convolution that sees every pixel: those between its taps are gathered beforehand.
+    """A dilated 3x3 depthwise convolution that covers every pixel: those between its taps are gathered beforehand.
 
-    The gathering is a column and a row of 2 * dilation - 1 taps, depthwise; a 1x1 convolution mixes the channels.
+    They are gathered by a column and a row of 2 * dilation - 1 taps, depthwise; a 1x1 convolution mixes the channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, dilation: int, norm: MakeNorm) -> None:
@@ -42,7 +42,7 @@ class C3Branch(nn.Module):
 class C3Net(StandaloneNetwork):
     """ESPNet's frame around C3 units; the defaults, with 20 classes, are the released C3Net ("setting 2").
 
-    The released code computes the 1x1 reduction of every unit at stride 1 twice and throws one result away, so its
+    The released code computes the 1x1 reduction of every stride-1 unit twice and discards one result, so its
     multiply-adds are 11 % more than these.
     """
 
@@ -58,9 +58,11 @@ class C3Net(StandaloneNetwork):
     ) -> None:
         super().__init__(num_classes=num_classes, void=void, stride=8, conventions=conventions)
         if not dilations or min(dilations) < 2:
-            raise ValueError(f"dilations must be 2 or more (below, nothing lies between the taps), got {dilations}")
+            raise ValueError(
+                f"dilations must be 2 or more (below 2 there is nothing between the taps), got {dilations}"
+            )
         norm = conventions.norm(eps=BN_EPS)
-        inner_norm = conventions.norm(eps=1e-5)  # the reference leaves torch's default there
+        inner_norm = conventions.norm(eps=1e-5)  # the reference keeps torch's default there
         branches = [partial(C3Branch, dilation=dilation, norm=inner_norm) for dilation in dilations]
         unit = partial(PyramidUnit, branches=branches, cumulative=False, norm=norm)
         self.encoder = Encoder(unit, p=p, q=q, shrink=nn.AvgPool2d(2), norm=norm)

@@ -1,21 +1,21 @@
-"""A confusion matrix as text, a line for each class."""
+"""A confusion matrix as text, one line per class."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_ONE_BLOCK = 30  # classes; more are set in two blocks side by side
+_ONE_BLOCK = 30  # classes; more are shown in two columns
 _LONGEST_NAME = 22
 
 
 def class_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str, float] | None = None) -> str:
-    """Percent by class: IoU, share of the truth's pixels, precision, recall, and iIoU where `iious` has any.
+    """Percent by class: IoU, share of the ground-truth pixels, precision, recall, and iIoU if `iious` has it.
 
     Args:
-        confusion: [K, K + 1] pixels by truth and prediction, see `MeanIoU.confusion`.
+        confusion: [K, K + 1] pixels by ground truth and prediction, see `MeanIoU.confusion`.
 
-    A dash stands where there is nothing to divide by: recall without truth, precision without prediction. Classes with
-    neither have no line.
+    A dash marks undefined values: recall without ground truth, precision without predictions. Classes with
+    neither are omitted.
     """
     num_classes = len(names)
     both, truth, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion[:, :num_classes].sum(axis=0)
@@ -33,7 +33,7 @@ def class_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str,
     present = np.flatnonzero(truth + predicted).tolist()
     lines += [f"{short[row]:<{width}}" + "".join(f"{cells[row]:>10}" for cells in columns.values()) for row in present]
     absent = num_classes - len(present)
-    note = [f"  {absent} of {num_classes} classes have neither truth nor prediction"] if absent else []
+    note = [f"  {absent} of {num_classes} classes have neither ground truth nor predictions"] if absent else []
     return "\n".join([*_blocks(lines), *note])
 
 
@@ -42,7 +42,7 @@ def _percent(part: np.ndarray, whole: np.ndarray) -> list[str]:
 
 
 def _blocks(lines: list[str]) -> list[str]:
-    """`lines`, of which the first is the header; many in two columns, read downwards."""
+    """`lines`, the first one is the header; many lines go into two columns."""
     header, rows = lines[0], lines[1:]
     if len(rows) <= _ONE_BLOCK:
         return [f"  {line}" for line in lines]

@@ -15,21 +15,21 @@ from .upsample import full_size_logits
 
 
 class PixelCriterion(nn.Module):
-    """Softmax cross entropy averaged over the pixels that are not `ignore_index` (logits up-sampled, labels intact).
+    """Softmax cross entropy averaged over the pixels that are not `ignore_index` (logits upsampled, labels unchanged).
 
-    - `class_weights` [K]: weighted mean as torch's, so the sum of w[label] * loss over the sum of w[label].
-    - `ohem_threshold` switches on online hard-pixel mining (OHEM): only pixels count whose true class has at most this
-      probability, but always the hardest `ohem_min_kept` an image (times the images of the batch; over the batch,
-      not per image) as far as there are that many. 0.7 and 100,000 are what the field uses on Cityscapes crops.
-    - `region_weight` adds `loss_region`, so much of the Lovász-softmax loss of all pixels of this batch: like IoU it is
-      no mean over images, so it matters how a step is split over processes and `accumulate`. Computed where the logits
-      are (1/8 of the sides, in Lite R-ASPP) it costs next to nothing, and rare classes, which cross entropy learns
-      last, count as much as common ones.
-    - `recompute` goes image by image and repeats the up-sampling in the backward pass. Full-size logits never exist
-      for more than one image then: 19 x 769 x 769 x 16 would take 0.7 GB, three times over.
+    - `class_weights` [K]: weighted mean as in torch, the sum of w[label] * loss over the sum of w[label].
+    - `ohem_threshold` enables online hard-pixel mining (OHEM): only pixels count whose true class has at most this
+      probability, but always the hardest `ohem_min_kept` per image (times the images of the batch; over the batch,
+      not per image) if there are that many. 0.7 and 100,000 are common on Cityscapes crops.
+    - `region_weight` adds `loss_region`, the Lovász-softmax loss of all pixels of this batch times this weight: like
+      IoU it is not a mean over images, so it depends on how a step is split over processes and `accumulate`. At the
+      resolution of the logits (1/8 of the sides in Lite R-ASPP) it costs almost nothing, and rare classes, which cross
+      entropy learns last, count as much as common ones.
+    - `recompute` processes one image at a time and repeats the upsampling in the backward pass. Full-size logits never
+      exist for more than one image then: 19 x 769 x 769 x 16 would take 0.7 GB, three times over.
 
-    Labels outside 0..K-1 that are not `ignore_index` are for the data layer to refuse, which can name the file. Here
-    they raise a ValueError on the CPU; elsewhere, where looking would cost a device sync, they make the loss NaN
+    Labels outside 0..K-1 other than `ignore_index` should be rejected by the data layer, which can name the file. Here
+    they raise a ValueError on the CPU; elsewhere, where checking would cost a device sync, they make the loss NaN
     (instead of a device-side assertion that blames an unrelated line).
     """
 
@@ -50,7 +50,7 @@ class PixelCriterion(nn.Module):
         super().__init__()
         if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
             raise ValueError(
-                f"ohem_threshold is a probability in (0, 1], or null to switch mining off; got {ohem_threshold}"
+                f"ohem_threshold must be a probability in (0, 1], or null to disable mining; got {ohem_threshold}"
             )
         check_number("ohem_min_kept", ohem_min_kept, least=1, whole=True)
         check_number("label_smoothing", label_smoothing, most=1)
@@ -71,13 +71,13 @@ class PixelCriterion(nn.Module):
         return {name: value / count.clamp(min=1) for name, value in sums.items()}
 
     def sums(self, outputs: dict[str, Any], targets: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Un-normalised `{"loss_pixel"}` and the (weighted) number of pixels behind it, scalars; no device sync.
+        """Un-normalized `{"loss_pixel"}` and its (weighted) number of pixels, scalars; no device sync.
 
-        Each target's `mask` [H, W] uint8 or int64 has the size of the images. Mining looks at this batch only.
+        Each target's `mask` [H, W] uint8 or int64 has the size of the images. Mining only uses this batch.
         """
         num_classes = outputs["logits"].shape[1]
         if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(f"{len(self.class_weights)} class_weights for {num_classes} classes: give one for each")
+            raise ValueError(f"{len(self.class_weights)} class_weights for {num_classes} classes: set one per class")
         masks = torch.stack([target["mask"] for target in targets]).long()
         ignored = masks == self.ignore_index
         invalid = ~ignored & ((masks < 0) | (masks >= num_classes))
@@ -100,7 +100,7 @@ class PixelCriterion(nn.Module):
         return sums, count
 
     def _region_loss(self, outputs: dict[str, Any], masks: Tensor) -> Tensor:
-        """Lovász-softmax at the logits' own resolution, where it costs next to nothing."""
+        """Lovász-softmax at the logits' own resolution, where it costs almost nothing."""
         logits = outputs["logits"]
         labels = self.labels_at(masks, logits.shape[-2:], outputs["logits_size"])
         valid = labels != self.ignore_index
@@ -108,7 +108,7 @@ class PixelCriterion(nn.Module):
         return lovasz_softmax(probabilities.flatten(0, 2), labels.masked_fill(~valid, 0).flatten(), valid.flatten())
 
     def labels_at(self, masks: Tensor, size: Sequence[int], covered: Sequence[int]) -> Tensor:
-        """The label [B, h, w] at the centre of each logit; `covered` (h, w) is what the logits cover, with padding."""
+        """The label [B, h, w] at the center of each logit; `covered` (h, w) is the logits' extent, with padding."""
         for axis, cells, length in ((1, size[0], covered[0]), (2, size[1], covered[1])):
             cell = torch.arange(cells, device=masks.device, dtype=torch.float64)
             if self.align_corners:
@@ -123,16 +123,16 @@ class PixelCriterion(nn.Module):
         return masks
 
     def _refuse(self, masks: Tensor, invalid: Tensor, num_classes: int) -> None:
-        """Raise a ValueError that names the labels at `invalid`, if there are any. It looks: for the CPU only."""
+        """Raise a ValueError that names the labels at `invalid`, if there are any. It syncs: only for the CPU."""
         labels = masks[invalid]
         if len(labels):
             raise ValueError(
                 f"mask labels {labels.unique().tolist()} are neither among the {num_classes} classes "
-                f"nor the ignored {self.ignore_index}: check the label table of the data"
+                f"nor the ignored {self.ignore_index}: check the class list of the data"
             )
 
     def _per_pixel(self, outputs: dict[str, Any], masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss [B, H, W] with weights and smoothing, and the plain -log(probability of the truth) mining ranks by."""
+        """Loss [B, H, W] with weights and smoothing, and -log(probability of the true class), for mining."""
         logits, logits_size = outputs["logits"], outputs["logits_size"]
         if not self.recompute:
             return self._up_and_compare(logits, logits_size, masks)
@@ -154,7 +154,7 @@ class PixelCriterion(nn.Module):
         return losses, F.cross_entropy(full.detach(), masks, **options)
 
     def _hard(self, difficulty: Tensor) -> Tensor:
-        """Pixels [B, H, W] that mining keeps; `difficulty` is -1 where there is nothing to learn."""
+        """Pixels [B, H, W] that mining keeps; `difficulty` is -1 at ignored pixels."""
         assert self.ohem_threshold is not None
         num_kept = min(self.ohem_min_kept * len(difficulty), difficulty.numel())
         hardest = difficulty.flatten().topk(num_kept, sorted=False).values

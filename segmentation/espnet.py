@@ -17,10 +17,10 @@ from .standalone import ConvNormPReLU, MakeNorm, NormPReLU, StandaloneConvention
 _DILATIONS = (1, 2, 4, 8, 16)
 BN_EPS = 1e-3
 _STEM, _STAGE2, _STAGE3 = 16, 64, 128  # channels at 1/2, 1/4, 1/8
-_IMAGE = 3  # channels that the shrunken image adds
+_IMAGE = 3  # channels added by the downscaled image
 
-# Cityscapes' mean and deviation as the reference has them. The deviation is that of 0..255: the reference divides by
-# 255 once more after it has normalised, and the released weights expect such small inputs.
+# Cityscapes' mean and standard deviation as in the reference. The deviation is that of 0..255: the reference divides by
+# 255 again after normalizing, and the released weights expect such small inputs.
 RELEASED = StandaloneConventions(
     mean=(73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255),
     std=(44.91483307, 46.15289307, 45.3192215),
@@ -29,12 +29,12 @@ RELEASED = StandaloneConventions(
 
 
 class PyramidUnit(nn.Module):
-    """Reduce, split into branches of rising dilation, join: ESPNet's unit, and with other branches C3Net's.
+    """Reduce, split into branches of increasing dilation, join: ESPNet's unit, and with other branches C3Net's.
 
-    The joined map has `out_channels`; what division by the number of branches leaves over goes to the first one.
+    The joined map has `out_channels`; the remainder of the division by the number of branches goes to the first one.
 
-    - `branches`: make each branch from its in and out channels.
-    - `cumulative`: from the second branch on, add the sum of the branches before (the first left out) against gridding.
+    - `branches`: create each branch from its input and output channels.
+    - `cumulative`: from the second branch on, add the sum of the previous branches (except the first) against gridding.
     - `stride` 2 reduces by a 3x3 convolution, 1 by a 1x1.
     """
 
@@ -53,7 +53,7 @@ class PyramidUnit(nn.Module):
         inner = out_channels // len(branches)
         first = out_channels - (len(branches) - 1) * inner
         if inner < 1:
-            raise ValueError(f"num_classes must be at least {len(branches)}, one for each branch; got {out_channels}")
+            raise ValueError(f"num_classes must be at least {len(branches)}, one per branch; got {out_channels}")
         assert not residual or (stride == 1 and in_channels == out_channels)
         self.cumulative = cumulative
         self.residual = residual
@@ -72,16 +72,16 @@ class PyramidUnit(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Three scales of units (ESPNet-C without its classifier), each joined with the shrunken image.
+    """Three scales of units (ESPNet-C without its classifier), each joined with the downscaled image.
 
-    `unit` makes a unit from its channels, `shrink` halves the image, `p` and `q` are the numbers of units at 1/4 and
+    `unit` creates a unit from its channels, `shrink` halves the image, `p` and `q` are the numbers of units at 1/4 and
     1/8 after those that reduce the resolution.
     """
 
     def __init__(self, unit: Callable[..., PyramidUnit], *, p: int, q: int, shrink: nn.Module, norm: MakeNorm) -> None:
         super().__init__()
         if min(p, q) < 1:
-            raise ValueError(f"p and q are numbers of units, 1 or more; got p={p}, q={q}")
+            raise ValueError(f"p and q must be numbers of units, 1 or more; got p={p}, q={q}")
         self.shrink = shrink
         self.stem = ConvNormPReLU(3, _STEM, 3, stride=2, norm=norm)
         self.join1 = NormPReLU(_STEM + _IMAGE, norm=norm)
@@ -106,9 +106,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Classify at 1/8 and 1/4, merge, refine at 1/2, and up-sample by learnt kernels (2x2, stride 2).
+    """Classify at 1/8 and 1/4, merge, refine at 1/2, and upsample with learned kernels (2x2, stride 2).
 
-    `skip` says what the refinement sees at 1/2: "stem", or "joined", the stem joined with the shrunken image.
+    `skip` is the refinement's input at 1/2: "stem", or "joined", the stem joined with the downscaled image.
     """
 
     def __init__(self, unit: Callable[..., PyramidUnit], *, num_classes: int, skip: str, norm: MakeNorm) -> None:
@@ -146,8 +146,8 @@ def _double(channels: int) -> nn.ConvTranspose2d:
 class ESPNet(StandaloneNetwork):
     """ESPNet with `p` and `q` units at 1/4 and 1/8; the released networks have p=2 and q=3, 5 or 8, and 20 classes.
 
-    `skip="stem"` is the network of the released weights (test/Model.py). The repository's training code builds another,
-    `skip="joined"`, and the 4.5 B multiply-adds of Table 8 are that one's (without transposed convolutions).
+    `skip="stem"` is the network of the released weights (test/Model.py). The repository's training code builds another
+    one, `skip="joined"`, and the 4.5 B multiply-adds of Table 8 are that one's (without transposed convolutions).
     """
 
     def __init__(

@@ -28,7 +28,7 @@ _CHANNELS = {
 
 
 class EESP(nn.Module):
-    """Reduce by groups, four depthwise branches of rising dilation that are summed up, expand by groups.
+    """Reduce by groups, four depthwise branches of increasing dilation that are summed, expand by groups.
 
     `reach`: the largest receptive field of a branch in pixels; a branch beyond it gets dilation 1.
     """
@@ -64,7 +64,7 @@ class EESPUnit(EESP):
 
 
 class Downsample(nn.Module):
-    """Half the resolution: the averaged input beside an EESP's new channels, and the shrunken image added."""
+    """Half the resolution: the averaged input next to an EESP's new channels, plus the downscaled image."""
 
     def __init__(self, in_channels: int, out_channels: int, *, reach: int, norm: MakeNorm) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """Depthwise convolutions at five scales of the map, brought back to its size and mixed: `width` channels."""
+    """Depthwise convolutions at five scales of the map, resized to its size and mixed: `width` channels."""
 
     def __init__(self, in_channels: int, width: int, *, norm: MakeNorm) -> None:
         super().__init__()
@@ -181,11 +181,11 @@ _RELEASED = StandaloneConventions()
 class ESPNetv2(StandaloneNetwork):
     """ESPNetv2 for segmentation; the released networks have `width` 0.5, 1.0, 1.5 or 2.0, and 20 classes.
 
-    Logits are at half the size of the input; criterion and postprocess up-sample them with `align_corners=True`, as the
+    Logits are at half the size of the input; criterion and postprocess upsample them with `align_corners=True`, as the
     reference does inside its network. The width of the decoder depends on the number of classes.
 
-    The reference holds a PReLU more in each of the three units that halve the resolution, which its `forward` never
-    calls. They are left out here, and with them one parameter for each channel that those units add.
+    The reference has another PReLU in each of the three units that halve the resolution, which its `forward` never
+    calls. They are omitted here, and with them one parameter per channel that those units add.
     """
 
     def __init__(
@@ -198,8 +198,8 @@ class ESPNetv2(StandaloneNetwork):
     ) -> None:
         super().__init__(num_classes=num_classes, void=void, stride=16, conventions=conventions)
         if width not in _CHANNELS:
-            raise ValueError(f"width={width}: expected one of {', '.join(map(str, _CHANNELS))}")
+            raise ValueError(f"width={width}: choose one of {', '.join(map(str, _CHANNELS))}")
         norm = conventions.norm(eps=1e-5)
         self.encoder = Encoder(_CHANNELS[width], norm=norm)
         self.decoder = Decoder(_CHANNELS[width], num_classes=self.num_outputs, norm=norm)
-        initialize(self, "torchvision")  # Kaiming, fan out: the reference's too
+        initialize(self, "torchvision")  # Kaiming, fan out, like the reference

@@ -1,4 +1,4 @@
-"""A segmenter with its up-sampling as one module of tensors, for torch.export."""
+"""A segmenter with its upsampling as one module of tensors, for torch.export."""
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,11 @@ class ExportedSegmenter(nn.Module):
         self.post = post
 
     def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Slots uint8 [B, H, W] of `images` [B, 3, h, w]; `size` (H, W) is the photograph's where it was resized."""
+        """Slots uint8 [B, H, W] of `images` [B, 3, h, w]; `size` (H, W) is the photograph's if it was resized."""
         outputs = self.network(images)
         height, width = images.shape[-2:]
         logits, padded = outputs["logits"].float(), outputs["logits_size"]
-        # Sizes may be symbols: what is asked of them would become a condition on the photograph, so nothing is asked.
+        # Sizes may be symbolic: any comparison would become a condition on the photograph, so there is none.
         logits = F.interpolate(logits, padded, mode="bilinear", align_corners=self.post.align_corners)
         logits = logits[..., :height, :width]
         if size is not None:

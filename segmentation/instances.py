@@ -1,18 +1,18 @@
-"""iIoU of Cityscapes: intersection over union in which each instance counts as if it were of average size."""
+"""Cityscapes' iIoU: intersection over union in which each instance counts as if it had average size."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 _IDS = 1 << 16  # instance files have 16 bits
-_PER_CLASS = 1000  # an instance's id is its class's number * 1000 + a count; below that it is no single instance
+_PER_CLASS = 1000  # an instance's id is its class id * 1000 + a count; smaller ids are not single instances
 
 
 class InstanceScores:
     """Pixels found and missed, weighted by instance: average size of the class / size of the instance.
 
     A category has an iIoU if all its classes are in `instances`. See `MeanIoU` for the arguments; `extra` are further
-    columns of the confusion matrix that find a category's instances. The false alarms are IoU's, without a weight.
+    columns of the confusion matrix that match a category's instances. False positives are IoU's, unweighted.
     """
 
     def __init__(
@@ -28,11 +28,13 @@ class InstanceScores:
             if slots and set(slots) <= set(instances)
         }
         self._sizes = np.array([instances[slot][1] for slot in self.slots])
-        self._class_of_id = np.full(_IDS, -1)  # an id -> its class's place in `slots`
+        self._class_of_id = np.full(_IDS, -1)  # an id -> its class's position in `slots`
         for place, slot in enumerate(self.slots):
             first = instances[slot][0] * _PER_CLASS
             if not _PER_CLASS <= first <= _IDS - _PER_CLASS:
-                raise ValueError(f"instances of number {instances[slot][0]}: expected 1 to {_IDS // _PER_CLASS - 1}")
+                raise ValueError(
+                    f"instances with class id {instances[slot][0]}: expected 1 to {_IDS // _PER_CLASS - 1}"
+                )
             self._class_of_id[first : first + _PER_CLASS] = place
 
     def find(self, ids: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +51,7 @@ class InstanceScores:
         return present[scored], joint[scored]
 
     def weigh(self, ids: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Float64 [2, I + C], weighted pixels found and missed of each class in `slots` and each category.
+        """Float64 [2, I + C], weighted pixels found and missed for each class in `slots` and each category.
 
         `columns` [N, ...] are the pixels of each of the instances `ids` by column of the confusion matrix.
         """

@@ -1,4 +1,4 @@
-"""Best class of every pixel straight from low-resolution logits, without logits of full size."""
+"""Best class of every pixel directly from low-resolution logits, without full-size logits."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Class scores held at a time: they stay in a core's cache, or on an accelerator are enough to keep it busy.
+# Class scores processed at a time: they fit a core's cache, or are enough to keep an accelerator busy.
 _CPU_SCORES, _DEVICE_SCORES = 500_000, 50_000_000
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One axis of a resize: output lines in runs that look at the same few input lines, `T` runs of up to `t` lines.
+    """One axis of a resize: output lines in runs that read the same few input lines, `T` runs of up to `t` lines.
 
-    `first` [T] is a run's first input line, `kind` [T] which of the `weights` [U, t, p] tell what its lines take of the
-    `p` lines from there (where the factor is whole, almost all are of one kind), `lines` [N] where output line n stands
+    `first` [T] is a run's first input line, `kind` [T] which of the `weights` [U, t, p] its lines use for the
+    `p` lines from there (for integer factors almost all are of one kind), `lines` [N] the position of output line n
     among the T * t.
     """
 
@@ -38,10 +38,10 @@ def axis_cells(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Cells:
-    """The way of one axis from `logits` lines to `original` ones, both resizes and both cuts in one.
+    """One axis from `logits` lines to `original` lines, both resizes and both crops in one.
 
-    Up to `padded` (the network's input), cut to `size` (the data layer's), its padding `before` and `after` cut off,
-    then to the image's own `original` lines, half-pixel.
+    Up to `padded` (the network's input), cropped to `size` (the data layer's), its padding `before` and `after`
+    removed, then to the image's own `original` lines, half-pixel.
     """
     matrix = resize_matrix(logits, padded, align_corners=align_corners)[before : size - after]
     matrix = resize_matrix(len(matrix), original, align_corners=False) @ matrix
@@ -52,7 +52,7 @@ def axis_cells(
     first = first.clamp(max=logits - span)
     _, run, counts = first.unique_consecutive(return_inverse=True, return_counts=True)
     longest = int(counts[1:-1].max()) if len(counts) > 2 else int(counts.max())
-    # The border's runs are longer by half a cell: in two, so that not all cells have to be as long.
+    # The border's runs are longer by half a cell: they are split, so that not all cells have to be as long.
     place = torch.arange(original) - (counts.cumsum(0) - counts)[run]
     _, run = torch.stack((first, place // longest)).unique_consecutive(return_inverse=True, dim=1)
     place %= longest
@@ -74,8 +74,8 @@ def resize_matrix(inputs: int, outputs: int, *, align_corners: bool) -> Tensor:
 def label_map(logits: Tensor, rows: Cells, columns: Cells) -> Tensor:
     """Arg max over K of `logits` [K, h, w], resized: uint8 [H, W].
 
-    A bilinear score lies between those of the corners. Where all corners of a cell have the same best class, so do all
-    pixels in it, and nothing is computed; the other cells are resized piece by piece.
+    A bilinear score lies between those of the corners. If all corners of a cell have the same best class, so do all
+    pixels in it, and nothing is computed; the other cells are resized in chunks.
     """
     num_classes, height, width = logits.shape
     span_y, span_x = rows.weights.shape[2], columns.weights.shape[2]
@@ -102,7 +102,7 @@ def label_map(logits: Tensor, rows: Cells, columns: Cells) -> Tensor:
 
 
 def _cell_weights(rows: Cells, columns: Cells, cell_y: Tensor, cell_x: Tensor) -> tuple[Tensor, Tensor]:
-    """The different weights [U, t * s, p * q] of the cells [M], and which each has, [M]."""
+    """The distinct weights [U, t * s, p * q] of the cells [M], and each cell's index into them, [M]."""
     many = len(columns.weights)
     pairs, kind = (rows.kind[cell_y] * many + columns.kind[cell_x]).unique(return_inverse=True)
     weights_y, weights_x = rows.weights[torch.div(pairs, many, rounding_mode="floor")], columns.weights[pairs % many]

@@ -12,33 +12,33 @@ from ..backbones.image_metric import ImageId, ImageMetric, class_list
 from .instances import InstanceScores
 from .postprocess import without_padding
 
-_HISTOGRAM_PIXELS = 1 << 24  # float32, which OpenCV's histograms are, counts exactly up to here
+_HISTOGRAM_PIXELS = 1 << 24  # OpenCV's histograms are float32, which counts exactly up to here
 
 
 class ImageCounts(NamedTuple):
-    """What an image adds: non-zero cells of its confusion matrix (flat indices, pixel counts), and of its instances.
+    """An image's contribution: non-zero cells of its confusion matrix (flat indices, pixel counts), and its instances.
 
-    A picture shows few of the classes, so this is small where dense matrices of every image would not be (150 classes:
-    180 KB an image).
+    An image shows few of the classes, so this is small, unlike dense matrices of every image (150 classes:
+    180 KB per image).
     """
 
     indices: np.ndarray
     counts: np.ndarray
-    instances: np.ndarray | None = None  # see InstanceScores.weigh; None where the truth tells no instances
+    instances: np.ndarray | None = None  # see InstanceScores.weigh; None if the ground truth has no instances
 
 
 class MeanIoU(ImageMetric[ImageCounts]):
     """Confusion matrix over the labels' original pixels, kept per image so that no image counts twice.
 
-    Rules of Cityscapes' evaluation (cityscapesScripts, evalPixelLevelSemanticLabeling): pixels whose truth is
-    `ignore_index` don't count; a class without truth that was predicted somewhere has IoU 0; one without either is left
-    out, of the report as of the mean; a prediction outside the classes is a miss of the true class and nobody's false
-    alarm. `categories` maps a name to its slots; confusions inside a category are no errors of the category.
+    Rules of Cityscapes' evaluation (cityscapesScripts, evalPixelLevelSemanticLabeling): pixels whose label is
+    `ignore_index` don't count; a class without ground truth that was predicted somewhere has IoU 0; one without either
+    is left out, of the report and of the mean; a prediction outside the classes is a miss of the true class, but not a
+    false positive. `categories` maps a name to its slots; confusions within a category are not errors of the category.
 
-    `instances` maps slots to (number in instance files, average instance size in pixels); where the truth of every
-    image tells instances there is iIoU, in which each counts as if it were of average size. `unscored` maps predicted
-    values outside the classes to the category whose instances they find nevertheless (Cityscapes: a car that is taken
-    for a caravan is found, as a vehicle).
+    `instances` maps slots to (class id in instance files, average instance size in pixels); if the ground truth of
+    every image has instances, there is iIoU, in which each counts as if it had average size. `unscored` maps predicted
+    values outside the classes to the category whose instances they still match (Cityscapes: a car predicted
+    as a caravan is found, as a vehicle).
     """
 
     primary = "mIoU"
@@ -56,13 +56,13 @@ class MeanIoU(ImageMetric[ImageCounts]):
         self.names = class_list(names)
         for name, slots in (categories or {}).items():
             if unknown := sorted(set(slots) - set(names)):
-                raise ValueError(f"category {name!r} has slots {unknown}; the classes have 0..{len(names) - 1}")
+                raise ValueError(f"category {name!r} has the class indices {unknown}; expected 0..{len(names) - 1}")
         if wrong := sorted(set(instances or {}) - set(names)):
-            raise ValueError(f"instances has slots {wrong}; the classes have 0..{len(names) - 1}")
+            raise ValueError(f"instances has the class indices {wrong}; expected 0..{len(names) - 1}")
         for value, name in (unscored or {}).items():
             if not len(names) <= value <= 255 or value == ignore_index or name not in (categories or {}):
                 raise ValueError(
-                    f"unscored {{{value}: {name!r}}}: expected a value outside of the classes, other than "
+                    f"unscored {{{value}: {name!r}}}: expected a value outside the classes, other than "
                     f"{ignore_index}, and a category of {sorted(categories or {})}"
                 )
         self.categories = {name: list(slots) for name, slots in (categories or {}).items()}
@@ -76,9 +76,10 @@ class MeanIoU(ImageMetric[ImageCounts]):
         targets: Sequence[dict[str, Tensor]],
         metas: Sequence[dict[str, Any]],
     ) -> None:
-        """Add label maps [H0, W0]; truth is `meta["ground_truth"]["mask"]`, else the target's mask mapped back.
+        """Add label maps [H0, W0]; ground truth is `meta["ground_truth"]["mask"]`, else the target's mask mapped back.
 
-        `meta["ground_truth"]["instances"]` [H0, W0] may hold instance ids, number * 1000 + a count (see `instances`).
+        `meta["ground_truth"]["instances"]` [H0, W0] may contain instance ids, class id * 1000 + a count (see
+        `instances`).
         """
         for prediction, target, meta in zip(predictions, targets, metas, strict=True):
             if (image_id := meta["image_id"]) not in self._images:
@@ -86,7 +87,7 @@ class MeanIoU(ImageMetric[ImageCounts]):
                 self._images[image_id] = self._count(_uint8(prediction), truth, ids, image_id)
 
     def compute(self) -> dict[str, float]:
-        """The figures, never NaN; classes without truth and prediction are left out.
+        """The metrics, never NaN; classes without ground truth and predictions are omitted.
 
         `mIoU`, `pixel_accuracy`, `IoU/<name>`; with categories `mIoU_category`, `category/<name>`; with instances
         `iIoU` and `iIoU_category` (means), `iIoU/<name>`, `category_iIoU/<name>`.
@@ -108,10 +109,10 @@ class MeanIoU(ImageMetric[ImageCounts]):
         return results | {key: iou for key, iou in details.items() if iou is not None}
 
     def confusion(self, image: ImageId | None = None) -> np.ndarray:
-        """int64 [K, K + 1]: pixels of one image, or all, by truth and prediction; the last column is outside them.
+        """int64 [K, K + 1]: pixels of one image, or all, by true and predicted class; the last column is outside them.
 
         Raises:
-            KeyError: there is no such image.
+            KeyError: the image is unknown.
         """
         some = self._images.values() if image is None else [self._images[image]]
         whole, num_classes = self._whole_confusion(some), len(self.names)
@@ -120,14 +121,14 @@ class MeanIoU(ImageMetric[ImageCounts]):
     def bootstrap(self, samples: int, seed: int = 0, *, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """`mIoU`, `pixel_accuracy` and `IoU/<name>`, each [samples], of images drawn with replacement.
 
-        An IoU is NaN in samples that neither show nor predict the class; mIoU is the mean of the others.
+        An IoU is NaN in samples in which the class neither occurs nor is predicted; mIoU is the mean of the others.
 
         Args:
-            weights: [samples, images] how often each image was drawn, images in the order of their sorted ids. In place
+            weights: [samples, images] how often each image was drawn, images in the order of their sorted ids. Instead
                 of drawing, so that two runs can be compared sample by sample.
 
         Raises:
-            ValueError: there are no images or samples, or `weights` is not for them.
+            ValueError: there are no images or samples, or `weights` does not match them.
         """
         ids = sorted(self._images)  # pyright: ignore[reportArgumentType]
         if samples < 1 or not ids:
@@ -136,7 +137,9 @@ class MeanIoU(ImageMetric[ImageCounts]):
             rng = np.random.default_rng(seed)
             weights = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples)
         if weights.shape != (samples, len(ids)):
-            raise ValueError(f"weights of shape {weights.shape}: expected {(samples, len(ids))}, samples and images")
+            raise ValueError(
+                f"weights have the shape {weights.shape}: expected {(samples, len(ids))}, samples and images"
+            )
         both, truth, predicted = (weights @ part for part in self._pixels_by_image(ids))  # each [samples, K]
         with np.errstate(invalid="ignore"):
             ious = both / (truth + predicted - both)
@@ -147,7 +150,7 @@ class MeanIoU(ImageMetric[ImageCounts]):
         return {"mIoU": mean, "pixel_accuracy": accuracy, **of_classes}
 
     def _pixels_by_image(self, ids: Sequence[ImageId]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Float64 [images, K]: correct pixels, those of the truth, those predicted."""
+        """Float64 [images, K]: correct, ground-truth and predicted pixels."""
         num_classes, width = len(self.names), self._width()
         both, truth, predicted = np.zeros((3, len(ids), width))
         for row, image_id in enumerate(ids):
@@ -169,14 +172,14 @@ class MeanIoU(ImageMetric[ImageCounts]):
         return len(self.names) + 1 + len(self.unscored)
 
     def _whole_confusion(self, images: Iterable[ImageCounts]) -> np.ndarray:
-        """int64 [K, K + 1 + U]: one column for what is outside the classes, and one for each of `unscored`."""
+        """int64 [K, K + 1 + U]: one column for values outside the classes, and one for each of `unscored`."""
         total = np.zeros(len(self.names) * self._width(), dtype=np.int64)
         for indices, counts, _ in images:
             total[indices] += counts
         return total.reshape(len(self.names), self._width())
 
     def _weighed(self) -> np.ndarray | None:
-        """The instances of all images; None if there are none, or some image tells none."""
+        """The instances of all images; None if there are none, or an image has none."""
         found = [image.instances for image in self._images.values()]
         return sum(found) if found and all(part is not None for part in found) else None  # pyright: ignore
 
@@ -192,15 +195,15 @@ class MeanIoU(ImageMetric[ImageCounts]):
         for what, size in (("truth", truth.shape), ("instances", truth.shape if ids is None else np.shape(ids))):
             if predicted.shape != size:
                 raise ValueError(
-                    f"image {image_id!r}: prediction of size {predicted.shape} and {what} of {tuple(size)}; "
+                    f"image {image_id!r}: prediction of size {predicted.shape}, but {what} of {tuple(size)}; "
                     "both must have the labels' original size (h, w)"
                 )
         num_classes, joint = len(self.names), joint_histogram(truth, predicted)
         seen = set(np.flatnonzero(joint.any(axis=1)).tolist()) - {self.ignore_index}
         if unknown := sorted(seen - set(range(num_classes))):
             raise ValueError(
-                f"image {image_id!r}: truth has labels {unknown}, the classes are 0..{num_classes - 1} "
-                f"and {self.ignore_index} is ignored: check the label table of the data"
+                f"image {image_id!r}: the ground truth has labels {unknown}, but the classes are 0..{num_classes - 1} "
+                f"and {self.ignore_index} is ignored: check the class list of the data"
             )
         cells = self._columns(joint[:num_classes]).ravel()
         indices = np.flatnonzero(cells)
@@ -232,13 +235,13 @@ def joint_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _uint8(labels: Any) -> np.ndarray:
-    """Label numbers as uint8; those above 255 are outside the classes, as 255 is."""
+    """Labels as uint8; those above 255 are outside the classes, like 255."""
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     return np.ascontiguousarray(array if array.dtype == np.uint8 else array.clip(0, 255).astype(np.uint8))
 
 
 def _iou(confusion: np.ndarray, slots: list[int]) -> float | None:
-    """IoU of the classes in `slots` taken as one; None where there is neither truth nor prediction."""
+    """IoU of the classes in `slots` taken as one; None with neither ground truth nor predictions."""
     truth = confusion[slots].sum()
     predicted = confusion[:, slots].sum()
     both = confusion[np.ix_(slots, slots)].sum()

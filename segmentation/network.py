@@ -19,11 +19,11 @@ _GATES = {"sigmoid": "sigmoid", "qsigmoid": "tf"}
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConventions(Conventions):
-    """Those of the head, and of the images on their way in; `init=None` keeps torch's defaults, as torchvision does.
+    """Conventions of the head and the input images; `init=None` keeps torch's defaults, as torchvision does.
 
-    `pad_input`: the normalised image gets zeros at the bottom and the right until its sides are multiples of the output
+    `pad_input`: the normalized image is zero-padded at the bottom and right until its sides are multiples of the output
     stride plus one, as the reference evaluates (1024x2048 becomes 1025x2049). Only then do the corner pixels of all
-    maps lie on top of each other, as resizing with `align_corners` has it.
+    maps coincide, as resizing with `align_corners` assumes.
     """
 
     bn_eps: float = 1e-5
@@ -49,7 +49,7 @@ _REFERENCE, _GATED_REFERENCE = SegmentationConventions(), LRASPPConventions()
 
 
 class SegmentationNetwork(nn.Module):
-    """What the heads share: normalise, pad, backbone, and the dict that criterion and postprocess read."""
+    """Base of the heads: normalize, pad, backbone, and the dict that criterion and postprocess read."""
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= num_classes <= 255:
-            raise ValueError(f"num_classes counts all classes, in 1..255 (255 itself marks ignored); got {num_classes}")
+            raise ValueError(
+                f"num_classes must be in 1..255 (all classes; the value 255 marks ignored pixels), got {num_classes}"
+            )
         backbone.check_taps(taps)
         self.backbone = backbone
         self.taps = tuple(taps)
@@ -86,14 +88,14 @@ class SegmentationNetwork(nn.Module):
         raise NotImplementedError
 
     def resize(self, features: Tensor, size: Sequence[int]) -> Tensor:
-        """Bilinear resize of [B, C, h, w]; 1x1 maps are left for broadcasting, which gives the same values."""
-        known = all(isinstance(side, int) for side in (*features.shape[-2:], *size))  # not symbols of an export
+        """Bilinear resize of [B, C, h, w]; 1x1 maps are broadcast later, which gives the same values."""
+        known = all(isinstance(side, int) for side in (*features.shape[-2:], *size))  # not symbolic sizes of an export
         if known and tuple(features.shape[-2:]) in ((1, 1), tuple(size)):
             return features
         return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
 
     def initialize_head(self, scheme: str | None) -> None:
-        """Initialise all modules but the backbone; None keeps torch's defaults, as torchvision does."""
+        """Initialize all modules except the backbone; None keeps torch's defaults, as torchvision does."""
         for name, module in self.named_children():
             if scheme is not None and name != "backbone":
                 initialize(module, scheme)
@@ -101,7 +103,7 @@ class SegmentationNetwork(nn.Module):
 
 @flat_keywords
 class LRASPP(SegmentationNetwork):
-    """Lite R-ASPP: gated features brought to the skip's 1/8 and classified there together with it.
+    """Lite R-ASPP: gated features resized to the skip's 1/8 and classified together with it.
 
     The defaults are the paper's head, its batch norm the TF code's. torchvision's variant is `low="block4",
     pool="global", gate_bias=False, align_corners=False, pad_input=False, bn_momentum=0.1, init=None` with ImageNet's
@@ -143,7 +145,7 @@ class LRASPP(SegmentationNetwork):
         low, high = (features[tap] for tap in self.taps)
         gate = self.gate_act(self.gate(self.pool(high)))
         gated = self.aspp(high) * self.resize(gate, high.shape[-2:])
-        # Resize, then classify: what the paper counts. The other order is the same function, for 0.5 % less time.
+        # Resize, then classify, as the paper counts. The other order is the same function and 0.5 % faster.
         return self.high_logits(self.resize(gated, low.shape[-2:])) + self.low_logits(low)
 
 
@@ -151,7 +153,7 @@ class LRASPP(SegmentationNetwork):
 class RASPP(SegmentationNetwork):
     """R-ASPP (Table 7, rows 1, 2, 5, 6): a 1x1 branch and a global one, joined; logits at the output stride.
 
-    Batch norm follows the global pooling, so training needs at least two images a batch.
+    Batch norm follows the global pooling, so training needs at least two images per batch.
     """
 
     def __init__(
@@ -184,6 +186,6 @@ class RASPP(SegmentationNetwork):
 
 
 def pad_to_corners(images: Tensor, stride: int) -> Tensor:
-    """Zeros at the bottom and the right of [B, C, H, W] until both sides are n * stride + 1."""
+    """Zero-pad [B, C, H, W] at the bottom and right until both sides are n * stride + 1."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, (1 - width) % stride, 0, (1 - height) % stride))

@@ -1,4 +1,4 @@
-"""Poolings for image-level features."""
+"""Pooling layers for image-level features."""
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ class WindowPool(nn.Module):
         super().__init__()
         if steps is None and stride not in _STEPS:
             raise ValueError(
-                f"no pooling steps are known for output stride {stride} (known: {list(_STEPS)}): give pool_steps"
+                f"no default pooling steps for output stride {stride} (only for {list(_STEPS)}): set pool_steps"
             )
         if crop < 1 or min(steps or (1, 1)) < 1:
             raise ValueError(f"pool_crop and pool_steps must be positive; got {crop} and {steps}")
@@ -36,9 +36,9 @@ class WindowPool(nn.Module):
         return F.avg_pool2d(features, (min(height, self.window), min(width, self.window)), self.steps)
 
     def _shares(self, features: Tensor, axis: int) -> Tensor:
-        """What each place along an axis gives each window's mean, [windows, places]: pooling as a product.
+        """The weight of each position along an axis in each window's mean, [windows, positions]: pooling as a product.
 
-        For exported graphs of any size, where the length is a symbol and a pooling's window must be a number.
+        For exported graphs of any size, where the length is symbolic but a pooling window must be a number.
         """
         length, step = features.shape[axis], self.steps[axis - 2]
         window = torch.sym_min(length, self.window)

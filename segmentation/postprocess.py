@@ -15,11 +15,11 @@ IGNORED = 255
 class LabelMaps:
     """Best class of every pixel: `logits` -> `list[uint8 [H0, W0]]` at the images' original sizes.
 
-    The padding of the data layer (`meta["pad"]`) and of the network is removed. Where the image had been resized, the
+    The padding of the data layer (`meta["pad"]`) and of the network is removed. If the image was resized, the
     logits are resized back, not the labels: half-pixel bilinear, the inverse of how images are resized.
 
-    With `void` the last of the logits means none of the classes, and such pixels become 255. Cityscapes' rules count
-    them as a miss of the true class, and nobody's false alarm.
+    With `void` the last logit means none of the classes, and such pixels become 255. Cityscapes' rules count
+    them as a miss of the true class, but not as a false positive.
     """
 
     def __init__(self, *, align_corners: bool = True, void: bool = False) -> None:
@@ -30,10 +30,10 @@ class LabelMaps:
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Tensor]:
         num_images, num_classes = outputs["logits"].shape[:2]
         if len(metas) != num_images:
-            raise ValueError(f"{num_images} images in the logits, but {len(metas)} metas: give one for each image")
+            raise ValueError(f"{num_images} images in the logits, but {len(metas)} metas: pass one per image")
         if num_classes > 255:
             raise ValueError(
-                f"label maps are uint8 with 255 for ignored pixels: at most 255 classes, not {num_classes}"
+                f"label maps are uint8 with 255 for ignored pixels: expected at most 255 classes, got {num_classes}"
             )
         return [
             self._label_map(logits, outputs["logits_size"], meta)
@@ -54,12 +54,12 @@ class LabelMaps:
 
 
 def void_ignored(labels: Tensor, outputs: int) -> Tensor:
-    """Label maps with IGNORED where the last of a network's `outputs` was best."""
+    """Label maps with IGNORED where a network's last output was best."""
     return labels.masked_fill(labels == outputs - 1, IGNORED)
 
 
 def without_padding(image: Tensor, meta: dict[str, Any]) -> Tensor:
-    """Cut the data layer's `pad` (left, top, right, bottom) off [..., H, W] in input pixels."""
+    """Remove the data layer's `pad` (left, top, right, bottom) from [..., H, W] in input pixels."""
     left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
     height, width = image.shape[-2:]
     return image[..., top : height - bottom, left : width - right]

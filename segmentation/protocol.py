@@ -12,15 +12,15 @@ from .upsample import full_size_logits, resize_logits
 
 
 class MultiView(nn.Module):
-    """A segmentation network that looks at several views of an image, and answers like one that looks once.
+    """A segmentation network that combines several views of an image, with the interface of a single-view network.
 
     Window by window (`window`, `stride`, both (h, w); the last row and column of windows end with the image), logits
     are averaged where windows overlap. Of `scales` and `flip` the softmax probabilities are averaged, at the size of
-    the input; their logarithms are the logits, so that criterion and postprocess stay what they are. Where there is one
+    the input; their logarithms are the logits, so that criterion and postprocess need no change. If there is one
     view, and one window covers it, the network's own outputs are returned.
 
-    For evaluation: nothing has gradients. Full-size logits (19 classes of 1024x2048, float32: 160 MB) are held of the
-    sum and of one view.
+    For evaluation only: no gradients. Full-size logits (19 classes of 1024x2048, float32: 160 MB) are kept for the
+    sum and for one view.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class MultiView(nn.Module):
     ) -> None:
         super().__init__()
         if (window is None) != (stride is None):
-            raise ValueError(f"window={window} and stride={stride} go together")
+            raise ValueError(f"window={window} and stride={stride}: set both or neither")
         if window is not None and stride is not None:
             _check_windows(window, stride)
         if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
@@ -63,7 +63,7 @@ class MultiView(nn.Module):
         return {"logits": total.div_(len(views)).clamp_(min=least).log_(), "logits_size": (height, width)}
 
     def _probabilities(self, images: Tensor, scale: float, mirrored: bool) -> Tensor:
-        """[B, K, H, W] of one view; made where its logits were."""
+        """[B, K, H, W] of one view, on the device of its logits."""
         size = images.shape[-2], images.shape[-1]
         view = images
         if scale != 1:
@@ -103,7 +103,7 @@ class MultiView(nn.Module):
 
 
 def spans(length: int, window: int, stride: int) -> Iterator[slice]:
-    """Where windows lie along a side: every `stride`, the last one ending with the side. Together they cover it."""
+    """Window positions along a side: every `stride`, the last one ending with the side. Together they cover it."""
     last = max(0, length - window)
     for start in range(0, last + stride, stride):
         start = min(start, last)
@@ -116,5 +116,5 @@ def _check_windows(window: Sequence[int], stride: Sequence[int]) -> None:
             raise ValueError(f"{key}={list(pair)}: expected [h,w] in pixels, both 1 or more")
     if any(step > side for step, side in zip(stride, window, strict=True)):
         raise ValueError(
-            f"stride={list(stride)} is larger than window={list(window)}: pixels between would be left out"
+            f"stride={list(stride)} is larger than window={list(window)}: pixels in between would be skipped"
         )

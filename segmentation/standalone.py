@@ -1,4 +1,4 @@
-"""What the networks without an exchangeable backbone share: the images' way in, and layers with PReLU."""
+"""Shared parts of the networks with their own backbone: input preprocessing, and layers with PReLU."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from ..backbones.classifier import IMAGENET_MEAN, IMAGENET_STD
 from ..backbones.layers import Normalize, conv2d
 
-MakeNorm = Callable[[int], nn.BatchNorm2d]  # from channels to their batch norm
+MakeNorm = Callable[[int], nn.BatchNorm2d]  # creates the batch norm for a number of channels
 
 
 @dataclass(frozen=True, kw_only=True)
 class StandaloneConventions:
-    """Batch norm's momentum, and how the encoder takes the images.
+    """Batch norm's momentum, and how the encoder expects the images.
 
-    `mean` and `std` are those of red, green and blue in 0..1 whatever the order of the channels.
+    `mean` and `std` are for red, green and blue in 0..1, whatever the channel order.
     """
 
     bn_momentum: float = 0.1
@@ -35,13 +35,14 @@ class StandaloneConventions:
 
 
 class StandaloneNetwork(nn.Module):
-    """Normalise, order the channels, pad, `encoder`, `decoder`, and the dict that criterion and postprocess read.
+    """Normalize, order the channels, pad, `encoder`, `decoder`, and the dict that criterion and postprocess read.
 
-    The normalised image gets zeros at the bottom and the right until its sides are multiples of `stride`; sides that
-    are, as the released networks demand, are left alone. With `void` there is one output more, the last, for pixels of
-    none of the classes: the networks released for Cityscapes have it.
+    The normalized image is zero-padded at the bottom and right until its sides are multiples of `stride`; sides that
+    are, as the released networks require, are unchanged. With `void` there is an extra last output for pixels of
+    none of the classes, as in the networks released for Cityscapes.
 
-    A subclass sets `encoder`, whose output is what `decoder` takes, and `decoder`, whose last layer is named `logits`.
+    A subclass sets `encoder`, whose output is the input of `decoder`, and `decoder`, whose last layer is named
+    `logits`.
     """
 
     encoder: nn.Module
@@ -50,7 +51,9 @@ class StandaloneNetwork(nn.Module):
     def __init__(self, *, num_classes: int, void: bool, stride: int, conventions: StandaloneConventions) -> None:
         super().__init__()
         if not 1 <= num_classes <= 255 - void:
-            raise ValueError(f"num_classes counts all classes, in 1..255 (255 itself marks ignored); got {num_classes}")
+            raise ValueError(
+                f"num_classes must be in 1..255 (all classes; the value 255 marks ignored pixels), got {num_classes}"
+            )
         self.num_classes = num_classes
         self.num_outputs = num_classes + void
         self.stride = stride
@@ -70,13 +73,13 @@ class StandaloneNetwork(nn.Module):
 
 
 def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
-    """Zeros at the bottom and the right of [B, C, H, W] until both sides are multiples of `stride`."""
+    """Zero-pad [B, C, H, W] at the bottom and right until both sides are multiples of `stride`."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % stride, 0, -height % stride))
 
 
 class NormPReLU(nn.Module):
-    """Batch norm and a PReLU with a slope for each channel."""
+    """Batch norm and a PReLU with one slope per channel."""
 
     def __init__(self, channels: int, *, norm: MakeNorm) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The last up-sampling: from a network's low-resolution logits to the size of its input."""
+"""The final upsampling: from a network's low-resolution logits to the size of its input."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ _MAX_PADDING = 32
 
 
 def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """Up-sample `outputs["logits"]` to `outputs["logits_size"]` and cut off the network's padding.
+    """Upsample `outputs["logits"]` to `outputs["logits_size"]` and remove the network's padding.
 
-    `logits` [B, K, h, w] stand for `logits_size` (h', w'), the padded input; `size` (h, w) is the input's own.
-    Returns [B, K, *size], float32 also where the logits come from autocast (float64 stays float64).
+    `logits` [B, K, h, w] cover `logits_size` (h', w'), the padded input; `size` (h, w) is the input's own.
+    Returns [B, K, *size], float32 even if the logits come from autocast (float64 stays float64).
     """
     padded = outputs["logits_size"]
     check_logits_size(padded, size)
@@ -21,11 +21,11 @@ def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_co
 
 
 def check_logits_size(padded: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise ValueError unless an input of `size` (h, w) becomes `padded` in a network."""
+    """Raise ValueError unless a network pads an input of `size` (h, w) to `padded`."""
     if not all(0 <= big - small < _MAX_PADDING for big, small in zip(padded, size, strict=True)):
         raise ValueError(
-            f"the logits stand for an input of {tuple(padded)} (h, w), padding included, not for one of {tuple(size)}: "
-            "masks and metas must tell the size of the images they were batched with"
+            f"the logits cover an input of {tuple(padded)} (h, w), including padding, not one of {tuple(size)}: "
+            "masks and metas must have the size of the images in their batch"
         )
 
 

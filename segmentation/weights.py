@@ -1,4 +1,4 @@
-"""Others' weights under our names: LR-ASPP of torchvision and of DeepLab, the released ESPNet, ESPNetv2 and C3Net.
+"""Renames third-party weights to our names: torchvision's and DeepLab's LR-ASPP, ESPNet, ESPNetv2 and C3Net.
 
 Pure functions from dictionary to dictionary; a layer they don't know is a ValueError. `backbones.weights.load_strict`
 then checks names and shapes against the model.
@@ -50,14 +50,14 @@ def lraspp_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layer, _, leaf = name.rpartition(".")
             if layer not in _TORCHVISION:
                 raise ValueError(
-                    f"{name} is no tensor of torchvision's LR-ASPP; its head has {', '.join(_TORCHVISION)}"
+                    f"{name} is not a tensor of torchvision's LR-ASPP; its head has {', '.join(_TORCHVISION)}"
                 )
             renamed[f"{_TORCHVISION[layer]}.{leaf}"] = tensor
     return renamed
 
 
 def torchvision_settings(model: LRASPP) -> list[str]:
-    """What to set, as `key=value`, so that the network computes what torchvision's does; its weights fit others too."""
+    """What to set, as `key=value`, so that the network matches torchvision's; its weights load without it, too."""
     trunk, norm = model.backbone, model.aspp.norm
     assert isinstance(trunk, BlockTrunk)
     first = trunk.blocks[-3]  # of stride 32
@@ -75,7 +75,7 @@ def torchvision_settings(model: LRASPP) -> list[str]:
 
 
 def deeplab_head(variables: Mapping[str, np.ndarray]) -> str | None:
-    """Which of DeepLab's heads that are here there is: "lraspp", "raspp" or None."""
+    """Which supported DeepLab head the variables have: "lraspp", "raspp" or None."""
     layers = set(map(layer_of, variables))
     if layers >= _DEEPLAB.keys():
         return "lraspp"
@@ -112,7 +112,7 @@ def _from_deeplab(variables: Mapping[str, np.ndarray], head: Mapping[str, str], 
 
 
 def deeplab_settings(model: LRASPP | RASPP) -> list[str]:
-    """The keys to set, as `key=value`, before the weights of a DeepLab graph give its numbers."""
+    """The keys to set, as `key=value`, to reproduce the results of a DeepLab graph."""
     keys = [
         *trunk_settings(model.backbone, padded_to_corners=model.pad_input),
         *normalize_settings(model.backbone, model.normalize),
@@ -125,7 +125,7 @@ def deeplab_settings(model: LRASPP | RASPP) -> list[str]:
 
 
 def deeplab_doubts(model: LRASPP | RASPP) -> list[str]:
-    """Keys that the released networks have set, as `key=value`, and this one has not; others may not need them."""
+    """Keys, as `key=value`, that the released networks set and this one does not; other networks may not need them."""
     if not isinstance(model, LRASPP):
         return []
     keys = []
@@ -137,7 +137,7 @@ def deeplab_doubts(model: LRASPP | RASPP) -> list[str]:
 
 
 def reduce_raspp(reduction: Reduction, model: LRASPP | RASPP) -> None:
-    """Cut the weights of a whole (Lite) R-ASPP (names of ours) to the channels of `model`, whose trunk has blocks.
+    """Reduce the weights of a whole (Lite) R-ASPP (our names) to the channels of `model`, whose trunk has blocks.
 
     Raises:
         ValueError: the weights are narrower somewhere, or of another kind of network.
@@ -184,7 +184,7 @@ _PYRAMID_UNITS = {
 }
 _PYRAMID_PARTS = {
     r"c1\.conv": "reduce",
-    r"(?:bn\.)?bn": "join.norm",  # the units that halve the resolution hold it directly
+    r"(?:bn\.)?bn": "join.norm",  # directly in the units that halve the resolution
     r"(?:bn\.)?act": "join.act",
 }
 _ESP_PARTS = {rf"d{2**index}\.conv": f"branches.{index}" for index in range(5)}
@@ -257,13 +257,15 @@ def c3net_from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _renamed(state: Mapping[str, Tensor], rules: Mapping[str, str | None], *, network: str) -> dict[str, Tensor]:
-    """Rename by the first rule that fits the whole name of a layer; layers whose rule is None are left out."""
+    """Rename by the first rule that matches the whole name of a layer; layers whose rule is None are dropped."""
     renamed = {}
     for name, tensor in state.items():
         layer, _, leaf = name.rpartition(".")
         found = next(((match, ours) for theirs, ours in rules.items() if (match := re.fullmatch(theirs, layer))), None)
         if found is None:
-            raise ValueError(f"{name} is no tensor of the released {network}; the first here is {next(iter(state))}")
+            raise ValueError(
+                f"{name} is not a tensor of the released {network}; the first tensor is {next(iter(state))}"
+            )
         match, ours = found
         if ours is not None:
             renamed[f"{match.expand(ours)}.{leaf}"] = tensor

@@ -1,1 +1,1 @@
-"""What a split says about its pictures, and what is wrong with it."""
+"""The annotations of a split, and faults in them."""

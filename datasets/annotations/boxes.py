@@ -1,4 +1,4 @@
-"""Detection data in flat arrays, whatever format its annotations are in."""
+"""Detection data in flat arrays, independent of the annotation format."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from .faults import Report
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
-CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes reach outside by rounding
-_STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of characters
+CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes extend beyond the image by rounding errors
+_STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and lone surrogates
 
 
 @dataclass
@@ -36,7 +36,7 @@ class BoxTable:
     boxes_xywh: np.ndarray  # float64 [M, 4] left, top, width, height in pixels, as the files have them
     slots: np.ndarray  # int64 [M]
     area: np.ndarray  # float64 [M]
-    crowd: np.ndarray  # bool [M], regions where unmatched predictions are no mistakes
+    crowd: np.ndarray  # bool [M], regions where unmatched predictions are not errors
 
     def take(self, rows: np.ndarray) -> "BoxTable":
         """The images `rows`, with their annotations in order of the images, and in the file's order within one."""
@@ -57,12 +57,12 @@ class BoxTable:
         return self.take(rows[: check_limit(limit)])
 
     def clipped(self) -> np.ndarray:
-        """float64 [M, 4], the boxes' corners cut at their images' sides; of one that lies away nothing is left."""
+        """float64 [M, 4], the boxes' corners clipped to their images; a box outside its image becomes empty."""
         return clip(self.boxes_xywh, np.stack([self.widths, self.heights] * 2, 1)[self.image])
 
 
 class TableBuilder:
-    """Makes a table image by image, for formats that have a file for each. Ids count from 1."""
+    """Builds a table image by image, for formats with one file per image. Ids count from 1."""
 
     def __init__(self, source: str, labels: LabelMap) -> None:
         self._source, self._labels = source, labels
@@ -71,19 +71,19 @@ class TableBuilder:
         self._boxes, self._crowd = array("d"), array("b")
 
     def add_image(self, name: str, size: tuple[int, int]) -> None:
-        """An image of `size` (h, w); the boxes that are added next are its."""
+        """Add an image of `size` (h, w); the boxes added next belong to it."""
         self._names.append(name)
         self._sizes.extend(size)
 
     def add_box(self, slot: int, box_xywh: tuple[float, float, float, float], *, crowd: bool = False) -> None:
-        """A box of the last image."""
+        """Add a box to the last image."""
         self._rows.append(len(self._names) - 1)
         self._slots.append(slot)
         self._boxes.extend(box_xywh)
         self._crowd.append(crowd)
 
     def table(self) -> BoxTable:
-        """All that was added."""
+        """Everything that was added."""
         boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
         heights, widths = np.array(self._sizes, np.int64).reshape(-1, 2).T
         return BoxTable(
@@ -102,11 +102,11 @@ class TableBuilder:
 
 
 class FoundBoxes(NamedTuple):
-    """A split as the reader of a format finds it."""
+    """A split as a format's reader finds it."""
 
     table: BoxTable
-    images: Path  # file names count from here
-    notes: list[str]  # what a user should know of it
+    images: Path  # file names are relative to this folder
+    notes: list[str]  # what the user should know about it
 
 
 class BoxSource:
@@ -127,7 +127,7 @@ class BoxSource:
         table = found.table.select(limit=limit, with_annotations_only=with_annotations_only)
         if not len(table.image_ids) and report is None:
             which = " with annotations" if with_annotations_only else ""
-            raise ValueError(f"{table.source} lists no images{which}")
+            raise ValueError(f"{table.source} contains no images{which}")
         self.annotations, self.images, self.labels = table.source, found.images, table.labels
         self.file_names = Names(table.file_names.tolist())
         self._shared = SharedArrays(
@@ -143,7 +143,7 @@ class BoxSource:
             }
         )
         self.table = table if report else None
-        with np.errstate(all="ignore" if report else None):  # numbers in files may be as large as numbers can be
+        with np.errstate(all="ignore" if report else None):  # numbers in files may be arbitrarily large
             self.notes = [*self._notes(table), *found.notes]
         if report is None:
             self._check_files()
@@ -193,7 +193,7 @@ class BoxSource:
         return Pending(sample, (height, width), decode)
 
     def has_boxes(self, index: int) -> bool:
-        """Whether there is one that training learns from."""
+        """Whether it has a box that training uses."""
         boxes = self.open(index).sample.boxes
         return boxes is not None and len(boxes) > 0
 
@@ -213,12 +213,12 @@ class BoxSource:
         }
 
     def _part(self, index: int) -> slice:
-        """The annotations of an image."""
+        """The number of annotations of an image."""
         return slice(*self._shared["offsets"][index : index + 2].tolist())
 
     def fingerprint(self) -> str:
-        """Over the list of images, every annotation of theirs (also those that training drops) and the classes."""
-        # Names as json: the width of numpy's strings also tells of images beyond `limit`.
+        """Over the list of images, all their annotations (also those that training drops) and the classes."""
+        # Names as JSON: the width of numpy's strings also depends on images beyond `limit`.
         texts = [self.file_names.tolist(), self.labels.num_classes, sorted(self.labels.names.items())]
         shared = self._shared
         heights, widths = shared["sizes"].astype(np.int64).T
@@ -236,42 +236,40 @@ class BoxSource:
             f"{len(self.labels.labels)} classes, {num_crowd} crowd regions ({self.annotations})"
         ]
         if outside:
-            notes.append(f"{outside} boxes reach outside of their image: clipped for training")
+            notes.append(f"{outside} boxes extend outside their image; clipped for training")
         if lost:
-            notes.append(
-                f"{lost} boxes have no area inside their image: dropped from training, still counted by evaluation"
-            )
+            notes.append(f"{lost} boxes lie outside their image; dropped in training, kept in evaluation")
         return notes
 
     def _check_files(self) -> None:
-        """Miss an image now, not hours into training."""
+        """Report missing images now, not hours into training."""
         names = self.file_names.tolist()
         missing = missing_files(self.images, names)
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
-                f"first of all {', '.join(missing[:3])}. Is this the folder its file names start from?"
+                f"the first ones: {', '.join(missing[:3])}. Are the file names relative to this folder?"
             )
 
 
 def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Corners [N, 4] of boxes cut at their images' sides; `limits` are width, height, width, height, [4] or [N, 4]."""
+    """Corners [N, 4] of boxes clipped to their images; `limits` are width, height, width, height, [4] or [N, 4]."""
     return np.minimum(np.maximum(xywh_to_xyxy(boxes_xywh), 0), limits)  # np.clip takes five times as long for few boxes
 
 
 def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
-    """bool [N]: whether anything is left of the clipped float32 boxes, and there was something."""
+    """bool [N]: whether a box had an area and still has one as clipped float32."""
     return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
 
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
-    """The relative names that are no file in the folder. A listing is far cheaper than asking for every file."""
+    """The relative names without a file in the folder. Listing is far cheaper than a look-up for every file."""
     listed: set[str] = set()
     for below in {name.rpartition("/")[0] for name in names}:
         if (folder / below).is_dir():
             with os.scandir(folder / below) as entries:
                 listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
-    # Asked again by name: a file system may find what it lists in another spelling.
+    # Looked up again by name: a file system may list a name in another spelling.
     return [name for name in names if name not in listed and not (folder / name).is_file()]
 
 
@@ -281,9 +279,9 @@ def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name out of an annotation file is relative, and stays below its folder on any system.
+    """Whether a file name from an annotation file is relative and stays below its folder on every system.
 
-    A link below the folder may lead out of it: no annotation file made it.
+    A link below the folder may point outside it: no annotation file can create one.
     """
     paths = (PurePosixPath(name), PureWindowsPath(name))
     if not paths[0].name or name.endswith(("/", "/.")) or _STRANGE.search(name):
@@ -292,16 +290,16 @@ def is_inside(name: str) -> bool:
 
 
 def agreed_labels(own: LabelMap, labels: LabelMap, source: str) -> LabelMap:
-    """`labels`, if every class of `own` has the same id and name there; a split may have fewer.
+    """`labels`, if it has every class of `own` under the same id and name; a split may have fewer classes.
 
     Raises:
-        ValueError: one has not.
+        ValueError: a class differs.
     """
     known = {label.source_id: label.name for label in labels.labels}
     other = [f"{label.source_id} {label.name}" for label in own.labels if known.get(label.source_id) != label.name]
     if other:
         raise ValueError(
-            f"{source}: its categories {', '.join(other[:5])} are not those of the training data or the model "
-            f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names have to agree"
+            f"{source}: its categories {', '.join(other[:5])} do not match those of the training data or the model "
+            f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names must agree"
         )
     return labels

@@ -1,4 +1,4 @@
-"""The class list of formats that know classes by their names, or by their place in a list."""
+"""The class list of formats that identify classes by name, or by position in a list."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,19 +11,19 @@ def class_list(
 ) -> LabelMap:
     """`classes` (names or a file of them), or the file `beside` the data, or the names `found`, sorted.
 
-    The first class has slot 1, and 1 for its number.
+    The first class has slot 1 and number 1.
 
     Raises:
-        ValueError: there are none, or one twice.
+        ValueError: there are no classes, or a class occurs twice.
     """
     names = names_of(classes) if classes is not None else names_of(beside) if beside.is_file() else sorted(set(found))
     if not names:
-        raise ValueError(f"{source} names no classes, and there are no objects to tell them: give classes, a list")
+        raise ValueError(f"{source} lists no classes, and there are no objects to infer them from: set classes, a list")
     return numbered(dict(enumerate(names, start=1)), source)
 
 
 def names_of(classes: Sequence[str] | str | Path) -> list[str]:
-    """A list of names, or what a file of them says."""
+    """A list of names, from a list or a file."""
     if isinstance(classes, str | Path):
         return [row["name"] for row in read_class_file(classes)]
     return [str(name) for name in classes]
@@ -37,11 +37,11 @@ def numbered(names: dict[int, str], source: str) -> LabelMap:
     """
     values = list(names.values())
     if twice := sorted({name for name in values if values.count(name) > 1}):
-        raise ValueError(f"{source}: the class {twice[0]!r} is listed twice: every class needs a name of its own")
+        raise ValueError(f"{source}: the class {twice[0]!r} is listed twice: every class needs a unique name")
     return detection_labels([(number, name, None) for number, name in names.items()])
 
 
 def known_names(labels: LabelMap) -> str:
     """The first classes, for messages."""
     names = list(labels.names.values())
-    return ", ".join(names[:6]) + (f", ... {len(names)} in all" if len(names) > 6 else "")
+    return ", ".join(names[:6]) + (f", ... {len(names)} in total" if len(names) > 6 else "")

@@ -10,16 +10,16 @@ from .boxes import FoundBoxes
 
 
 def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
-    """bool [N], the images that validate: about `fraction` of them, at least one, and never all.
+    """bool [N], the images of the validation split: about `fraction` of them, at least one, and never all.
 
-    A hash of each name decides, so that the choice is the same everywhere and further photographs move no others.
+    A hash of each name decides, so that the choice is the same everywhere and new photographs do not move others.
 
     Raises:
         ValueError: `fraction` is not between 0 and 1, or there are fewer than two images.
     """
     check_holdout(fraction)
     if len(names) < 2:
-        raise ValueError(f"{len(names)} images cannot be divided into training and validation: give 2 or more")
+        raise ValueError(f"{len(names)} images cannot be split into training and validation: provide 2 or more")
     hashes = np.array([_place(name) for name in names])
     chosen = hashes < fraction
     if not chosen.any():
@@ -30,46 +30,50 @@ def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
 
 
 def check_holdout(fraction: float | None) -> None:
-    """Raise ValueError unless it is a share, or None; also where a validation split makes it needless."""
+    """Raise ValueError unless it is a fraction or None, even if a validation split makes it unnecessary."""
     if fraction is not None and not (isinstance(fraction, int | float) and 0 < fraction < 1):
-        raise ValueError(f"holdout={fraction}: expected the share of images that validate, between 0 and 1, as 0.2")
+        raise ValueError(
+            f"holdout={fraction}: expected the fraction of images for validation, between 0 and 1, such as 0.2"
+        )
 
 
 def _place(name: str) -> float:
-    """A number in [0, 1) that only the name decides."""
+    """A number in [0, 1) that depends only on the name."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def split_rows(names: Sequence[str], split: str, fraction: float) -> tuple[np.ndarray, str]:
-    """The rows of "train" or "val" of images that have no such splits, and a note that says so.
+    """The rows of "train" or "val" for images without these splits, and a note about it.
 
     Raises:
         ValueError: another split, or as `held_out`.
     """
     if split not in ("train", "val"):
-        raise ValueError(f"split={split!r} is not there; holdout cuts train and val only")
+        raise ValueError(f"split={split!r} does not exist; holdout creates only train and val")
     chosen = held_out(names, fraction)
     note = (
-        f"there is no validation split: {int(chosen.sum())} of {len(names)} images are held out for it, chosen by "
+        f"there is no validation split: {int(chosen.sum())} of {len(names)} images are held out, selected by "
         f"their names (holdout={fraction:g})"
     )
     return np.flatnonzero(chosen == (split == "val")), note
 
 
 def cut(found: FoundBoxes, split: str, fraction: float) -> FoundBoxes:
-    """`split_rows` of what was found; image ids stay."""
+    """`split_rows` of a layout; image ids stay."""
     rows, note = split_rows(found.table.file_names.tolist(), split, fraction)
     return FoundBoxes(found.table.take(rows), found.images, [*found.notes, note])
 
 
 def cut_undivided(found: FoundBoxes, split: str, fraction: float | None, *, root: str | Path) -> FoundBoxes:
-    """`cut` of images that nothing divides; without a `fraction` all of them train.
+    """`cut` for images without splits; without a `fraction` all of them are for training.
 
     Raises:
-        ValueError: the validation split is asked for, and no fraction given; or as `cut`.
+        ValueError: the validation split is requested without a fraction; or as `cut`.
     """
     if fraction is not None:
         return cut(found, split, fraction)
     if split == "val":
-        raise ValueError(f"{root} has no validation split: give holdout, the share to cut off for it, as 0.2")
+        raise ValueError(
+            f"{root} has no validation split: set holdout, the fraction of images to hold out, such as 0.2"
+        )
     return found

@@ -1,4 +1,4 @@
-"""Where a split of photographs with label pictures lies."""
+"""Finds the images and masks of a split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from .holdout import split_rows
 from .split_lists import list_for, read_list
 
-Pair = tuple[str, Path, Path | None]  # name without ending, image, label picture
+Pair = tuple[str, Path, Path | None]  # name without extension, image, mask
 
 
 class Folders(NamedTuple):
-    """Images and label pictures; `divided` means of one split only."""
+    """The folders of images and masks; `divided` means of one split only."""
 
     images: Path
     masks: Path
@@ -20,10 +20,10 @@ class Folders(NamedTuple):
 
 
 def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
-    """Folders of a split, or of all images where nothing divides them.
+    """The folders of a split, or of all images if there are no splits.
 
     Args:
-        may_cut: whether `train` may stand for a `val` that is not there.
+        may_cut: whether `train` may replace a missing `val`.
     """
     for of_split in (_around, _inside):
         if of_split(root, split).images.is_dir():
@@ -51,19 +51,19 @@ def _masks(folder: Path) -> Path:
 def divide(
     pairs: Sequence[Pair], folders: Folders, split: str, *, lists: Path | None, holdout: float | None
 ) -> tuple[list[Pair], list[str]]:
-    """The pairs of a split by a list of names, or by `holdout`; all of them without either. And what to tell of it.
+    """The pairs of a split by a list of names, or by `holdout`; all pairs without either. And notes about it.
 
     Raises:
-        FileNotFoundError: there are lists, but none of this split.
-        ValueError: a list names an image that is not there.
+        FileNotFoundError: there are lists, but none for this split.
+        ValueError: a list names an image that does not exist.
     """
     pairs = list(pairs)
     if lists is not None and not lists.is_dir():
-        raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, as {split}.txt")
+        raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, such as {split}.txt")
     where = next((folder for folder in (lists, folders.root) if folder and list(folder.glob("*.txt"))), lists)
     files = {path.stem: path for path in where.glob("*.txt")} if where else {}
     if lists is None and "train" not in files:
-        files = {}  # some other text beside the images
+        files = {}  # another text file next to the images
     listed, cut_off = list_for(split, files, may_cut=holdout is not None)
     if listed in files:
         pairs = _listed(pairs, files[listed])
@@ -81,7 +81,7 @@ def _listed(pairs: list[Pair], path: Path) -> list[Pair]:
     missing = [name for name in names if name not in by_name]
     if missing:
         raise ValueError(
-            f"{path} lists {len(missing)} images that are not there, first of all {', '.join(missing[:3])}: expected "
-            "names below the images' folder, with or without their ending"
+            f"{path} lists {len(missing)} images that do not exist, the first ones: {', '.join(missing[:3])}: expected "
+            "names relative to the images' folder, with or without extension"
         )
     return [by_name[name] for name in names]

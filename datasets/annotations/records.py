@@ -1,4 +1,4 @@
-"""The tables of a COCO json, read record by record: never is all of its text in memory, nor all of it as objects."""
+"""The tables of a COCO JSON, read record by record: its text or objects are never in memory as a whole."""
 
 import codecs
 import json
@@ -17,7 +17,7 @@ _IMAGE_KEYS = ("id", "height", "width", "file_name")
 
 
 class Records(Protocol):
-    """Records of a table, which can be gone through again and again."""
+    """The records of a table; they can be iterated repeatedly."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -25,7 +25,7 @@ class Records(Protocol):
 
 
 class Images(list[Any]):
-    """Records of `images`, with the keys that are read alone."""
+    """Records of `images`, with only the keys that are read."""
 
     def append(self, record: Any) -> None:
         if isinstance(record, dict):
@@ -34,14 +34,14 @@ class Images(list[Any]):
 
 
 class Annotations:
-    """Records of `annotations` without their segmentations, at 65 bytes each; those of unusual types as they are."""
+    """Records of `annotations` without segmentations, in 65 bytes each; records of unusual types as they are."""
 
     def __init__(self) -> None:
         self._integers, self._numbers, self._crowd = array("q"), array("d"), array("b")
         self._unusual: dict[int, Any] = {}
 
     def append(self, record: Any) -> None:
-        """Add a record, whatever it is."""
+        """Add a record of any type."""
         row = _usual(record)
         if row is None:
             if isinstance(record, dict):
@@ -69,7 +69,7 @@ class Annotations:
 
 
 def _usual(record: Any) -> tuple[tuple[int, ...], tuple[float, ...], int] | None:
-    """Three whole numbers (id, image, category), five numbers (box and area), and whether it is a crowd; or None."""
+    """Three integers (id, image, category), five numbers (box and area), and whether it is a crowd; or None."""
     try:
         integers = record.get("id", _NO_ID), record["image_id"], record["category_id"]
         area, crowd, box = record.get("area"), record.get("iscrowd", 0), record["bbox"]
@@ -91,23 +91,23 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_exact(value: Any) -> bool:
-    """A number that a float holds."""
+    """A number that fits a float."""
     return type(value) is float or (type(value) is int and -(2**53) <= value <= 2**53)
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """The tables of a json in COCO's format, each of `Records`.
+    """The tables of a JSON file in COCO's format, each as `Records`.
 
-    Beyond what it returns it needs memory for the longest record, and for a piece of the file.
+    Besides the result it needs memory for the longest record and one chunk of the file.
 
     Raises:
-        ValueError: the file is no json, or has not all tables.
+        ValueError: the file is not JSON, or lacks a table.
     """
     try:
         with open(path, "rb") as file:
             tables = _Text(file).tables()
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not json: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(tables, dict):
         raise ValueError(
             f"{path}: expected an object with images, annotations, categories, found a {type(tables).__name__}"
@@ -121,7 +121,7 @@ def read_tables(path: Path) -> dict[str, Any]:
 
 
 class _Text:
-    """A json text that is read piece by piece; `place` is where the parser stands in the piece at hand."""
+    """JSON text that is read chunk by chunk; `place` is the parser's position in the current chunk."""
 
     def __init__(self, file: Any) -> None:
         head = file.read(4)
@@ -131,7 +131,7 @@ class _Text:
         self._piece, self._passed, self.place, self._ended = self._decoder.decode(head), 0, 0, False
 
     def tables(self) -> Any:
-        """The outermost object, with tables as `Records` and None for all other values; or what is there instead."""
+        """The outermost object, with tables as `Records` None for all other values; or another type of content."""
         if self._next() != "{":
             return self._whole()
         found: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class _Text:
                 break
         self._expect("}")
         if self._next():
-            raise self._error("there is more text behind the end")
+            raise self._error("unexpected text after the end")
         return found
 
     def _table(self, key: str) -> Any:
@@ -177,7 +177,7 @@ class _Text:
         self.place += 1
 
     def _next(self) -> str:
-        """The next character that is no blank, which the parser then stands at; "" at the end."""
+        """Move to the next character that is not a blank and return it; "" at the end."""
         while True:
             while self.place < len(self._piece):
                 if (sign := self._piece[self.place]) not in _BLANK:
@@ -187,22 +187,22 @@ class _Text:
                 return ""
 
     def _value(self) -> Any:
-        """Parse one value and stand behind it."""
+        """Parse one value and move past it."""
         self._next()
         while True:
             try:
                 value, end = self._parse(self._piece, self.place)
             except json.JSONDecodeError as error:
-                if not self._more():  # the value was whole and is wrong, or the file is cut
+                if not self._more():  # the value is complete and wrong, or the file is truncated
                     raise self._error(error.msg, error.pos) from error
                 continue
-            could_go_on = self._piece[end : end + 1] in _NUMBER_GOES_ON  # 1.5e|3, also at the end of the piece
+            could_go_on = self._piece[end : end + 1] in _NUMBER_GOES_ON  # 1.5e|3, also at the end of the chunk
             if not could_go_on or not self._more():
                 self.place = end
                 return value
 
     def _more(self) -> bool:
-        """Read on, at least as much as is there: a long value is then parsed again a few times, not a thousand."""
+        """Read at least as much again: a long value is then parsed again a few times, not a thousand."""
         if self._ended:
             return False
         self._passed += self.place

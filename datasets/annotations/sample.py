@@ -1,4 +1,4 @@
-"""What every source of data hands out: one image with its truth, before any augmentation."""
+"""What every source of data returns: one image with its annotations, before augmentation."""
 
 import hashlib
 import logging
@@ -15,19 +15,19 @@ Array = np.ndarray
 
 @dataclass
 class Sample:
-    """One image and its truth: boxes (xyxy pixels) for detection, a mask, or a label; what it has not stays None."""
+    """One image and its annotations: boxes (xyxy pixels), a mask, or a label; the others stay None."""
 
     image: Array  # uint8 [H, W, 3] RGB
     image_id: int | str
-    boxes: Array | None = None  # float32 [N, 4], what training learns: clipped to the image, none degenerate
+    boxes: Array | None = None  # float32 [N, 4], the training targets: clipped to the image, none degenerate
     labels: Array | None = None  # int64 [N], slots from 1
-    crowd_boxes: Array | None = None  # float32 [M, 4], regions where unmatched predictions are no mistakes
+    crowd_boxes: Array | None = None  # float32 [M, 4], regions where unmatched predictions are not errors
     crowd_labels: Array | None = None  # int64 [M]
     mask: Array | None = None  # uint8 [H, W], slots from 0, 255 ignored
     label: int | None = None  # the class of the whole image, a slot from 0
-    ground_truth: dict[str, Any] | None = None  # what evaluation compares with: the files' own numbers, original pixels
+    ground_truth: dict[str, Any] | None = None  # for evaluation: the files' own numbers, in original pixels
     path: str = ""
-    instances_path: str = ""  # a picture of instance ids, which evaluation reads
+    instances_path: str = ""  # an instance-id picture for evaluation
 
 
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
@@ -35,15 +35,15 @@ NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 @dataclass
 class Pending:
-    """A sample whose picture is not decoded yet: what is cut out of it can be decided first."""
+    """A sample whose picture is not decoded yet, so that the crop can be chosen first."""
 
     sample: Sample  # its image is empty
     size: tuple[int, int]  # h, w of the whole picture
     decode: Callable[[int], Array]  # see `pixels`
-    fault: Exception | None = None  # why it did not decode
+    fault: Exception | None = None  # why it could not be decoded
 
     def pixels(self, reduction: int = 1) -> Array:
-        """uint8 [H, W, 3], or a jpeg at 1/2, 1/4 or 1/8 of its sides. What is raised is the `fault`, too."""
+        """uint8 [H, W, 3], a JPEG optionally at 1/2, 1/4 or 1/8 of its sides. An exception is kept as `fault`."""
         try:
             return self.decode(reduction)
         except Exception as error:
@@ -58,7 +58,7 @@ class Pending:
 class Source(Protocol):
     """A dataset without augmentation.
 
-    It may have `open(index) -> Pending` beside `read`, and the `decoder` by which it reads its files.
+    It may have `open(index) -> Pending` besides `read`, and the `decoder` that reads its files.
     """
 
     @property
@@ -66,7 +66,7 @@ class Source(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a user should know once: what was found, clipped, dropped."""
+        """What the user should know once: what was found, clipped, dropped."""
         ...
 
     def __len__(self) -> int: ...
@@ -74,28 +74,28 @@ class Source(Protocol):
     def read(self, index: int) -> Sample: ...
 
     def fingerprint(self) -> str:
-        """What training reads, in its order, as a `digest`: names, sizes, truth.
+        """A `digest` of what training reads, in order: names, sizes, annotations.
 
-        Not where it lies, so that moved data is the same data, and not the pixels, which would take too long.
+        Without paths, so that moved data is the same data, and without pixels, which would take too long.
         """
         ...
 
 
 def digest(*parts: Array | str) -> str:
-    """The first 16 hex digits of a sha256 over arrays and texts; the same in every process and on every machine.
+    """The first 16 hex digits of a SHA-256 over arrays and texts; the same in every process and on every machine.
 
-    Before each part go its kind, dtype, shape and length: no two sequences look alike because one part's end could be
-    the next one's beginning.
+    Each part is preceded by its kind, dtype, shape and length, so that no end of one part can be taken for the
+    beginning of the next.
 
     Raises:
-        TypeError: an array of Python objects, which holds addresses instead of content.
+        TypeError: an array of Python objects, which contains addresses instead of content.
     """
     state = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
             kind, content = "text", part.encode("utf-8", "surrogatepass")
         elif part.dtype.hasobject:
-            raise TypeError(f"an array of {part.dtype} has no fingerprint: give numbers, or texts as one json string")
+            raise TypeError(f"an array of {part.dtype} has no fingerprint: use numbers, or texts as one JSON string")
         else:
             array = part.astype(part.dtype.newbyteorder("<"), copy=False)
             kind, content = f"array {array.dtype.str} {array.shape}", array.tobytes()
@@ -105,7 +105,7 @@ def digest(*parts: Array | str) -> str:
 
 
 def check_limit(limit: int | None) -> int | None:
-    """`limit` (use the first so many images) itself; it must be at least 1."""
+    """Returns `limit` (the number of images to use), which must be at least 1."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: expected the number of images to use, or null for all")
     return limit
@@ -117,6 +117,6 @@ def evenly(total: int, count: int) -> list[int]:
 
 
 def log_summary(source: Source) -> None:
-    """Say a source's notes in the log."""
+    """Write a source's notes to the log."""
     for note in source.notes:
         logging.getLogger(__name__).info("%s: %s", type(source).__name__, note)

@@ -1,8 +1,8 @@
-"""Arrays that loader processes share with their parent, however they are started.
+"""Arrays that loader processes share with their parent, regardless of the start method.
 
 A forked process shares what its parent had; a spawned one, or a forkserver's (Python's default from 3.14 on), gets a
-copy of everything. These arrays lie in memory without a name, of which a new process gets a descriptor: nothing is left
-behind however processes end, and /dev/shm, which is tiny in containers, is not needed.
+copy of everything. These arrays lie in anonymous memory, of which a new process gets a descriptor: nothing is left
+behind, however processes end, and /dev/shm, which is tiny in containers, is not needed.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-_ALIGNMENT = 64  # bytes; of where an array begins
-_Layout = list[tuple[str, str, tuple[int, ...], int]]  # of each array: name, dtype, shape, first byte
+_ALIGNMENT = 64  # bytes; alignment of each array
+_Layout = list[tuple[str, str, tuple[int, ...], int]]  # per array: name, dtype, shape, first byte
 
 
 class SharedArrays(Mapping[str, np.ndarray]):
-    """Named arrays, read-only. Copies into the shared memory what it is given; not shared on Windows."""
+    """Named read-only arrays, copied into shared memory; not shared on Windows."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         layout: _Layout = []
         size = 0
         for name, array in arrays.items():
             if array.dtype.hasobject:
-                raise TypeError(f"{name} is an array of {array.dtype}: only numbers and texts can be shared")
+                raise TypeError(f"{name} is an array of {array.dtype}: only numbers and strings can be shared")
             layout.append((name, array.dtype.str, array.shape, size))
             size += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         self._attach(_memory(max(1, size)), max(1, size), layout)
@@ -62,7 +62,7 @@ class SharedArrays(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A handle for a process that is just being started; a copy everywhere else."""
+        """A handle for a process that is being started; a copy everywhere else."""
         if self._descriptor is None or get_spawning_popen() is None:
             return SharedArrays, ({name: np.array(array) for name, array in self.items()},)
         return _attached, (reduction.DupFd(self._descriptor), self._size, self._layout)
@@ -75,7 +75,7 @@ def _attached(handle: Any, size: int, layout: _Layout) -> SharedArrays:
 
 
 def _memory(size: int) -> int | None:
-    """A descriptor of so many bytes of zeros; None where they cannot be shared (Windows)."""
+    """A descriptor of zero-filled memory of this size; None where it cannot be shared (Windows)."""
     if os.name != "posix":
         return None
     if hasattr(os, "memfd_create"):
@@ -83,19 +83,19 @@ def _memory(size: int) -> int | None:
             descriptor = os.memfd_create("pocketvision")
             os.ftruncate(descriptor, size)
             return descriptor
-    with tempfile.TemporaryFile() as file:  # it has no name any more
+    with tempfile.TemporaryFile() as file:  # it no longer has a name
         os.ftruncate(file.fileno(), size)
         return os.dup(file.fileno())
 
 
 def give_back_freed_memory() -> None:
-    """What reading annotations took goes back to the system (with glibc): 80 MB after all of COCO's."""
+    """Return memory freed after reading annotations to the system (glibc): 80 MB after all of COCO's."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class Names(Sequence[str]):
-    """Texts, as one shared block of bytes; as Python's objects they take five times the memory, in each process."""
+    """Strings as one shared block of bytes; as Python objects they take five times the memory, in each process."""
 
     def __init__(self, names: Sequence[str]) -> None:
         encoded = [name.encode("utf-8", "surrogatepass") for name in names]

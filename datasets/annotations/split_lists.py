@@ -1,22 +1,22 @@
-"""Lists of the images of a split, a name a line, as PASCAL VOC has them in ImageSets."""
+"""Lists of a split's images, one name per line, like PASCAL VOC's ImageSets."""
 
 from collections.abc import Container
 from pathlib import Path
 
 
 def list_for(split: str, lists: Container[str], *, may_cut: bool) -> tuple[str, bool]:
-    """The list that has a split's images, and whether train and val have yet to be cut out of it.
+    """The list with a split's images, and whether train and val still have to be separated.
 
     Args:
-        lists: the splits that have one.
-        may_cut: whether a list of train may stand for both where there is none of val.
+        lists: the splits that have a list.
+        may_cut: whether the train list may serve both if there is none for val.
     """
     cut_off = may_cut and split in ("train", "val") and "val" not in lists
     return next((name for name in ("trainval", "train") if name in lists), split) if cut_off else split, cut_off
 
 
 def read_list(path: Path, known: Container[str]) -> list[str]:
-    """The names of a list, each once. What follows a name that is not `known` with its spaces is no part of it.
+    """The names of a list, each once. Unless the whole line is `known`, text after the first space is ignored.
 
     Lists for one class have a second column, 1, 0 or -1.
     """

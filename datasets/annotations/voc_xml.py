@@ -1,4 +1,4 @@
-"""One xml of PASCAL VOC's kind. Entities are refused, so that no file expands or reaches for others."""
+"""Reads one PASCAL VOC XML file. Entities are rejected, so that no file can expand or access other files."""
 
 import math
 import os
@@ -9,13 +9,13 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-_MAX_BYTES, _MAX_DEPTH = 16 << 20, 32  # VOC's largest has 20 kB and five levels
+_MAX_BYTES, _MAX_DEPTH = 16 << 20, 32  # VOC's largest file has 20 kB and five levels
 _KNOWN = ("utf-8", "utf8", "utf-16", "utf16", "iso-8859-1", "us-ascii", "ascii")  # to expat itself
 _DECLARED = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["'][^>]*\?>""")
 
 
 class VocObject(NamedTuple):
-    """One object as the file has it: corners xmin, ymin, xmax, ymax, whatever they count from."""
+    """One object as the file has it: corners xmin, ymin, xmax, ymax, counted from 0 or from 1."""
 
     name: str
     corners: tuple[float, float, float, float]
@@ -24,26 +24,28 @@ class VocObject(NamedTuple):
 
 @dataclass
 class VocXml:
-    """What detection needs of an xml."""
+    """What detection needs from an XML file."""
 
     filename: str = ""
-    size: tuple[int, int] | None = None  # h, w; None where it is missing or not positive, as some tools leave it
+    size: tuple[int, int] | None = None  # h, w; None if missing or not positive, as some tools write it
     objects: list[VocObject] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # objects that were left out, and why
+    problems: list[str] = field(default_factory=list)  # objects that were skipped, and why
 
 
 def parse_voc(path: Path) -> VocXml:
-    """Read a file. `truncated`, `occluded`, `pose` and the `part`s of a person are not looked at.
+    """Read a file. `truncated`, `occluded`, `pose` and the `part`s of a person are ignored.
 
     Raises:
-        ValueError: it is no such xml.
-        FileNotFoundError: there is none.
+        ValueError: it is not a VOC annotation file.
+        FileNotFoundError: it does not exist.
     """
     if (size := os.path.getsize(path)) > _MAX_BYTES:
-        raise ValueError(f"{path} has {size >> 20} MB: expected an annotation of one image, {_MAX_BYTES >> 20} at most")
+        raise ValueError(
+            f"{path} has {size >> 20} MB: expected the annotation of one image, at most {_MAX_BYTES >> 20} MB"
+        )
     root = _tree(path.read_bytes(), path)
     if root.tag != "annotation":
-        raise ValueError(f"{path} begins with <{root.tag}>: expected <annotation>, as PASCAL VOC's xml")
+        raise ValueError(f"{path} begins with <{root.tag}>: expected <annotation>, as in PASCAL VOC's XML")
     result = VocXml(filename=_text(root, "filename"), size=_size(root))
     for number, node in enumerate(root.findall("object"), start=1):
         try:
@@ -56,7 +58,7 @@ def parse_voc(path: Path) -> VocXml:
 def _object(node: Element) -> VocObject:
     name, box = _text(node, "name"), node.find("bndbox")
     if not name:
-        raise ValueError("has no <name>: expected its class")
+        raise ValueError("has no <name>: expected the class of the object")
     if box is None:
         raise ValueError(f"({name}) has no <bndbox>: expected xmin, ymin, xmax, ymax")
     texts = [_text(box, key) for key in ("xmin", "ymin", "xmax", "ymax")]
@@ -94,7 +96,7 @@ def _tree(data: bytes, path: Path) -> Element:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise ValueError(f"{path} is more than {_MAX_DEPTH} levels deep: expected PASCAL VOC's xml")
+            raise ValueError(f"{path} is more than {_MAX_DEPTH} levels deep: expected PASCAL VOC's XML")
         builder.start(tag, attributes)
 
     def end(tag: str) -> None:
@@ -103,7 +105,9 @@ def _tree(data: bytes, path: Path) -> Element:
         builder.end(tag)
 
     def refuse(*_: object) -> None:
-        raise ValueError(f"{path} has a DOCTYPE: refused, as entities can expand without end. Remedy: remove it")
+        raise ValueError(
+            f"{path} has a DOCTYPE: rejected, because entities can expand without limit. Remedy: remove it"
+        )
 
     data, encoding = _decoded(data, path)
     parser = expat.ParserCreate(encoding)
@@ -115,15 +119,15 @@ def _tree(data: bytes, path: Path) -> Element:
         parser.Parse(data, True)
         return builder.close()
     except (expat.ExpatError, AssertionError) as error:
-        raise ValueError(f"{path} is no xml: {error}") from error
+        raise ValueError(f"{path} is not valid XML: {error}") from error
 
 
 def _decoded(data: bytes, path: Path) -> tuple[bytes, str | None]:
-    """The bytes, and their encoding if it is not for the parser to find: it knows none with several bytes, as GBK."""
+    """The bytes, and their encoding if the parser cannot read it: it knows no multi-byte encoding such as GBK."""
     declared = _DECLARED.match(data)
     if declared is None or (name := declared[1].decode("ascii")).lower() in _KNOWN:
         return data, None
     try:
         return data.decode(name).encode("utf-8"), "utf-8"
     except (LookupError, UnicodeError) as error:
-        raise ValueError(f"{path} says it is in {name}, but: {error}. Remedy: save it as UTF-8") from error
+        raise ValueError(f"{path} declares the encoding {name}, but: {error}. Remedy: save it as UTF-8") from error

@@ -1,4 +1,4 @@
-"""Lines in the log while thousands of small files are read."""
+"""Progress in the log while thousands of small files are read."""
 
 import logging
 import time
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-_SECONDS = 5.0  # between two lines; what is faster than that says nothing
+_SECONDS = 5.0  # between two lines; anything faster logs nothing
 
 
 def watched(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items; every few seconds the log tells how many of `what` are done."""
+    """Yields the items; every few seconds the log shows how many of `what` are done."""
     last = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - last > _SECONDS:

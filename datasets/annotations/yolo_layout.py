@@ -1,4 +1,4 @@
-"""Where a YOLO data set's images and label files lie: by its data.yaml (as Ultralytics documents it), or by folders."""
+"""Finds a YOLO dataset's images and label files: by its data.yaml (as Ultralytics documents it) or by folders."""
 
 import os
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from ..images.files import IMAGE_ENDINGS, list_files
 from ..labels import LabelMap
 from .class_names import class_list, names_of, numbered
 
-_MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; names of a thousand classes have 30 kB
+_MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; a thousand class names take 30 kB
 _STARTS = (
     yaml.BlockSequenceStartToken,
     yaml.BlockMappingStartToken,
@@ -22,15 +22,15 @@ _ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken
 
 
 class YoloLayout(NamedTuple):
-    """What was found. File names are relative to `images`, label files in the same order."""
+    """A layout. File names are relative to `images`; label files are in the same order."""
 
     source: str
     images: Path
     names: list[str]
     label_files: list[Path]
-    classes: LabelMap  # their numbers are one more than on disk: as in COCO, the first is 1
-    whole: bool  # there is no validation split: these are all images
-    keypoints: bool  # lines go on after the box with something else
+    classes: LabelMap  # numbered one higher than on disk: as in COCO, the first is 1
+    whole: bool  # there is no validation split: these are all the images
+    keypoints: bool  # lines contain more values after the box
     notes: list[str]
 
 
@@ -51,18 +51,16 @@ def locate_yolo(
     if path.is_dir() and annotations is None:
         found = [path / "data.yaml"] if (path / "data.yaml").is_file() else sorted([*path.glob("*.y*ml")])
         if len(found) > 1:
-            raise ValueError(f"{path} holds {', '.join(p.name for p in found)}: give the one that is meant as root")
+            raise ValueError(f"{path} contains {', '.join(p.name for p in found)}: set root to one of them")
         path = found[0] if found else path
     if path.is_file():
         if annotations is not None or classes is not None:
-            raise ValueError(
-                f"{path} tells where label files lie and what classes there are: leave out annotations, classes"
-            )
+            raise ValueError(f"{path} defines the label files and the classes: drop annotations and classes")
         return _by_yaml(path, split, None if folder is None else Path(folder))
     if not path.is_dir():
         raise FileNotFoundError(f"not found: {path}, expected a data.yaml, or a folder of images and label files")
     if folder is not None:
-        raise ValueError(f"folder={folder} takes the place of a data.yaml's path, but {path} has no such file")
+        raise ValueError(f"folder={folder} replaces a data.yaml's path, but {path} has no data.yaml")
     return _by_folders(path, split, None if annotations is None else Path(annotations), classes)
 
 
@@ -83,17 +81,17 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     labels = [root / label_name(name) for name in names]
     below = _prefix(root, entries)
     if has_val and data.get("val") == data.get("train"):
-        notes.append(f"{path}: train and val are the same images: the figures will promise too much")
+        notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
     names = [name.removeprefix(below) for name in names]
     return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """A data.yaml. References (`&a`, `*a`) are refused, as they can expand without end.
+    """Read a data.yaml. References (`&a`, `*a`) are rejected, because they can expand without limit.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a data.yaml.
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} is larger than {_MAX_BYTES >> 10} kB: expected a data.yaml")
@@ -102,15 +100,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
         depth = 0
         for token in yaml.scan(text, yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken):
-                raise ValueError("it refers to its own parts by *NAME")
+                raise ValueError("references (*NAME) are not supported")
             depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
-            if depth > _MAX_DEPTH:  # the parser takes the square of it
+            if depth > _MAX_DEPTH:  # parsing time is quadratic in it
                 raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no data.yaml: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not a data.yaml: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{path} is no data.yaml: expected keys path, train, val, names")
+        raise ValueError(f"{path} is not a data.yaml: expected the keys path, train, val, names")
     return data
 
 
@@ -121,25 +119,25 @@ def _classes(data: dict[str, Any], path: Path) -> LabelMap:
     if names is None and type(count) is int and 0 < count <= 10_000:
         names = {number: f"class {number}" for number in range(count)}
     if not isinstance(names, dict) or not names:
-        raise ValueError(f"{path} has no names: expected a list of the classes, or a mapping from 0, 1, ... to them")
+        raise ValueError(f"{path} has no names: expected a list of classes, or a mapping from 0, 1, ... to class names")
     if wrong := [
         key for key, name in names.items() if type(key) is not int or key < 0 or isinstance(name, dict | list)
     ]:
-        raise ValueError(f"{path}: names has {wrong[0]!r}: expected class numbers from 0 and a name for each")
+        raise ValueError(f"{path}: names has {wrong[0]!r}: expected class numbers from 0, each with a name")
     if count is not None and count != len(names):
         raise ValueError(f"{path}: nc is {count!r}, but there are {len(names)} names: correct one of them")
     return numbered({number + 1: str(name) for number, name in names.items()}, str(path))
 
 
 def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
-    """The folder that the other paths start from.
+    """The folder that the other paths are relative to.
 
-    `path` is taken relative to the yaml first, as Ultralytics does. A yaml may send its reader nowhere but below its
-    own folder; that it lies elsewhere has to be said by the reader, with `folder`.
+    `path` is taken relative to the yaml first, as Ultralytics does. A yaml may only point below its
+    own folder; for data elsewhere the user sets `folder`.
     """
     if folder is not None:
         if not folder.is_dir():
-            raise FileNotFoundError(f"folder not found: {folder}, expected the images that {path} speaks of")
+            raise FileNotFoundError(f"folder not found: {folder}, expected the images that {path} refers to")
         return folder
     stated, home = data.get("path"), path.parent
     if stated is not None and not isinstance(stated, str):
@@ -152,18 +150,18 @@ def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
             return there
     elif _same(there, home):
         return home
-    # Of another machine, or relative to Ultralytics' own datasets folder: then the yaml usually lies with its images.
+    # From another machine, or relative to Ultralytics' datasets folder: the yaml usually lies next to its images.
     if any((home / _inner(entry)).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
         return home
-    outside = "" if _below(there, home) else " outside of the yaml's own, where it may not lead by itself"
+    outside = "" if _below(there, home) else " outside the yaml's own folder, which is not allowed"
     raise FileNotFoundError(
-        f"{path}: path is {stated!r}, a folder{outside or ' that is not there'}. Remedy: move the yaml to its images, "
-        "or say where they are with folder (data.folder=FOLDER)"
+        f"{path}: path is {stated!r}, a folder{outside or ' that does not exist'}. Remedy: move the yaml to "
+        "its images, or set their location with folder (data.folder=FOLDER)"
     )
 
 
 def _below(path: Path, root: Path) -> bool:
-    """By the names alone: a link inside of the root may lead where its owner wants."""
+    """Judged by names alone: a link below the root may point anywhere its owner wants."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
 
 
@@ -197,24 +195,26 @@ def _relative(where: Path, root: Path) -> str:
 
 
 def _prefix(root: Path, entries: list[str]) -> str:
-    """What all names of a split begin with if it is one folder, so that a name is that below the folder."""
+    """The common prefix of a split's names if it is one folder, so that names are relative to it."""
     below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
     return "" if below == "." or not (root / below).is_dir() else f"{below}/"
 
 
 def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
-    """Names relative to the root, of one entry of a split."""
+    """Names relative to the root, for one entry of a split."""
     where = _place(root, entry)
     if not _below(where, root):
         raise ValueError(
-            f"{path}: {key} is {entry!r}, which is outside of {root}. Remedy: a path relative to it, or another folder "
-            "to start from (data.folder=FOLDER)"
+            f"{path}: {key} is {entry!r}, which is outside {root}. Remedy: use a path below it, or set another base "
+            "folder (data.folder=FOLDER)"
         )
     below = _relative(where, root)
     if where.is_dir():
         return [name if below == "." else f"{below}/{name}" for name in list_files(where, IMAGE_ENDINGS)]
     if not where.is_file() or where.suffix.lower() != ".txt":
-        raise FileNotFoundError(f"{path}: {key} is {entry!r}, but {where} is no folder and no .txt of images")
+        raise FileNotFoundError(
+            f"{path}: {key} is {entry!r}, but {where} is neither a folder nor a .txt list of images"
+        )
     return list(_from_list(where, root))
 
 
@@ -226,12 +226,12 @@ def _from_list(path: Path, root: Path) -> Iterable[str]:
         beside = path.parent / text
         where = beside if text.startswith("./") or beside.exists() else root / text
         if not _below(where, root):
-            raise ValueError(f"{path} lists {text!r}, which is outside of {root}: expected paths relative to it")
+            raise ValueError(f"{path} lists {text!r}, which is outside {root}: expected paths below it")
         yield _relative(where, root)
 
 
 def label_name(image: str) -> str:
-    """The label file of an image: the last folder `images` of its path becomes `labels`, the ending .txt."""
+    """The label file of an image: the last folder `images` of its path becomes `labels`, the extension .txt."""
     before, found, after = f"/{image}".rpartition("/images/")
     stem = (f"{before}/labels/{after}" if found else f"/{image}").rpartition(".")[0]
     return f"{stem[1:]}.txt"
@@ -241,7 +241,7 @@ def label_name(image: str) -> str:
 
 
 def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) -> YoloLayout:
-    """`images` and `labels` below the root, with SPLIT in or around them, or without it; or all in one."""
+    """`images` and `labels` below the root, with or without SPLIT in or around them; or all in one folder."""
     divided = [root / "images" / "val", root / "val" / "images", root / "val"]
     has_val = annotations is None and any(folder.is_dir() for folder in divided)
     if has_val:
@@ -251,7 +251,7 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     images = next((folder for folder in candidates if folder.is_dir()), None)
     if images is None:
         raise FileNotFoundError(
-            f"no folder of split {split!r} below {root}: expected {candidates[0]} or {candidates[1]}"
+            f"no folder for split {split!r} below {root}: expected {candidates[0]} or {candidates[1]}"
         )
     below = "" if images == root else images.relative_to(root).as_posix() + "/"
     names = [below + name for name in list_files(images, IMAGE_ENDINGS)]
@@ -262,7 +262,7 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     lists = [root / "classes.txt", *(label.parent / "classes.txt" for label in labels[:1])]
     beside = next((path for path in lists if path.is_file()), lists[0])
     if classes is None and not beside.is_file():
-        raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: give classes, a list of names")
+        raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: set classes, a list of names")
     found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root))
     names = [name.removeprefix(below) for name in names]
     return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])

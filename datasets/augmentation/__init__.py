@@ -1,1 +1,1 @@
-"""From a sample to a tensor, by (seed, epoch, index)."""
+"""From sample to tensor, determined by (seed, epoch, index)."""

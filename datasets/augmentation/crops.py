@@ -1,6 +1,6 @@
-"""Random crops and zooms as albumentations transforms, so that they compose with all others.
+"""Random crops and zooms as albumentations transforms, so that they compose with others.
 
-Boxes may carry a fifth column; below zero it marks a crowd region: cut like a box, but never what a crop is chosen for.
+Boxes may carry a fifth column; below zero it marks a crowd region: clipped like a box, but never used to choose a crop.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the package index for updates
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it checks PyPI for updates
 
 from albumentations import DualTransform
 from albumentations.core.type_definitions import Targets
@@ -23,7 +23,7 @@ Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the 
 
 @dataclass(frozen=True)
 class Plan:
-    """Cut out `window`, resize it to `size` (h, w), pad (left, top, right, bottom). `keep` says which boxes survive."""
+    """Cut out `window`, resize it to `size` (h, w), pad (left, top, right, bottom). `keep` marks surviving boxes."""
 
     window: Window
     size: tuple[int, int]
@@ -45,7 +45,7 @@ class PlannedTransform(DualTransform):
         raise NotImplementedError
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Albumentations' hook: decide once for all targets."""
+        """Albumentations' hook: plan once for all targets."""
         height, width = params["shape"][:2]
         boxes = data.get("bboxes")
         boxes = np.zeros((0, 4)) if boxes is None or not len(boxes) else np.array(boxes, np.float64)
@@ -63,7 +63,7 @@ class PlannedTransform(DualTransform):
         return pad_image(resize_mask(mask[top:bottom, left:right], plan.size), plan.pad, params["fill_mask"])
 
     def apply_to_bboxes(self, bboxes: np.ndarray, plan: Plan, **params: Any) -> np.ndarray:
-        """Boxes [N, 4+] as fractions of the image, to fractions of the result, cut at the window."""
+        """Boxes [N, 4+] as fractions of the image, to fractions of the result, clipped to the window."""
         height, width = params["shape"][:2]
         boxes = np.array(bboxes if plan.keep is None else bboxes[plan.keep], np.float64)
         left, top, right, bottom = plan.window
@@ -81,7 +81,7 @@ class SSDRandomCrop(PlannedTransform):
     One of seven options, uniformly: a crop of aspect 0.5 to 2 and 0.1 to 1 of the area that covers at least `overlap`
     of some box (the whole image after 100 failures); boxes stay if at least `overlap` of their own area is inside. Each
     option is skipped with probability `skip`. The distribution is that of TensorFlow's sample_distorted_bounding_box,
-    its rounding and its half-open offsets included.
+    including its rounding and half-open offsets.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SSDRandomCrop(PlannedTransform):
         self.skip, self.attempts = skip, attempts
 
     def plan(self, boxes: np.ndarray, height: int, width: int) -> Plan:
-        """The first of the attempted windows that covers enough of some box."""
+        """The first attempted window that covers enough of some box."""
         overlap = self.overlaps[self.random_generator.integers(len(self.overlaps))]
         whole = (0, 0, width, height)
         if self.random_generator.random() < self.skip:
@@ -115,7 +115,7 @@ class SSDRandomCrop(PlannedTransform):
         return Plan(window, (window[3] - window[1], window[2] - window[0]), keep=keep)
 
     def _windows(self, height: int, width: int) -> np.ndarray:
-        """The valid ones of `attempts` random windows [V, 4]: height uniform in what aspect and area allow."""
+        """The valid ones of `attempts` random windows [V, 4]: height uniform within the limits of aspect and area."""
         draws = self.random_generator.random((4, self.attempts))
         aspect = self.aspect[0] + draws[0] * (self.aspect[1] - self.aspect[0])
         low_area, high_area = self.area[0] * height * width, self.area[1] * height * width
@@ -134,7 +134,7 @@ class SSDRandomCrop(PlannedTransform):
 
 
 class IoUCrop(PlannedTransform):
-    """torchvision's RandomIoUCrop: keeps the boxes whose centre is inside; some box overlaps the crop by the option."""
+    """torchvision's RandomIoUCrop: keeps boxes whose center is inside; some box reaches the drawn overlap."""
 
     def __init__(
         self,
@@ -147,11 +147,11 @@ class IoUCrop(PlannedTransform):
     ) -> None:
         super().__init__(p=p)
         if max(overlaps) < 1:
-            raise ValueError(f"overlaps={tuple(overlaps)}: one of 1.0 or more is needed, it means the whole image")
+            raise ValueError(f"overlaps={tuple(overlaps)}: one must be 1.0 or more, which means the whole image")
         self.overlaps, self.scale, self.aspect, self.attempts = tuple(overlaps), tuple(scale), tuple(aspect), attempts
 
     def plan(self, boxes: np.ndarray, height: int, width: int) -> Plan:
-        """Draws an option and a set of windows until one fits; an overlap of 1 or more leaves the image as it is."""
+        """Draws an option and a set of windows until one fits; an overlap of 1 or more leaves the image unchanged."""
         crowd = crowd_rows(boxes)
         centers = (boxes[:, :2] + boxes[:, 2:4]) / 2
         while True:
@@ -176,7 +176,7 @@ class IoUCrop(PlannedTransform):
 
 
 class ZoomOut(PlannedTransform):
-    """torchvision's RandomZoomOut: puts the image somewhere on a canvas of up to `side_range[1]` times its sides."""
+    """torchvision's RandomZoomOut: places the image at random on a canvas of up to `side_range[1]` times its sides."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class RandomScaleCrop(PlannedTransform):
 
     Args:
         fit: h, w. A scale of 1 is then the image as `resize` (see `Transform`) fits it into that: where evaluation sees
-            reduced images, training has to see objects of the same sizes. None: the image as it is.
+            reduced images, training has to see objects of the same sizes. None: the unscaled image.
     """
 
     def __init__(
@@ -259,13 +259,13 @@ def crowd_rows(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """[..., 4] xyxy to areas, 0 where the corners are the wrong way round."""
+    """[..., 4] xyxy to areas, 0 where the corners are swapped."""
     sides = np.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
 
 
 def covered(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """[V, N]: the share of each box's own area that lies in each window."""
+    """[V, N]: the fraction of each box's area inside each window."""
     return _intersections(boxes, windows) / np.maximum(box_areas(boxes), 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Mosaics: one training sample made of four ([YOLOv4](https://arxiv.org/abs/2004.10934), section 3.3)."""
+"""Mosaics: one training sample made from four ([YOLOv4](https://arxiv.org/abs/2004.10934), section 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ..annotations.sample import Sample
 from .resize import resize_bilinear, resize_mask
 
 TILES = 4
-LEAST_SHARE = 0.3  # of its area that a box has inside, else it is no target
+LEAST_SHARE = 0.3  # of a box's area must be inside, else it is not a target
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the four
 
@@ -18,8 +18,9 @@ Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the 
 def join(samples: Sequence[Sample], random: np.random.Generator, *, min_box_size: float) -> Sample:
     """Four samples of one size, two by two, of which a window of the same aspect becomes a sample of that size.
 
-    The window is one to two sizes large and lies anywhere. Boxes are cut at it; those of which less than `LEAST_SHARE`
-    is left, or less than `min_box_size` pixels on a side, are gone. A crowd region stays with whatever is left of it.
+    The window is one to two sizes large and lies anywhere. Boxes are clipped to it; those of which less than
+    `LEAST_SHARE` is left, or less than `min_box_size` pixels on a side, are dropped. Of a crowd region any remainder is
+    kept.
 
     Raises:
         ValueError: the samples differ in size.
@@ -28,9 +29,10 @@ def join(samples: Sequence[Sample], random: np.random.Generator, *, min_box_size
     for other in samples:
         if other.image.shape[:2] != size:
             raise ValueError(
-                f"a mosaic joins pictures of one size, but {samples[0].path} has become {size[1]}x{size[0]} and "
-                f"{other.path} {other.image.shape[1]}x{other.image.shape[0]}: set augment.mosaic=0, or another "
-                "data.resize, or begin augment.train with a crop"
+                f"a mosaic joins pictures of equal size, but after the transform {samples[0].path} is "
+                f"{size[1]}x{size[0]} and "
+                f"{other.path} {other.image.shape[1]}x{other.image.shape[0]}: set augment.mosaic=0 or another "
+                "data.resize, or start augment.train with a crop"
             )
     left, top, right, bottom = window = _draw(size, random)
     rows, columns = slice(top, bottom), slice(left, right)
@@ -57,7 +59,7 @@ def _tiled(tiles: Sequence[Any]) -> np.ndarray:
 
 
 def _moved(tiles: Sequence[np.ndarray], window: Window, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """All tiles' boxes [N, 4] cut at the window, in pixels of the result; and the share [N] of each that is inside."""
+    """All tiles' boxes [N, 4] clipped to the window, in pixels of the result; and the fraction [N] of each inside."""
     height, width = size
     places = [(0, 0), (width, 0), (0, height), (width, height)]
     boxes = np.concatenate([found + np.array(place * 2) for found, place in zip(tiles, places, strict=True)])

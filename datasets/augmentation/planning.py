@@ -1,4 +1,4 @@
-"""Policies whose geometry is known before the picture is decoded: at most one crop, then flips, then colours."""
+"""Policies whose geometry is known before the picture is decoded: at most one crop, then flips, then color changes."""
 
 import random
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ REDUCTIONS = (8, 4, 2)
 
 @dataclass(frozen=True)
 class Drawn:
-    """What chance decided for one sample."""
+    """The random choices for one sample."""
 
     plan: Plan
-    crop: Any  # the PlannedTransform that made the plan; None: it moves no boxes and needs no fill
+    crop: Any  # the PlannedTransform that made the plan; None: boxes do not move and no fill is needed
     flip: bool
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w) of what the policy makes."""
+        """(h, w) of the policy's output."""
         left, top, right, bottom = self.plan.pad
         return self.plan.size[0] + top + bottom, self.plan.size[1] + left + right
 
 
 class Planner:
-    """Draws and applies such a policy, with the random numbers that albumentations would have drawn.
+    """Draws and applies such a policy, with the same random numbers as albumentations.
 
-    The crop and the resize after it become one resampling, flips and colours see the small picture: the same but for
-    rounding.
+    The crop and the resize after it become one resampling; flips and color changes see the small picture: the same up
+    to rounding.
     """
 
     def __init__(self, crop: Any, flips: Sequence[A.HorizontalFlip], colors: Sequence[A.ColorJitter]) -> None:
         self.crop, self.flips, self.colors = crop, tuple(flips), tuple(colors)
 
     def takes(self, sample: Sample) -> bool:
-        """Whether it can: albumentations' own crop moves boxes and masks its own way."""
+        """Whether it applies: albumentations' own crop moves boxes and masks differently."""
         return not isinstance(self.crop, A.RandomResizedCrop) or (sample.boxes is None and sample.mask is None)
 
     def draw(self, boxes: np.ndarray, size: tuple[int, int], seed: int) -> Drawn:
@@ -64,14 +64,14 @@ class Planner:
         return Drawn(plan, crop, sum(flip.should_apply() for flip in self.flips) % 2 == 1)
 
     def color(self, image: np.ndarray) -> np.ndarray:
-        """The colours that follow the last `draw`."""
+        """The color changes that belong to the last `draw`."""
         for step in self.colors:
             image = step(image=image)["image"]
         return image
 
 
 def planner_of(policy: Sequence[Any]) -> Planner | None:
-    """A planner for this policy, None where it is of another kind."""
+    """A planner for this policy; None if it is of another kind."""
     rest = list(policy)
     crop = rest.pop(0) if rest and _is_crop(rest[0]) else None
     flips = []
@@ -89,9 +89,9 @@ def _is_crop(step: Any) -> bool:
 
 
 def best_reduction(drawn: Drawn, size: tuple[int, int], target: tuple[int, int]) -> int:
-    """The strongest reduction at which the window is still as large as what it is resized to.
+    """The strongest reduction at which the window is still at least as large as its target size.
 
-    Only where it divides the picture's sides: otherwise the last pixel stands for less than the others, and which
+    Only if it divides the picture's sides: otherwise the last pixel covers less than the others, and which
     side that is on depends on the EXIF orientation.
     """
     left, top, right, bottom = drawn.plan.window
@@ -114,7 +114,7 @@ def render(image: np.ndarray, drawn: Drawn, target: tuple[int, int], *, reductio
 
 
 def render_mask(mask: np.ndarray, drawn: Drawn, target: tuple[int, int]) -> np.ndarray:
-    """A mask [H, W] likewise, by the nearest pixel."""
+    """The same for a mask [H, W], by nearest neighbor."""
     left, top, right, bottom = drawn.plan.window
     mask, padded = mask[top:bottom, left:right], any(drawn.plan.pad)
     mask = resize_mask(mask, drawn.plan.size if padded else target)
@@ -124,7 +124,7 @@ def render_mask(mask: np.ndarray, drawn: Drawn, target: tuple[int, int]) -> np.n
 
 
 def move_boxes(boxes: np.ndarray, drawn: Drawn, size: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """Boxes [N, 5] of a picture of `size` (h, w), to pixels of `target`."""
+    """Boxes [N, 5] of a picture of `size` (h, w), in pixels of `target`."""
     moved = boxes / [*size[::-1], *size[::-1], 1]
     if drawn.crop is not None:
         moved = drawn.crop.apply_to_bboxes(moved, drawn.plan, shape=size)

@@ -24,14 +24,14 @@ from .resize import (
 
 
 class Transform:
-    """An albumentations policy, then the resize. The policy [] with `exact` is the evaluation path.
+    """An albumentations policy, then the resize. The policy [] with `exact` is used in evaluation.
 
     `resize`: "stretch" to `input_size` (h, w), "letterbox" (keeps the aspect, pads right and bottom), "shorter" (keeps
-    the aspect, `input_size` is the least; such images differ in size), "center_crop" (see `prepare`; for images with a
-    label only), or "none" with input_size null. Boxes smaller than `min_box_size`
-    pixels on a side in the result are no training targets.
-    `exact`: see `prepare`. `reduced`: decode a jpeg at 1/2, 1/4 or 1/8 where that is still as large as its place in
-    the result, if the policy is one that `planning` knows.
+    the aspect, `input_size` is the minimum; such images differ in size), "center_crop" (see `prepare`; for images with
+    a label only), or "none" with input_size null. Boxes smaller than `min_box_size`
+    pixels on a side in the result are not training targets.
+    `exact`: see `prepare`. `reduced`: decode a JPEG at 1/2, 1/4 or 1/8 where that is still at least as large as its
+    place in the result, if `planning` supports the policy.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Transform:
     ) -> None:
         check_resize(input_size, resize)
         if reduced and exact:
-            raise ValueError("reduced=True decodes less than there is: it does not go with exact=True (evaluation)")
+            raise ValueError(
+                "reduced=True decodes at lower resolution and cannot be combined with exact=True (evaluation)"
+            )
         if not 0 < crop_fraction <= 1:
-            raise ValueError(f"crop_fraction={crop_fraction}: expected a share of the image above 0, at most 1")
+            raise ValueError(f"crop_fraction={crop_fraction}: expected a fraction of the image above 0 and at most 1")
         self.input_size = (int(input_size[0]), int(input_size[1])) if input_size is not None else None
         self.resize, self.crop_fraction = resize, crop_fraction
         self.min_box_size, self.exact, self.reduced = min_box_size, exact, reduced
@@ -58,7 +60,7 @@ class Transform:
         self._planner: Any = None if exact or resize == "center_crop" else _planner_of(policy)
 
     def __call__(self, sample: Sample | Pending, seed: int) -> tuple[Sample, dict[str, Any]]:
-        """The transformed sample and its meta, the same for the same seed. `ground_truth` stays as it is."""
+        """The transformed sample and its meta, the same for the same seed. `ground_truth` is unchanged."""
         truth = sample.sample if isinstance(sample, Pending) else sample
         if self._planner is not None and self._planner.takes(truth):
             return self._plan(sample if isinstance(sample, Pending) else _decoded(sample), seed)
@@ -68,7 +70,7 @@ class Transform:
             sample = self._augment(sample, seed)
         size = sample.image.shape[:2]
         if self.resize == "center_crop" and (sample.boxes is not None or sample.mask is not None):
-            raise ValueError("resize='center_crop' would cut boxes and masks off: use stretch or letterbox")
+            raise ValueError("resize='center_crop' would crop boxes and masks: use stretch or letterbox")
         image, meta = prepare(
             sample.image, self.input_size, self.resize, crop_fraction=self.crop_fraction, exact=self.exact
         )
@@ -82,7 +84,7 @@ class Transform:
         return self._with_large_boxes(result, np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)), meta
 
     def _plan(self, pending: Pending, seed: int) -> tuple[Sample, dict[str, Any]]:
-        """The same for policies whose geometry is decided first: less is decoded, and no pixel moved twice."""
+        """The same for policies that plan their geometry first: less is decoded, and no pixel is moved twice."""
         from . import planning
 
         planner, sample, size = self._planner, pending.sample, pending.size
@@ -93,7 +95,7 @@ class Transform:
         reduction = planning.best_reduction(drawn, size, target) if self.reduced else 1
         image = pending.pixels(reduction)
         if image.shape[:2] == size:
-            reduction = 1  # it is no jpeg
+            reduction = 1  # it is not a JPEG
         image = pad_image(planner.color(planning.render(image, drawn, inner, reduction=reduction)), pad, FILL)
         changes: dict[str, Any] = {"image": image}
         if sample.mask is not None:
@@ -104,7 +106,7 @@ class Transform:
         return self._with_large_boxes(replace(sample, **changes)), meta
 
     def _with_large_boxes(self, sample: Sample, scale: np.ndarray | float = 1) -> Sample:
-        """With boxes multiplied by `scale`, and without those that are smaller then than `min_box_size`."""
+        """The sample with boxes multiplied by `scale`, without those that are then smaller than `min_box_size`."""
         changes: dict[str, Any] = {}
         for boxes_key, labels_key in (("boxes", "labels"), ("crowd_boxes", "crowd_labels")):
             boxes, labels = getattr(sample, boxes_key), getattr(sample, labels_key)
@@ -118,7 +120,7 @@ class Transform:
     def _augment(self, sample: Sample, seed: int) -> Sample:
         pipeline = self._pipelines[sample.boxes is not None]
         # One pair of generators for the whole pipeline. `set_random_seed` would give every transform its own, equally
-        # seeded pair: all coins with p=0.5 would then fall alike (two of eight combinations of three were ever seen).
+        # seeded pair: all flips with p=0.5 would then agree (two of eight combinations of three would ever occur).
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         data: dict[str, Any] = {"image": sample.image}
         if sample.mask is not None:
@@ -133,19 +135,19 @@ class Transform:
 
 
 def check_arguments(policy: Sequence[Any]) -> None:
-    """A mistyped argument is an error (albumentations only warns and goes on with the default)."""
+    """A mistyped argument is an error (albumentations only warns and uses the default)."""
     for transform in policy:
         wrong = getattr(transform, "invalid_args", None)
         if wrong:
             known = sorted(transform.get_transform_init_args_names())
             raise ValueError(
-                f"{type(transform).__name__} has no argument {', '.join(wrong)}: it has {', '.join(known)}"
+                f"{type(transform).__name__} has no argument {', '.join(wrong)}: choose from {', '.join(known)}"
             )
         check_arguments(getattr(transform, "transforms", ()))
 
 
 def _compose(policy: Sequence[Any], *, boxes: bool) -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the package index for updates
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it checks PyPI for updates
     import albumentations as A
 
     box_params = A.BboxParams("pascal_voc", clip=True, filter_invalid_bboxes=True) if boxes else None
@@ -153,7 +155,7 @@ def _compose(policy: Sequence[Any], *, boxes: bool) -> Any:
 
 
 def _planner_of(policy: Sequence[Any]) -> Any:
-    from .planning import planner_of  # it needs us, and albumentations, which is slow to import
+    from .planning import planner_of  # circular import; and albumentations is slow to import
 
     return planner_of(policy)
 

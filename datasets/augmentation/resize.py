@@ -1,4 +1,4 @@
-"""The one resize that training, evaluation, prediction and export share, and boxes in the rows that policies move."""
+"""The resize shared by training, evaluation, prediction and export; and boxes as rows that policies transform."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from ..annotations.sample import Sample
 
-FILL = (128, 128, 128)  # what padding looks like: the mean, which normalisation turns into (nearly) zero
+FILL = (128, 128, 128)  # the color of padding: the mean, which normalization maps to (almost) zero
 
 
 RESIZES = ("stretch", "letterbox", "shorter", "center_crop", "none")
@@ -19,9 +19,9 @@ CROP_FRACTION = 0.875
 def resize_bilinear(image: np.ndarray, size: tuple[int, int], *, exact: bool = False) -> np.ndarray:
     """[H, W, 3] uint8 to `size` (h, w): half-pixel bilinear without antialias, uint8 or (`exact`) float32 in 0..255.
 
-    The grid of torch's interpolate(align_corners=False, antialias=False), which torchvision's detector uses: equal to
-    it in float32, within 0.8 grey levels as uint8. That rounding costs: 5 to 7 % of a trained detector's boxes left
-    torchvision's by more than IoU 0.95 or a score of 0.02. So evaluation and prediction are exact; training, whose
+    The grid of torch's interpolate(align_corners=False, antialias=False), which torchvision's detector uses: identical
+    to it in float32, within 0.8 gray levels as uint8. That rounding matters: 5 to 7 % of a trained detector's boxes
+    left torchvision's by more than IoU 0.95 or a score of 0.02. So evaluation and prediction are exact; training, whose
     augmentation changes far more, moves a quarter of the bytes.
     """
     if exact:
@@ -32,7 +32,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int], *, exact: bool = F
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] to `size` by the nearest pixel centre (cv2.INTER_NEAREST would be half a pixel off the image)."""
+    """[H, W] to `size` by the nearest pixel center (cv2.INTER_NEAREST would be half a pixel off the image)."""
     if mask.shape[:2] == tuple(size):
         return mask
     return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -52,7 +52,7 @@ def prepare(
     crop_fraction: float = CROP_FRACTION,
     exact: bool = True,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """An RGB image as the model takes it, and its meta: original_size, input_size, pad (left, top, right, bottom).
+    """An RGB image as the model expects it, and its meta: original_size, input_size, pad (left, top, right, bottom).
 
     With an `input_size`, `exact` gives float32 in 0..255, not rounded after the resize; otherwise uint8. "center_crop"
     stretches the middle `crop_fraction` of both sides, TF-slim's evaluation on ImageNet.
@@ -86,7 +86,7 @@ def stack_boxes(sample: Sample) -> np.ndarray:
 
 
 def unstack_boxes(sample: Sample, found: np.ndarray) -> dict[str, Any]:
-    """What of `stack_boxes` is left, as the fields of a sample."""
+    """The remaining rows of `stack_boxes`, as fields of a sample."""
     rows = found[:, 4].astype(np.int64) if len(found) else np.zeros(0, np.int64)
     boxes = found[:, :4].astype(np.float32).reshape(-1, 4)
     changes: dict[str, Any] = {"boxes": boxes[rows >= 0], "labels": _take(sample.labels, rows[rows >= 0])}
@@ -97,11 +97,11 @@ def unstack_boxes(sample: Sample, found: np.ndarray) -> dict[str, Any]:
 
 def check_resize(input_size: tuple[int, int] | None, resize: str) -> None:
     if resize not in RESIZES:
-        raise ValueError(f"unknown resize {resize!r}: expected one of {', '.join(RESIZES)}")
+        raise ValueError(f"unknown resize {resize!r}: choose one of {', '.join(RESIZES)}")
     if (input_size is None) != (resize == "none"):
         raise ValueError(
             f"resize={resize!r} with input_size={input_size}: stretch, letterbox, shorter and center_crop need "
-            "an input_size (h, w), none takes images as they are (input_size null)"
+            "an input_size (h, w); none keeps the images' sizes (input_size null)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Boxes against their images and against each other."""
+"""Checks boxes against their images and each other."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,15 @@ import numpy as np
 from ..annotations.boxes import CLIP_TOLERANCE, BoxTable, xywh_to_xyxy
 from ..annotations.faults import Fault
 
-SAME_TOLERANCE = 0.01  # pixels by which the corners of two boxes that are one may differ
+SAME_TOLERANCE = 0.01  # pixels by which the corners of duplicate boxes may differ
 MIN_SIDE = 2.0  # pixels of the network's input
 
 
 def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool = False) -> Iterator[Fault]:
-    """Faults of single boxes, and of boxes that are the same; crowd regions may be or overlap anything inside."""
-    with np.errstate(all="ignore"):  # numbers in files may be as large as numbers can be
+    """Faults of single boxes, and duplicates; crowd regions may have any size or overlap inside the image."""
+    with np.errstate(all="ignore"):  # numbers in files may be arbitrarily large
         xyxy, inside = xywh_to_xyxy(table.boxes_xywh), table.clipped()
-        sized = ((table.widths > 0) & (table.heights > 0))[table.image]  # of a missing image nothing can be told
+        sized = ((table.widths > 0) & (table.heights > 0))[table.image]  # of a missing image nothing is known
         degenerate = sized & (table.boxes_xywh[:, 2:] <= 0).any(1)
         away = sized & ~degenerate & (inside[:, 2:] <= inside[:, :2]).any(1)
         left = sized & ~degenerate & ~away
@@ -27,9 +27,9 @@ def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
     for row in np.flatnonzero(degenerate).tolist():
         yield told.fault("box_degenerate", row, "has no width or no height")
     for row in np.flatnonzero(away).tolist():
-        yield told.fault("box_away", row, f"lies outside of the image, which is {told.size(row)}")
+        yield told.fault("box_away", row, f"lies outside the image ({told.size(row)})")
     for row in np.flatnonzero(outside).tolist():
-        yield told.fault("box_outside", row, f"reaches {reach[row]:.4g} pixels out of the image ({told.size(row)})")
+        yield told.fault("box_outside", row, f"extends {reach[row]:.4g} pixels outside the image ({told.size(row)})")
     for row in np.flatnonzero(tiny).tolist():
         width, height = seen[row]
         yield told.fault("box_tiny", row, f"is {width:.2g}x{height:.2g} pixels (width x height) in the network's input")
@@ -44,7 +44,7 @@ def input_scale(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
 
 
 def _copies(table: BoxTable, xyxy: np.ndarray, told: "_Told") -> Iterator[Fault]:
-    """Boxes that are the same as the one before them, in an order where equal ones are neighbours."""
+    """Boxes equal to the one before them, in an order where equal boxes are adjacent."""
     rows = np.flatnonzero(~table.crowd)
     with np.errstate(all="ignore"):
         cells = np.rint(xyxy[rows] / SAME_TOLERANCE)
@@ -65,14 +65,14 @@ def _group(table: BoxTable, rows: list[int], told: "_Told") -> Iterator[Fault]:
         by_class.setdefault(int(table.slots[row]), []).append(row)
     for copies in by_class.values():
         for row in copies[1:]:
-            yield told.fault("duplicate_box", row, f"is there {len(copies)} times")
+            yield told.fault("duplicate_box", row, f"occurs {len(copies)} times")
     if len(by_class) > 1:
         names = sorted(told.name(copies[0]) for copies in by_class.values())
         yield told.fault("two_classes", rows[0], f"has several classes: {', '.join(names)}")
 
 
 class _Told:
-    """Boxes in words."""
+    """Boxes as text."""
 
     def __init__(self, table: BoxTable, xyxy: np.ndarray) -> None:
         self._table, self._xyxy, self._names = table, xyxy, table.labels.names

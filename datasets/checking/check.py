@@ -1,4 +1,4 @@
-"""A whole data set: read leniently, every file looked at, splits compared."""
+"""Checks a whole dataset: reads it leniently, examines every file, compares the splits."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ from .examine import Examined, examine
 from .names import check_names, unlisted
 from .workers import run
 
-Reader = Callable[[Report, "Contents | None"], Contents]  # reads a split, given the training split where it was read
-Progress = Callable[[str, int, int], None]  # split, images looked at, images in all
+Reader = Callable[[Report, "Contents | None"], Contents]  # reads a split, given the training split if that was read
+Progress = Callable[[str, int, int], None]  # split, images examined, images in total
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault, and the split it is in; empty where it concerns the whole data set."""
+    """A fault and its split; empty if it concerns the whole dataset."""
 
     split: str
     fault: Fault
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass
 class Checked:
-    """What a check found, the worst first, and what it saw."""
+    """The findings of a check, the worst first, and what was checked."""
 
     findings: list[Finding] = field(default_factory=list)
     contents: dict[str, Contents] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Checked:
         self.findings += [Finding(split, fault) for fault in faults]
 
     def settle(self, ignore: Sequence[str] = ()) -> None:
-        """Order the findings: by severity, by kind in the order of `KINDS`, by place; without the kinds of `ignore`.
+        """Order the findings: by severity, by kind in the order of `KINDS`, by place; without the kinds in `ignore`.
 
         Raises:
             ValueError: a kind that does not exist.
         """
         if unknown := [kind for kind in ignore if kind not in KINDS]:
-            raise ValueError(f"ignore={unknown}: no such kind of fault; there are {', '.join(KINDS)}")
+            raise ValueError(f"ignore={unknown}: not a kind of fault; choose from {', '.join(KINDS)}")
         severities, kinds = list(Severity), list(KINDS)
         self.findings = [finding for finding in self.findings if finding.fault.kind not in ignore]
         self.findings.sort(
@@ -53,7 +53,7 @@ class Checked:
         )
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """The findings of each kind that occurs."""
+        """The findings by kind, for the kinds that occur."""
         found: dict[str, list[Finding]] = {}
         for finding in self.findings:
             found.setdefault(finding.fault.kind, []).append(finding)
@@ -74,12 +74,12 @@ def check_data(
     """Check the splits `train` and `val`, or one of them.
 
     Args:
-        input_size: (h, w) that images are resized to; without it no box is tiny.
-        letterbox: whether that resize keeps the sides' ratio.
-        workers: processes; None: one for each core, 0: none but this one. The findings do not depend on it.
+        input_size: (h, w) that images are resized to; without it, tiny boxes are not reported.
+        letterbox: whether that resize keeps the aspect ratio.
+        workers: processes; None: one per core, 0: only this process. The findings do not depend on it.
 
     Raises:
-        OSError: a file or a folder that the data set begins with is not there.
+        OSError: a file or folder that the dataset starts from does not exist.
     """
     checked = Checked()
     for split, read in readers.items():
@@ -98,7 +98,7 @@ def check_data(
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

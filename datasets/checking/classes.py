@@ -1,4 +1,4 @@
-"""How many examples the classes have, and whether two of them are one."""
+"""Checks how many examples the classes have, and whether two of them are the same class."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ from ..labels import IGNORE, LabelMap
 from .contents import Contents
 from .examine import Examined
 
-RARE_BOXES, RARE_IMAGES = 10, 5  # fewer examples in training make a class rare: boxes, or images that have it
-_ONE_EDIT = 6  # letters from which on names that differ in one of them are alike
+RARE_BOXES, RARE_IMAGES = 10, 5  # a class is rare with fewer training examples than this: boxes, or images
+_ONE_EDIT = 6  # names of at least this length are alike if they differ in one letter
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Of a split, by slot: boxes, pixels or images of a class, and the images that have it."""
+    """Counts of a split by slot: boxes, pixels or images of a class, and images containing it."""
 
     what: str  # boxes, pixels or images
     examples: dict[int, int]
@@ -25,7 +25,7 @@ class ClassCounts:
 
 
 def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
-    """Of boxes that are no crowd regions, of mask pixels, or of images."""
+    """Counts boxes except crowd regions, mask pixels, or images."""
     slots = contents.labels.names
     if contents.boxes is not None:
         mine = ~contents.boxes.crowd
@@ -50,7 +50,7 @@ def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
 
 
 def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: str) -> Iterator[Fault]:
-    """Classes without examples or with few, as far as the splits that were read can tell."""
+    """Classes with no or few examples in the splits that were read."""
     train, val = counts.get("train"), counts.get("val")
     for slot, name in labels.names.items():
         if (slot, name) == (0, "background"):
@@ -64,7 +64,7 @@ def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: s
 
 def _problem(here: int | None, there: int | None, train: ClassCounts | None, slot: int) -> tuple[str, str]:
     if here == 0 and there:
-        return "class_untrained", f"is in {there} images of val, but in none of train: it cannot be learnt"
+        return "class_untrained", f"is in {there} images of val, but in none of train: it cannot be learned"
     if here == 0 or (here is None and there == 0):
         return "class_absent", "has no example in any split" if there is not None else "has no example"
     if train is not None and here:
@@ -74,12 +74,12 @@ def _problem(here: int | None, there: int | None, train: ClassCounts | None, slo
         if train.what != "boxes" and here < RARE_IMAGES:
             return "class_rare", f"is in {here} images of train, fewer than {RARE_IMAGES}"
         if there == 0:
-            return "class_unevaluated", "is in no image of val: no figure will tell of it"
+            return "class_unevaluated", "is in no image of val: no metric covers it"
     return "", ""
 
 
 def _alike(labels: LabelMap, source: str) -> Iterator[Fault]:
-    """Names that differ in case, spaces, punctuation, a plural's s, or (long ones) one letter that is no digit."""
+    """Names that differ in case, spaces, punctuation, a plural's s, or (long ones) one letter other than a digit."""
     seen: dict[str, str] = {}
     for name in labels.names.values():
         plain = re.sub(r"[\W_]+", "", name.casefold())
@@ -87,13 +87,13 @@ def _alike(labels: LabelMap, source: str) -> Iterator[Fault]:
         keys = {plain} | ({*_shorter(plain)} if len(plain) >= _ONE_EDIT else set())
         others = sorted({seen[key] for key in keys if key in seen})
         for other in others:
-            yield Fault("class_alike", source, f"the classes {other!r} and {name!r} are spelled nearly alike")
+            yield Fault("class_alike", source, f"the classes {other!r} and {name!r} have nearly the same spelling")
         for key in keys:
             seen.setdefault(key, name)
 
 
 def _shorter(word: str) -> Iterator[str]:
-    """The word with a * in place of each letter, and without each letter."""
+    """The word with each letter in turn replaced by *, and with each letter removed."""
     for place, letter in enumerate(word):
         if not letter.isdigit():
             yield f"{word[:place]}*{word[place + 1 :]}"

@@ -1,4 +1,4 @@
-"""A split as its reader found it, faults and all: what a check goes through."""
+"""A split as its reader found it, including faults: the input of a check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from ..mask_folder import MaskPairs
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to be looked at, and what is said of it."""
+    """An image to examine, and what the annotations say about it."""
 
     name: str  # relative to the images' folder
     path: str
-    source: str = ""  # what tells its size: an annotation file
-    size: tuple[int, int] | None = None  # h, w as it says
-    mask: str = ""  # its label picture
-    instances: str = ""  # its picture of instance ids
+    source: str = ""  # the annotation file that states its size
+    size: tuple[int, int] | None = None  # h, w according to `source`
+    mask: str = ""  # its mask
+    instances: str = ""  # its instance-id picture
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Contents:
     folder: Path  # of the images
     pictures: Sequence[Picture]
     boxes: BoxTable | None = None  # its images are `pictures`, in their order
-    values: np.ndarray | None = None  # uint8 [256], what the values of label pictures mean (mask_folder.slot_table)
-    colors: ColorTable | None = None  # of label pictures in colour
-    instance_values: np.ndarray | None = None  # uint8 [256], what the classes of instance ids mean
+    values: np.ndarray | None = None  # uint8 [256], meaning of the masks' values (mask_folder.slot_table)
+    colors: ColorTable | None = None  # of masks in color
+    instance_values: np.ndarray | None = None  # uint8 [256], meaning of the instance ids' classes
     slots: np.ndarray | None = None  # int64 [N], the class of each image
-    spare: Sequence[str] = field(default=())  # label pictures without an image
+    spare: Sequence[str] = field(default=())  # masks without an image
 
     @property
     def kind(self) -> str:
@@ -47,7 +47,7 @@ class Contents:
 
 
 def contents_of(source: BoxSource | MaskPairs | ImageFolder) -> Contents:
-    """What a source that was made with a `report` has read."""
+    """What a source created with a `report` has read."""
     if isinstance(source, BoxSource):
         return _of_boxes(source)
     if isinstance(source, MaskPairs):
@@ -61,7 +61,9 @@ def _of_boxes(source: BoxSource) -> Contents:
     assert table is not None
     sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
     pictures = [
-        Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)  # a reader may not know it
+        Picture(
+            name, str(folder / name), table.source, size if min(size) > 0 else None
+        )  # a reader may not know the size
         for name, size in zip(table.file_names.tolist(), sizes, strict=True)
     ]
     return Contents(table.labels, folder, pictures, boxes=table)

@@ -1,4 +1,4 @@
-"""Pictures that are there twice: the same bytes, or nearly the same picture."""
+"""Finds duplicate pictures: the same bytes, or nearly the same picture."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,13 +8,13 @@ from ..annotations.faults import Fault
 from .contents import Contents
 from .examine import THUMBNAIL, Examined
 
-MAX_CELL, MAX_MEAN = 6, 1.0  # grey levels by which the thumbnails of near duplicates differ: one cell, all on average
+MAX_CELL, MAX_MEAN = 6, 1.0  # gray levels by which thumbnails of near duplicates may differ: any cell, and on average
 MIN_CONTRAST = 4.0  # standard deviation of a thumbnail; flatter pictures all look alike
-_MAX_PARTNERS = 5  # near duplicates of one picture that are told
+_MAX_PARTNERS = 5  # near duplicates reported per picture
 
 
 def check_copies(contents: Mapping[str, Contents], examined: Mapping[str, Sequence[Examined]]) -> Iterator[Fault]:
-    """Copies within and across splits, each told once, with the picture that came first."""
+    """Copies within and across splits, each reported once, with the picture that came first."""
     owners = [(split, index) for split, found in examined.items() for index in range(len(found))]
     seen: dict[bytes, int] = {}
     for number, (split, index) in enumerate(owners):
@@ -25,7 +25,7 @@ def check_copies(contents: Mapping[str, Contents], examined: Mapping[str, Sequen
         if first != number:
             same_split = owners[first][0] == split
             yield _fault("duplicate_image" if same_split else "overlap", contents, owners[number], owners[first])
-    unique = sorted(seen.values())  # copies of a file would be found again
+    unique = sorted(seen.values())  # copies of a file would be reported again
     thumbnails = [examined[owners[number][0]][owners[number][1]].thumbnail for number in unique]
     kept = [place for place, thumbnail in enumerate(thumbnails) if thumbnail]
     cells = np.frombuffer(b"".join(thumbnails[place] for place in kept), np.uint8).reshape(len(kept), THUMBNAIL**2)
@@ -37,7 +37,7 @@ def check_copies(contents: Mapping[str, Contents], examined: Mapping[str, Sequen
 def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     """Pairs (a < b) of rows of uint8 [N, cells] that are near duplicates, at most _MAX_PARTNERS for each b.
 
-    That is: the averages differ by at most MAX_MEAN grey levels, no cell by more than MAX_CELL, and neither is flat.
+    That is: the averages differ by at most MAX_MEAN gray levels, no cell by more than MAX_CELL, and neither is flat.
     """
     if len(thumbnails) < 2:
         return []
@@ -46,7 +46,7 @@ def near_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     order = np.argsort(means, kind="stable")
     rows, means = rows[order], means[order]
     cells = thumbnails[rows].astype(np.int16)
-    coarse = np.ascontiguousarray(cells[:, :: cells.shape[1] // 8])  # eight cells rule most pairs out
+    coarse = np.ascontiguousarray(cells[:, :: cells.shape[1] // 8])  # eight cells exclude most pairs
     ends = np.searchsorted(means, means + MAX_MEAN, side="right")
     found: dict[int, list[int]] = {}
     for place, end in enumerate(ends.tolist()):

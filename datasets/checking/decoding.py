@@ -1,4 +1,4 @@
-"""Decoding under observation: OpenCV's codecs complain on the process's standard error only."""
+"""Captures what OpenCV's codecs print: they report problems only on the process's standard error."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def overheard(function: Callable[[], T]) -> tuple[T | Exception, str]:
-    """What a function gives or raises, and what was written to file descriptor 2 meanwhile."""
+    """A function's result or exception, and what was written to file descriptor 2 meanwhile."""
     try:
         kept = os.dup(2)
     except OSError:  # closed

@@ -1,4 +1,4 @@
-"""One image with its masks: every fault that can be told without another image."""
+"""Examines one image with its masks for every fault that can be found without other images."""
 
 import hashlib
 import os
@@ -20,17 +20,17 @@ from .file_kinds import broken_chunk, content_kind, ending_kind, incomplete, is_
 from .masks import examine_instances, examine_mask
 from .modes import Mode, mode_of
 
-THUMBNAIL = 16  # cells of a side
+THUMBNAIL = 16  # cells per side
 
 
 @dataclass
 class Examined:
-    """What is left of an image after the look at it: no pixels."""
+    """What is kept of an image after the examination: no pixels."""
 
     faults: list[Fault] = field(default_factory=list)
-    size: tuple[int, int] | None = None  # h, w upright, None where it does not decode
+    size: tuple[int, int] | None = None  # h, w upright; None if it cannot be decoded
     digest: bytes = b""  # of the file's bytes
-    thumbnail: bytes = b""  # THUMBNAIL x THUMBNAIL grey levels of the decoded picture
+    thumbnail: bytes = b""  # THUMBNAIL x THUMBNAIL gray levels of the decoded picture
     pixels: dict[int, int] = field(default_factory=dict)  # of each slot in its mask, 255 included
 
 
@@ -40,11 +40,11 @@ def examine(
     colors: ColorTable | None = None,
     instance_values: np.ndarray | None = None,
 ) -> Examined:
-    """Look at an image and at its masks; nothing that a file holds makes it raise.
+    """Examine an image and its masks; no file content makes this raise.
 
     Args:
-        values: uint8 [256], what numbers in masks mean; `colors` those of masks in colour.
-        instance_values: the same of instance ids' classes.
+        values: uint8 [256], the meaning of mask values; `colors` for masks in color.
+        instance_values: the same for the classes of instance ids.
     """
     found = Examined()
     try:
@@ -52,13 +52,13 @@ def examine(
         found.size = None if image is None else (image.shape[0], image.shape[1])
         if picture.mask and values is not None:
             _examine_masks(picture, values, colors, instance_values, found)
-    except Exception as error:  # whatever a codec comes up with
+    except Exception as error:  # whatever a codec raises
         found.faults.append(Fault("undecodable", picture.path, f"{picture.path}: {error!r}", image=picture.name))
     return found
 
 
 def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
-    """A file's bytes; none where `report` was told why, a kind and a sentence."""
+    """A file's bytes; None after `report` got the reason, a kind and a sentence."""
     try:
         count = os.stat(path).st_size
         try:
@@ -68,28 +68,28 @@ def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
             return b""
         data = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        report("missing", f"{path} is not there{_other_spelling(path)}")
+        report("missing", f"{path} does not exist{_other_spelling(path)}")
         return b""
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         report("unreadable", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
         return b""
     if not data:
-        report("empty_file", f"{path} has no bytes")
+        report("empty_file", f"{path} is empty")
     return data
 
 
 def check_file(data: bytes, path: str, report: Callable[[str, str], None]) -> bool:
-    """What a file's bytes tell before it is decoded; whether it may be decoded."""
+    """Check a file's bytes before decoding; returns whether it may be decoded."""
     kind, promised = content_kind(data), ending_kind(path)
     if is_picture(kind) and promised and kind != promised:
-        report("mislabelled", f"{path} is a {kind}, but its ending says {promised}")
+        report("mislabelled", f"{path} is a {kind}, but its extension says {promised}")
     if problem := incomplete(data):
-        report("truncated", f"{path} is cut short: {problem}")
+        report("truncated", f"{path} is truncated: {problem}")
     elif chunk := broken_chunk(data):
-        report("damaged", f"{path} is damaged: the checksum of its {chunk} chunk is wrong")
+        report("damaged", f"{path} is corrupt: the checksum of its {chunk} chunk is wrong")
     size = picture_size(np.frombuffer(data, np.uint8))
     if size and size[0] * size[1] > max_pixels():
-        report("bomb", f"{path} says it has {size[1]}x{size[0]} pixels, more than {max_pixels() / 1e6:.0f} million")
+        report("bomb", f"{path} declares {size[1]}x{size[0]} pixels, more than {max_pixels() / 1e6:.0f} million")
         return False
     return True
 
@@ -117,7 +117,7 @@ def _examine_image(picture: Picture, found: Examined) -> np.ndarray | None:
     if "premature end" in complaint.lower() and "truncated" not in known:
         report("truncated", f"{path} ends too early: {complaint.splitlines()[0]}")
     elif "corrupt" in complaint.lower() and not known & {"truncated", "damaged"}:
-        report("damaged", f"{path} is damaged: {complaint.splitlines()[0]}")
+        report("damaged", f"{path} is corrupt: {complaint.splitlines()[0]}")
     mode = mode_of(data)
     for kind, message in mode.notes:
         report(kind, f"{path} {message}")
@@ -139,11 +139,11 @@ def _check_size(
         if mode.orientation in (2, 3, 4) or (mode.orientation > 4 and size[0] == size[1]):
             report(
                 "exif_unclear",
-                f"{picture.path} is turned by EXIF (orientation {mode.orientation}); sizes cannot tell whether "
-                f"{picture.source} was made on it turned",
+                f"{picture.path} is rotated by EXIF (orientation {mode.orientation}); the sizes do not show whether "
+                f"{picture.source} was made on the rotated picture",
             )
     elif mode.orientation > 4 and size == expected[::-1]:
-        report("exif_rotation", f"{told} after the turn that its EXIF asks for ({mode.orientation}), but {says}")
+        report("exif_rotation", f"{told} after the rotation that its EXIF specifies ({mode.orientation}), but {says}")
     else:
         report(kind, f"{told}, but {says}")
 
@@ -195,7 +195,7 @@ def _one_line(error: Exception, path: str) -> str:
 def _other_spelling(path: str) -> str:
     folder, name = os.path.split(path)
     same = [other for other in _listing(folder) if other.lower() == name.lower()]
-    return f", but {same[0]} is: upper and lower case count" if same else ""
+    return f", but {same[0]} does: names are case-sensitive" if same else ""
 
 
 @lru_cache(maxsize=4)

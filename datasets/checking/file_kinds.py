@@ -1,4 +1,4 @@
-"""What a file is by its content, and whether all of it is there."""
+"""Identifies a file by its content, and whether it is complete."""
 
 import re
 import struct
@@ -26,7 +26,7 @@ _ENDINGS = {
 
 
 def content_kind(data: bytes) -> str:
-    """The format by the first bytes, empty where they tell nothing."""
+    """The format by the first bytes; empty if unknown."""
     head = data[:512]
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
@@ -43,19 +43,19 @@ def content_kind(data: bytes) -> str:
 
 
 def ending_kind(path: str) -> str:
-    """The format that a file's ending promises, empty for endings of no pictures."""
+    """The format that a file's extension promises; empty for extensions other than pictures'."""
     return _ENDINGS.get(Path(path).suffix.lower(), "")
 
 
 def is_picture(kind: str) -> bool:
-    """Whether a kind of content is a format of pictures that have endings of their own."""
+    """Whether a kind of content is a picture format with its own extensions."""
     return kind in _ENDINGS.values()
 
 
 def incomplete(data: bytes) -> str:
-    """What is missing at the end of a JPEG or a PNG; empty where nothing is, or nothing can be told.
+    """What is missing at the end of a JPEG or PNG; empty if nothing is missing or it is unknown.
 
-    Decoders stay silent about it: OpenCV paints the missing part of a JPEG grey.
+    Decoders do not report it: OpenCV fills the missing part of a JPEG with gray.
     """
     kind = content_kind(data)
     if kind == "JPEG":
@@ -66,15 +66,15 @@ def incomplete(data: bytes) -> str:
 
 
 def broken_chunk(data: bytes) -> str:
-    """The first chunk of a PNG whose checksum is wrong, empty where there is none."""
+    """The first chunk of a PNG with a wrong checksum; empty if there is none."""
     return _png_chunks(data)[1] if content_kind(data) == "PNG" else ""
 
 
 def _reaches_end(data: bytes) -> bool:
-    """Whether the segments of a JPEG lead to its end; thumbnails within segments have ends of their own."""
+    """Whether the segments of a JPEG lead to its end; thumbnails inside segments have their own ends."""
     position = 2
     while position + 1 < len(data):
-        if data[position] != 0xFF:  # bytes of a scan, or bytes that belong nowhere
+        if data[position] != 0xFF:  # bytes of a scan, or stray bytes
             found = END_OF_SCAN.search(data, position)
             if found is None:
                 return False
@@ -97,7 +97,7 @@ def _reaches_end(data: bytes) -> bool:
 
 
 def _png_chunks(data: bytes) -> tuple[bool, str]:
-    """Whether a PNG has an end, and its first chunk with a wrong checksum."""
+    """Whether a PNG has its end, and its first chunk with a wrong checksum."""
     wrong = ""
     for kind, start, length in png_chunks(data):
         end = start + length

@@ -1,4 +1,4 @@
-"""Label pictures and pictures of instance ids."""
+"""Checks masks and instance-id pictures."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ from .decoding import overheard
 from .file_kinds import content_kind
 
 _MAX_TOLD = 8  # values
-_IDS_A_CLASS = 1000  # an instance file holds class * 1000 + number, or the class alone
+_IDS_A_CLASS = 1000  # an instance file contains class * 1000 + number, or only the class
 
 
 def examine_mask(
     data: bytes, path: str, values: np.ndarray, colors: ColorTable | None, report: Callable[[str, str], None]
 ) -> np.ndarray | None:
-    """The slots of a label picture, uint8 [H, W]; None where it is none. Values that are no class become 255."""
+    """The slots of a mask, uint8 [H, W]; None if it is not a mask. Values that belong to no class become 255."""
     stored, complaint = overheard(lambda: mask_from_bytes(np.frombuffer(data, np.uint8), path, colors))
     if isinstance(stored, Exception):
         as_picture = _as_stored(data, path)
@@ -28,24 +28,24 @@ def examine_mask(
         report(kind, " ".join(str(stored).split()))
         return None
     if content_kind(data) == "JPEG":
-        report("mask_type", f"{path} is a JPEG: lossy, so that class numbers change along edges")
+        report("mask_type", f"{path} is a JPEG: lossy compression changes class indices along edges")
     if "error" in complaint.lower():
-        report("damaged", f"{path} is damaged: {complaint.splitlines()[0]}")
+        report("damaged", f"{path} is corrupt: {complaint.splitlines()[0]}")
     slots = cv2.LUT(stored, values)
     counts = np.bincount(stored.ravel(), minlength=256)
     unknown = [value for value in np.flatnonzero(counts).tolist() if values[value] == UNKNOWN]
     if unknown:
         told = ", ".join(f"{value} ({counts[value]:,} pixels)" for value in unknown[:_MAX_TOLD])
         more = f" and {len(unknown) - _MAX_TOLD} more" if len(unknown) > _MAX_TOLD else ""
-        report("unknown_label", f"{path} holds values that are no class: {told}{more}")
+        report("unknown_label", f"{path} contains values that belong to no class: {told}{more}")
         slots = np.where(slots == UNKNOWN, np.uint8(IGNORE), slots)
     elif (slots == IGNORE).all():
-        report("all_ignored", f"all {slots.size:,} pixels of {path} are ignored: the image teaches nothing")
+        report("all_ignored", f"all {slots.size:,} pixels of {path} are ignored: nothing can be learned from the image")
     return slots
 
 
 def _as_stored(data: bytes, path: str) -> np.ndarray | None:
-    """Whatever a file holds; None where it is no picture, or would fill the memory."""
+    """Whatever a file contains; None if it is not a picture, or could exhaust memory."""
     content = np.frombuffer(data, np.uint8)
 
     def decoded() -> np.ndarray | None:
@@ -59,11 +59,11 @@ def _as_stored(data: bytes, path: str) -> np.ndarray | None:
 def examine_instances(
     data: bytes, path: str, slots: np.ndarray, values: np.ndarray, report: Callable[[str], None]
 ) -> None:
-    """Whether instance ids have the labels' size, and their classes where both have one."""
+    """Check that instance ids match the labels in size, and in class where both have one."""
     ids = _as_stored(data, path)
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
-        what = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "nothing that decodes"
-        report(f"{path} holds {what}: expected instance ids, one channel of 16 bits")
+        what = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "nothing that can be decoded"
+        report(f"{path} contains {what}: expected instance ids, one channel of 16 bits")
         return
     if ids.shape != slots.shape:
         height, width = ids.shape
@@ -75,6 +75,6 @@ def examine_instances(
     if wrong.any():
         y, x = np.argwhere(wrong)[0].tolist()
         report(
-            f"{path} contradicts the labels in {int(wrong.sum()):,} pixels, first at x {x}, y {y}: id {ids[y, x]} "
-            f"is of class {theirs[y, x]}, the label picture says {slots[y, x]}"
+            f"{path} contradicts the labels in {int(wrong.sum()):,} pixels, the first at x {x}, y {y}: id {ids[y, x]} "
+            f"is of class {theirs[y, x]}, but the mask says {slots[y, x]}"
         )

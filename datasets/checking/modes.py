@@ -1,4 +1,4 @@
-"""How a picture stores its colours, and how it wants to be turned."""
+"""How a picture stores its colors, and its EXIF orientation."""
 
 import io
 import warnings
@@ -10,19 +10,21 @@ from ..images.headers import JPEG_SIGNATURE
 
 @dataclass(frozen=True)
 class Mode:
-    """EXIF's orientation (1: none), and what is unusual: kinds of fault, each with the rest of a sentence."""
+    """EXIF orientation (1: none), and what is unusual: kinds of fault, each with the rest of a sentence."""
 
     orientation: int
     notes: tuple[tuple[str, str], ...]
 
 
 def mode_of(data: bytes) -> Mode:
-    """Of a file's bytes, by its header; the usual mode where PIL does not know the format."""
+    """The mode from a file's header; the default where PIL does not know the format."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its size, which was checked, and of damage, which the decoder tells
+            warnings.simplefilter(
+                "ignore"
+            )  # about its size, which was checked, and about corruption, which the decoder reports
             with Image.open(io.BytesIO(data)) as picture:
                 orientation = orientation_of(picture)
                 name, transparent = picture.mode, "transparency" in picture.info
@@ -30,13 +32,13 @@ def mode_of(data: bytes) -> Mode:
         return Mode(1, ())
     notes = []
     if name in ("1", "L", "LA") or name.startswith("I;16"):
-        notes.append(("grey", "is grey: it becomes RGB of equal channels"))
+        notes.append(("grey", "is gray: it becomes RGB with equal channels"))
     if name in ("LA", "RGBA", "PA") or (transparent and not data.startswith(JPEG_SIGNATURE)):
-        notes.append(("alpha", "has transparency: it is laid over white"))
+        notes.append(("alpha", "has transparency: it is composited over white"))
     if name == "CMYK":
         notes.append(("cmyk", "is CMYK: it becomes RGB"))
     if name.startswith(("I", "F")) or _is_deep_png(data):
-        notes.append(("deep", "has more than 8 bits a channel: they are scaled to 8"))
+        notes.append(("deep", "has more than 8 bits per channel: they are scaled to 8"))
     return Mode(orientation, tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""How each kind of data set is read when everything in it may be wrong."""
+"""Reads each kind of dataset when anything in it may be wrong."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ SOURCES = (CocoDetection, CocoJson, VocDetection, YoloDetection, MaskFolder, Cit
 
 
 def read_split(source: type, arguments: Mapping[str, Any], *, labels: LabelMap | None, report: Report) -> Contents:
-    """A split, by the class of its source (one of `SOURCES`) and that one's arguments.
+    """Read a split, given the class of its source (one of `SOURCES`) and its arguments.
 
-    A fault of one image or record is reported and the rest goes on. What stops it is a ValueError or an OSError.
+    A fault of one image or record is reported and reading continues. A ValueError or OSError stops it.
 
     Args:
-        labels: the training split's classes, where there are any yet; they take the place of the source's own `labels`.
+        labels: the training split's classes, if known; they replace the source's own `labels`.
 
     Raises:
-        ValueError, OSError: the reading stops.
+        ValueError, OSError: reading cannot continue.
     """
     takes_labels = labels is not None and "labels" in inspect.signature(source).parameters
     given = {**arguments, "labels": labels} if takes_labels else arguments

@@ -1,4 +1,4 @@
-"""How often classes occur in a split, and how large its boxes are in the network's input."""
+"""Class frequencies of a split, and the sizes of its boxes in the network's input."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _NONE = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a split, or of the images of it that were looked at. Crowd regions do not count."""
+    """Statistics of a split, or of those of its images that were examined. Crowd regions do not count."""
 
     labels: LabelMap
     counts: ClassCounts
     num_images: int
-    boxes: np.ndarray  # float64 [M, 4] xyxy, cut at the image, in pixels of the network's input
+    boxes: np.ndarray  # float64 [M, 4] xyxy, clipped to the image, in pixels of the network's input
     slots: np.ndarray  # int64 [M]
     boxes_an_image: np.ndarray  # int64 [N]
 
@@ -34,11 +34,11 @@ class Statistics:
 def of_contents(
     contents: Contents, counts: ClassCounts, input_size: tuple[int, int], *, letterbox: bool = False
 ) -> Statistics:
-    """Of a whole split that was read for a check."""
+    """Statistics of a whole split that was read for a check."""
     table = contents.boxes
     if table is None:
         return Statistics(contents.labels, counts, len(contents.pictures), _NO_BOXES, _NONE, _NONE)
-    with np.errstate(all="ignore"):  # numbers in files may be as large as numbers can be
+    with np.errstate(all="ignore"):  # numbers in files may be arbitrarily large
         inside = table.clipped()
     kept = ~table.crowd & (inside[:, 2:] > inside[:, :2]).all(1)
     boxes = inside[kept] * np.tile(input_scale(table, input_size, letterbox=letterbox), 2)[table.image[kept]]
@@ -49,7 +49,7 @@ def of_contents(
 def of_samples(
     samples: Iterable[Sample], labels: LabelMap, kind: str, input_size: tuple[int, int], *, letterbox: bool = False
 ) -> Statistics:
-    """Of samples of any source; `kind` is detection, segmentation or classification."""
+    """Statistics of any source's samples; `kind` is detection, segmentation or classification."""
     examples, images = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
     boxes, slots, an_image = [_NO_BOXES], [_NONE], []
     for sample in samples:

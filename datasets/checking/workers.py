@@ -1,4 +1,4 @@
-"""A function over many items in several processes, whatever an item does to its process."""
+"""Applies a function to many items in several processes, even if an item crashes its process."""
 
 import multiprocessing
 import os
@@ -15,9 +15,9 @@ from ..images.processes import watch_of
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AT_ONCE = 16  # items that a process is given
-_LOOK = 0.5  # seconds between two looks at processes that do not answer
-_MAX_LOST = 16  # without one answer: then it is no item's fault
+_AT_ONCE = 16  # items given to a process at a time
+_LOOK = 0.5  # seconds between two checks of processes that do not answer
+_MAX_LOST = 16  # crashes without a single answer: then no item is to blame
 
 
 def run(
@@ -29,12 +29,13 @@ def run(
     progress: Callable[[int], None] = lambda done: None,
     patience: float = 120.0,
 ) -> list[R]:
-    """`job` of every item, in their order whatever the number of processes; none of them for `workers` 0.
+    """`job` of every item, in order for any number of processes; with `workers` 0 in this process.
 
-    An item whose process dies, or takes longer than `patience` seconds, gets `lost(item, why)`, and the rest goes on.
+    An item whose process dies, or takes longer than `patience` seconds, gets `lost(item, why)`, and the others
+    continue.
 
     Raises:
-        OSError: processes end as soon as they begin.
+        OSError: processes end as soon as they start.
     """
     if workers < 0:
         raise ValueError(f"workers={workers}: expected the number of processes, or 0 to stay in this one")
@@ -61,7 +62,7 @@ def run(
                 if worker.dead:
                     losses += 1
                     if losses >= _MAX_LOST and done < losses:
-                        raise OSError(f"{losses} processes ended before they had answered anything: {worker.why()}")
+                        raise OSError(f"{losses} processes ended before returning any result: {worker.why()}")
                     if worker.given:
                         culprit = worker.given.popleft()
                         results[culprit] = lost(items[culprit], worker.why())
@@ -77,31 +78,31 @@ def run(
 
 
 class _Worker:
-    """A process, and the items that it was given and has not answered."""
+    """A process, and the items it has been given and not answered."""
 
     def __init__(self, job: Callable[[Any], Any]) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.Process(target=_work, args=(job, theirs, os.getpid()), daemon=True)
         self.process.start()
-        theirs.close()  # only the worker holds that end: it tells of the worker's death
+        theirs.close()  # only the worker holds that end, so it reveals the worker's death
         self.given: deque[int] = deque()
         self.dead = False
         self._waited, self._looked, self._late = 0.0, 0.0, ""
 
     def give(self, waiting: deque[int], items: Sequence[Any]) -> None:
-        """The next items of those that wait."""
+        """Send the next waiting items."""
         indices = [waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))]
         self.given.extend(indices)
         self._waited, self._looked = 0.0, time.monotonic()
         try:
             self.connection.send([(index, items[index]) for index in indices])
-        except OSError:  # dead before it got them
+        except OSError:  # it died before it got them
             waiting.extendleft(reversed(indices))
             self.given.clear()
             self.dead = True
 
     def answers(self) -> list[tuple[int, Any]]:
-        """Those that have come, in the order in which they were given."""
+        """The answers that have arrived, in the order of the items."""
         found = []
         try:
             while self.given and self.connection.poll():  # true at the end of a dead worker's answers, too
@@ -113,7 +114,7 @@ class _Worker:
         return found
 
     def end_if_late(self, patience: float) -> None:
-        """Its answers up to then are taken as those of any that is dead."""
+        """Its earlier answers are still used, as for any dead process."""
         now = time.monotonic()
         self._waited += min(now - self._looked, _LOOK * 2)  # Ctrl-Z stops the process, not the clock
         self._looked = now
@@ -122,7 +123,7 @@ class _Worker:
             self._late = f"it took longer than {patience:g} s"
 
     def why(self) -> str:
-        """Why it is dead."""
+        """Why it died."""
         self.process.join(5)
         return self._late or f"it ended its process ({_ending(self.process.exitcode)})"
 
@@ -138,7 +139,7 @@ def _with_answers(crew: Sequence[_Worker]) -> list[_Worker]:
 
 
 def _work(job: Callable[[Any], Any], connection: Connection, parent: int) -> None:
-    """What a process does until its parent is gone: it gets items, and answers each by itself."""
+    """The loop of a process until its parent is gone: it receives items and answers each one."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
     lives = watch_of(parent)

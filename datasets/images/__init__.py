@@ -1,1 +1,1 @@
-"""A picture file as pixels."""
+"""Picture files as pixels."""

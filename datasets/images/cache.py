@@ -1,4 +1,4 @@
-"""Decoded pictures kept in files: shared by all loader processes and ranks of a machine by the system's memory."""
+"""Decoded pictures cached in files, shared by a machine's loader processes and ranks through the page cache."""
 
 import hashlib
 import json
@@ -17,16 +17,16 @@ from .files import image_size
 from .label_colors import ColorTable
 
 _HEADER = 12  # bytes: height, width, channels
-_SAMPLES = 500  # of files whose sizes nobody tells, so many are asked
-_OF_REDUCED = 4 / 3  # 1 + 1/4 + 1/16 + 1/64: a jpeg may be kept at every reduction
+_SAMPLES = 500  # number of files to read sizes from where the annotations have none
+_OF_REDUCED = 4 / 3  # 1 + 1/4 + 1/16 + 1/64: a JPEG may be cached at every reduction
 _log = logging.getLogger(__name__)
 
 
 class CachedDecoder(Decoder):
-    """Decodes a file once; after that its pixels come from `folder`, as long as its size and time do not change.
+    """Decodes a file once; then its pixels come from `folder` as long as its size and time do not change.
 
-    Files appear whole or not at all, so any number of processes may write at once. Where one cannot be written (a full
-    disk) the picture is decoded every time, and the log says so.
+    Files appear complete or not at all, so any number of processes may write at once. If one cannot be written (a full
+    disk), the picture is decoded every time, and the log says so.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -44,14 +44,14 @@ class CachedDecoder(Decoder):
         return self._kept(path, _mask_kind(colors), lambda: super(CachedDecoder, self).mask(path, colors))
 
     def holds(self, file: PictureFile) -> bool:
-        """Whether it is there, whole and in its present state."""
+        """Whether the file is cached completely and in its present state."""
         kept = self._file(file.path, _mask_kind(file.colors) if file.mask else "image 1")
         return kept is not None and kept.exists()
 
     def _kept(self, path: str | Path, kind: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         file = self._file(path, kind)
         if file is None:
-            return decode()  # tells what is wrong
+            return decode()  # raises the error
         if (found := _load(file)) is not None:
             return found
         pixels = decode()
@@ -59,7 +59,7 @@ class CachedDecoder(Decoder):
             _save(file, pixels)
         except OSError as error:
             if not self._told:
-                _log.warning("%s: not kept (%s); such pictures are decoded every time", path, error)
+                _log.warning("%s: not cached (%s); such pictures are decoded every time", path, error)
             self._told = True
         return pixels
 
@@ -73,12 +73,12 @@ class CachedDecoder(Decoder):
 
 
 def _mask_kind(colors: ColorTable | None) -> str:
-    """Another class list with other colours makes other numbers of the same file."""
+    """Different class colors give different class indices for the same file."""
     return "mask" if colors is None else f"mask {json.dumps(colors.content())}"
 
 
 def _load(file: Path) -> np.ndarray | None:
-    """The pixels, [H, W] or [H, W, C]; None where they are not, or not whole. Changing them changes no file."""
+    """The pixels, [H, W] or [H, W, C]; None if missing or incomplete. Changing them changes no file."""
     try:
         with open(file, "rb") as opened:
             data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -97,11 +97,11 @@ def _save(file: Path, pixels: np.ndarray) -> None:
         opened.write(np.ascontiguousarray(pixels).data)
 
 
-# ---- how much it will take -------------------------------------------------------------------------------
+# ---- how much memory it takes ----------------------------------------------------------------------------
 
 
 def estimate(sources: Iterable[Any], decoder: CachedDecoder, *, reduced: bool) -> tuple[int, int]:
-    """(number of files to come, their bytes once decoded) of all that `sources` read and `decoder` does not hold.
+    """(number of files, their decoded bytes) of all that `sources` read and `decoder` has not cached.
 
     Raises:
         ValueError: a source has no files.
@@ -110,7 +110,7 @@ def estimate(sources: Iterable[Any], decoder: CachedDecoder, *, reduced: bool) -
     for source in sources:
         if not hasattr(source, "files"):
             raise ValueError(
-                f"{type(source).__name__} reads no picture files, there is nothing to keep: leave cache out"
+                f"{type(source).__name__} reads no picture files, so there is nothing to cache: drop cache"
             )
         files += [file for index in range(len(source)) for file in source.files(index)]
     files = [file for file in dict.fromkeys(files) if not decoder.holds(file)]
@@ -119,7 +119,7 @@ def estimate(sources: Iterable[Any], decoder: CachedDecoder, *, reduced: bool) -
 
 
 def _pixels(files: Sequence[PictureFile]) -> float:
-    """Of all files; where their sizes have to be read, of a part of them, and scaled up."""
+    """The bytes of all files; if their sizes have to be read, scaled up from a part of them."""
     known = [file.size for file in files if file.size]
     unknown = [file.path for file in files if not file.size]
     asked = [unknown[i * len(unknown) // _SAMPLES] for i in range(_SAMPLES)] if len(unknown) > _SAMPLES else unknown
@@ -131,5 +131,5 @@ def _area(path: Path) -> int:
     try:
         height, width = image_size(path)
     except (OSError, ValueError):
-        return 0  # who reads it tells what is wrong
+        return 0  # reading it raises the error
     return height * width

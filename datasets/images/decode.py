@@ -1,4 +1,4 @@
-"""Reading image and mask files, with errors that name the file."""
+"""Decodes image and mask files, with errors that name the file."""
 
 import io
 import os
@@ -12,38 +12,38 @@ import numpy as np
 from .headers import JPEG_SIGNATURE, check_bytes, check_picture, png_header
 from .label_colors import ColorTable
 
-PNG_GRAY, PNG_PALETTE = 0, 3  # colour types with one channel
+PNG_GRAY, PNG_PALETTE = 0, 3  # color types with one channel
 _PNG_ALPHA = (4, 6)
-_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # like IMREAD_COLOR it follows EXIF, but it keeps 16 bits
+_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # follows EXIF like IMREAD_COLOR, but keeps 16 bits
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 def decode_image(path: str | Path, *, reduction: int = 1) -> np.ndarray:
-    """The picture as uint8 [H, W, 3] RGB, turned upright as its EXIF says.
+    """The picture as uint8 [H, W, 3] RGB, rotated upright by its EXIF orientation.
 
-    With a `reduction` of 2, 4 or 8 a jpeg is decoded at that part of its sides (rounded up), each pixel the mean of
-    those it stands for. Anything else comes at its full size.
+    With a `reduction` of 2, 4 or 8 a JPEG is decoded at 1/2, 1/4 or 1/8 of its size (rounded up), each pixel the mean
+    of those it replaces. Other formats are decoded at full size.
 
-    Grey, palette and CMYK become RGB, deeper pixels are scaled (`to_uint8`), and what is transparent lies over white,
-    as a page would show it.
+    Gray, palette and CMYK become RGB, deeper pixels are scaled (`to_uint8`), and transparency is composited over
+    white.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is empty, does not decode, would fill the memory (`headers.check_picture`), or holds numbers
-            that are no brightness.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is empty, cannot be decoded, could exhaust memory (`headers.check_picture`), or contains
+            invalid brightness values.
     """
     return decode_bytes(_read_bytes(path, "image"), name=path, reduction=reduction)
 
 
 def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", reduction: int = 1) -> np.ndarray:
-    """`decode_image` of a file's content; `name` stands in the errors."""
+    """`decode_image` of a file's content; `name` is used in errors."""
     data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     if not data.size:
         raise ValueError(f"{name} is empty: expected an image")
     check_picture(data, name)
     if _may_be_transparent(data, name) and (image := _over_white(data, name)) is not None:
         return image
-    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # of TIFF: floats too
+    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # TIFF: floats too
     if reduction > 1 and data[:2].tobytes() == JPEG_SIGNATURE:
         flags = _REDUCED[reduction]
     image = _decode(data, flags, name)
@@ -53,12 +53,12 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", red
 
 
 def to_uint8(image: np.ndarray, *, name: str | Path = "the image") -> np.ndarray:
-    """Brightness in 0..255 from uint8, uint16 (0..65535, or 0..4095 where it has no more), or float (0..1).
+    """Brightness in 0..255 from uint8, uint16 (0..65535, or 0..4095 if no value is larger), or float (0..1).
 
-    Cameras store 12 bits in 16: without that rule their pictures would be black.
+    Cameras store 12 bits in 16: without this rule their pictures would be black.
 
     Raises:
-        ValueError: another type, or floats outside of 0..1.
+        ValueError: another type, or floats outside 0..1.
     """
     image = image if image.dtype.isnative else image.astype(image.dtype.newbyteorder("="))
     if image.dtype == np.uint8:
@@ -67,12 +67,12 @@ def to_uint8(image: np.ndarray, *, name: str | Path = "the image") -> np.ndarray
         full = 4095 if image.max(initial=0) <= 4095 else 65535
         return np.rint(image * np.float32(255 / full)).astype(np.uint8)
     if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"{name} holds {image.dtype}: expected uint8, uint16, or float from 0 to 1")
+        raise ValueError(f"{name} contains {image.dtype}: expected uint8, uint16, or float from 0 to 1")
     low, high = float(image.min(initial=0)), float(image.max(initial=0))
     if not (low >= 0 and high <= 1):  # NaN fails too
         raise ValueError(
-            f"{name} holds {image.dtype} from {low:g} to {high:g}: expected floats from 0 to 1 "
-            "(not normalised: the model does that), or uint8"
+            f"{name} contains {image.dtype} from {low:g} to {high:g}: expected floats from 0 to 1 "
+            "(not normalized: the model does that), or uint8"
         )
     return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
 
@@ -87,8 +87,8 @@ def _may_be_transparent(data: np.ndarray, name: str | Path) -> bool:
 
 
 def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:
-    """A transparent picture over white; None of one that is opaque, or whose alpha nobody filled in (all zero)."""
-    from PIL import Image, ImageOps  # cv2 knows neither all kinds of transparency, nor EXIF beside it
+    """A transparent picture over white; None if it is opaque, or if its alpha is unused (all zero)."""
+    from PIL import Image, ImageOps  # cv2 supports neither all kinds of transparency nor EXIF with it
 
     picture = _by_pil(data, name, lambda picture: ImageOps.exif_transpose(picture).convert("RGBA"))
     low, high = picture.getchannel("A").getextrema()
@@ -98,9 +98,9 @@ def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:
 
 
 def decode_mask(path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
-    """The class numbers of a label picture as uint8 [H, W], exactly as stored; `colors` tells those of three channels.
+    """The class indices of a mask as uint8 [H, W], exactly as stored; `colors` maps masks with three channels.
 
-    A palette's indices are the numbers, whatever its colours.
+    With a palette, the palette indices are the class indices, whatever the colors.
     """
     return mask_from_bytes(_read_bytes(path, "label file"), path, colors)
 
@@ -110,7 +110,7 @@ def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | Non
     check_picture(data, path)
     header = png_header(data)
     bit_depth, color_type = (header.bit_depth, header.color_type) if header else (8, -1)
-    if color_type == PNG_PALETTE:  # cv2 would give the palette's colours; a label file means the indices
+    if color_type == PNG_PALETTE:  # cv2 would return the palette's colors; a mask means the indices
         return _by_pil(data, path, np.array)
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
@@ -118,16 +118,16 @@ def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | Non
             return colors.numbers(mask[..., 2::-1], path)
         if (mask[..., :1] != mask[..., :3]).any():
             raise ValueError(
-                f"{path} has {mask.shape[2]} channels of colour: expected one channel that holds class numbers. "
-                "Remedy: give the classes' colours in the class list (columns r, g, b), or convert them to numbers"
+                f"{path} has {mask.shape[2]} color channels: expected one channel of class indices. "
+                "Remedy: add the classes' colors to the class list (columns r, g, b), or convert them to class indices"
             )
         mask = np.ascontiguousarray(mask[..., 0])
     if color_type == PNG_GRAY and bit_depth < 8:
-        mask = mask // (255 // (2**bit_depth - 1))  # the decoder stretches small grey values to 0..255
+        mask = mask // (255 // (2**bit_depth - 1))  # the decoder scales small gray values to 0..255
     if mask.dtype != np.uint8:
         if mask.min() < 0 or mask.max() > 255:
             raise ValueError(
-                f"{path} holds {mask.dtype} values up to {mask.max()}: expected class numbers 0 to 255 "
+                f"{path} contains {mask.dtype} values up to {mask.max()}: expected class indices 0 to 255 "
                 "(is it an instance file?)"
             )
         mask = mask.astype(np.uint8)
@@ -135,24 +135,26 @@ def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | Non
 
 
 def decode_instances(path: str | Path) -> np.ndarray:
-    """The instance ids of a picture with 16 bits (or 8) as uint16 [H, W]."""
+    """The instance ids of a 16-bit (or 8-bit) picture as uint16 [H, W]."""
     data = _read_bytes(path, "instance file")
     check_picture(data, path)
     ids = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path} holds {ids.dtype} {list(ids.shape)}: expected instance ids, one channel of 16 bits")
+        raise ValueError(
+            f"{path} contains {ids.dtype} {list(ids.shape)}: expected instance ids, one channel of 16 bits"
+        )
     return ids.astype(np.uint16, copy=False)
 
 
 def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | Path, source: str | Path) -> None:
-    """A decoded size (h, w) that contradicts the annotation is an error: every box or label would be misplaced."""
+    """Raise ValueError if a decoded size (h, w) contradicts the annotation: every box or label would be misplaced."""
     if size == expected:
         return
     hint = ""
     if size == expected[::-1]:
         hint = (
-            " The sides are swapped: probably the annotations were made on a picture that was not turned as its EXIF"
-            " orientation says. Remedy: remove or apply that EXIF tag (and make the annotations agree)."
+            " The sides are swapped: probably the annotations were made without applying the picture's EXIF"
+            " orientation. Remedy: remove or apply that EXIF tag (and make the annotations match)."
         )
     raise ValueError(
         f"{path} decodes to {size[1]}x{size[0]} (width x height), but {source} says {expected[1]}x{expected[0]}.{hint}"
@@ -160,7 +162,7 @@ def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | 
 
 
 def _read_bytes(path: str | Path, what: str) -> np.ndarray:
-    # Not cv2.imread: it does not open names outside of the local code page on Windows and only prints a warning.
+    # Not cv2.imread: on Windows it cannot open names outside the local code page and only prints a warning.
     try:
         check_bytes(os.stat(path).st_size, path)
         data = np.fromfile(path, np.uint8)
@@ -172,27 +174,29 @@ def _read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 
 def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
-    problem = "it is damaged, cut short, or not a picture"
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it, with the file's name
+    problem = "corrupt, truncated, or not a picture"
+    level = cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # our error reports it with the file's name
     try:
         image = cv2.imdecode(data, flags)
-    except cv2.error as error:  # too many pixels, for one
+    except cv2.error as error:  # such as too many pixels
         image, problem = None, " ".join(error.err.split())
     finally:
         cv2.utils.logging.setLogLevel(level)
     if image is None:
-        raise ValueError(f"{path} does not decode: {problem}")
+        raise ValueError(f"{path} cannot be decoded: {problem}")
     return image
 
 
 def _by_pil(data: np.ndarray, path: str | Path, convert: Callable[[Any], Any]) -> Any:
-    """`convert` of the picture that PIL opens, whose size was checked."""
+    """`convert` of the picture opened with PIL, whose size was checked."""
     from PIL import Image
 
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours holds, which a user can raise
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit applies, which a user can raise
     try:
         return convert(Image.open(io.BytesIO(data.tobytes())))
-    except Exception as error:  # of a dozen kinds, where a file is damaged
-        raise ValueError(f"{path} does not decode: {error}") from error
+    except Exception as error:  # of a dozen kinds for corrupt files
+        raise ValueError(f"{path} cannot be decoded: {error}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit

@@ -1,4 +1,4 @@
-"""Picture files: which there are below a folder, and how large each is, from its first bytes."""
+"""Finds picture files below a folder, and reads a picture's size from its first bytes."""
 
 import os
 import warnings
@@ -8,13 +8,13 @@ from typing import Any
 from .decode import decode_image
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-_ORIENTATION = 274  # the EXIF tag; from 5 on the sides are swapped
+_ORIENTATION = 274  # the EXIF tag; from value 5 on, the sides are swapped
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(h, w) of the upright picture, as `decode_image` would give it.
+    """(h, w) of the upright picture, as `decode_image` returns it.
 
-    JPEG (and BMP, and PNG unless its EXIF stands behind the pixels) is not decoded, which takes 0.1 ms; others are.
+    JPEG (and BMP, and PNG unless its EXIF follows the pixels) is not decoded, which takes 0.1 ms; others are.
 
     Raises:
         FileNotFoundError, ValueError: as `decode_image`.
@@ -29,15 +29,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
                     width, height = picture.size
                     return (width, height) if orientation_of(picture) in (5, 6, 7, 8) else (height, width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        pass  # the decoder says what is wrong
+        pass  # the decoder reports the error
     height, width = decode_image(path).shape[:2]
     return height, width
 
 
 def orientation_of(picture: Any) -> int:
-    """How EXIF wants an opened PIL image turned, 1 to 8.
+    """The EXIF orientation of an opened PIL image, 1 to 8.
 
-    Not by its getexif(): that also believes XMP, which the decoder does not read.
+    Not from its getexif(): that also uses XMP, which the decoder does not read.
     """
     from PIL import Image
 
@@ -48,7 +48,7 @@ def orientation_of(picture: Any) -> int:
 
 
 def list_files(folder: Path, endings: frozenset[str]) -> list[str]:
-    """Relative names (with /) of the files below a folder that have one of the endings, sorted; nothing hidden."""
+    """Relative names (with /) of the files below a folder with one of the extensions, sorted, without hidden ones."""
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What picture files say of their size, so that one that would fill the memory is refused before it is decoded."""
+"""Reads picture sizes from headers, so that a file that could exhaust memory is rejected before it is decoded."""
 
 import io
 import os
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_PIXELS_VARIABLE = "POCKETVISION_MAX_PIXELS"
-_MAX_PIXELS = 178_956_970  # where PIL calls it a decompression bomb, too
+_MAX_PIXELS = 178_956_970  # the same limit as PIL's for decompression bombs
 _BYTES_PER_PIXEL = 8  # at most: four channels of 16 bits
-_MAX_SCANS = 100  # of a progressive JPEG; usual encoders write about ten, each costs a pass over the whole picture
+_MAX_SCANS = 100  # of a progressive JPEG; encoders usually write about ten, each costs a pass over the whole picture
 _SCAN = b"\xff\xda"
 END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker that ends entropy-coded data
 
 _PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-_BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # of a JPEG: nothing follows them
-_NO_FRAMES = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but none
+_BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # of a JPEG: no data follows them
+_NO_FRAMES = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but not frame headers
 _MULTI_SCAN = (0xC2, 0xC6, 0xCA, 0xCE)  # progressive
 
 
 class PngHeader(NamedTuple):
-    """What a PNG says of itself in its first 26 bytes."""
+    """The header of a PNG, from its first 26 bytes."""
 
     size: tuple[int, int]  # h, w
     bit_depth: int
@@ -32,7 +32,7 @@ class PngHeader(NamedTuple):
 
 
 def png_header(data: np.ndarray) -> PngHeader | None:
-    """The header of a PNG's bytes, None for anything that is none."""
+    """The header of a PNG's bytes; None for anything else."""
     head = data[:26].tobytes()
     if not head.startswith(_PNG_SIGNATURE) or len(head) < 26:
         return None
@@ -41,57 +41,59 @@ def png_header(data: np.ndarray) -> PngHeader | None:
 
 
 def check_picture(data: np.ndarray, name: str | Path) -> None:
-    """Refuse a file (uint8 [N]) whose decoding could take all memory or hours. Costs some microseconds.
+    """Reject a file (uint8 [N]) whose decoding could take all memory or hours. Takes some microseconds.
 
     Raises:
-        ValueError: more pixels than the limit, a progressive JPEG of very many scans, or no size can be told.
+        ValueError: more pixels than the limit, a progressive JPEG with very many scans, or the size is unknown.
     """
     size = picture_size(data)
     if size is None or not _png_chunks_fit(data):
-        raise ValueError(f"{name} does not decode: it is damaged, cut short, or not a picture")
+        raise ValueError(f"{name} cannot be decoded: corrupt, truncated, or not a picture")
     height, width = size
     if height * width > (limit := max_pixels()):
         raise ValueError(
-            f"{name} says it has {width}x{height} pixels, {height * width / 1e6:.0f} million: more than the limit of "
-            f"{limit / 1e6:.0f} million, decoding it could fill the memory. If it is meant: "
+            f"{name} declares {width}x{height} pixels, {height * width / 1e6:.0f} million: more than the limit of "
+            f"{limit / 1e6:.0f} million, decoding it could exhaust memory. If this is intended: "
             f"{MAX_PIXELS_VARIABLE}={height * width}"
         )
     if data[:2].tobytes() == JPEG_SIGNATURE and (scans := _num_scans(data)) > _MAX_SCANS:
         raise ValueError(
-            f"{name} is a JPEG of {scans} scans, more than the limit of {_MAX_SCANS}: decoding it could take hours. "
-            "Remedy: save it anew, not progressive"
+            f"{name} is a JPEG with {scans} scans, more than the limit of {_MAX_SCANS}: decoding it could take hours. "
+            "Remedy: save it again as a baseline JPEG"
         )
 
 
 def check_bytes(count: int, name: str | Path) -> None:
-    """Refuse to read a file that is larger than a picture within the limit can be.
+    """Refuse to read a file that is larger than any picture within the limit.
 
     Raises:
         ValueError: it has more bytes.
     """
     if count > (limit := max_pixels() * _BYTES_PER_PIXEL):
         raise ValueError(
-            f"{name} has {count:,} bytes, more than pictures within the limit of pixels have ({limit:,}): if it is a "
+            f"{name} has {count:,} bytes, more than any picture within the pixel limit ({limit:,}): if it is a "
             f"picture, raise {MAX_PIXELS_VARIABLE}"
         )
 
 
 def max_pixels() -> int:
-    """The limit, from the environment where it is set there.
+    """The limit, or the environment variable that overrides it.
 
     Raises:
-        ValueError: the variable is no whole number above 0.
+        ValueError: the variable is not a positive integer.
     """
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if text is None:
         return _MAX_PIXELS
     if not text.strip().isdecimal() or int(text) < 1:
-        raise ValueError(f"{MAX_PIXELS_VARIABLE}={text}: expected the number of pixels that a picture may have")
+        raise ValueError(
+            f"{MAX_PIXELS_VARIABLE}={text}: expected the maximum number of pixels of a picture, a positive integer"
+        )
     return int(text)
 
 
 def picture_size(data: np.ndarray) -> tuple[int, int] | None:
-    """(h, w) that a file's bytes (uint8 [N]) announce, by its signature; None where they announce nothing."""
+    """(h, w) from a file's header (uint8 [N]), by its signature; None if the header is not understood."""
     head = data[:32].tobytes()
     try:
         if head.startswith(JPEG_SIGNATURE):
@@ -114,19 +116,19 @@ def picture_size(data: np.ndarray) -> tuple[int, int] | None:
             return _size_by_pil(data)
     except (struct.error, ValueError):
         return None
-    return abs(height), abs(width)  # a BMP that lies top down has a negative height
+    return abs(height), abs(width)  # a top-down BMP has a negative height
 
 
 def _jpeg_frame(data: np.ndarray) -> tuple[int, int, int] | None:
-    """(marker, h, w) of the first frame header, found by the steps in which libjpeg looks for it."""
+    """(marker, h, w) of the first frame header, found the way libjpeg looks for it."""
     view, position = data.data, 2
     while position + 9 <= len(view):
-        if view[position] != 0xFF:  # bytes that belong nowhere are passed over
+        if view[position] != 0xFF:  # stray bytes are skipped
             position = bytes(view).find(b"\xff", position)
             if position < 0:
                 return None
         marker = view[position + 1]
-        if marker == 0xFF:  # fills
+        if marker == 0xFF:  # padding
             position += 1
         elif marker == 0 or marker in _BARE_MARKERS:
             position += 2
@@ -143,7 +145,7 @@ def _num_scans(data: np.ndarray) -> int:
     if frame is None or frame[0] not in _MULTI_SCAN:
         return 1
     content = data.tobytes()
-    rough = content.count(_SCAN)  # the same bytes can stand in what follows the picture, a film for one
+    rough = content.count(_SCAN)  # the same bytes can occur in what follows the picture, such as a video
     return rough if rough <= _MAX_SCANS else _walk_scans(content)
 
 
@@ -160,13 +162,13 @@ def _walk_scans(content: bytes) -> int:
 
 
 def _png_chunks_fit(data: np.ndarray) -> bool:
-    """Whether no chunk of a PNG announces more bytes than there are: OpenCV would take that memory, 4 GB at most."""
+    """Whether no chunk of a PNG declares more bytes than exist: OpenCV would allocate that memory, up to 4 GB."""
     view = data.data
     return view[:8] != _PNG_SIGNATURE or all(start + length + 4 <= len(view) for _, start, length in png_chunks(view))
 
 
 def png_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte of the content, length) of a PNG's chunks up to its IEND; the last may reach beyond the end."""
+    """(kind, first byte of the content, length) of a PNG's chunks up to its IEND; the last may exceed the file."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -177,7 +179,7 @@ def png_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _tiff_size(view: memoryview) -> tuple[int, int]:
-    """The tags 257 and 256 of the first directory, which is what decoders read."""
+    """The tags 257 and 256 of the first directory, the one that decoders read."""
     order = "<" if view[0] == ord("I") else ">"
     big = 43 in (view[2], view[3])
     start = struct.unpack_from(f"{order}Q" if big else f"{order}I", view, 8 if big else 4)[0]
@@ -214,7 +216,7 @@ def _pnm_size(head: bytes) -> tuple[int, int]:
 
 
 def _size_by_pil(data: np.ndarray) -> tuple[int, int] | None:
-    """Of a format that is seldom seen: AVIF, JPEG 2000."""
+    """The size in a rarer format: AVIF, JPEG 2000."""
     from PIL import Image
 
     try:

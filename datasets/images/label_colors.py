@@ -1,4 +1,4 @@
-"""Label pictures whose colours tell the classes."""
+"""Masks whose colors encode the classes."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,17 +9,17 @@ Color = tuple[int, int, int]
 
 
 class ColorTable:
-    """From colours to the class numbers that a one-channel picture would hold.
+    """Maps colors to the class indices that a one-channel mask would contain.
 
     Args:
-        colors: (number, RGB) of classes; two of one colour are no fault before a picture has it.
+        colors: (number, RGB) of classes; two may share a color unless a picture uses it.
     """
 
     def __init__(self, colors: Iterable[tuple[int, Color]]) -> None:
         owners: dict[int, set[int]] = {}
         for number, color in colors:
             if not all(0 <= channel <= 255 for channel in color):
-                raise ValueError(f"the colour {color} of class {number}: expected red, green and blue from 0 to 255")
+                raise ValueError(f"the color {color} of class {number}: expected red, green and blue from 0 to 255")
             owners.setdefault(_code(color), set()).add(number)
         self._shared = {code: sorted(numbers) for code, numbers in owners.items() if len(numbers) > 1}
         clear = sorted((code, *numbers) for code, numbers in owners.items() if len(numbers) == 1)
@@ -37,7 +37,7 @@ class ColorTable:
         """uint8 [H, W] of a uint8 RGB picture [H, W, 3].
 
         Raises:
-            ValueError: it has colours of no class, or of several.
+            ValueError: a color belongs to no class, or to several.
         """
         wide = picture.astype(np.int32)
         codes = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
@@ -53,14 +53,15 @@ class ColorTable:
         for code, _ in found:
             if code in self._shared:
                 raise ValueError(
-                    f"{path} holds the colour {_color(code)}, which several classes have (numbers "
-                    f"{self._shared[code]}): give each a colour of its own, or ignore them with ignore_ids"
+                    f"{path} contains the color {_color(code)}, which several classes share (ids "
+                    f"{self._shared[code]}): give each its own color, or ignore them with ignore_ids"
                 )
         told = ", ".join(f"{_color(code)} ({count} pixels)" for code, count in found[:5])
         raise ValueError(
-            f"{path} holds {len(found)} colours that are no class: {told}{' ...' if len(found) > 5 else ''}. Remedy: "
-            "complete the colours of the class list, or ignore such pixels with ignore_colors; a JPEG never keeps "
-            "colours exactly, and a picture of class numbers has one channel"
+            f"{path} contains {len(found)} colors that belong to no class: "
+            f"{told}{' ...' if len(found) > 5 else ''}. Remedy: "
+            "add the colors to the class list, or ignore such pixels with ignore_colors; a JPEG never keeps "
+            "colors exactly, and a mask of class indices has one channel"
         )
 
 

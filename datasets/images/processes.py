@@ -1,4 +1,4 @@
-"""A process and the one that had it started."""
+"""Tells a process whether the process that started it is still alive."""
 
 import multiprocessing
 import os
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 def watch_of(parent: int) -> Callable[[], bool]:
-    """What tells whether process `parent` is still there, for a process that it had started, by whatever other one.
+    """A function that tells whether process `parent` is still alive, for a process that it started, even indirectly.
 
-    A forkserver's child has another parent in the system's eyes.
+    For the operating system, a forkserver's child has a different parent.
     """
-    is_child = os.getppid() == parent  # no: a forkserver's, or its parent is gone already
+    is_child = os.getppid() == parent  # False: a forkserver's child, or the parent is already gone
     return lambda: os.getppid() == parent if is_child else _starter_lives()
 
 

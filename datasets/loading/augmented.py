@@ -1,4 +1,4 @@
-"""A source with a transform: what a DataLoader indexes."""
+"""A source with a transform: the dataset of a DataLoader."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,28 +15,28 @@ from ..images.decode import check_size, decode_instances
 from ..labels import LabelMap
 
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
-Key = tuple[int, ...]  # epoch, index; what random numbers depend on beside the seed
-Drawn = tuple[Sample, dict[str, Any], list[tuple[int, str]]]  # with its meta, and the bad ones it stands in for
-# What a file can be blamed for. Not every OSError: if files cannot be opened for want of descriptors, or a disk answers
-# with errors, others would take their place at random.
+Key = tuple[int, ...]  # epoch, index; random numbers depend on these and the seed
+Drawn = tuple[Sample, dict[str, Any], list[tuple[int, str]]]  # with its meta, and the bad samples it replaces
+# Errors that a file causes. Not every OSError: if files cannot be opened for lack of descriptors, or a disk returns
+# errors, other samples would replace them at random.
 FILE_FAULTS = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-_STAND_IN, _MOSAIC = 1, 2  # keep draws for these apart from the augmentation's
-_DRAWS = 20  # bad ones in a row; by chance that happens where nearly all are bad
+_STAND_IN, _MOSAIC = 1, 2  # separate random draws for these from the augmentation's
+_DRAWS = 20  # bad samples in a row; only likely if nearly all are bad
 
 
 class AugmentedDataset(Dataset[Item]):
-    """Gives (image uint8 or float32 [3, H, W], target, meta). Randomness comes from (seed, epoch, index) alone.
+    """Returns (image uint8 or float32 [3, H, W], target, meta). Randomness depends only on (seed, epoch, index).
 
-    target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the image given, or `mask`, or `label`. meta:
-    `image_id`, `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the source's own
-    truth in original pixels.
+    target: `boxes`, `labels`, `crowd_boxes`, `crowd_labels` in pixels of the returned image, or `mask`, or `label`.
+    meta: `image_id`, `original_size`, `input_size`, `pad`, `path`, `epoch`, `index`, and with `ground_truth` the
+    source's own annotations in original pixels.
 
-    With `skip_bad` another sample stands in for one whose files cannot be read: drawn by (seed, epoch, index), so that
-    workers, ranks and restarts do not matter, and augmented as the bad one would have been. Its meta then has
+    With `skip_bad` another sample replaces one whose files cannot be read: drawn by (seed, epoch, index), so that
+    workers, ranks and restarts do not matter, and augmented like the bad one. Its meta then has
     `skipped`, a list of (index, reason). Otherwise such a file is an error, which ends with `remedy`.
 
-    `mosaic`: this share of the samples is joined with three others, drawn and augmented likewise (`mosaic.join`); their
-    `path` names all four. The transform has to make pictures of one size.
+    `mosaic`: this fraction of the samples is joined with three others, drawn and augmented likewise (`mosaic.join`);
+    their `path` names all four. The transform must produce pictures of equal size.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class AugmentedDataset(Dataset[Item]):
             meta["skipped"] = skipped
         if self.ground_truth:
             meta["ground_truth"] = _whole_truth(sample)
-        # A view: batches are built channels-last, which is how the pixels lie already.
+        # A view: batches are channels-last, which is already the layout of the pixels.
         image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
         return image, _target(sample), meta
 
     def _maybe_mosaic(self, drawn: Drawn, key: Key) -> Drawn:
-        """The sample itself, or joined with three others."""
+        """The sample alone, or joined with three others."""
         random = np.random.default_rng((self.seed, *key, _MOSAIC))
         if random.random() >= self.mosaic:
             return drawn
@@ -87,7 +87,7 @@ class AugmentedDataset(Dataset[Item]):
         return sample, drawn[1] | {"pad": (0, 0, 0, 0)}, [bad for _, _, skipped in tiles for bad in skipped]
 
     def _first_good(self, index: int, key: Key) -> Drawn:
-        """Sample `index`, transformed by the random numbers of `key`; with `skip_bad` the first good one after it."""
+        """Sample `index`, transformed with the random numbers of `key`; with `skip_bad` possibly a replacement."""
         skipped: list[tuple[int, str]] = []
         for place in self._places(index, key):
             pending = None
@@ -107,7 +107,7 @@ class AugmentedDataset(Dataset[Item]):
                     raise _kind(error)(f"{_said(error)}{self.remedy}") from error
                 skipped.append((place, _said(error)))
         raise ValueError(
-            f"{len(skipped)} samples, drawn at random one after the other, cannot be read: that is no matter of single "
+            f"{len(skipped)} randomly drawn samples in a row are unreadable, so this is not about single "
             f"files. The first one: {skipped[0][1]}"
         )
 
@@ -118,7 +118,7 @@ class AugmentedDataset(Dataset[Item]):
 
 
 def _kind(error: Exception) -> type[Exception]:
-    """Without the kinds that take more than a text, such as UnicodeDecodeError."""
+    """Excludes exceptions that need more than a message, such as UnicodeDecodeError."""
     return ValueError if isinstance(error, ValueError) else type(error)
 
 
@@ -129,7 +129,7 @@ def _said(error: Exception) -> str:
 
 
 def _whole_truth(sample: Sample) -> dict[str, Any] | None:
-    """The source's own truth, with `instances` uint16 [H, W] where there is a picture of them."""
+    """The source's own annotations, with `instances` uint16 [H, W] if there is an instance-id picture."""
     if not sample.instances_path or sample.ground_truth is None:
         return sample.ground_truth
     instances = decode_instances(sample.instances_path)
@@ -152,11 +152,11 @@ def _target(sample: Sample) -> dict[str, Tensor]:
 
 
 class FirstSamples:
-    """The first `count` samples of a source; with `spread` as many from all over it, as it may lie class by class."""
+    """The first `count` samples of a source; with `spread`, evenly spaced ones, as a source may be ordered by class."""
 
     def __init__(self, source: Source, count: int, *, spread: bool = False) -> None:
         if count < 1:
-            raise ValueError(f"overfit={count}: give the number of images to learn, at least 1")
+            raise ValueError(f"overfit={count}: expected the number of images to train on, at least 1")
         self.source, self.count, self.spread = source, min(count, len(source)), spread
 
     @property
@@ -165,7 +165,7 @@ class FirstSamples:
 
     @property
     def notes(self) -> list[str]:
-        which = "from all over them" if self.spread else "the first ones"
+        which = "evenly spaced" if self.spread else "the first ones"
         return [*self.source.notes, f"only {self.count} images, {which}"]
 
     def __len__(self) -> int:
@@ -175,11 +175,11 @@ class FirstSamples:
         return self.source.read(self._index(index))
 
     def open(self, index: int) -> Sample | Pending:
-        """As the source does, where it can."""
+        """Like the source's `open`, if it has one."""
         return getattr(self.source, "open", self.source.read)(self._index(index))
 
     def files(self, index: int) -> list[Any]:
-        """As the source does."""
+        """Like the source's."""
         return self.source.files(self._index(index))  # type: ignore[attr-defined]
 
     @property
@@ -195,5 +195,5 @@ class FirstSamples:
         return index * len(self.source) // self.count if self.spread else index
 
     def fingerprint(self) -> str:
-        """Over the whole source's fingerprint, the count, and whether they are spread."""
+        """Over the source's fingerprint, the count, and whether the samples are spread."""
         return digest(self.source.fingerprint(), str(self.count), *["spread"] * self.spread)

@@ -23,9 +23,9 @@ from .augmented import AugmentedDataset, Item
 
 @dataclass(frozen=True)
 class Batch:
-    """Images [B, 3, H, W] RGB (channels last in memory), and one target and one meta an image.
+    """Images [B, 3, H, W] RGB (channels last in memory), and one target and one meta per image.
 
-    uint8, or float32 in 0..255 where evaluation does not round after the resize.
+    uint8, or float32 in 0..255 in evaluation, which does not round after the resize.
     """
 
     images: Tensor
@@ -36,11 +36,11 @@ class Batch:
         return len(self.metas)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
-        """Images and targets on `device`; metas stay where they are."""
+        """The batch with images and targets on `device`; metas stay unchanged."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """What a DataLoader with pin_memory calls."""
+        """Called by a DataLoader with pin_memory."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -49,7 +49,7 @@ class Batch:
 
 
 def collate(items: Sequence[Item], *, fill: Sequence[int] = FILL) -> Batch:
-    """Stack; images of unequal size are padded right and bottom (masks with 255), and their `pad` says by how much."""
+    """Stack; images of unequal size are padded right and bottom (masks with 255), as recorded in their `pad`."""
     height, width = (max(image.shape[axis] for image, _, _ in items) for axis in (1, 2))
     dtype = items[0][0].dtype
     images = torch.empty((len(items), 3, height, width), dtype=dtype, memory_format=torch.channels_last)
@@ -74,9 +74,10 @@ def collate(items: Sequence[Item], *, fill: Sequence[int] = FILL) -> Batch:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index): a permutation that is a function of (seed, epoch), split over ranks without duplicates.
 
-    `last` decides about the samples that do not fill a step of `world * batch_size`: "keep" them (evaluation: every
-    sample exactly once, ranks may differ by one), "drop" them, or "wrap" around to fill it (every rank then makes the
-    same number of full batches). Ranks interleave, so that a step sees the same samples however many ranks share it.
+    `last` determines what happens to samples that do not fill a step of `world * batch_size`: "keep" them (evaluation:
+    every sample exactly once, ranks may differ by one), "drop" them, or "wrap" around to fill it (every rank then makes
+    the same number of full batches). Ranks interleave, so that a step sees the same samples however many ranks share
+    it.
     """
 
     def __init__(
@@ -91,13 +92,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
         world: int = 1,
     ) -> None:
         if last not in ("keep", "drop", "wrap"):
-            raise ValueError(f"unknown last={last!r}: expected keep, drop or wrap")
+            raise ValueError(f"unknown last={last!r}: choose keep, drop or wrap")
         if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} does not exist among {world}")
+            raise ValueError(f"rank {rank} does not exist in a world of {world}")
         step = batch_size * world
         if last == "drop" and num_samples < step:
             raise ValueError(
-                f"{num_samples} samples do not fill one batch of {batch_size} images on each of {world} ranks: lower "
+                f"{num_samples} samples do not fill one batch of {batch_size} images on each of {world} ranks: reduce "
                 "the batch size"
             )
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
@@ -107,14 +108,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
-        """Choose the epoch; `start` skips what this rank has already consumed of it (samples, not batches)."""
+        """Set the epoch; `start` skips the samples (not batches) of it that this rank has already used."""
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.num_samples)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
-        order = np.resize(order, self._total) if self.num_samples else order  # cuts, or repeats from the start
+        order = np.resize(order, self._total) if self.num_samples else order  # truncates, or repeats from the start
         epoch = self.epoch
         return ((epoch, int(index)) for index in order[self.rank :: self.world][self.start :])
 
@@ -131,11 +132,11 @@ def make_loader(
     pin_memory: bool = False,
     fill: Sequence[int] = FILL,
 ) -> DataLoader[Any]:
-    """A DataLoader of Batches. Without a sampler: in order, every sample once. Workers change nothing but the speed."""
+    """A DataLoader of Batches. Without a sampler: in order, every sample once. Workers affect only the speed."""
     sampler = EpochSampler(len(dataset), shuffle=False) if sampler is None else sampler
     if sampler.num_samples != len(dataset):
-        raise ValueError(f"the sampler counts {sampler.num_samples} samples, the dataset has {len(dataset)}")
-    give_back_freed_memory()  # forked processes would have it, too
+        raise ValueError(f"the sampler has {sampler.num_samples} samples, but the dataset has {len(dataset)}")
+    give_back_freed_memory()  # forked processes would keep it, too
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -145,16 +146,17 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=partial(_start_worker, parent=os.getpid()),
-        # Creating an iterator draws a number; from the global generator it would shift dropout after a resume.
+        # Creating an iterator draws a random number; from the global generator that would change dropout after a
+        # resume.
         generator=torch.Generator(),
     )
 
 
 def _start_worker(worker: int, *, parent: int) -> None:
-    """One process, one thread: workers share the cores already.
+    """One thread per process: workers already share the cores.
 
-    Ctrl-C and SIGTERM often reach every process of a job. The main process decides what happens: workers have to live
-    until it has finished its step, and obey no SIGTERM but its own.
+    Ctrl-C and SIGTERM often reach every process of a job. The main process decides what happens: workers must stay
+    alive until it has finished its step, and obey only its own SIGTERM.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -165,9 +167,9 @@ def _start_worker(worker: int, *, parent: int) -> None:
 
 
 def _live_with(parent: int) -> None:
-    """A thread of a worker, which ends it when the parent says so by SIGTERM, and joins it, or when the parent is gone.
+    """A worker's thread that ends it when the parent sends SIGTERM and joins it, or when the parent is gone.
 
-    torch's own watch overlooks a parent that was killed before the worker had started.
+    torch's own watchdog misses a parent that was killed before the worker had started.
     """
     lives = watch_of(parent)
     while lives():

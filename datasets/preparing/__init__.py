@@ -1,1 +1,1 @@
-"""From a download to a layout that the readers take."""
+"""From a download to the layout that the readers expect."""

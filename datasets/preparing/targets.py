@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never in place of another one."""
+"""Writes files that appear complete or not at all, and never replace a different file."""
 
 import os
 import shutil
@@ -10,33 +10,33 @@ from typing import NamedTuple
 from ...files import whole_file
 
 Advance = Callable[[int], object]
-_MAX_CONVERTED = 1 << 27  # bytes: what is converted is in memory as a whole
-_SPARE = 1 << 26  # bytes of the disk that stay free
+_MAX_CONVERTED = 1 << 27  # bytes: a file is converted in memory
+_SPARE = 1 << 26  # bytes of the disk to keep free
 
 
 class Target(NamedTuple):
-    """Where a file goes, and what is made of its content on the way (given a name for messages)."""
+    """Where a file goes, and how its content is converted (given a name for messages)."""
 
     path: str  # below the output folder, with slashes
     convert: Callable[[bytes, str], bytes] | None = None
 
 
 def check_target(output: Path, target: Target, size: int) -> None:
-    """Whether a file can go there without touching anything that is not the same.
+    """Check that a file can be written there without replacing anything different.
 
     Raises:
-        FileExistsError: another file is there, or something that is no file, or a link leads elsewhere.
-        ValueError: it is too large to be converted.
+        FileExistsError: a different file exists, or something else than a file, or a link.
+        ValueError: it is too large to convert.
     """
     path = output / target.path
     if target.convert and size > _MAX_CONVERTED:
-        raise ValueError(f"{target.path} has {size:,} bytes: no label picture")
+        raise ValueError(f"{target.path} has {size:,} bytes: too large for a mask")
     for part in [path, *path.parents]:
         if part == output:
             break
         if part.is_symlink():
             raise FileExistsError(
-                f"{part} is a link: nothing is written through it. Remove it, or choose another output"
+                f"{part} is a link, and links are not followed when writing. Remove it, or choose another output"
             )
     if not path.exists():
         return
@@ -45,15 +45,15 @@ def check_target(output: Path, target: Target, size: int) -> None:
 
 
 def check_space(output: Path, targets: Iterable[tuple[Target, int]]) -> None:
-    """Raise OSError where the disk has no room for the targets that are not there."""
+    """Raise OSError if the disk has no space for the missing targets."""
     need = sum(size for target, size in targets if not (output / target.path).exists())
     free = free_bytes(output)
     if need + _SPARE > free:
-        raise OSError(f"{output} needs {need / 1e9:.2f} GB more, but its disk has {free / 1e9:.2f} GB free")
+        raise OSError(f"{output} needs {need / 1e9:.2f} GB more, but its disk has only {free / 1e9:.2f} GB free")
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk that a folder is on, or will be."""
+    """Free space on the disk that a folder is on, or will be."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -61,10 +61,10 @@ def free_bytes(folder: Path) -> int:
 
 
 def same_as_stored(path: Path, size: int, crc: int | None) -> bool:
-    """Whether a file is there already, told by a zip's checksum without unpacking.
+    """Whether the same file already exists, by a zip's checksum, without unpacking.
 
     Raises:
-        FileExistsError: another one is there.
+        FileExistsError: a different one exists.
     """
     if crc is None or not path.exists():
         return False
@@ -78,10 +78,10 @@ def same_as_stored(path: Path, size: int, crc: int | None) -> bool:
 
 
 def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:
-    """Write a file, or compare it with the one that is there; its size in bytes.
+    """Write a file, or compare it with the existing one; returns its size in bytes.
 
     Raises:
-        FileExistsError: another one is there.
+        FileExistsError: a different one exists.
     """
     path = output / target.path
     if target.convert:
@@ -93,10 +93,10 @@ def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:
 
 
 def link_or_copy(output: Path, source: Path, path: Path) -> None:
-    """A second name for a file, or a copy where the file system has none.
+    """Hard-link a file, or copy it if the file system has no links.
 
     Raises:
-        FileExistsError: another file is there.
+        FileExistsError: a different file exists.
     """
     if path.exists():
         if not path.samefile(source) and path.read_bytes() != source.read_bytes():
@@ -126,5 +126,5 @@ def _compare(path: Path, pieces: Iterator[bytes]) -> int:
 
 def _differs(path: Path) -> FileExistsError:
     return FileExistsError(
-        f"{path} is there and differs from the archive's: it is left as it is. Move it away, or choose another output"
+        f"{path} exists and differs from the archive's file; it was not changed. Move it away, or choose another output"
     )

@@ -1,1 +1,1 @@
-"""Datasets and results in others' formats."""
+"""Datasets and results in third-party formats."""

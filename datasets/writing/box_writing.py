@@ -1,4 +1,4 @@
-"""Detection data on disk in the layouts of COCO, PASCAL VOC and YOLO, from any source of images and boxes."""
+"""Writes detection data in the layouts of COCO, PASCAL VOC and YOLO, from any source of images and boxes."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from ..images.decode import check_size
 from ..images.files import image_size
 from ..labels import LabelMap
 
-Progress = Callable[[int, int], object]  # images done, images in all
+Progress = Callable[[int, int], object]  # images done, images in total
 IMAGES = ("link", "copy", "none")
 
 
 @dataclass
 class Writing:
-    """One conversion: where it goes, what is written there, and what does not fit into the format."""
+    """One conversion: where it goes, what is written, and what the format cannot represent."""
 
     root: Path
     images: str  # link, copy or none
@@ -35,7 +35,7 @@ class Writing:
     lost: Counter[str] = field(default_factory=Counter)
 
     def place(self, source: Path, target: str) -> None:
-        """The image at its new place; a link costs no room, and where none can be made it is a copy."""
+        """Put the image in its new place: a hard link, which takes no space, or a copy if links are impossible."""
         if self.images == "none":
             return
         path = self.root / target
@@ -45,11 +45,11 @@ class Writing:
                 os.link(source.resolve(), path)
                 return
             except OSError:
-                self.lost["images copied, as no links can be made there"] += 1
+                self.lost["images copied, because hard links are impossible there"] += 1
         shutil.copyfile(source, path)
 
     def text(self, target: str, content: str) -> None:
-        """A file of text."""
+        """Write a text file."""
         path = self.root / target
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="\n")
@@ -57,18 +57,18 @@ class Writing:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder that becomes `output` once everything is in it; what is there already is never touched.
+    """A folder that becomes `output` once everything is in it; existing files are never touched.
 
     Raises:
         FileExistsError: `output` is a file, or a folder that is not empty.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"{output} is there already: choose another output, or delete it if it is not needed")
+        raise FileExistsError(f"{output} already exists: choose another output, or delete it if it is not needed")
     output = Path(os.path.abspath(output))
     with whole_folder(output) as made:
         yield made
         if output.exists():
-            output.rmdir()  # and not what came into it meanwhile
+            output.rmdir()  # fails if anything was added meanwhile
 
 
 def write_boxes(
@@ -79,10 +79,10 @@ def write_boxes(
     images: str = "link",
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write splits in the layout `coco`, `voc` or `yolo`; returns a line for each kind of thing that is lost.
+    """Write splits in the layout `coco`, `voc` or `yolo`; returns one line per kind of loss.
 
     Raises:
-        ValueError: a name does not go into the format, or an image contradicts its size.
+        ValueError: a name is invalid in the format, or an image contradicts its size.
         FileExistsError: `output` is not empty.
     """
     labels = next(iter(sources.values())).labels
@@ -93,12 +93,12 @@ def write_boxes(
     )
     if moved and images == "none":
         raise ValueError(
-            f"{moved} images need another name, as two that differ only in their ending or split cannot share an "
-            "annotation file: choose images=link or images=copy"
+            f"{moved} images need another name, because two that differ only in their extension or split "
+            "cannot share an annotation file: choose images=link or images=copy"
         )
     with new_folder(output) as root:
         writing = Writing(root, images, labels)
-        writing.lost["images got another name, as two would have shared one annotation file"] += moved
+        writing.lost["images renamed, because two would have shared one annotation file"] += moved
         {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[layout](writing, sources, names, progress)
     return [f"{count} {what}" for what, count in writing.lost.items() if count]
 
@@ -121,8 +121,8 @@ def _shared_names(sources: Mapping[str, BoxSource]) -> Names:
 
 
 def _unique_stems(sources: Mapping[str, BoxSource]) -> Names:
-    """Names that stay different without their endings; an image of several splits keeps one name."""
-    taken: dict[str, str] = {}  # stem, lower case as on file systems that know no other -> the file that has it
+    """Names that stay unique without their extensions; an image in several splits keeps one name."""
+    taken: dict[str, str] = {}  # stem in lower case, for case-insensitive file systems -> the file that has it
     result: Names = {}
     for split, source in sources.items():
         result[split] = []
@@ -139,10 +139,10 @@ def _unique_stems(sources: Mapping[str, BoxSource]) -> Names:
 def _check_names(sources: Mapping[str, BoxSource], labels: LabelMap, layout: str) -> None:
     classes = list(labels.names.values())
     if layout != "coco" and (twice := sorted({name for name in classes if classes.count(name) > 1})):
-        raise ValueError(f"the class {twice[0]!r} is there twice, but {layout} knows classes by name: rename one")
+        raise ValueError(f"the class {twice[0]!r} occurs twice, but {layout} identifies classes by name: rename one")
     for name in (*classes, *(name for source in sources.values() for name in source.file_names.tolist())):
         if not name.isprintable() or name != name.strip() or not name:
-            raise ValueError(f"the name {name!r} has spaces around it or characters that are no text: rename it")
+            raise ValueError(f"the name {name!r} has surrounding spaces or invalid characters: rename it")
 
 
 # ---- the three formats -----------------------------------------------------------------------------------
@@ -177,14 +177,14 @@ def write_coco(
 def write_voc(
     writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
 ) -> None:
-    """`JPEGImages`, `Annotations`, `ImageSets/Main/SPLIT.txt` and `classes.txt`; pixels count from 1, to 0.001.
+    """`JPEGImages`, `Annotations`, `ImageSets/Main/SPLIT.txt` and `classes.txt`; pixel numbers start at 1, to 0.001.
 
     Crowd regions are `difficult` objects.
     """
     for _, source, index, name in _images(sources, names, progress):
         truth = source.ground_truth(index)
         stem = os.path.splitext(name)[0]
-        if not (writing.root / f"Annotations/{stem}.xml").exists():  # else it is of several splits
+        if not (writing.root / f"Annotations/{stem}.xml").exists():  # otherwise it is in several splits
             _count_lost(writing, truth)
             writing.text(f"Annotations/{stem}.xml", _voc_xml(name, source, index, truth, writing.labels))
             writing.place(source.images / str(source.file_names[index]), f"JPEGImages/{name}")
@@ -197,17 +197,19 @@ def write_voc(
 def write_yolo(
     writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
 ) -> None:
-    """`data.yaml`, `images/SPLIT/` and `labels/SPLIT/`; fractions to 1e-10. Crowd regions have no place in it."""
+    """`data.yaml`, `images/SPLIT/` and `labels/SPLIT/`; fractions to 1e-10. Crowd regions cannot be represented."""
     numbers = {slot: number for number, slot in enumerate(writing.labels.names)}
     for split, source, index, name in _images(sources, names, progress):
         path, truth = source.images / str(source.file_names[index]), source.ground_truth(index)
         size = int(source.heights[index]), int(source.widths[index])
-        check_size(image_size(path), size, path=path, source=source.annotations)  # fractions of another size mislead
+        check_size(
+            image_size(path), size, path=path, source=source.annotations
+        )  # fractions of another size would be wrong
         _count_lost(writing, truth)
         image = f"images/{split}/{name}"
         writing.text(label_name(image), _yolo_lines(truth, size, numbers, writing.lost))
         writing.place(path, image)
-    # No `path`: Ultralytics takes a relative one from where it is started, and the yaml's own folder without one.
+    # No `path`: Ultralytics resolves a relative one from the working directory, and uses the yaml's folder without one.
     splits = {split: f"images/{split}" if split in sources else None for split in ("train", "val")}
     data = {**splits, "names": dict(enumerate(writing.labels.names.values()))}
     writing.text("data.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=4096))
@@ -259,15 +261,15 @@ def _yolo_lines(
 ) -> str:
     height, width = size
     kept = ~truth["crowd"]
-    lost["crowd regions (or difficult objects) have no place in YOLO: left out"] += int((~kept).sum())
+    lost["crowd regions (or difficult objects) cannot be represented in YOLO; dropped"] += int((~kept).sum())
     left, top, w, h = truth["boxes_xywh"][kept].T
     sides = (width, height, width, height)
     corners = np.stack([left, top, left + w, top + h], 1)
     clipped = np.clip(corners, 0, sides)
     full = (w > 0) & (h > 0) & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    lost["boxes have no area inside their image: left out"] += int((~full).sum())
+    lost["boxes lie outside their image; dropped"] += int((~full).sum())
     cut = np.abs(clipped - corners).max(1, initial=0) > 1e-3
-    lost["boxes reach outside of their image: cut at its edges, as YOLO's are"] += int((cut & full).sum())
+    lost["boxes extend outside their image; clipped to it, as usual in YOLO"] += int((cut & full).sum())
     x1, y1, x2, y2 = (clipped[full] / sides).T
     columns = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
     lines = zip(truth["labels"][kept][full].tolist(), *(column.tolist() for column in columns), strict=True)
@@ -275,7 +277,7 @@ def _yolo_lines(
 
 
 def _decimal(value: float) -> str:
-    """To 1e-10, and never with an exponent."""
+    """To 1e-10, never with an exponent."""
     return f"{value:.10f}".rstrip("0").rstrip(".")
 
 
@@ -290,7 +292,7 @@ def _short(value: float, digits: int = 6) -> float | int:
 def _count_lost(writing: Writing, truth: dict[str, np.ndarray]) -> None:
     box_area = truth["boxes_xywh"][:, 2] * truth["boxes_xywh"][:, 3]
     other = np.abs(truth["area"] - box_area) > 0.01
-    writing.lost["areas other than the box's (of outlines) are lost: sizes of objects count by their box"] += int(
+    writing.lost["areas other than the box's (of polygons) are lost: object sizes then follow the box"] += int(
         other.sum()
     )
 
@@ -298,8 +300,8 @@ def _count_lost(writing: Writing, truth: dict[str, np.ndarray]) -> None:
 def _count_ids(writing: Writing, sources: Mapping[str, BoxSource]) -> None:
     labels = writing.labels.labels
     changed = sum(label.source_id != number for number, label in enumerate(labels, start=1))
-    writing.lost["category ids are counted anew, from 1; the names stay"] += changed
+    writing.lost["category ids are renumbered from 1; the names are kept"] += changed
     writing.lost["supercategories are lost"] += len({label.category for label in labels if label.category})
     for source in sources.values():
         renumbered = (np.sort(source.image_ids) != np.arange(1, len(source) + 1)).sum()
-        writing.lost["image ids are counted anew, from 1 in each split"] += int(renumbered)
+        writing.lost["image ids are renumbered from 1 in each split"] += int(renumbered)

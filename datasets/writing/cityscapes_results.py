@@ -1,4 +1,4 @@
-"""Cityscapes' result pictures: a PNG of label ids for each image, in a folder or a zip archive, as its server takes."""
+"""Cityscapes result files: a PNG of label ids per image, in a folder or zip archive, as the server expects."""
 
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ PREDICTION_IDS = ("label", "train")
 _LABEL_IDS = {row[1] for row in CITYSCAPES_TABLE if row[1] >= 0}
 _UNLABELED = 0
 _MAX_FILES = 100_000
-_SHOWN = 3  # offenders of a kind that a message names
+_SHOWN = 3  # examples of each kind that a message names
 
 Size = tuple[int, int]
 
@@ -25,7 +25,7 @@ Size = tuple[int, int]
 def write_result(folder: Path, image_id: str, slots: np.ndarray) -> None:
     """Write a label map of slots, uint8 [H, W], as `<city>_<sequence>_<frame>_labelIds.png`.
 
-    Pixels of no class (255) become label id 0, "unlabeled".
+    Pixels without a class (255) become label id 0, "unlabeled".
     """
     table = np.full(256, _UNLABELED, np.uint8)
     for slot, label_id in CITYSCAPES.source_ids.items():
@@ -42,9 +42,9 @@ def pack_results(folder: Path, archive: Path) -> None:
 
 
 def result_tables(prediction_ids: str) -> tuple[np.ndarray, dict[int, str]]:
-    """uint8 [256] from a picture's values to slots, and the values beyond them that find a category's instances.
+    """uint8 [256] from a picture's values to slots, and further values that match instances of a category.
 
-    Those are caravan and trailer: no classes of the evaluation, but vehicles to the iIoU of that category.
+    Those are caravan and trailer: not evaluated as classes, but vehicles in that category's iIoU.
     """
     table, beyond = np.full(256, IGNORE, np.uint8), {}
     for name, label_id, train_id, category, _ in CITYSCAPES_TABLE:
@@ -60,47 +60,47 @@ def result_tables(prediction_ids: str) -> tuple[np.ndarray, dict[int, str]]:
 class _File:
     name: str
     size: int  # bytes
-    read: Callable[[int], bytes]  # of at most so many bytes
+    read: Callable[[int], bytes]  # at most this many bytes
 
 
 class Results:
-    """The pictures of a folder (with its sub-folders) or a zip archive, by image.
+    """The pictures of a folder (with its subfolders) or zip archive, by image.
 
-    As the official script has it, a picture is of the image whose id (`<city>_<sequence>_<frame>`) its name begins
-    with; other files are left alone. Archives are read, never unpacked, and no picture is decoded that has not the size
+    As in the official script, a picture belongs to the image whose id (`<city>_<sequence>_<frame>`) its name begins
+    with; other files are ignored. Archives are read, never unpacked, and no picture is decoded unless it has the size
     of its image.
 
     Args:
         sizes: image id -> (h, w).
-        prediction_ids: what the pictures hold: "label" ids, as the server takes them, or "train" ids and 255.
+        prediction_ids: the pictures' values: "label" ids, as the server expects, or "train" ids and 255.
 
     Raises:
-        FileNotFoundError: there is nothing of this name, or no PNG in it.
-        ValueError: it is no archive, holds too many files, or `prediction_ids` is neither.
+        FileNotFoundError: it does not exist, or contains no PNG.
+        ValueError: it is not an archive, contains too many files, or `prediction_ids` is invalid.
     """
 
     def __init__(self, path: str | Path, sizes: Mapping[str, Size], *, prediction_ids: str = "label") -> None:
         if prediction_ids not in PREDICTION_IDS:
-            raise ValueError(f"prediction_ids={prediction_ids}: expected {' or '.join(PREDICTION_IDS)}")
+            raise ValueError(f"prediction_ids={prediction_ids}: choose {' or '.join(PREDICTION_IDS)}")
         self.path, self.sizes, self.prediction_ids = Path(path), sizes, prediction_ids
         self._allowed = np.zeros(256, bool)
         self._allowed[[*CITYSCAPES.names, IGNORE] if prediction_ids == "train" else list(_LABEL_IDS)] = True
         files = _zip_files(self.path) if self.path.is_file() else _folder_files(self.path)
         if not files:
-            raise FileNotFoundError(f"no PNG in {path}: expected one for each image, named CITY_SEQUENCE_FRAME*.png")
+            raise FileNotFoundError(f"no PNG in {path}: expected one per image, named CITY_SEQUENCE_FRAME*.png")
         self._files: dict[str, list[_File]] = {}
         for file in files:
             if (image_id := _image_of(file.name, sizes)) is not None:
                 self._files.setdefault(image_id, []).append(file)
 
     def check_files(self) -> None:
-        """Raise ValueError, naming how many and the first of them, unless each image has one picture."""
+        """Raise ValueError, naming how many and the first of them, unless each image has exactly one picture."""
         missing = [image_id for image_id in self.sizes if image_id not in self._files]
         twice = [f"{files[0].name} and {files[1].name}" for files in self._files.values() if len(files) > 1]
         self._refuse({"images have no picture": missing, "images have several pictures": twice})
 
     def check(self) -> None:
-        """Raise ValueError, naming how many and the first of them, unless every picture is as the server takes it."""
+        """Raise ValueError, naming how many and the first of them, unless every picture is valid for the server."""
         self.check_files()
         wrong = []
         for image_id in self.sizes:
@@ -108,41 +108,42 @@ class Results:
                 self.read(image_id)
             except ValueError as error:
                 wrong.append(str(error))
-        self._refuse({"pictures are wrong": wrong})
+        self._refuse({"pictures are invalid": wrong})
 
     def read(self, image_id: str) -> np.ndarray:
         """The values of an image's picture, uint8 [H, W].
 
         Raises:
-            ValueError: it is no PNG with one channel of 8 bits, has another size than its image, or unknown values.
+            ValueError: it is not a PNG with one channel of 8 bits, differs from its image in size, or has unknown
+            values.
         """
         file, (height, width) = self._files[image_id][0], self.sizes[image_id]
         limit = 4 * height * width + (1 << 20)  # far more than a PNG of this size takes
         if file.size > limit:
-            raise ValueError(f"{file.name} has {file.size} bytes, more than a picture of {width}x{height} can need")
+            raise ValueError(f"{file.name} has {file.size} bytes, more than any picture of {width}x{height} needs")
         try:
             data = np.frombuffer(file.read(limit), np.uint8)
         except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, ValueError) as error:
-            raise ValueError(f"{file.name} cannot be read: {error}") from error  # encrypted, damaged
+            raise ValueError(f"{file.name} cannot be read: {error}") from error  # encrypted or corrupt
         header = png_header(data)
         if header is None or header.bit_depth != 8 or header.color_type not in (PNG_GRAY, PNG_PALETTE):
-            raise ValueError(f"{file.name} is no PNG with one channel of 8 bits")
+            raise ValueError(f"{file.name} is not a PNG with one channel of 8 bits")
         if header.size != (height, width):
             raise ValueError(
-                f"{file.name} is {header.size[1]}x{header.size[0]} (width x height), its image {width}x{height}"
+                f"{file.name} is {header.size[1]}x{header.size[0]} (width x height), but its image is {width}x{height}"
             )
         values = mask_from_bytes(data, file.name)
         if unknown := np.flatnonzero((np.bincount(values.ravel(), minlength=256) > 0) & ~self._allowed).tolist():
             other = "train" if self.prediction_ids == "label" else "label"
             raise ValueError(
-                f"{file.name} has the values {unknown[:8]}, which are no {self.prediction_ids} ids "
-                f"(does it hold {other} ids?)"
+                f"{file.name} has the values {unknown[:8]}, which are not {self.prediction_ids} ids "
+                f"(does it contain {other} ids?)"
             )
         return values
 
     def _refuse(self, problems: Mapping[str, Sequence[str]]) -> None:
         found = [
-            f"{len(offenders)} of {len(self.sizes)} {what}, first: {'; '.join(offenders[:_SHOWN])}"
+            f"{len(offenders)} of {len(self.sizes)} {what}, the first ones: {'; '.join(offenders[:_SHOWN])}"
             for what, offenders in problems.items()
             if offenders
         ]
@@ -151,7 +152,7 @@ class Results:
 
 
 def _image_of(name: str, image_ids: Mapping[str, Size]) -> str | None:
-    """The image whose id the file's name begins with; the longest of several."""
+    """The image whose id is a prefix of the file's name; the longest if several are."""
     name = name.replace("\\", "/").rpartition("/")[2]
     return next((name[:end] for end in range(len(name), 0, -1) if name[:end] in image_ids), None)
 
@@ -179,7 +180,7 @@ def _zip_files(path: Path) -> list[_File]:
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".png")]
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
     if len(entries) > _MAX_FILES:
-        raise ValueError(f"{path} has {len(entries)} pictures; more than {_MAX_FILES} are refused")
+        raise ValueError(f"{path} has {len(entries)} pictures: expected at most {_MAX_FILES}")
 
     def reader(entry: zipfile.ZipInfo) -> Callable[[int], bytes]:
         def read(limit: int) -> bytes:
@@ -192,16 +193,16 @@ def _zip_files(path: Path) -> list[_File]:
 
 
 def image_sizes(paths: Iterable[str | Path]) -> list[Size]:
-    """(h, w) of PNG images, from their headers alone.
+    """(h, w) of PNG images, from their headers.
 
     Raises:
-        ValueError: one is no PNG.
+        ValueError: a file is not a PNG.
     """
     sizes = []
     for path in map(Path, paths):
         with path.open("rb") as file:
             header = png_header(np.frombuffer(file.read(26), np.uint8))
         if header is None:
-            raise ValueError(f"{path} is no PNG")
+            raise ValueError(f"{path} is not a PNG")
         sizes.append(header.size)
     return sizes

@@ -1,4 +1,4 @@
-"""Generated scenes on disk, in the official layouts of COCO and Cityscapes, so that the real loaders have something."""
+"""Writes generated scenes in the official layouts of COCO and Cityscapes, as input for the real loaders."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,9 @@ from ..annotations.sample import Array
 from ..labels import CITYSCAPES_TABLE
 from ..shapes import Scene, Shapes
 
-Progress = Callable[[int, int], object]  # scenes written, scenes in all
+Progress = Callable[[int, int], object]  # scenes written, scenes in total
 
-# What each shape plays in Cityscapes: classes that are evaluated, of different categories where possible.
+# The Cityscapes class of each shape: evaluated classes, of different categories if possible.
 CITYSCAPES_ROLES = {
     "background": "road",
     "circle": "car",
@@ -66,7 +66,7 @@ def write_coco(
 def write_cityscapes(root: str | Path, splits: Mapping[str, Shapes], *, progress: Progress | None = None) -> None:
     """Cityscapes' layout: `leftImg8bit/{split}/shapes/*_leftImg8bit.png` and `gtFine/.../*_gtFine_labelIds.png`.
 
-    Every shape plays a class of Cityscapes (`CITYSCAPES_ROLES`), so that the loader for its 19 classes is at home.
+    Every shape stands for a Cityscapes class (`CITYSCAPES_ROLES`), so that the loader for its 19 classes works.
     """
     root = Path(root)
     _make_folders(root, [f"{part}/{split}/shapes" for part in ("leftImg8bit", "gtFine") for split in splits])
@@ -84,7 +84,7 @@ def write_cityscapes(root: str | Path, splits: Mapping[str, Shapes], *, progress
 
 
 def _label_id(shape: str) -> int:
-    """Cityscapes' labelId of the class that a shape plays."""
+    """Cityscapes' labelId of the class that a shape stands for."""
     return next(row[1] for row in CITYSCAPES_TABLE if row[0] == CITYSCAPES_ROLES[shape])
 
 
@@ -92,7 +92,7 @@ def _coco_annotations(scene: Scene) -> list[dict[str, Any]]:
     height, width = scene.instances.shape
     rows = []
     for kind, (x1, y1, x2, y2), mask in zip(scene.classes, scene.boxes().tolist(), scene.masks(), strict=True):
-        counts: Any = rle.encode(np.asfortranarray(mask, np.uint8))["counts"]  # bytes, whatever its stubs say
+        counts: Any = rle.encode(np.asfortranarray(mask, np.uint8))["counts"]  # bytes, despite its type stubs
         rows.append(
             {
                 "category_id": int(kind) + 1,
@@ -106,7 +106,7 @@ def _coco_annotations(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _make_folders(root: Path, folders: Sequence[str]) -> None:
-    """Make them, but never mix new scenes with what is there already."""
+    """Create the folders, but never mix new scenes with existing files."""
     for folder in folders:
         path = root / folder
         if path.exists() and any(path.iterdir()):
@@ -115,7 +115,7 @@ def _make_folders(root: Path, folders: Sequence[str]) -> None:
 
 
 def _write_image(path: Path, image: Array, *, jpeg_quality: int = 95) -> None:
-    """RGB or single-channel uint8; by way of bytes, because cv2.imwrite cannot do every path on Windows."""
+    """RGB or single-channel uint8; encoded in memory, because cv2.imwrite does not support every path on Windows."""
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
     _, data = cv2.imencode(path.suffix, pixels, options)

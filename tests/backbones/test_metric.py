@@ -72,7 +72,7 @@ def test_classes_are_told_where_they_are_few(count: int, named: bool) -> None:
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match=r"got slots \[1\]"):
         TopAccuracy({1: "a"})
-    with pytest.raises(ValueError, match="rank 3 classes, the metric has 2"):
+    with pytest.raises(ValueError, match="rank 3 classes, but the metric has 2"):
         add(TopAccuracy(names(2)), [("a", 0, [0, 1, 2])])
     with pytest.raises(ValueError, match=r"labels \[7\] are not all among the 2 classes"):
         add(TopAccuracy(names(2)), [("a", 7, [0, 1])])

@@ -215,18 +215,18 @@ def test_export_with_free_sizes(padding: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"variant": "medium"}, "variant must be one of 'large', 'small', got 'medium'"),
-        ({"reduced": "both"}, "reduced must be one of None"),
-        ({"output_stride": 4}, "output_stride must be one of 8, 16, 32, got 4"),
+        ({"variant": "medium"}, "variant='medium': choose one of 'large', 'small'"),
+        ({"reduced": "both"}, "reduced='both': choose one of None"),
+        ({"output_stride": 4}, "output_stride=4: choose one of 8, 16, 32"),
         ({"atrous": "tf"}, "atrous"),
         ({"scaling": "tf"}, "scaling"),
         ({"padding": "valid"}, "padding"),
         ({"gate": "hard"}, "gate"),
         (
             {"nonlinearity": "swish"},
-            "nonlinearity must be one of 'paper', 'relu', 'hswish16', 'hswish112', got 'swish'",
+            "nonlinearity='swish': choose one of 'paper', 'relu', 'hswish16', 'hswish112'",
         ),
-        ({"variant": "small", "nonlinearity": "relu"}, "one of V3-Large, not of small"),
+        ({"variant": "small", "nonlinearity": "relu"}, "only supported by V3-Large, not by small"),
         ({"minimalistic": True, "nonlinearity": "hswish16"}, "not of large, minimalistic=True"),
         ({"init": "xavier"}, "initialisation"),
         ({"width": 0.0}, "width must be positive"),

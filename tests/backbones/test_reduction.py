@@ -177,9 +177,9 @@ def test_importance_beats_first_where_the_first_channels_are_nothing(enliven: Ca
 
 def test_what_cannot_be_reduced() -> None:
     state = MobileNetV3("small", width=0.5, init=FAST).state_dict()
-    with pytest.raises(ValueError, match="weights_reduce must be one of 'importance', 'first', got 'random'"):
+    with pytest.raises(ValueError, match="weights_reduce='random': choose one of 'importance', 'first'"):
         Reduction(state, "random")
-    with pytest.raises(ValueError, match=r"stem.* has 16 channels, the weights only 8"):
+    with pytest.raises(ValueError, match=r"stem.* has 16 channels, but the weights only 8"):
         reduce_trunk(Reduction(state, "first"), MobileNetV3("small", init=FAST))
     with pytest.raises(ValueError, match=r"missing in the weights: blocks.11.project.norm.weight; only a net"):
         reduce_trunk(Reduction(state, "first"), MobileNetV3("large", width=0.35, init=FAST))
@@ -193,7 +193,7 @@ def test_a_block_that_becomes_residual_is_told() -> None:
     smaller = MobileNetV3("small", output_stride=16, reduced="segmentation", init=FAST)
     reduce_trunk(reduction, smaller)
     load_strict(smaller, reduction.state)
-    assert "blocks.8 adds its input, which it does not in the weights" in reduction.notes
+    assert "blocks.8 has a residual connection here, but not in the weights" in reduction.notes
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -129,12 +129,12 @@ def test_a_tap_is_not_changed_by_later_layers(trunk: str) -> None:
 @pytest.mark.parametrize(
     ("trunk", "options", "message"),
     [
-        ("v1", {"reduced": "both"}, "reduced must be one of None"),
+        ("v1", {"reduced": "both"}, "reduced='both': choose one of None"),
         ("v1", {"width": -1.0}, "width must be positive"),
-        ("v2", {"last": "large"}, "last must be one of None, 'unscaled', 'scaled', got 'large'"),
+        ("v2", {"last": "large"}, "last='large': choose one of None, 'unscaled', 'scaled'"),
         ("v2", {"divisor": 0}, "divisor must be at least 1, got 0"),
-        ("v2", {"output_stride": 4}, "output_stride must be one of 8, 16, 32, got 4"),
-        ("a1", {"variant": "b1"}, "variant must be one of 'a1', 'small', got 'b1'"),
+        ("v2", {"output_stride": 4}, "output_stride=4: choose one of 8, 16, 32"),
+        ("a1", {"variant": "b1"}, "variant='b1': choose one of 'a1', 'small'"),
         ("a1", {"squeeze_divisor": 0}, "squeeze_divisor must be at least 1, got 0"),
         ("a1", {"padding": "valid"}, "padding"),
     ],

@@ -149,7 +149,7 @@ def test_mobilenet_v2_classifier_is_torchvisions(enliven: Callable) -> None:
 
 
 def test_torchvisions_mnasnet_is_another_one() -> None:
-    with pytest.raises(ValueError, match="torchvision's MnasNet is B1, which no trunk here is"):
+    with pytest.raises(ValueError, match="torchvision's MnasNet is B1, which is not supported"):
         from_torchvision({"layers.0.weight": torch.zeros(1)})
 
 
@@ -205,7 +205,7 @@ def test_loading_refuses_and_changes_nothing() -> None:
     state["2.weight"] = torch.zeros(5, 2, 1, 1)
     state["3.weight"] = torch.zeros(1)
     del state["0.bias"]
-    with pytest.raises(ValueError, match="3 of 10 names do not fit") as error:
+    with pytest.raises(ValueError, match="3 of 10 names do not match") as error:
         load_strict(model, state)
     for line in (
         "missing in the weights: 0.bias",
@@ -228,7 +228,7 @@ def test_loading_reinitialises_what_it_was_told_to() -> None:
     assert report.mismatched == {"2.weight": ((5, 2, 1, 1), (3, 2, 1, 1))}
     assert torch.equal(model[2].weight, before)
     assert torch.equal(model[0].weight, state["0.weight"])
-    with pytest.raises(ValueError, match=r"nothing to re-initialise starts with \['heads.'\]"):
+    with pytest.raises(ValueError, match=r"no tensor to re-initialize starts with \['heads.'\]"):
         load_strict(model, state, reinitialize=("2.", "heads."))
     with pytest.raises(ValueError, match="list of prefixes"):
         load_strict(model, state, reinitialize="2.")
@@ -237,8 +237,8 @@ def test_loading_reinitialises_what_it_was_told_to() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(4, dtype=torch.int8), "bias is of torch.int8 in the weights, of torch.float32 in the model"),
-        (torch.tensor([0.0, float("nan"), 0.0, 0.0]), "bias has values that are not finite"),
+        (torch.zeros(4, dtype=torch.int8), "bias is torch.int8 in the weights, but torch.float32 in the model"),
+        (torch.tensor([0.0, float("nan"), 0.0, 0.0]), "bias has non-finite values"),
     ],
 )
 def test_values_that_no_training_leaves(value: torch.Tensor, message: str) -> None:

@@ -69,7 +69,7 @@ def test_truth_needs_no_sizes_but_ids_once(write):
     paths = write(change=lambda data: [image.pop("height") for image in data["images"]])
     assert len(read_truth(paths["annotations"])[1]) == 2
     paths = write(change=lambda data: data["images"].append({"id": 1}))
-    with pytest.raises(ValueError, match="has the id 1, which another image has"):
+    with pytest.raises(ValueError, match="has the id 1, which another image also uses"):
         read_truth(paths["annotations"])
 
 
@@ -117,8 +117,8 @@ def test_boxes_outside_are_clipped_or_dropped_with_a_count(write, caplog):
     np.testing.assert_allclose(sample.boxes, [[0, 2, 5, 7], [0.2, 0, 40, 30], [1, 1, 3, 3]], rtol=1e-6)
     assert sample.ground_truth["boxes_xywh"].tolist() == [list(map(float, box)) for box in boxes]
     assert data.notes[1:] == [
-        "1 boxes reach outside of their image: clipped for training",  # 0.2 pixels are rounding
-        "3 boxes have no area inside their image: dropped from training, still counted by evaluation",
+        "1 boxes extend outside their image; clipped for training",  # 0.2 pixels are rounding
+        "3 boxes lie outside their image; dropped in training, kept in evaluation",
     ]
     with caplog.at_level(logging.INFO):
         log_summary(data)
@@ -158,18 +158,18 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d.pop("annotations"), "lacks the list 'annotations'"),
         (lambda d: d.update(images={}), "lacks the list 'images'"),
         (lambda d: d["images"].clear(), "has image_id 1, which `images` does not list"),
-        (lambda d: (d["images"].clear(), d["annotations"].clear()), "lists no images"),
+        (lambda d: (d["images"].clear(), d["annotations"].clear()), "contains no images"),
         (lambda d: d["images"][1].pop("width"), "images record .*'id': 2.* lacks the key 'width'"),
         (lambda d: d["images"][1].update(height=0), "has no size"),
-        (lambda d: d["images"][1].update(height="30"), "has height '30': expected a whole number"),
-        (lambda d: d["images"][1].update(id=1), "has the id 1, which another image has"),
+        (lambda d: d["images"][1].update(height="30"), "has height '30': expected an integer"),
+        (lambda d: d["images"][1].update(id=1), "has the id 1, which another image also uses"),
         (lambda d: d["images"].append(5), "images record 5 lacks the key 'id'"),
-        (lambda d: d["images"][0].update(file_name="../x.png"), "file_name outside of the image folder"),
-        (lambda d: d["images"][0].update(file_name="/etc/x.png"), "file_name outside of the image folder"),
-        (lambda d: d["images"][0].update(file_name="C:\\x.png"), "file_name outside of the image folder"),
-        (lambda d: d["images"][0].update(file_name="a\\..\\..\\x.png"), "file_name outside of the image folder"),
+        (lambda d: d["images"][0].update(file_name="../x.png"), "file_name outside the image folder"),
+        (lambda d: d["images"][0].update(file_name="/etc/x.png"), "file_name outside the image folder"),
+        (lambda d: d["images"][0].update(file_name="C:\\x.png"), "file_name outside the image folder"),
+        (lambda d: d["images"][0].update(file_name="a\\..\\..\\x.png"), "file_name outside the image folder"),
         *(
-            (lambda d, name=name: d["images"][0].update(file_name=name), "file_name outside of the image folder")
+            (lambda d, name=name: d["images"][0].update(file_name=name), "file_name outside the image folder")
             for name in (
                 "",
                 ".",
@@ -193,10 +193,10 @@ def test_annotations_are_flat_arrays(write):
             )
         ),
         (lambda d: d["categories"][0].pop("name"), "categories record .* lacks the key 'name'"),
-        (lambda d: d["categories"].append(CATEGORIES[0]), "has the id 7, which another category has"),
+        (lambda d: d["categories"].append(CATEGORIES[0]), "has the id 7, which another category also uses"),
         (
             lambda d: d["annotations"][0].update(category_id=4),
-            r"category_id 4, which is unknown.*2 categories.*\[3, 7\]",
+            r"unknown category_id 4: .*2 categories.*\[3, 7\]",
         ),
         (lambda d: d["annotations"][0].update(image_id=77), "image_id 77, which `images` does not list"),
         (lambda d: d["annotations"][0].pop("bbox"), "annotations record .* lacks the key 'bbox'"),
@@ -205,7 +205,7 @@ def test_annotations_are_flat_arrays(write):
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, "4"]), "expected four finite numbers"),
         (lambda d: d["annotations"][0].update(bbox=None), "expected four finite numbers"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "expected four finite numbers"),
-        (lambda d: d["annotations"][0].update(image_id=2**63), "expected a whole number"),
+        (lambda d: d["annotations"][0].update(image_id=2**63), "expected an integer"),
         (lambda d: d["annotations"][0].update(area="big"), "area 'big': expected a number"),
         (lambda d: d["annotations"][0].update(area=10**400), "expected a number"),
         (lambda d: d["annotations"][0].update(iscrowd="no"), "iscrowd 'no': expected 0 or 1"),
@@ -246,7 +246,7 @@ def test_files_that_are_missing_or_no_json(write, tmp_path):
         FileNotFoundError, match=r"instances_val2017\.json.*official layout below .* for split 'val2017'"
     ):
         CocoDetection(root=tmp_path, split="val2017")
-    with pytest.raises(ValueError, match="give either root"):
+    with pytest.raises(ValueError, match="set either root"):
         CocoDetection(root=tmp_path, annotations=files["annotations"])
     with pytest.raises(ValueError, match="limit=0"):
         CocoDetection(**files, limit=0)
@@ -254,14 +254,14 @@ def test_files_that_are_missing_or_no_json(write, tmp_path):
         CocoDetection(**files, slots="x")
     (tmp_path / "images/1.png").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"1 of 2 images that .*a\.json lists are missing in .*images, first of all 1\.png"
+        FileNotFoundError, match=r"1 of 2 images that .*a\.json lists are missing in .*images, the first ones: 1\.png"
     ):
         CocoDetection(**files)
     for text, message in (
-        ("{,}", "is not json"),
+        ("{,}", "is not valid JSON"),
         ("[1]", "expected an object.*found a list"),
-        ("\x00", "is not json"),
-        ("[" * 99999, "is not json"),
+        ("\x00", "is not valid JSON"),
+        ("[" * 99999, "is not valid JSON"),
     ):
         files["annotations"].write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -284,7 +284,7 @@ def test_names_of_folders_are_missing_images(write):
     files = write([_annotation()])
     (files["images"] / "1.png").unlink()
     (files["images"] / "1.png").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* first of all 1\.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* the first ones: 1\.png"):
         CocoDetection(**files)
 
 

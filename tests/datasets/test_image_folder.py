@@ -58,7 +58,7 @@ def test_slots_of_the_validation_split_are_those_of_training(root: Path) -> None
     assert val.labels is labels
     assert "2 of 4 classes have no folder there" in val.notes
     write(root / "val" / "cat" / "1.png")
-    with pytest.raises(ValueError, match="has the class cat, which the training data or the model has not"):
+    with pytest.raises(ValueError, match="has the class cat, which the training data or the model does not have"):
         ImageFolder(root, split="val", labels=labels)
 
 
@@ -67,7 +67,7 @@ def test_faults_are_named(root: Path) -> None:
         ImageFolder(root, split="test")
     (root / "empty").mkdir()
     write(root / "empty" / "1.png")
-    with pytest.raises(FileNotFoundError, match="empty has no folders"):
+    with pytest.raises(FileNotFoundError, match="empty has no subfolders"):
         ImageFolder(root, split="empty")
     (root / "train" / "new").mkdir()
     with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(endings \.bmp"):
@@ -121,5 +121,7 @@ def test_imagenets_own_folders_are_the_classes_in_their_order(tmp_path: Path) ->
         assert len(source) == 1000
         assert source._shared["slots"].tolist() == list(range(background, 1000 + background))
     shutil.rmtree(tmp_path / "val" / names[7])
-    with pytest.raises(ValueError, match=r"has the class n00000000, .* which the training data or the model has not"):
+    with pytest.raises(
+        ValueError, match=r"has the class n00000000, .* which the training data or the model does not have"
+    ):
         ImageFolder(tmp_path, split="val", labels=imagenet_labels())

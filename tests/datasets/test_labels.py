@@ -88,12 +88,12 @@ def test_class_file_with_colours_and_other_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "{", "a.json is no class list"),
+        ("a.json", "{", "a.json is not a class list"),
         ("a.json", "[1, 2]", "neither a name nor"),
         ("a.csv", "sky,1\nroad,2\n", "several columns need a header"),
-        ("a.csv", "name,id\nsky\n", "a.csv is no class list"),
+        ("a.csv", "name,id\nsky\n", "a.csv is not a class list"),
         ("a.yaml", "- sky", "expected .txt, .csv or .json"),
-        ("a.txt", "", "no classes are left"),
+        ("a.txt", "", "no classes remain"),
         ("a.csv", "name,id\nsky,1\nroad,1\n", "source_id once.*twice: .1."),
     ],
 )
@@ -110,7 +110,7 @@ def test_other_errors(tmp_path):
         coco_labels("coco90")
     with pytest.raises(ValueError, match=r"ids \[0, 91\] are outside.*contiguous"):
         detection_labels([(0, "a", None), (91, "b", None)], slots="coco91")
-    with pytest.raises(ValueError, match="does not fit into 1 classes"):
+    with pytest.raises(ValueError, match="does not fit 1 classes"):
         LabelMap((Label(2, "a", 2),), 1)
 
 
@@ -137,7 +137,7 @@ def test_voc_has_its_palette() -> None:
     ],
 )
 def test_what_is_no_label_map(data: Any) -> None:
-    with pytest.raises(ValueError, match="no label map"):
+    with pytest.raises(ValueError, match="not a label map"):
         LabelMap.from_json(data)
 
 

@@ -96,7 +96,7 @@ def test_cityscapes_errors(city):
     with pytest.raises(FileNotFoundError, match=r"1 of 2 label files of split 'val'.*b_0_2_gtFine_labelIds\.png"):
         Cityscapes(city, split="val")
     _write(city / "gtFine/val/town/b_0_2_gtFine_labelIds.png", np.full((1, IDS.size), 34, np.uint8))
-    with pytest.raises(ValueError, match=r"b_0_2_gtFine_labelIds\.png holds the values \[34\]"):
+    with pytest.raises(ValueError, match=r"b_0_2_gtFine_labelIds\.png contains the values \[34\]"):
         Cityscapes(city, split="val").read(1)
     (city / "leftImg8bit/train/town").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"no images in .*train"):
@@ -124,7 +124,7 @@ def test_mask_folder(folder):
     assert data.image_ids.tolist() == ["deep/über, y", "x"]
     np.testing.assert_array_equal(data.read(0).mask, [[0, 1, 255, 255], [1, 1, 1, 1]])
     assert "2 classes, ignored: [11, 255]" in data.notes[0]
-    assert "1 label pictures in" in data.notes[1]
+    assert "1 masks in" in data.notes[1]
     assert len(MaskFolder(folder, classes=SKY_ROAD, ignore_ids=[11], limit=1)) == 1
     same = MaskFolder(
         images=folder / "train/images",
@@ -150,26 +150,26 @@ def test_mask_suffix(tmp_path):
 
 def test_mask_folder_errors(folder, tmp_path):
     with pytest.raises(
-        ValueError, match=r"\.png holds the values \[11\].*2 classes with the values \[0, 1\].*ignore_ids"
+        ValueError, match=r"\.png contains the values \[11\].*2 classes with the values \[0, 1\].*ignore_ids"
     ):
         MaskFolder(folder, classes=SKY_ROAD).read(0)
     with pytest.raises(FileNotFoundError, match=r"folder not found: .*val.images"):
         MaskFolder(folder, classes=SKY_ROAD, split="val")
-    with pytest.raises(ValueError, match="give either root"):
+    with pytest.raises(ValueError, match="set either root"):
         MaskFolder(folder, classes=SKY_ROAD, images=folder)
-    with pytest.raises(ValueError, match="give either root"):
+    with pytest.raises(ValueError, match="set either root"):
         MaskFolder(classes=SKY_ROAD, images=folder)
     with pytest.raises(ValueError, match="values 0 to 255, but the class list has 300"):
         MaskFolder(folder, classes=segmentation_labels(_ids_file(folder, 300)))
     _write(folder / "train/images/x.png", np.zeros((2, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"x\.jpg and .*x\.png differ only in their ending"):
+    with pytest.raises(ValueError, match=r"x\.jpg and .*x\.png differ only in their extension"):
         MaskFolder(folder, classes=SKY_ROAD)
     (folder / "train/images/x.png").unlink()
     _write(folder / "train/labels/x.png", np.zeros((4, 2), np.uint8))
     with pytest.raises(ValueError, match=r"x\.jpg decodes to 4x2.*labels.x\.png says 2x4"):
         MaskFolder(folder, classes=SKY_ROAD).read(1)
     (folder / "train/labels/x.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* no label picture .*x\.\*"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* no mask .*x\.\*"):
         MaskFolder(folder, classes=SKY_ROAD)
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no images in .*none"):

@@ -26,7 +26,7 @@ def test_the_trial_sees_what_it_is_for(mutations):
 
     def named(folder, rng):
         def read():
-            raise ValueError(f"{folder}/a.png does not decode")
+            raise ValueError(f"{folder}/a.png cannot be decoded")
 
         return folder / "a.png", read
 

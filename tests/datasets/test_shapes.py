@@ -31,8 +31,8 @@ def test_no_scenes() -> None:
     ("arguments", "message"),
     [
         ({"classes": ("circle", "blob")}, "blob"),
-        ({"classes": ()}, "expected different ones"),
-        ({"classes": ("circle", "circle")}, "expected different ones"),
+        ({"classes": ()}, "expected distinct classes"),
+        ({"classes": ("circle", "circle")}, "expected distinct classes"),
         ({"min_side": 0.7}, "min_side 0.7, max_side 0.6"),
         ({"max_side": 1.5}, "max_side <= 1"),
         ({"min_objects": 7}, "min_objects 7, max_objects 6"),
@@ -209,5 +209,5 @@ def test_label_maps() -> None:
 
 def test_notes_say_what_there_is() -> None:
     (note,) = ShapesDetection(length=7, size=[64, 96], seed=11).notes
-    assert "7 generated scenes of 64x96, seed 11: 1 to 6 objects out of circle, square, triangle" in note
+    assert "7 generated scenes of 64x96, seed 11: 1 to 6 objects of the classes circle, square, triangle" in note
     assert "20 to 60 %" in note

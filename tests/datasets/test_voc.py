@@ -52,7 +52,7 @@ def test_an_image_without_objects_is_a_negative(tmp_path: Path) -> None:
     data = VocDetection(plain(tmp_path, a=annotation()), classes=["dog"])
     sample = data.read(0)
     assert (sample.image_id, len(sample.boxes), data.labels.names) == (1, 0, {1: "dog"})
-    with pytest.raises(ValueError, match="names no classes, and there are no objects"):
+    with pytest.raises(ValueError, match="lists no classes, and there are no objects"):
         VocDetection(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_a_plain_folder_counts_from_0_and_a_devkit_from_1(tmp_path: Path) -> Non
     assert other.ground_truth(0)["boxes_xywh"].tolist() == [[1, 1, 39, 29], [4.5, 5, 5.5, 7]]
     shifted = VocDetection(tmp_path / "plain", one_based=True)
     assert shifted.ground_truth(0)["boxes_xywh"].tolist()[0] == [-1, -1, 41, 31]
-    assert "the corner 0, 0, but VOC counts pixels from 1" in shifted.notes[-1]
+    assert "the corner 0, 0, but VOC's pixel numbers start at 1" in shifted.notes[-1]
 
 
 def test_what_is_read_of_an_object(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_class_list(tmp_path: Path) -> None:
     assert (coco.labels.num_classes, coco.ground_truth(0)["labels"].tolist()) == (80, [17])
     for classes, message in (
         (["dog", "dog"], "'dog' is listed twice"),
-        (["dog"], "the class 'cat', which is unknown: known are dog"),
+        (["dog"], "the unknown class 'cat': the classes are dog"),
     ):
         with pytest.raises(ValueError, match=message):
             VocDetection(root, classes=classes)
@@ -131,7 +131,7 @@ def test_the_devkit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"years=\[2007\] choose among"):
         VocDetection(root, years=[2007])
     for where in (root, tmp_path):
-        with pytest.raises(ValueError, match=r"are for a plain folder: .* has its own"):
+        with pytest.raises(ValueError, match=r"is only for a plain folder: .* has its own"):
             VocDetection(where, annotations=tmp_path)
     (tmp_path / "up" / "VOCdevkit").mkdir(parents=True)
     root.rename(tmp_path / "up" / "VOCdevkit" / "VOC2007")
@@ -149,7 +149,7 @@ def test_without_a_list_for_validation_some_are_held_out(tmp_path: Path) -> None
         assert sorted([*train.image_ids, *val.image_ids]) == list(range(1, total + 1))
         assert f"{len(val)} of {total} images are held out" in train.notes[-1]
         assert len(VocDetection(folder)) == total
-        with pytest.raises(ValueError, match="has no validation split: give holdout"):
+        with pytest.raises(ValueError, match="has no validation split: set holdout"):
             VocDetection(folder, split="val")
 
 
@@ -160,10 +160,10 @@ def test_two_folders_and_photographs_without_xml(tmp_path: Path) -> None:
     (tmp_path / "annotations/sub/ü x.xml").write_text(annotation(thing()), encoding="utf-8")
     data = VocDetection(tmp_path)
     assert data.file_names.tolist() == ["sub/ü x.png"]
-    assert data.notes[-1] == "1 photographs have no xml, as not labelled: left out, as nobody labelled them"
+    assert data.notes[-1] == "1 photographs have no XML file, such as not labelled; skipped as not annotated"
     (tmp_path / "annotations").rename(tmp_path / "elsewhere")
     assert len(VocDetection(tmp_path, annotations=tmp_path / "elsewhere")) == 1
-    with pytest.raises(FileNotFoundError, match=r"no xml in .*images"):
+    with pytest.raises(FileNotFoundError, match=r"no XML files in .*images"):
         VocDetection(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"folder not found: .*nowhere"):
         VocDetection(tmp_path, annotations=tmp_path / "nowhere")
@@ -178,9 +178,9 @@ def test_which_image_an_xml_is_of(tmp_path: Path) -> None:
         (tmp_path / f"{name}.xml").write_text(annotation(thing(), filename=stated))
     data = VocDetection(tmp_path)
     assert data.file_names.tolist() == ["a.png", "b.jpg", "c.jpg"]
-    assert "b.xml: says it is of c.jpg, an image that is there, but is named as b.jpg" in data.notes[-1]
+    assert "b.xml: states c.jpg, an existing image, but has the file name of b.jpg" in data.notes[-1]
     (tmp_path / "c.xml").write_text(annotation())
-    with pytest.raises(ValueError, match=r"renamed\.xml: is of the image c\.jpg, which .*c\.xml is of, too"):
+    with pytest.raises(ValueError, match=r"renamed\.xml: annotates the image c\.jpg, which .*c\.xml also annotates"):
         VocDetection(tmp_path)
     (tmp_path / "c.xml").unlink()
     (tmp_path / "renamed.xml").write_text(annotation(filename="../../etc/passwd"))
@@ -198,7 +198,7 @@ def test_sizes(tmp_path: Path) -> None:
         data.read(2)
     (root / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(
-        ValueError, match=r"a\.xml: has no <size>, and the image does not tell it: .*a\.jpg does not decode"
+        ValueError, match=r"a\.xml: has no <size>, and the image's size cannot be read: .*a\.jpg cannot be decoded"
     ):
         VocDetection(root)
 
@@ -220,19 +220,19 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + annotation(thin
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no xml: no element found"),
-        ("<annotation>", "is no xml: no element found"),
-        ("<annotation/><annotation/>", "is no xml: junk after"),
-        (b"\xff\xfe\x00", "is no xml"),
+        ("", "is not valid XML: no element found"),
+        ("<annotation>", "is not valid XML: no element found"),
+        ("<annotation/><annotation/>", "is not valid XML: junk after"),
+        (b"\xff\xfe\x00", "is not valid XML"),
         ("<html></html>", "begins with <html>: expected <annotation>"),
-        (BOMB, "has a DOCTYPE: refused"),
-        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "has a DOCTYPE: refused"),
-        ("<annotation>&x;</annotation>", "is no xml: undefined entity"),
+        (BOMB, "has a DOCTYPE: rejected"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "has a DOCTYPE: rejected"),
+        ("<annotation>&x;</annotation>", "is not valid XML: undefined entity"),
         ("<annotation>" + "<a>" * 99, "more than 32 levels deep"),
-        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "says it is in klingon.*save it as UTF-8"),
-        ('<?xml version="1.0" encoding="hex"?><annotation/>', "says it is in hex"),
-        (b'<?xml version="1.0" encoding="gbk"?>' + b"<annotation>\xff\xff", "says it is in gbk"),
-        (annotation(thing("é")).encode("latin-1"), "is no xml: not well-formed"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "declares the encoding klingon.*save it as UTF-8"),
+        ('<?xml version="1.0" encoding="hex"?><annotation/>', "declares the encoding hex"),
+        (b'<?xml version="1.0" encoding="gbk"?>' + b"<annotation>\xff\xff", "declares the encoding gbk"),
+        (annotation(thing("é")).encode("latin-1"), "is not valid XML: not well-formed"),
         (annotation(thing("")), "object 1 has no <name>"),
         (annotation("<object><name>dog</name></object>"), r"object 1 \(dog\) has no <bndbox>"),
         (
@@ -271,7 +271,7 @@ def test_every_fault_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
 def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain(tmp_path, a=annotation(thing()))
     monkeypatch.setattr("pocketvision.datasets.annotations.voc_xml._MAX_BYTES", 50)
-    with pytest.raises(ValueError, match=r"a\.xml has 0 MB: expected an annotation of one image"):
+    with pytest.raises(ValueError, match=r"a\.xml has 0 MB: expected the annotation of one image"):
         VocDetection(tmp_path)
 
 

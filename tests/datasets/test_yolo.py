@@ -37,7 +37,9 @@ def test_images_without_lines_or_without_a_file_are_negatives(tmp_path: Path) ->
     assert [len(data.read(i).boxes) for i in range(3)] == [0, 0, 0]
     (tmp_path / "labels/train/a.txt").unlink()
     (tmp_path / "labels/train/c.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"none of the 3 images has a label file, as .*labels/train/a\.txt"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none of the 3 images has a label file, such as .*labels/train/a\.txt"
+    ):
         YoloDetection(tmp_path)
 
 
@@ -51,7 +53,7 @@ def test_lines(tmp_path: Path) -> None:
     assert not truth["crowd"].any()
     assert data.labels.names == {1: "cat", 2: "dog"}
     assert data.labels.source_ids == {1: 1, 2: 2}  # as COCO counts
-    assert data.notes[-1] == "1 outlines: the boxes around them are used"
+    assert data.notes[-1] == "1 polygons: their bounding boxes are used"
 
 
 def test_keypoints_are_no_outline(tmp_path: Path) -> None:
@@ -112,10 +114,10 @@ def test_a_folder_in_place_of_the_yamls_path(tmp_path: Path) -> None:
     assert len(YoloDetection(tmp_path / "x.yaml")) == 1  # below the yaml
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "x.yaml").rename(tmp_path / "elsewhere/x.yaml")
-    with pytest.raises(FileNotFoundError, match=r"x\.yaml: path is .*outside of the yaml's own.*data\.folder=FOLDER"):
+    with pytest.raises(FileNotFoundError, match=r"x\.yaml: path is .*outside the yaml's own.*data\.folder=FOLDER"):
         YoloDetection(tmp_path / "elsewhere")
     assert len(YoloDetection(tmp_path / "elsewhere", folder=tmp_path / "images here")) == 1
-    with pytest.raises(ValueError, match=r"takes the place of a data\.yaml's path, but"):
+    with pytest.raises(ValueError, match=r"replaces a data\.yaml's path, but"):
         YoloDetection(tmp_path / "images here/images", folder=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"folder not found: .*nowhere"):
         YoloDetection(tmp_path / "elsewhere/x.yaml", folder=tmp_path / "nowhere")
@@ -127,9 +129,9 @@ def test_without_a_split_for_validation_some_are_held_out(tmp_path: Path) -> Non
     assert sorted([*train.image_ids, *val.image_ids]) == list(range(1, 10))
     assert 0 < len(val) < len(train)
     assert "are held out" in train.notes[-1]
-    with pytest.raises(ValueError, match="has no validation split: give holdout"):
+    with pytest.raises(ValueError, match="has no validation split: set holdout"):
         YoloDetection(path, split="val")
-    with pytest.raises(ValueError, match="holdout=x: expected the share"):
+    with pytest.raises(ValueError, match="holdout=x: expected the fraction"):
         YoloDetection(path, holdout="x")
     same = data_set(tmp_path, f"train: images/train\nval: images/train\n{NAMES}")
     assert "train and val are the same images" in YoloDetection(same).notes[-1]
@@ -193,13 +195,13 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("", "is no data.yaml: expected keys path, train, val, names"),
-        ("[1]", "is no data.yaml: expected keys"),
-        ("{", "is no data.yaml: "),
-        ("[" * 200_000, "is no data.yaml: it is more than 16 levels deep"),
+        ("", "is not a data.yaml: expected the keys path, train, val, names"),
+        ("[1]", "is not a data.yaml: expected the keys"),
+        ("{", "is not a data.yaml: "),
+        ("[" * 200_000, "is not a data.yaml: it is more than 16 levels deep"),
         ("- " * 99, "more than 16 levels"),
-        ("a: !!python/object/apply:os.abort []", "is no data.yaml: could not determine a constructor"),
-        (f"a: &a [x]\nb: *a\n{NAMES}", "refers to its own parts"),
+        ("a: !!python/object/apply:os.abort []", "is not a data.yaml: could not determine a constructor"),
+        (f"a: &a [x]\nb: *a\n{NAMES}", "references .* are not supported"),
         ("train: images/train\n", "has no names"),
         ("train: images/train\nnames: []\n", "has no names"),
         ("train: images/train\nnames: {cat: 0}\n", "names has 'cat': expected class numbers"),
@@ -209,14 +211,14 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
         (NAMES, "has no 'train'"),
         (f"train: {{a: b}}\n{NAMES}", "train is .*: expected a folder, a list"),
         (f"train: [images/train, 5]\n{NAMES}", "train is .*: expected a folder, a list"),
-        (f"train: /etc\n{NAMES}", "train is '/etc', which is outside of"),
-        (f"train: ../..\n{NAMES}", r"train is '\.\./\.\.', which is outside of"),
-        (f"train: images/trian\n{NAMES}", "trian is no folder and no .txt"),
-        (f"train: data.yaml\n{NAMES}", "is no folder and no .txt"),
+        (f"train: /etc\n{NAMES}", "train is '/etc', which is outside /"),
+        (f"train: ../..\n{NAMES}", r"train is '\.\./\.\.', which is outside /"),
+        (f"train: images/trian\n{NAMES}", "trian is neither a folder nor a .txt"),
+        (f"train: data.yaml\n{NAMES}", "is neither a folder nor a .txt"),
         (f"path: 5\ntrain: images/train\n{NAMES}", "path is 5: expected a folder"),
-        (f"path: here\ntrain: x\n{NAMES}", "path is 'here', a folder that is not there"),
-        (f"path: /etc\ntrain: x\n{NAMES}", "path is '/etc', a folder outside of the yaml's own"),
-        (f"train: list.txt\n{NAMES}", r"list\.txt lists '/etc/x\.jpg', which is outside of"),
+        (f"path: here\ntrain: x\n{NAMES}", "path is 'here', a folder that does not exist"),
+        (f"path: /etc\ntrain: x\n{NAMES}", "path is '/etc', a folder outside the yaml's own"),
+        (f"train: list.txt\n{NAMES}", r"list\.txt lists '/etc/x\.jpg', which is outside /"),
     ],
 )
 def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
@@ -237,7 +239,7 @@ def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
         ("0 nan 0.5 1 1", "format", "expected class"),
         ("0 0.5 0.5 1 1e999", "format", "expected class"),
         ("inf 0.5 0.5 1 1", "format", "expected class"),
-        ("2 0.5 0.5 1 1", "unknown_category", "has the class 2, which is unknown: the names are cat, dog"),
+        ("2 0.5 0.5 1 1", "unknown_category", "has the unknown class 2: the names are cat, dog"),
         ("-1 0.5 0.5 1 1", "unknown_category", "has the class -1"),
         ("0 20 15 10 10", "not_normalized", "expected fractions of the image's width and height"),
         ("0 0.5 0.5 -0.2 1", "not_normalized", "expected fractions"),
@@ -262,13 +264,13 @@ def test_faults_of_files(tmp_path: Path) -> None:
     table = YoloDetection(path, report=faults.append).table
     assert [fault.kind for fault in faults] == ["shared_annotation", "format", "undecodable"]
     assert [Path(name).name for name in table.file_names] == ["a.jpg", "a.png", "b.jpg"]
-    with pytest.raises(ValueError, match=r"b\.txt is no text"):
+    with pytest.raises(ValueError, match=r"b\.txt is not a text file"):
         YoloDetection(path)
     (tmp_path / "labels/train/b.txt").unlink()
-    with pytest.raises(ValueError, match=r"c\.jpg does not decode"):
+    with pytest.raises(ValueError, match=r"c\.jpg cannot be decoded"):
         YoloDetection(path)
     (tmp_path / "images/train/c.jpg").unlink()
-    assert "is of two images that differ in their ending" in YoloDetection(path).notes[-1]
+    assert "belongs to two images that differ in their extension" in YoloDetection(path).notes[-1]
     (tmp_path / "list.txt").write_text("images/train/a.jpg\nimages/train/gone.jpg")
     path.write_text(f"train: list.txt\n{NAMES}")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* missing .*gone\.jpg"):
@@ -281,12 +283,12 @@ def test_faults_of_a_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor"):
         YoloDetection(tmp_path)
     path = data_set(tmp_path, a="")
-    with pytest.raises(ValueError, match="leave out annotations, classes"):
+    with pytest.raises(ValueError, match="drop annotations and classes"):
         YoloDetection(path, classes=["x"])
     path.rename(tmp_path / "a.yaml")
     assert len(YoloDetection(tmp_path)) == 1
     (tmp_path / "b.yml").touch()
-    with pytest.raises(ValueError, match=r"holds a\.yaml, b\.yml: give the one"):
+    with pytest.raises(ValueError, match=r"contains a\.yaml, b\.yml: set root to one"):
         YoloDetection(tmp_path)
     (tmp_path / "b.yml").write_text("#" * 300_000)
     with pytest.raises(ValueError, match=r"b\.yml is larger than 256 kB"):

@@ -234,10 +234,10 @@ def test_what_is_learnt_does_not_reach_the_matching() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"anchors_per_box": 0}, "anchors_per_box=0: expected a whole number, 1 or more"),
-        ({"anchors_per_box": 2.5}, "anchors_per_box=2.5: expected a whole number, 1 or more"),
+        ({"anchors_per_box": 0}, "anchors_per_box=0: expected an integer of 1 or more"),
+        ({"anchors_per_box": 2.5}, "anchors_per_box=2.5: expected an integer of 1 or more"),
         ({"gamma": -1.0}, "gamma=-1.0: expected a number, 0 or more"),
-        ({"gamma": 0.5}, "gamma=0.5: expected 0, or 1 and more"),
+        ({"gamma": 0.5}, "gamma=0.5: expected 0, or 1 or more"),
         ({"score_power": math.nan}, "score_power=nan: expected a number, 0 or more"),
         ({"overlap_power": "x"}, "overlap_power=x: expected a number, 0 or more"),
         ({"class_weight": -0.5}, "class_weight=-0.5: expected a number, 0 or more"),

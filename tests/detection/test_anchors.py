@@ -64,7 +64,7 @@ def test_one_map_and_lists_from_yaml() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="made for 6 feature maps, got 2"):
         make_anchors(AnchorLayout(), MAPS_320[:2], (320, 320))
-    with pytest.raises(ValueError, match="needs a map and an aspect ratio"):
+    with pytest.raises(ValueError, match="needs at least one map and one aspect ratio"):
         AnchorLayout(num_maps=0)
     with pytest.raises(ValueError, match=r"0 < min_scale <= max_scale, got 0.9 and 0.2"):
         AnchorLayout(min_scale=0.9, max_scale=0.2)

@@ -48,7 +48,7 @@ def test_each_mistake_is_named(change: dict[str, Any], told: str) -> None:
 def test_offenders_are_counted_and_the_first_named() -> None:
     found = complaints(*[GOOD | {"image_id": 10 + i} for i in range(5)], {"score": 1}, 7)
     assert found == [
-        "2 of 7 entries are no objects with image_id, category_id, bbox, score: entry 5 ({'score': 1}), entry 6 (7)",
+        "2 of 7 entries are not objects with image_id, category_id, bbox, score: entry 5 ({'score': 1}), entry 6 (7)",
         "5 of 7 entries have an image_id that the annotations do not list: "
         "entry 0 (10), entry 1 (11), entry 2 (12), ...",
     ]
@@ -66,7 +66,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="predictions not found"):
         read_results(tmp_path / "no.json", image_ids=[1], slots={18: 1})
     (tmp_path / "half.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"half\.json is not json"):
+    with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
         read_results(tmp_path / "half.json", image_ids=[1], slots={18: 1})
     (tmp_path / "bad.json").write_text(json.dumps([GOOD | {"score": math.nan}, GOOD | {"image_id": 2}]))
     with pytest.raises(ValueError, match=r"cannot be scored: 1 of 2 .* image_id .*; 1 of 2 .* score"):

@@ -206,7 +206,9 @@ def test_more_detections() -> None:
 
 def test_mistakes_are_named() -> None:
     metric = CocoMetric({1: "cat"})
-    with pytest.raises(ValueError, match=r"image 'x': its annotations have the slots \[3\], the class list only \[1\]"):
+    with pytest.raises(
+        ValueError, match=r"image 'x': its annotations have the class indices \[3\], but the class list has only \[1\]"
+    ):
         metric.update([NOTHING], [NO_TARGET], [one_dog("x")])
     with pytest.raises(ValueError, match="slots from 1 on"):
         CocoMetric({0: "background", 1: "cat"})

@@ -9,7 +9,7 @@ CONFUSION = np.array([[6, 2, 0, 0], [1, 3, 0, 4], [0, 0, 0, 0]])  # road, car, s
 
 def test_nothing_seen():
     assert class_table(["a", "b"], np.zeros((2, 3), np.int64)).splitlines()[1:] == [
-        "  2 of 2 classes have neither truth nor prediction"
+        "  2 of 2 classes have neither ground truth nor predictions"
     ]
 
 
@@ -20,7 +20,7 @@ def test_figures():
         ["road", "66.67", "50.00", "85.71", "75.00"],
         ["car", "30.00", "50.00", "60.00", "37.50"],
     ]
-    assert lines[3:] == ["  1 of 3 classes have neither truth nor prediction"]
+    assert lines[3:] == ["  1 of 3 classes have neither ground truth nor predictions"]
 
 
 def test_instances_and_what_cannot_be_divided():

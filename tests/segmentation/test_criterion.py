@@ -138,9 +138,9 @@ def test_labels_outside_the_classes_make_the_loss_nan_elsewhere(options, monkeyp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ohem_threshold": 1.5}, "ohem_threshold is a probability"),
-        ({"ohem_threshold": 0}, "ohem_threshold is a probability"),
-        ({"ohem_min_kept": 0}, "ohem_min_kept=0: expected a whole number, 1 or more"),
+        ({"ohem_threshold": 1.5}, "ohem_threshold must be a probability"),
+        ({"ohem_threshold": 0}, "ohem_threshold must be a probability"),
+        ({"ohem_min_kept": 0}, "ohem_min_kept=0: expected an integer of 1 or more"),
         ({"region_weight": float("nan")}, "region_weight=nan: expected a number, 0 or more"),
         ({"label_smoothing": -0.1}, "label_smoothing=-0.1: expected a number, from 0 to 1"),
         ({"class_weights": [1.0, 2.0]}, "2 class_weights for 5 classes"),
@@ -154,5 +154,5 @@ def test_wrong_options_raise(options, message):
 
 def test_masks_of_another_size_raise():
     outputs, targets, _ = make_case()
-    with pytest.raises(ValueError, match="masks and metas must tell the size of the images"):
+    with pytest.raises(ValueError, match="masks and metas must have the size of the images"):
         PixelCriterion()({**outputs, "logits_size": (60, 60)}, targets)

@@ -218,8 +218,8 @@ def test_large_images_count_exactly(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MeanIoU(NAMES, instances={7: (26, 1.0)}), r"instances has slots \[7\]"),
-        (lambda: MeanIoU(NAMES, instances={1: (66, 1.0)}), r"instances of number 66: expected 1 to 64"),
+        (lambda: MeanIoU(NAMES, instances={7: (26, 1.0)}), r"instances has the class indices \[7\]"),
+        (lambda: MeanIoU(NAMES, instances={1: (66, 1.0)}), r"instances with class id 66: expected 1 to 64"),
         (lambda: MeanIoU(NAMES, categories=CATEGORIES, unscored={2: "flat"}), r"unscored \{2: 'flat'\}"),
         (lambda: MeanIoU(NAMES, unscored={9: "flat"}), r"unscored \{9: 'flat'\}"),
         (lambda: add_with_instances(MeanIoU(NAMES), [[0, 1]], [[0, 1]], IDS, "a.png"), r"instances of \(2, 4\)"),

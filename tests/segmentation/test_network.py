@@ -201,8 +201,8 @@ def test_overfits_one_random_mask(head):
         (lambda: tiny(pool="window"), 'pool must be "reference" or "global"'),
         (lambda: tiny(gate="hard"), 'gate must be "sigmoid" or "qsigmoid"'),
         (lambda: tiny(low="c9"), r"unknown taps \['c9'\]"),
-        (lambda: make(num_classes=256), r"num_classes counts all classes, in 1\.\.255"),
-        (lambda: tiny(high="c2"), "no pooling steps are known for output stride"),
+        (lambda: make(num_classes=256), r"num_classes must be in 1\.\.255"),
+        (lambda: tiny(high="c2"), "no default pooling steps for output stride"),
         (lambda: tiny(pool_crop=0), "pool_crop and pool_steps must be positive"),
     ],
 )

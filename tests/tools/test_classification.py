@@ -171,8 +171,8 @@ def test_a_classifier_starts_the_backbone(
     assert {"backbone.last" if name.startswith("backbone.last") else name for name in dropped} == left_out
     text = str(report)
     assert f"loaded {len(report.loaded)} tensors" in text
-    assert "stay freshly initialised" in text
-    assert f"{len(report.unexpected)} have no place here (" in text
+    assert "stay randomly initialized" in text
+    assert f"{len(report.unexpected)} are not part of this network (" in text
 
 
 @pytest.mark.parametrize(

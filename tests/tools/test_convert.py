@@ -35,7 +35,7 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     told = capsys.readouterr().out
     assert "of 6 images are held out for it" in told
     assert "outlines (segmentation) are not taken over" in told
-    assert "1 category ids are counted anew, from 1; the names stay" in told
+    assert "1 category ids are renumbered from 1; the names are kept" in told
     assert f"train on them with data=yolo data.root={tmp_path}/out/data.yaml" in told
     convert.main([*keys, "format=voc", f"output={tmp_path}/bare", "images=none", "splits=[train]"])
     assert f"annotations only: the images belong into {tmp_path}/bare/JPEGImages" in capsys.readouterr().out
@@ -54,13 +54,13 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         (["format=voc", "splits=[test]"], "split=test: a data group has the splits train and val"),
         (
             ["format=voc", "data.holdout=null"],
-            "split='val': there are train and val, the latter by val_json or holdout",
+            r"split='val': choose train or val \(val needs val_json or holdout\)",
         ),
-        (["format=voc", "data.holdout=2"], "holdout=2: expected the share"),
+        (["format=voc", "data.holdout=2"], "holdout=2: expected the fraction"),
         (["format=voc", "data=shapes_detection"], "ShapesDetection has no files: choose data=coco_json"),
         (["format=voc", "data=shapes_segmentation"], "data is for segmentation: convert is for boxes"),
-        (["format=voc", "output={root}/photos"], "photos is there already: choose another output"),
-        (["format=voc", "data=voc", "data.root={root}"], r"no xml in .*"),
+        (["format=voc", "output={root}/photos"], "photos already exists: choose another output"),
+        (["format=voc", "data=voc", "data.root={root}"], r"no XML files in .*"),
         (["format=voc", "data=yolo", "data.root={root}/none.yaml"], "not found: .*none.yaml, expected a data.yaml"),
     ],
 )

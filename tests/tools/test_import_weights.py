@@ -147,7 +147,7 @@ def test_the_lines_of_the_documentation(
     assert printed is not None
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith(printed[1])]
-    assert line.endswith("4 have no place here (classifier.0, classifier.3)")
+    assert line.endswith("4 are not part of this network (classifier.0, classifier.3)")
     state = torch.load("mobilenet_v3_small.pth")
     assert torch.equal(found["model"].backbone.stem.conv.weight, state["features.0.0.weight"])
     assert found["detector"]("photo.jpg").boxes.shape[1] == 4

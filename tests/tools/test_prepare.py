@@ -315,7 +315,7 @@ def test_parts_may_come_one_by_one(use, run, tmp_path: Path) -> None:
         (["coco", "downloads/train2017.zip", "downloads/copy.zip"], "are the same part"),
         (["coco", "downloads/short.zip"], r"has 2 files for train2017/\*\.jpg, expected 3 of train2017\.zip"),
         (["coco", "downloads/cut.zip"], "cut.zip: its table of contents"),
-        (["coco", "downloads/evil.zip"], "leads out"),
+        (["coco", "downloads/evil.zip"], "points outside"),
         (["coco", "downloads/other.zip"], r'has 1 "iscrowd", expected 3'),
         (["camvid", "downloads/camvid.tgz", "downloads/archive.zip"], "different copies"),
     ],
@@ -347,7 +347,7 @@ def test_size_and_hash_are_compared_unless_told_not_to(use, run, monkeypatch: py
 
     size = path.stat().st_size
     told(size=size + 1)
-    assert "it is cut short" in run("coco", path, status=2)
+    assert "it is truncated" in run("coco", path, status=2)
     told(size=size - 1)
     assert "it is another file" in run("coco", path, status=2)
     told(size=size, md5="0" * 32)
@@ -358,10 +358,10 @@ def test_size_and_hash_are_compared_unless_told_not_to(use, run, monkeypatch: py
 def test_another_set_in_the_folder_and_a_strange_record(use, run, tmp_path: Path) -> None:
     paths = use("coco", coco())
     run("coco", paths[0], "output=out")
-    assert "holds coco" in run("camvid", "output=out", status=2)
+    assert "contains coco" in run("camvid", "output=out", status=2)
     for text in ("{", "[]", '{"parts": {"a": {"../x": 1}}, "data": "coco", "version": 1}', "[" * 99999):
         (tmp_path / "out/.prepared.json").write_text(text)
-        assert "is no record" in run("coco", "output=out", status=2)
+        assert "is not a record" in run("coco", "output=out", status=2)
 
 
 def test_the_users_own_files_stay(use, run, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_the_users_own_files_stay(use, run, tmp_path: Path) -> None:
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     (mine.parent / "notes.txt").write_text("mine")
-    assert f"{mine.relative_to(tmp_path)} is there and differs" in run("coco", *paths, status=2)
+    assert f"{mine.relative_to(tmp_path)} exists and differs" in run("coco", *paths, status=2)
     assert mine.read_bytes() == b"mine"
     mine.unlink()
     assert "complete" in run("coco", *paths)

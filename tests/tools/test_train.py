@@ -283,7 +283,7 @@ def test_validation_data_of_other_categories_is_refused() -> None:
     first, second = content["categories"][:2]
     first["name"], second["name"] = second["name"], first["name"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="ids and names have to agree"):
+    with pytest.raises(ValueError, match="ids and names must agree"):
         train(compose("experiment=small_detection", "data=coco", "data.root=made", "batch_size=2", "name=y"))
 
 

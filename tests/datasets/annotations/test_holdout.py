@@ -16,13 +16,13 @@ def test_the_smallest_set_has_one_of_each() -> None:
     for fraction in (0.001, 0.5, 0.999):
         assert sorted(held_out(["a", "b"], fraction).tolist()) == [False, True]
     for names in ([], ["a"]):
-        with pytest.raises(ValueError, match=f"{len(names)} images cannot be divided"):
+        with pytest.raises(ValueError, match=f"{len(names)} images cannot be split"):
             held_out(names, 0.2)
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.2, 20])
 def test_a_share_lies_between_0_and_1(fraction: float) -> None:
-    with pytest.raises(ValueError, match=f"holdout={fraction}: expected the share"):
+    with pytest.raises(ValueError, match=f"holdout={fraction}: expected the fraction"):
         held_out(NAMES, fraction)
 
 
@@ -41,7 +41,7 @@ def test_the_two_splits_are_the_whole() -> None:
     (train, note), (val, _) = (split_rows(NAMES, split, 0.2) for split in ("train", "val"))
     assert sorted([*train, *val]) == list(range(1000))
     assert note == (
-        "there is no validation split: 207 of 1000 images are held out for it, chosen by their names (holdout=0.2)"
+        "there is no validation split: 207 of 1000 images are held out, selected by their names (holdout=0.2)"
     )
     with pytest.raises(ValueError, match="split='test'"):
         split_rows(NAMES, "test", 0.2)
@@ -65,5 +65,5 @@ def test_one_json_makes_two_splits(tmp_path: Path) -> None:
     whole = CocoJson(tmp_path / "all.json", tmp_path, val_json=tmp_path / "val.json", holdout=0.4)
     assert len(whole) == 5
     for arguments in ({"split": "val"}, {"split": "test"}):
-        with pytest.raises(ValueError, match=f"split='{arguments['split']}': there are train and val"):
+        with pytest.raises(ValueError, match=f"split='{arguments['split']}': choose train or val"):
             CocoJson(tmp_path / "all.json", tmp_path, **arguments)

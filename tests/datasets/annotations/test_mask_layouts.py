@@ -40,7 +40,7 @@ def colored(root: Path, numbers: np.ndarray, mode: str = "RGB") -> Path:
 
 def test_a_table_without_colours_knows_none() -> None:
     assert len(ColorTable([])) == 0
-    with pytest.raises(ValueError, match=r"x holds 1 colours that are no class: \(0, 0, 0\) \(2 pixels\)"):
+    with pytest.raises(ValueError, match=r"x contains 1 colors that belong to no class: \(0, 0, 0\) \(2 pixels\)"):
         ColorTable([]).numbers(np.zeros((1, 2, 3), np.uint8), "x")
 
 
@@ -88,16 +88,18 @@ def test_faults_of_colours(tmp_path: Path) -> None:
     picture = COLORS[np.zeros((2, 4), int)]
     picture[0, 0], picture[0, 1], picture[1, 1] = (1, 2, 3), (9, 9, 9), (9, 9, 9)
     write(tmp_path / "labels/0.png", picture)
-    expected = r"labels.0\.png holds 2 colours that are no class: \(9, 9, 9\) \(2 pixels\), \(1, 2, 3\) \(1 pixels\)"
+    expected = (
+        r"labels.0\.png contains 2 colors that belong to no class: \(9, 9, 9\) \(2 pixels\), \(1, 2, 3\) \(1 pixels\)"
+    )
     with pytest.raises(ValueError, match=expected):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv").read(0)
-    with pytest.raises(ValueError, match=r"0\.png has 3 channels of colour.*columns r, g, b"):
+    with pytest.raises(ValueError, match=r"0\.png has 3 color channels.*columns r, g, b"):
         MaskFolder(tmp_path, classes=["a"]).read(0)
     (tmp_path / "classes.csv").write_text("name,r,g,b\na,1,2,3\nb,1,2,3\n")
-    with pytest.raises(ValueError, match=r"the colour \(1, 2, 3\), which several classes have \(numbers \[0, 1\]\)"):
+    with pytest.raises(ValueError, match=r"the color \(1, 2, 3\), which several classes share \(ids \[0, 1\]\)"):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv").read(0)
     (tmp_path / "classes.csv").write_text("name,r,g,b\na,1,2,300\n")
-    with pytest.raises(ValueError, match=r"300 is no whole number from 0 to 255"):
+    with pytest.raises(ValueError, match=r"300 is not an integer from 0 to 255"):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv")
     with pytest.raises(ValueError, match=r"ignore_colors has \[1\]: expected red, green and blue"):
         MaskFolder(tmp_path, classes=["a"], ignore_colors=[[1]])
@@ -161,7 +163,7 @@ def test_lists(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=rf"{split}\.txt; there are train"):
             MaskFolder(tmp_path, split=split, **keys)
     (tmp_path / "lists/train.txt").write_text("nowhere\n")
-    with pytest.raises(ValueError, match=r"train\.txt lists 1 images that are not there, first of all nowhere"):
+    with pytest.raises(ValueError, match=r"train\.txt lists 1 images that do not exist, the first ones: nowhere"):
         MaskFolder(tmp_path, **keys)
     with pytest.raises(FileNotFoundError, match=r"folder not found: .*none, expected lists"):
         MaskFolder(tmp_path, classes=list("abc"), lists=tmp_path / "none")
@@ -186,7 +188,7 @@ def test_pascal_voc(tmp_path: Path) -> None:
         assert len(source) == 1
         np.testing.assert_array_equal(source.read(0).mask, numbers)
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("unlabelled\n")
-    with pytest.raises(InstantiationException, match=r"1 of 1 images .* no label picture .*unlabelled\.\*"):
+    with pytest.raises(InstantiationException, match=r"1 of 1 images .* no mask .*unlabelled\.\*"):
         build_source(config, "val")
 
 

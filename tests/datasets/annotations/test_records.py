@@ -81,7 +81,7 @@ def test_what_json_refuses_is_refused(tmp_path, monkeypatch, chunk):
         try:
             expected = json.loads(text)
         except ValueError:
-            with pytest.raises(ValueError, match=r"a\.json is not json"):
+            with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
                 read_tables(tmp_path / "a.json")
             continue
         if isinstance(expected, dict) and all(isinstance(expected.get(key), list) for key in records.TABLES):
@@ -101,7 +101,7 @@ def test_what_json_refuses_is_refused(tmp_path, monkeypatch, chunk):
 )  # fmt: skip
 def test_other_content(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.json is not json: "):
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON: "):
         read_tables(tmp_path / "a.json")
     if not content.startswith(b"["):
         (tmp_path / "a.json").write_bytes(b'{"images": [1, 2' + b" " * 50 + b"x]}")

@@ -132,7 +132,7 @@ def test_iou_crop_is_torchvisions():
 def test_iou_crop_without_boxes_is_the_image():
     for boxes in (np.zeros((0, 4)), BOXES[2:]):
         assert all(p.window == (0, 0, 200, 160) for p in _plans(IoUCrop(), boxes, 20))
-    with pytest.raises(ValueError, match=r"overlaps=\(0\.5,\): one of 1\.0 or more is needed"):
+    with pytest.raises(ValueError, match=r"overlaps=\(0\.5,\): one must be 1\.0 or more"):
         IoUCrop(overlaps=[0.5])
 
 

@@ -132,7 +132,7 @@ class Numbered:
 
     def read(self, index: int) -> Sample:
         if index in self.bad:
-            raise ValueError(f"{index}.jpg does not decode")
+            raise ValueError(f"{index}.jpg cannot be decoded")
         return sample(index, [[5, 5, 60, 50]] * (index % 3))
 
 
@@ -218,7 +218,7 @@ def test_tiles_that_cannot_be_read_are_told_and_replaced() -> None:
     assert told  # as a tile of another one
     assert not any(f"{number}.jpg" in meta["path"].split(" + ") for meta in metas for number in bad)
     index = next(meta["index"] for meta in told if meta["epoch"] == 0)
-    with pytest.raises(ValueError, match=r"(3|17)\.jpg does not decode"):
+    with pytest.raises(ValueError, match=r"(3|17)\.jpg cannot be decoded"):
         _ = dataset(bad, mosaic=1.0)[0, index]
 
 

@@ -195,7 +195,7 @@ def test_a_picture_that_does_not_decode_is_no_fault_of_the_transform(tmp_path, p
     cv2.imencode(".png", np.zeros((960, 1280), np.uint8))[1].tofile(tmp_path / "train" / "labels" / "x.png")
     source = MaskFolder(tmp_path, classes=["a"])
     dataset = AugmentedDataset(source, transform=Transform(policy, input_size=(32, 32), resize="stretch"))
-    with pytest.raises(ValueError, match=r"x\.jpg does not decode") as raised:
+    with pytest.raises(ValueError, match=r"x\.jpg cannot be decoded") as raised:
         dataset[0, 0]
     assert not hasattr(raised.value, "__notes__")
     pending = source.open(0)

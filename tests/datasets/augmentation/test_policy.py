@@ -262,7 +262,7 @@ def test_the_official_evaluation_sees_our_crop(tf_rule):
 
 
 def test_a_central_crop_of_boxes_is_refused():
-    with pytest.raises(ValueError, match="would cut boxes and masks off"):
+    with pytest.raises(ValueError, match="would crop boxes and masks"):
         Transform([], input_size=(8, 8), resize="center_crop")(_sample([[0, 0, 9, 9]]), 0)
     with pytest.raises(ValueError, match=r"crop_fraction=0: expected"):
         Transform([], input_size=(8, 8), resize="center_crop", crop_fraction=0)

@@ -170,7 +170,7 @@ def test_errors_are_those_of_decoding(tmp_path):
     kept = CachedDecoder(tmp_path)
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 no picture")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"bad\.jpg does not decode"):
+        with pytest.raises(ValueError, match=r"bad\.jpg cannot be decoded"):
             kept.image(tmp_path / "bad.jpg")
     with pytest.raises(FileNotFoundError, match=r"image not found: .*none\.jpg"):
         kept.image(tmp_path / "none.jpg")

@@ -134,7 +134,7 @@ def test_files_that_are_no_pictures(tmp_path, read):
     with pytest.raises(ValueError, match=r"empty\.png is empty"):
         read(tmp_path / "empty.png")
     for name in ("text.jpg", "cut.png", "cut_palette.png"):
-        with pytest.raises(ValueError, match=rf"{name} does not decode"):
+        with pytest.raises(ValueError, match=rf"{name} cannot be decoded"):
             read(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"not found: .*none\.png"):
         read(tmp_path / "none.png")
@@ -161,7 +161,7 @@ def test_masks_are_read_as_numbers(tmp_path):
 def test_masks_that_hold_no_class_numbers(tmp_path):
     _encode(tmp_path / "colour.png", np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
     _encode(tmp_path / "instances.png", np.full((2, 2), 26001, np.uint16))
-    with pytest.raises(ValueError, match=r"colour\.png has 3 channels of colour.*class numbers"):
+    with pytest.raises(ValueError, match=r"colour\.png has 3 color channels.*class indices"):
         decode_mask(tmp_path / "colour.png")
     with pytest.raises(ValueError, match=r"instances\.png holds uint16 values up to 26001"):
         decode_mask(tmp_path / "instances.png")

@@ -41,7 +41,7 @@ def test_a_jpeg_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"\xff\xd8\xff", "does not decode"), (b"text", "not a picture")]
+    ("content", "message"), [(b"", "is empty"), (b"\xff\xd8\xff", "cannot be decoded"), (b"text", "not a picture")]
 )
 def test_what_is_no_picture(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)

@@ -191,14 +191,14 @@ def test_sampler_goes_on_in_the_middle_of_an_epoch():
     ("arguments", "message"),
     [
         ({"last": "pad"}, "unknown last='pad'"),
-        ({"rank": 2, "world": 2}, "rank 2 does not exist among 2"),
+        ({"rank": 2, "world": 2}, "rank 2 does not exist in a world of 2"),
         ({"last": "drop", "batch_size": 11}, "10 samples do not fill one batch of 11.*lower the batch size"),
     ],
 )
 def test_sampler_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         EpochSampler(10, **arguments)
-    with pytest.raises(ValueError, match="sampler counts 3 samples, the dataset has 10"):
+    with pytest.raises(ValueError, match="sampler has 3 samples, but the dataset has 10"):
         make_loader(_dataset(), batch_size=2, sampler=EpochSampler(3))
 
 
@@ -257,7 +257,7 @@ def test_a_broken_picture_names_the_file(data_root, tmp_path, workers):
         (tmp_path / name).write_bytes(b"junk")
     source.images = tmp_path
     dataset = AugmentedDataset(source, transform=Transform([], input_size=(32, 32), resize="stretch"))
-    with pytest.raises(ValueError, match=rf"{source.file_names[0]} does not decode"):
+    with pytest.raises(ValueError, match=rf"{source.file_names[0]} cannot be decoded"):
         list(make_loader(dataset, batch_size=2, workers=workers))
 
 

@@ -82,8 +82,8 @@ def test_folders_and_dots_in_names_are_taken_as_they_are_meant(tmp_path: Path) -
 
 
 HOSTILE_NAMES = {
-    "../up.txt": "leads out",
-    "a/../../up.txt": "leads out",
+    "../up.txt": "points outside",
+    "a/../../up.txt": "points outside",
     "/etc/x": "absolute",
     "C:/x": "colon",
     "a\\..\\b": "backslash",
@@ -225,7 +225,7 @@ def test_a_zip_that_delivers_more_than_it_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + 24 : data.index(b"PK\x01\x02") + 28] = struct.pack("<I", 10)
     path.write_bytes(data)
-    with pytest.raises(ArchiveError, match="damaged"):
+    with pytest.raises(ArchiveError, match="corrupt"):
         all_of(path, tmp_path / "out")
     assert tree(tmp_path / "out") == {}
 
@@ -234,7 +234,7 @@ def test_a_wrong_checksum_leaves_no_file(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", FILES, method=zipfile.ZIP_STORED)
     data = path.read_bytes()
     path.write_bytes(data.replace(FILES["b.bin"], FILES["b.bin"][::-1]))
-    with pytest.raises(ArchiveError, match="damaged"):
+    with pytest.raises(ArchiveError, match="corrupt"):
         all_of(path, tmp_path / "out")
     assert tree(tmp_path / "out") == {name: FILES[name] for name in ("a/1.txt", "a/2.txt")}
 
@@ -247,7 +247,7 @@ def test_an_archive_cut_anywhere_is_refused(ending: str, tmp_path: Path) -> None
     path = tmp_path / f"cut.{ending}"
     for length in [*range(0, end, 97), end]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ArchiveError, match=r"cut short|damaged|expected a zip"):
+        with pytest.raises(ArchiveError, match=r"truncated|corrupt|expected a zip"):
             all_of(path, tmp_path / "out")
     for name, content in tree(tmp_path / "out").items():
         assert FILES[name] == content
@@ -267,9 +267,9 @@ def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_short_one(where: str, tm
     ("content", "said"),
     [
         (b"", "empty"),
-        (bytes(10240), "no such archive"),
+        (bytes(10240), "another kind of file"),
         (b"<!DOCTYPE html>" * 99, "web page"),
-        (b"\x89PNG" * 300, "no such archive"),
+        (b"\x89PNG" * 300, "another kind of file"),
     ],
 )
 def test_what_is_no_archive(content: bytes, said: str, tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_file_that_differs_is_left_alone(mine: bytes, ending: str, tmp_path: P
     path = WRITERS[ending](tmp_path / f"x.{ending}", FILES)
     (tmp_path / "out" / "a").mkdir(parents=True)
     (tmp_path / "out" / "a" / "1.txt").write_bytes(mine)
-    with pytest.raises(FileExistsError, match=r"1\.txt is there and differs"):
+    with pytest.raises(FileExistsError, match=r"1\.txt exists and differs"):
         all_of(path, tmp_path / "out")
     assert tree(tmp_path / "out")["a/1.txt"] == mine
 

@@ -119,13 +119,13 @@ def test_losses_are_counted(tmp_path: Path) -> None:
     ]
     source = made_up(tmp_path / "in", annotations)
     assert write_boxes({"train": source}, tmp_path / "yolo", layout="yolo") == [
-        "1 areas other than the box's (of outlines) are lost: sizes of objects count by their box",
-        "1 crowd regions (or difficult objects) have no place in YOLO: left out",
-        "2 boxes have no area inside their image: left out",
-        "1 boxes reach outside of their image: cut at its edges, as YOLO's are",
-        "2 category ids are counted anew, from 1; the names stay",
+        "1 areas other than the box's (of polygons) are lost: object sizes then follow the box",
+        "1 crowd regions (or difficult objects) cannot be represented in YOLO; dropped",
+        "2 boxes lie outside their image; dropped",
+        "1 boxes extend outside their image; clipped to it, as usual in YOLO",
+        "2 category ids are renumbered from 1; the names are kept",
         "1 supercategories are lost",
-        "6 image ids are counted anew, from 1 in each split",
+        "6 image ids are renumbered from 1 in each split",
     ]
     kept = YoloDetection(tmp_path / "yolo")
     assert by_name(kept)["a b.jpg"][0].round(6).tolist() == [[10, 10, 20, 20], [400, 200, 7, 20]]
@@ -142,7 +142,7 @@ def test_names_that_would_share_an_annotation(tmp_path: Path) -> None:
     val = made_up(tmp_path / "in", [box(10, 7, [90, 1, 5, 5])], ["a.jpg"], split="val")
     for layout, moved, in_val in (("coco", 0, "a.jpg"), ("voc", 3, "a_3.jpg"), ("yolo", 2, "a.jpg")):
         lost = write_boxes({"train": train, "val": val}, tmp_path / layout, layout=layout)
-        assert any("got another name" in line for line in lost) == bool(moved)
+        assert any("images renamed" in line for line in lost) == bool(moved)
         for split, source in (("train", train), ("val", val)):
             copy = READERS[layout](tmp_path / layout, split)
             boxes = [copy.ground_truth(i)["boxes_xywh"].round(3).tolist() for i in range(len(copy))]
@@ -182,7 +182,7 @@ def test_images_are_linked_copied_or_left(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "link", refuse)
     assert write_boxes({"train": source}, tmp_path / "far", layout="coco") == [
-        "6 images copied, as no links can be made there"
+        "6 images copied, because hard links are impossible there"
     ]
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path: Path)
     (tmp_path / "out/mine").touch()
     (tmp_path / "file").touch()
     for name in ("out", "file"):
-        with pytest.raises(FileExistsError, match=f"{name} is there already: choose another output"):
+        with pytest.raises(FileExistsError, match=f"{name} already exists: choose another output"):
             write_boxes({"train": source}, tmp_path / name, layout="coco")
     cv2.imwrite(str(tmp_path / "in/train/x.y.z.JPG"), np.zeros((407, 301, 3), np.uint8))
     with pytest.raises(ValueError, match=r"x\.y\.z\.JPG decodes to 301x407.*says 407x301.*EXIF"):
@@ -205,13 +205,13 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path: Path)
 
 def test_names_that_do_not_go_into_a_list(tmp_path: Path) -> None:
     source = made_up(tmp_path / "in", [], [" b.jpg"])
-    with pytest.raises(ValueError, match=r"the name ' b\.jpg' has spaces around it or characters"):
+    with pytest.raises(ValueError, match=r"the name ' b\.jpg' has surrounding spaces or invalid characters"):
         write_boxes({"train": source}, tmp_path / "out", layout="voc")
     (tmp_path / "in/train.json").write_text(
         (tmp_path / "in/train.json").read_text().replace("traffic light", "H\\u00fcndin")
     )
     twice = CocoDetection(tmp_path / "in/train.json", tmp_path / "in/train")
-    with pytest.raises(ValueError, match="the class 'Hündin' is there twice, but yolo knows classes by name"):
+    with pytest.raises(ValueError, match="the class 'Hündin' occurs twice, but yolo identifies classes by name"):
         write_boxes({"train": twice}, tmp_path / "out", layout="yolo")
 
 

@@ -90,13 +90,13 @@ def test_all_ids_of_the_table_may_be_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (np.zeros((3, 5, 3), np.uint8), "no PNG with one channel of 8 bits"),
-        (np.zeros((3, 5), np.uint16), "no PNG with one channel of 8 bits"),
+        (np.zeros((3, 5, 3), np.uint8), "not a PNG with one channel of 8 bits"),
+        (np.zeros((3, 5), np.uint16), "not a PNG with one channel of 8 bits"),
         (np.zeros((5, 3), np.uint8), r"is 3x5 \(width x height\), its image 5x3"),
-        (np.full((3, 5), 34, np.uint8), r"values \[34\], which are no label ids \(does it hold train ids\?\)"),
+        (np.full((3, 5), 34, np.uint8), r"values \[34\], which are not label ids \(does it contain train ids\?\)"),
         (b"", "no PNG"),
         (b"GIF89a", "no PNG"),
-        (encoded(np.zeros((3, 5), np.uint8))[:40], "does not decode"),
+        (encoded(np.zeros((3, 5), np.uint8))[:40], "cannot be decoded"),
         (bytes(2_000_000), "2000000 bytes, more than"),
     ],
 )
@@ -107,7 +107,9 @@ def test_wrong_pictures(data, message, folder):
             zipped(path, [(p.name, p.read_bytes()) for p in sorted(folder.iterdir())])
         found = Results(path, SIZES)
         found.check_files()
-        with pytest.raises(ValueError, match=f"1 of 2 pictures are wrong, first: bonn_000000_000019.*{message}"):
+        with pytest.raises(
+            ValueError, match=f"1 of 2 pictures are invalid, the first ones: bonn_000000_000019.*{message}"
+        ):
             found.check()
 
 
@@ -125,7 +127,7 @@ def test_missing_and_several(folder):
 def test_train_ids(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(np.array([[0, 18, 255]], np.uint8)))
     Results(tmp_path, {"a": (1, 3)}, prediction_ids="train").check()
-    with pytest.raises(ValueError, match=r"values \[255\], which are no label ids"):
+    with pytest.raises(ValueError, match=r"values \[255\], which are not label ids"):
         Results(tmp_path, {"a": (1, 3)}).check()
 
 
@@ -133,7 +135,7 @@ def test_names_in_an_archive_write_nowhere(tmp_path):
     files = [("../../escaped/bonn_000000_000019.png", b"x"), ("/bonn_000001_000019.png", b"x")]
     before = sorted(tmp_path.parent.rglob("*"))
     found = Results(zipped(tmp_path / "a.zip", files), SIZES)
-    with pytest.raises(ValueError, match="2 of 2 pictures are wrong"):
+    with pytest.raises(ValueError, match="2 of 2 pictures are invalid"):
         found.check()
     assert set(tmp_path.parent.rglob("*")) - set(before) == {tmp_path / "a.zip"}
 
@@ -156,7 +158,7 @@ def test_a_bomb_is_not_decoded(tmp_path):
         (lambda root: Results(root / "none", SIZES), "neither a folder nor a zip archive: .*none"),
         (lambda root: Results(root / "text.zip", SIZES), "text.zip is neither a folder nor a zip archive"),
         (lambda root: Results(root, SIZES, prediction_ids="ids"), "prediction_ids=ids: expected label or train"),
-        (lambda root: image_sizes([root / "text.zip"]), "text.zip is no PNG"),
+        (lambda root: image_sizes([root / "text.zip"]), "text.zip is not a PNG"),
     ],
 )
 def test_errors(make, message, tmp_path):

@@ -476,9 +476,9 @@ def test_the_users_own_keys_may_ask_the_environment(monkeypatch: pytest.MonkeyPa
         ("classes.py", "raise SystemExit", "unknown ending"),
         ("classes.txt", "__import__('os').abort()", None),
         ("classes.json", '["${oc.env:HOME}"]', None),
-        ("classes.json", '{"_target_": "os.abort"}', "no class list"),
-        ("classes.json", '[{"_target_": "os.abort"}]', "no class list"),
-        ("classes.json", "[" * 100_000, "no class list|RecursionError"),
+        ("classes.json", '{"_target_": "os.abort"}', "not a class list"),
+        ("classes.json", '[{"_target_": "os.abort"}]', "not a class list"),
+        ("classes.json", "[" * 100_000, "not a class list|RecursionError"),
         ("classes.csv", "name,id\n=cmd(),0", None),
     ],
 )

@@ -87,7 +87,7 @@ def test_what_stands_in_says_so() -> None:
 
 
 def test_a_source_of_bad_files_ends_soon() -> None:
-    with pytest.raises(ValueError, match=r"21 samples, drawn at random.*The first one: 2\.jpg does not decode"):
+    with pytest.raises(ValueError, match=r"21 randomly drawn samples.*The first one: 2\.jpg does not decode"):
         numbers(5, set(range(5)), skip_bad=True)[0, 2]
 
 
@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
     """Joined with others, a sample reads four files, but counts as bad for its own alone."""
     joined = f"augment.mosaic={mosaic}"
     run(made, "workers=0", joined, name="whole")
-    assert sum("left out: " in line and "does not decode" in line for line in logged.messages) == 3
+    assert sum("left out: " in line and "cannot be decoded" in line for line in logged.messages) == 3
     for stop in (7, 15):
         run(made, "workers=2", f"max_steps={stop}", joined, name="parts")
     run(made, "workers=1", joined, name="parts")
@@ -179,7 +179,7 @@ def _command(root: Path, *overrides: str) -> str:
 
 
 def test_the_default_names_the_file(made: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.jpg does not decode: .* mend or remove it, or .* on_bad_sample=skip"):
+    with pytest.raises(ValueError, match=r"\.jpg cannot be decoded: .* mend or remove it, or .* on_bad_sample=skip"):
         run(made, "workers=0", skip=False)
     with pytest.raises(ValueError, match="on_bad_sample=drop: expected raise or skip"):
         run(made, "on_bad_sample=drop", skip=False)
@@ -187,7 +187,7 @@ def test_the_default_names_the_file(made: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_says_it_in_a_line(made: Path) -> None:
-    assert re.search(r"train: error: \S+\.jpg does not decode: .*on_bad_sample=skip$", _command(made, "name=y"))
+    assert re.search(r"train: error: \S+\.jpg cannot be decoded: .*on_bad_sample=skip$", _command(made, "name=y"))
 
 
 def test_evaluation_skips_nothing(made: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_evaluation_skips_nothing(made: Path, tmp_path: Path) -> None:
     picture = min((root / "val2017").iterdir())
     whole = picture.read_bytes()
     picture.write_bytes(whole[:99])
-    message = rf"{picture.name} does not decode: .*Evaluation leaves nothing out"
+    message = rf"{picture.name} cannot be decoded: .*Evaluation leaves nothing out"
     with pytest.raises(ValueError, match=message):
         run(root, "workers=0", "epochs=1")
     picture.write_bytes(whole)

@@ -101,7 +101,10 @@ def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
     with disturb.training(overrides, tmp_path / "x", ranks=2) as started:
         assert started.process.wait(60) != 0
     text = started.log.read_text()
-    cause, told = text.index(f"{picture.name} does not decode"), re.search(r"rank [01] \(process \d+\) ended; if", text)
+    cause, told = (
+        text.index(f"{picture.name} cannot be decoded"),
+        re.search(r"rank [01] \(process \d+\) ended; if", text),
+    )
     assert told is None or cause < told.start()  # the other rank may have read the same picture
     assert "Traceback" not in text[:cause]
 

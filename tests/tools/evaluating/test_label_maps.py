@@ -128,7 +128,9 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
     zipfile.ZipFile(city / "val.zip").extractall(tmp_path)
     for path in sorted(tmp_path.iterdir())[1:]:
         assert cv2.imwrite(str(path), np.zeros((2, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"2 of 3 pictures are wrong, first: shapes_000001.*; shapes_000002"):
+    with pytest.raises(
+        ValueError, match=r"2 of 3 pictures are invalid, the first ones: shapes_000001.*; shapes_000002"
+    ):
         asked(city, f"predictions={tmp_path}", run=False)
 
 

@@ -93,7 +93,7 @@ def test_images_of_every_kind(image: Any, expected: np.ndarray) -> None:
         (torch.full((3, 4, 5), -2.1), "from -2.1 to 0.*not normalised"),
         (torch.zeros(3, 4, 5, dtype=torch.int64), "holds int64"),
         (b"", "the data is empty"),
-        (b"no picture", "the data does not decode"),
+        (b"no picture", "the data cannot be decoded"),
     ],
 )  # fmt: skip
 def test_what_is_no_image(image: Any, message: str) -> None:

@@ -123,7 +123,7 @@ def test_an_error_in_a_loader_process_ends_the_run(tmp_path: Path) -> None:
     options = ("experiment=small_detection", "data=coco", f"data.root={tmp_path}/made", *SMALL, "workers=2")
     with disturb.training(options, tmp_path / "x") as started:
         assert started.wait(60) == 2
-    assert f"{picture.name} does not decode" in started.complaint()
+    assert f"{picture.name} cannot be decoded" in started.complaint()
 
 
 @needs_proc

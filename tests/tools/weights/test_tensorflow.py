@@ -234,7 +234,7 @@ def test_a_classifier_starts_another_network(
     trunk = {name for name in network.state_dict() if name.startswith("backbone.") and "num_batches" not in name}
     assert set(report.loaded) == trunk
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
-    assert "stay freshly initialised" in str(report)
+    assert "stay randomly initialized" in str(report)
     stem = network.get_parameter("backbone.stem.conv.weight")
     np.testing.assert_array_equal(stem.detach().permute(2, 3, 1, 0), weights["MobilenetV3/Conv/weights"])
 
@@ -242,7 +242,7 @@ def test_a_classifier_starts_another_network(
 def test_a_trunk_without_its_last_convolution(variables: Callable) -> None:
     network = LRASPP(MobileNetV2(last=None, padding="same"), num_classes=3)
     report = load_weights(network, variables("cls_v2_100"), source="tf")
-    assert "5 have no place here (backbone.last.conv, backbone.last.norm)" in str(report)
+    assert "5 are not part of this network (backbone.last.conv, backbone.last.norm)" in str(report)
 
 
 def test_other_classes_start_afresh_and_say_so(variables: Callable, caplog: pytest.LogCaptureFixture) -> None:
@@ -262,7 +262,7 @@ def test_what_does_not_fit_is_listed(variables: Callable) -> None:
     weights = variables("ssd_v3_large")
     with pytest.raises(ValueError, match=r"shape of backbone\.stem\.conv\.weight"):
         load_weights(detector(trunk={"width": 0.5}), weights, source="tf")
-    with pytest.raises(ValueError, match="1 variables are not of an SSDLite: BoxPredictor_0/Extra/weights"):
+    with pytest.raises(ValueError, match="1 variables do not belong to an SSDLite: BoxPredictor_0/Extra/weights"):
         load_weights(detector(), weights | {"BoxPredictor_0/Extra/weights": np.zeros(1, np.float32)}, source="tf")
     with pytest.raises(ValueError, match="no TensorFlow weights for Conv2d"):
         load_weights(nn.Conv2d(1, 1, 1), weights, source="tf")
