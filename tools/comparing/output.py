@@ -27,7 +27,7 @@ def lines(found: Comparison, *, departs: bool) -> list[str]:
     page = [_head(found), *_notes(found)]
     if found.rows:
         moved = any(row.place != row.epoch for row in found.rows)
-        heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "its band", ""]
+        heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "band", ""]
         cells = [_cells(row, moved=moved) for row in chosen(found.rows)]
         page += ["", *columns([heads, *cells], left=(len(heads) - 2, len(heads) - 1), indent="  ")]
     if found.figures:
