@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pocketvision.backbones.counting import count, layer_table
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
-from pocketvision.tools.system.console import log
+from pocketvision.tools.system.console import columns, log
 
 LARGE = 512 * 512  # pixels: fewer are computed sooner than the compiler is imported
 
@@ -32,12 +32,12 @@ def info(config: DictConfig) -> None:
     device = "meta" if size[0] * size[1] > LARGE else "cpu"
     model = model.to(device).eval()
     images = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
-    rows = layer_table(model, images)
-    width = max(len(row.name) for row in rows)
-    log.info("%-*s  %-18s %-22s %12s %14s", width, "layer", "type", "output", "parameters", "MAdds")
-    for row in rows:
-        shape = "x".join(map(str, row.output_shape))
-        log.info("%-*s  %-18s %-22s %12s %14s", width, row.name, row.type, shape, f"{row.params:,}", f"{row.madds:,}")
+    rows = [
+        (row.name, row.type, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.madds:,}")
+        for row in layer_table(model, images)
+    ]
+    heads = ("layer", "type", "output", "parameters", "MAdds")
+    log.info("%s", "\n".join(columns([heads, *rows], left=(0, 1, 2))))
     counts = count(model, images)
     log.info("")
     if build.takes_backbone(config):

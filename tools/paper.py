@@ -24,7 +24,7 @@ from pocketvision.conf.schema import PaperConfig
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
-from pocketvision.tools.system.console import log, progress
+from pocketvision.tools.system.console import columns, log, progress
 
 SCALES = {"M": 1e6, "B": 1e9}
 LEGEND = (
@@ -147,7 +147,7 @@ def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str,
     counted = "all parameters" if table.batch_norm else "weights and biases without batch norm"
     about = f"{size}; {counted}" if with_params else size
     title = f"{'## ' if markdown else ''}Table {table.number}: {table.title} ({about})"
-    body = _markdown(lines) if markdown else _aligned(lines)
+    body = _markdown(lines) if markdown else columns(lines)
     footnotes = [f"({i}) {note}." for i, note in enumerate(notes, start=1)]
     return "\n".join([title, "", *body, "", *footnotes]).rstrip()
 
@@ -195,14 +195,6 @@ def _times(row: Row, table: Table, ours: Ours | None) -> list[str]:
 def _score(results: Mapping[str, float] | None, table: Table) -> str:
     key, factor = METRICS[table.metric]
     return "" if results is None else f"{results[key] * factor:.2f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -81,7 +81,7 @@ def test_a_sweep_says_how_time_grows(tmp_path: Path) -> None:
         (["pixels", "photos=a", *DETECTOR], "leave photos="),
         (["batch", *DETECTOR, "--values", "0"], "--values"),
         (["detections", "training=true", *DETECTOR], "leave training="),
-        (["batch"], "give run=FOLDER"),
+        (["batch"], "set run=FOLDER"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,8 +80,8 @@ def test_predictions_of_any_tool(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"predictions": "x.json"}, r"need annotations=FILE"),
-        ({"predictions": "x.png", "annotations": "y.json"}, r"go with a json of detections"),
+        ({"predictions": "x.json"}, r"needs annotations=FILE"),
+        ({"predictions": "x.png", "annotations": "y.json"}, r"is for a JSON of detections"),
         ({"predictions": "x.json", "annotations": "y.json", "run": "runs/a"}, "leave run= out"),
         ({"annotations": "y.json"}, "go with predictions=FILE"),
         ({"predictions": "x.json", "annotations": "y.json", "bootstrap": -1}, "bootstrap=-1: expected 0"),
@@ -99,9 +99,9 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], told: str) -> None:
     [
         ({"output": "sharp.json"}, "predictions and output are one file"),
         ({"output": "a", "coco_results": "a"}, "coco_results and output are one file"),
-        ({"output": "a.npz"}, "the results are json"),
+        ({"output": "a.npz"}, "ends in .json"),
         ({"coco_results": "."}, "is a folder"),
-        ({"protocol": "sliding"}, "is scored as it is"),
+        ({"protocol": "sliding"}, "is scored directly"),
         ({"bootstrap": 2}, "bootstrap=2: expected 0"),
     ],
 )
@@ -137,7 +137,7 @@ def test_few_images_tell_nothing_apart(files: Path, tmp_path: Path) -> None:
     (differences,) = found["differences"].values()
     assert differences["AP"]["difference"] > 0
     assert not differences["AP"]["real"]
-    assert "4 common images; with fewer than 10 nothing is told apart" in "\n".join(lines(found))
+    assert "4 common images; fewer than 10 are too few for significance" in "\n".join(lines(found))
 
 
 def test_a_run_is_not_compared_with_itself(files: Path, tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_difference_is_real_or_not(files: Path, tmp_path: Path) -> None:
     assert sharp["AP/newt"]["difference"] is None
     page = "\n".join(lines(found))
     assert f"  AP      {sharp['AP']['difference']:+.3f}  [" in page
-    assert "not told apart" in page
-    assert "classes without truth: 1" in page
+    assert "not significant" in page
+    assert "classes without ground truth: 1" in page
 
 
 def test_a_run_is_no_different_from_itself(files: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
         compared(a, other, samples=20)
     assert compared(a, more, samples=20)["differences"]  # one image more, the shared ones alike
     (tmp_path / "run").mkdir()
-    with pytest.raises(ValueError, match=r"was not evaluated .*: pocketvision evaluate run=.*run"):
+    with pytest.raises(ValueError, match=r"was not evaluated .*: run pocketvision evaluate run=.*run"):
         compared(a, tmp_path / "run")
     with pytest.raises(ValueError, match="no does not exist"):
         compared(a, tmp_path / "no")
@@ -190,7 +190,7 @@ def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="samples=5"):
         compared(a, more, samples=5)
     more.with_suffix(".npz").write_bytes(b"PK broken")
-    with pytest.raises(ValueError, match=r"is no evaluation: .* pocketvision evaluate again"):
+    with pytest.raises(ValueError, match=r"is not an evaluation: .* pocketvision evaluate again"):
         compared(a, more)
 
 
@@ -273,7 +273,7 @@ def test_many_classes_stay_readable() -> None:
         metric.add(slot, found, truth)
     rows = class_table(analyse(metric), {})
     assert len(rows) == 33
-    assert "(49 classes between them: see the results file)" in rows[16]
+    assert "(49 more classes: see the results file)" in rows[16]
     assert rows[-1] == "  classes without annotations: 1"
     assert max(map(len, rows)) < 80
 

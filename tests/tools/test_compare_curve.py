@@ -169,12 +169,12 @@ def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[s
     assert command(own, "curve=curve.json") == 0
     page = capsys.readouterr().out
     assert "6 epochs of 160 images against 6 of 320" in page
-    assert "other data, or another kind of loss (classes 1 (newt) against 2 (cat, dog)): neither how high" in page
+    assert "different data, or a different loss (classes 1 (newt) against 2 (cat, dog)): neither the level" in page
     assert "nothing to judge yet: with other classes or another criterion it takes two" in page
     same = Path(write_run("same", FALLING[:2]))
     write_checkpoint(same, ["cat", "dog"], epoch=2, data="other images")
     assert command(str(same), "curve=curve.json") == 0
-    assert "other training data of the same classes" in capsys.readouterr().out
+    assert "different training data of the same classes" in capsys.readouterr().out
 
 
 def damaged(change: dict[str, Any]) -> str:
@@ -203,7 +203,7 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
         ({"runs/y/config.yaml": "a: [", "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"],
          "runs/y/config.yaml is no configuration of a run"),
         ({"runs/y/config.yaml": "model: {task: x}\nepochs: 0\nbatch_size: 1\nlog_every: 1\nseed: 0\n",
-          "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"], "is no configuration of a training run"),
+          "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"], "is not a training run's configuration"),
         ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "curve=a.json"], "runs/x/metrics.jsonl holds no rows"),
         ({"runs/x/metrics.jsonl": '{"kind": "train", "epoch": 0, "step": 1, "loss": 1}'}, ["runs/x", "curve=a.json"],
          "runs/x/metrics.jsonl holds no rows"),
@@ -266,10 +266,10 @@ def test_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         ({"batch_size": 8}, "differ in more than their seed: batch_size 16 and 8, data.num_train 320 and 640, steps"),
         ({"steps": 40}, "differ in more than their seed: data.num_train 320 and 640, steps_per_epoch 20 and 40"),
         ({"classes": ["newt"]}, "classes null and [\"newt\"]"),
-        ({"losses": FALLING[:5]}, "runs/other has 5 of 6 epochs: a reference needs all of them"),
-        ({"losses": (*FALLING[:5], None)}, "runs/other: loss of epoch 6 is no number above 0"),
-        ({"losses": (*FALLING[:5], 0.0)}, "runs/other: loss of epoch 6 is no number above 0"),
-        ({"seed": 0}, "runs/x and runs/other both have seed=0: they tell no more than one"),
+        ({"losses": FALLING[:5]}, "runs/other has 5 of 6 epochs, but a reference needs all of them"),
+        ({"losses": (*FALLING[:5], None)}, "runs/other: loss of epoch 6 is not a positive number"),
+        ({"losses": (*FALLING[:5], 0.0)}, "runs/other: loss of epoch 6 is not a positive number"),
+        ({"seed": 0}, "runs/x and runs/other both have seed=0: a second run with the same seed adds nothing"),
     ],
 )  # fmt: skip
 def test_what_makes_no_reference(keys: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,7 +230,7 @@ def test_an_earlier_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> No
 def _film(path: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size[::-1])
     if not writer.isOpened():
-        pytest.skip("this OpenCV writes no videos")
+        pytest.skip("this OpenCV cannot write videos")
     for number in range(frames):
         writer.write(np.full((*size, 3), 20 + 10 * (number % 20), np.uint8))
     writer.release()
@@ -281,7 +281,7 @@ def test_where_opencv_writes_no_mp4(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     outputs.VideoFile(tmp_path / "a", (48, 64), rate=10).close()
     assert [path.name for path in tmp_path.iterdir()] == ["a.avi"]
     monkeypatch.setattr(outputs, "_CODECS", ((".mp4", "zzzz"),))
-    with pytest.raises(OSError, match=r"writes no video \(zzzz\)"):
+    with pytest.raises(OSError, match=r"cannot write video \(zzzz\)"):
         outputs.VideoFile(tmp_path / "b", (48, 64), rate=10)
 
 
@@ -290,7 +290,7 @@ def test_videos_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 3 // 4])
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
-    for name, message in (("empty.mp4", "is empty"), ("text.mp4", "does not open as a video")):
+    for name, message in (("empty.mp4", "is empty"), ("text.mp4", "cannot be opened as a video")):
         with pytest.raises(ValueError, match=rf"{name} {message}"):
             list(read_shots(tmp_path / name))
     seen: list[Shot] = []
@@ -298,7 +298,7 @@ def test_videos_that_are_none(tmp_path: Path) -> None:
         seen.extend(read_shots(tmp_path / "cut.avi"))
     assert 5 < len(seen) < 40  # what there is, is read
     _film(tmp_path / "none.avi", 0)
-    with pytest.raises(ValueError, match=r"none\.avi (does not open|holds no frame)"):
+    with pytest.raises(ValueError, match=r"none\.avi (cannot be opened|contains no readable frame)"):
         list(read_shots(tmp_path / "none.avi"))
 
 

@@ -1,4 +1,4 @@
-"""Whether all variants say the same: a faster one that says something else is no faster one."""
+"""Check that all variants agree: a variant with different results is not a faster one."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ LOSS = {"fp32": 1e-3, "bf16": 0.1}  # relative
 
 @dataclass(frozen=True)
 class Agreement:
-    """One figure with what it may be at most; infinity where it is told and not judged."""
+    """One measured difference and its limit; infinity if it is only reported."""
 
     what: str
     value: float
@@ -22,7 +22,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        return self.value <= self.limit  # a NaN does not
+        return self.value <= self.limit  # false for NaN
 
     def __str__(self) -> str:
         return f"{self.what} {self.value:.4%}"
@@ -31,13 +31,13 @@ class Agreement:
 def compare(
     kind: str, expected: Sequence[Any], found: Sequence[Any], *, precision: str, trained: bool = True
 ) -> Agreement:
-    """The share of detections not found again, of pixels of another class, or how far a probability or a loss is off.
+    """The share of unmatched detections or differing pixels, or the error of a probability or a loss.
 
     Args:
         kind: the task's, or "training" for losses.
-        expected, found: one Detections, label map or Ranking for each image, or one loss.
-        trained: false for random weights. All their scores lie close together, so that with half precision other
-            candidates are the best: that is no mistake, and not judged.
+        expected, found: one Detections, label map or Ranking per image, or one loss.
+        trained: false for random weights. Their scores are all close together, so half precision changes which
+            candidates are best: that is not an error, and has no limit.
     """
     agreement = _compare(kind, expected, found, precision=precision)
     if precision == "fp32" or trained or math.isnan(agreement.value):
@@ -48,7 +48,7 @@ def compare(
 def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precision: str) -> Agreement:
     limits = LIMITS[precision]
     if len(expected) != len(found):
-        return Agreement("images lacking", 1.0, 0.0)
+        return Agreement("missing images", 1.0, 0.0)
     pairs = list(zip(expected, found, strict=True))
     if kind == "training":
         worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
@@ -56,11 +56,11 @@ def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precis
     if kind == "detection":
         total = sum(len(a) + len(b) for a, b in pairs)
         matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-        return Agreement("detections not found again", (total - matched) / total if total else 0.0, limits.unmatched)
+        return Agreement("unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched)
     if kind == "segmentation":
         same_shape = all(a.shape == b.shape for a, b in pairs)
         wrong = sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs) if same_shape else 1.0
-        return Agreement("pixels of another class", wrong, limits.pixels)
+        return Agreement("differing pixels", wrong, limits.pixels)
     worst = max(float((_by_class(a) - _by_class(b)).abs().max()) for a, b in pairs)
     return Agreement("probability off by", worst, limits.probability)
 
@@ -70,10 +70,10 @@ def _by_class(ranking: Any) -> torch.Tensor:
 
 
 def check(reference: str, agreements: dict[str, Agreement]) -> None:
-    """Raise ValueError if a variant does not say what the reference says: their times are of different things."""
+    """Raise ValueError if a variant does not agree with the reference: their times would not be comparable."""
     for name, agreement in agreements.items():
         if not agreement.holds:
             raise ValueError(
-                f"{name} does not compute what {reference} does: {agreement}, at most {agreement.limit:.2%} are "
-                "rounding. Nothing was measured"
+                f"{name} does not agree with {reference}: {agreement}, but rounding explains at most "
+                f"{agreement.limit:.2%}. Nothing was measured"
             )

@@ -1,4 +1,4 @@
-"""One comparison: all variants of one subject checked, timed, and told about."""
+"""One comparison: all variants of one subject, checked, timed and summarized."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,12 +21,12 @@ from .variants import make_variant
 
 @dataclass
 class Row:
-    """One variant's figures."""
+    """One variant's measurements."""
 
     name: str
     precision: str
     times: Times
-    ratio: float  # times faster than the first row
+    ratio: float  # speedup over the first row
     agreement: Agreement | None
     memory_mb: float | None  # None: not measured
     madds_per_second: float | None  # of the network's convolutions
@@ -34,22 +34,22 @@ class Row:
 
 @dataclass
 class Case:
-    """A comparison's rows; the first is the one that the others are compared with."""
+    """A comparison's rows; the first one is the reference."""
 
     title: str
     kind: str  # the task's, or "training"
     batch_size: int
     rows: list[Row]
     facts: dict[str, float] = field(default_factory=dict)
-    decode_seconds: float | None = None  # of all photographs of a batch
-    peaks: dict[str, float] = field(default_factory=dict)  # multiply-adds a second of a matrix product, by precision
+    decode_seconds: float | None = None  # for all photographs of a batch
+    peaks: dict[str, float] = field(default_factory=dict)  # multiply-adds per second of a matrix product, by precision
 
 
 def specs_of(config: Any) -> tuple[Spec, ...]:
-    """What a benchmark's keys ask for, the peer first.
+    """The variants that a benchmark's keys ask for, the peer first.
 
     Raises:
-        ValueError: keys that do not go together.
+        ValueError: keys conflict.
     """
     precision = config.precision.value
     asked = precision != "fp32" or config.compile
@@ -60,11 +60,11 @@ def specs_of(config: Any) -> tuple[Spec, ...]:
         raise ValueError(f"precision={precision}: expected fp32 or bf16")
     network = bool(config.run or config.get("model"))
     if config.file and config.training:
-        raise ValueError("training=true: an exported file does not learn; give run= or model=")
+        raise ValueError("training=true: an exported file cannot be trained; set run= or model=")
     if config.file and config.peer and not network:
-        raise ValueError("peer=torchvision takes over a run's weights: give run=FOLDER beside file=")
+        raise ValueError("peer=torchvision needs a run's weights: set run=FOLDER in addition to file=")
     if config.training and config.optimize:
-        raise ValueError("optimize=true is for inference; for training=true leave it out")
+        raise ValueError("optimize=true is for inference: drop it for training=true")
     if asked and not (config.optimize or config.training or config.file):
         raise ValueError(f"precision={precision} compile={str(config.compile).lower()} need optimize=true")
     specs = [Spec("torchvision")] if config.peer else []
@@ -78,9 +78,9 @@ def specs_of(config: Any) -> tuple[Spec, ...]:
 
 
 def with_other_layout(subject: Subject, specs: Sequence[Spec]) -> tuple[Spec, ...]:
-    """With torchvision's segmenter also on images that lie in memory as channels_last.
+    """Add torchvision's segmentation model on images in channels_last memory format.
 
-    That makes more of a difference than much else, and needs one line; its detector makes NCHW of any.
+    That makes a large difference and needs only one line; torchvision's detector converts any input to NCHW.
     """
     if Spec("torchvision") not in specs or subject.run.task.kind != "segmentation":
         return tuple(specs)
@@ -88,10 +88,10 @@ def with_other_layout(subject: Subject, specs: Sequence[Spec]) -> tuple[Spec, ..
 
 
 def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda _: None) -> Case:
-    """Check that all variants agree, time them in turns, then measure their memory.
+    """Check that all variants agree, time them in turn, then measure their memory.
 
     Raises:
-        ValueError: a variant does not say what the first one does.
+        ValueError: a variant does not agree with the first one.
     """
     config, subject = setup.config, Subject(setup)
     say("building")
@@ -104,7 +104,7 @@ def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda 
     facts, madds = ({}, None) if file_only else (_facts(subject, kind), _madds(subject))
     peaks: dict[str, list[float]] = {spec.precision: [] for spec in setup.specs}
 
-    def measure_peaks() -> None:  # in every round, for a machine's speed changes while others use it
+    def measure_peaks() -> None:  # in every round, because a shared machine's speed varies
         for precision, rates in peaks.items():
             rates.append(peak_madds({"fp32": torch.float32, "bf16": torch.bfloat16}[precision], subject.device))
 
@@ -143,7 +143,7 @@ def agree(kind: str, variants: Sequence[Variant], *, trained: bool) -> dict[str,
     """Each variant's agreement with the first one, by name.
 
     Raises:
-        ValueError: one does not agree.
+        ValueError: a variant does not agree.
     """
     found = []
     for variant in variants:
@@ -171,7 +171,7 @@ def _madds(subject: Subject) -> int | None:
 
 @torch.inference_mode()
 def _facts(subject: Subject, kind: str) -> dict[str, float]:
-    """How much there is to do for post-processing, a mean over the photographs."""
+    """The amount of work for post-processing, as a mean over the photographs."""
     if kind not in ("detection", "segmentation"):
         return {}
     task: Any = subject.run.task
@@ -192,7 +192,7 @@ def _facts(subject: Subject, kind: str) -> dict[str, float]:
 
 
 def share_computed(logits: Tensor, padded: Any, meta: Any, *, align_corners: bool) -> float:
-    """The share of the cells of an image [K, h, w] in which `label_map` cannot take the corners' one class."""
+    """The share of cells of an image [K, h, w] whose corners differ in class, so that `label_map` must interpolate."""
     left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
     sides = zip(
         logits.shape[1:], padded, meta["input_size"], (top, left), (bottom, right), meta["original_size"], strict=True
@@ -204,7 +204,7 @@ def share_computed(logits: Tensor, padded: Any, meta: Any, *, align_corners: boo
 
 
 def _decode_seconds(subject: Subject) -> float:
-    """Median over the rounds, of all photographs."""
+    """The time to decode all photographs, as the median over the rounds."""
     import time
 
     seconds = []

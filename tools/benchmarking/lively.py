@@ -1,4 +1,4 @@
-"""Random weights with which a network computes as a trained one does: nothing vanishes, nothing explodes."""
+"""Random weights that produce a realistic load: activations neither vanish nor explode."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,10 @@ _CONVS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 @torch.no_grad()
 def enliven(model: nn.Module, images: Tensor, *, seed: int = 0) -> None:
-    """Draw new weights, and take the batch statistics of `images` [B, 3, H, W], B at least 2, in 0..255.
+    """Draw random weights, and take the batch statistics of `images` [B, 3, H, W], B at least 2, in 0..255.
 
-    Initial weights are no workload: torchvision's SSDLite gives logits of 1e-14, so no candidate and no detection.
+    Initial weights are not a realistic workload: torchvision's SSDLite outputs logits of 1e-14, so there are no
+    candidates and no detections.
     """
     generator = torch.Generator().manual_seed(seed)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -22,16 +22,16 @@ _PRELOAD = ["torch", "torchvision", "pocketvision.tools.benchmarking.variants"]
 
 
 def peak_memory(setup: Setup, spec: Spec) -> float | None:
-    """Megabytes that calls need beyond the loaded state at most; None where the system does not tell.
+    """Peak megabytes that calls need beyond the loaded state; None if the system does not report it.
 
-    On CUDA it is the device's memory. The first call counts, so does compiling in it.
+    On CUDA, this is the device's memory. The first call counts, including any compilation.
     """
     if not torch.cuda.is_available() and not (_STATUS.exists() and _CLEAR.exists()):
         return None
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(_PRELOAD)  # so that each child need not import torch anew
+        context.set_forkserver_preload(_PRELOAD)  # so that children do not import torch again
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(setup, spec, sender), daemon=True)
     child.start()
@@ -40,7 +40,7 @@ def peak_memory(setup: Setup, spec: Spec) -> float | None:
         if not receiver.poll(_PATIENCE):
             return None
         return receiver.recv()
-    except EOFError:  # it died
+    except EOFError:  # the child died
         return None
     finally:
         child.terminate()
@@ -53,7 +53,7 @@ def _child(setup: Setup, spec: Spec, sender: Any) -> None:
 
 
 def calls_peak(setup: Setup, spec: Spec) -> float | None:
-    """`peak_memory` in this very process."""
+    """`peak_memory` in the current process."""
     subject = Subject(setup)
     variant = make_variant(subject, spec)
     if subject.device.type == "cuda":
@@ -65,7 +65,7 @@ def calls_peak(setup: Setup, spec: Spec) -> float | None:
         return (torch.cuda.max_memory_allocated(subject.device) - before) / 1e6
     _give_back()
     try:
-        _CLEAR.write_text("5")  # the high-water mark starts anew
+        _CLEAR.write_text("5")  # resets the high-water mark
         before = _status("VmRSS")
     except (OSError, KeyError):
         return None
@@ -76,13 +76,13 @@ def calls_peak(setup: Setup, spec: Spec) -> float | None:
 
 
 def _give_back() -> None:
-    """What loading had taken and freed again goes back to the system: calls would take it without being seen."""
+    """Return memory freed after loading to the system: otherwise calls would reuse it unnoticed."""
     gc.collect()
     give_back_freed_memory()
 
 
 def _status(key: str) -> int:
-    """Kilobytes (1,024 bytes)."""
+    """A memory entry in kilobytes (1,024 bytes)."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1])

@@ -1,4 +1,4 @@
-"""torchvision's own models with the weights of a run, to measure beside it."""
+"""torchvision's own models with the weights of a run, for comparison."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -20,13 +20,13 @@ _NEEDED = "peer=torchvision measures torchvision's own network"
 
 
 def make_peer(run: LoadedRun, *, training: bool = False) -> nn.Module:
-    """torchvision's SSDLite or LR-ASPP that computes what this run does, on the run's device.
+    """torchvision's SSDLite or LR-ASPP with the same results as this run, on the run's device.
 
     Args:
-        training: it is to learn: how photographs come to it, and what becomes of its outputs, is not compared.
+        training: for training steps: pre- and post-processing need not match.
 
     Raises:
-        ValueError: the run's network is none of torchvision's, or has another setting somewhere; the key is named.
+        ValueError: the run's network is not one of torchvision's, or has different settings; the keys are named.
     """
     model = run.task.model
     build = {SSDLite: _ssdlite, LRASPP: _lraspp}.get(type(model))
@@ -37,7 +37,7 @@ def make_peer(run: LoadedRun, *, training: bool = False) -> nn.Module:
         )
     peer, rename, settings = build(run, training)
     if settings:
-        raise ValueError(f"{_NEEDED}, which has {', '.join(settings)}: set that, or peer=null")
+        raise ValueError(f"{_NEEDED}, which has {', '.join(settings)}: set these, or peer=null")
     carry_over(model, peer, rename)
     return peer.to(next(model.parameters()).device).train(training)
 
@@ -76,10 +76,10 @@ def _lraspp(run: LoadedRun, training: bool) -> tuple[nn.Module, Rename, list[str
 
 
 def carry_over(model: nn.Module, peer: nn.Module, rename: Rename) -> None:
-    """Copy the weights of `model` into `peer`, the way back that an importer's `rename` goes.
+    """Copy the weights of `model` into `peer`: the inverse of an importer's `rename`.
 
     Raises:
-        ValueError: shapes differ, or one of them has a tensor more.
+        ValueError: shapes differ, or one of them has an additional tensor.
     """
     theirs, ours = peer.state_dict(), model.state_dict()
     names = {id(tensor): name for name, tensor in theirs.items()}
@@ -88,10 +88,10 @@ def carry_over(model: nn.Module, peer: nn.Module, rename: Rename) -> None:
     lacking += [name for name in ours if name not in set(pairs.values())]
     wrong = [name for other, name in pairs.items() if name in ours and ours[name].shape != theirs[other].shape]
     if lacking or wrong:
-        what = f"{wrong[0]} is {list(ours[wrong[0]].shape)}" if wrong else f"only one of them has {lacking[0]}"
+        what = f"{wrong[0]} is {list(ours[wrong[0]].shape)}" if wrong else f"only one of the two has {lacking[0]}"
         raise ValueError(
-            f"{_NEEDED}, whose layers are others ({what}): it is built with backbone.width=1, for SSDLite with "
-            "backbone.reduced=detection, for LR-ASPP with reduced=null; set that, or peer=null"
+            f"{_NEEDED}, whose layers differ ({what}): it has backbone.width=1, and backbone.reduced=detection for "
+            "SSDLite or backbone.reduced=null for LR-ASPP; set these, or peer=null"
         )
     peer.load_state_dict({other: ours[name] for other, name in pairs.items()})
 

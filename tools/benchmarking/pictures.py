@@ -1,4 +1,4 @@
-"""Photographs to measure with: found, or made up."""
+"""Photographs to measure with: from files, or synthetic."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from ...datasets.images.decode import decode_bytes
 
 
 def make_photos(count: int, size: Sequence[int], *, seed: int = 0) -> list[np.ndarray]:
-    """Soft patches of colour, uint8 RGB [H, W, 3], each another."""
+    """Different images of soft patches of color, uint8 RGB [H, W, 3]."""
     height, width = int(size[0]), int(size[1])
     photos = []
     for i in range(count):
@@ -26,19 +26,19 @@ def make_photos(count: int, size: Sequence[int], *, seed: int = 0) -> list[np.nd
 
 
 def jpeg_bytes(photo: np.ndarray) -> np.ndarray:
-    """The photograph as a camera would have stored it."""
+    """The photograph as a JPEG file, as a camera would store it."""
     return cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
 
 
 def read_photos(files: Sequence[str | Path], count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """`count` photographs and the bytes of their files, from the first on, again from there if there are fewer."""
+    """The first `count` photographs and the bytes of their files, repeated if there are fewer."""
     some = [files[i % len(files)] for i in range(count)]
     data = [np.fromfile(file, np.uint8) for file in some]
     return [decode_bytes(one, name=file) for one, file in zip(data, some, strict=True)], data
 
 
 def make_targets(kind: str, num_classes: int, images: Tensor, *, seed: int = 0) -> list[dict[str, Tensor]]:
-    """Truth for images [B, 3, H, W]: one to nine boxes each, a mask of square patches, or a label."""
+    """Targets for images [B, 3, H, W]: one to nine boxes each, a mask of square patches, or a label."""
     generator = torch.Generator().manual_seed(seed)
     height, width = images.shape[-2:]
 
@@ -53,7 +53,7 @@ def make_targets(kind: str, num_classes: int, images: Tensor, *, seed: int = 0) 
         count = int(torch.randint(1, 10, (1,), generator=generator))
         side = torch.tensor([width, height])
         corner = torch.rand(count, 2, generator=generator) * side * 0.5
-        # Not smaller than the anchors: several that hold a box whole overlap it alike, and rounding would choose.
+        # Not smaller than the anchors: if several contain a whole box, their overlaps tie and rounding decides.
         extent = (0.25 + torch.rand(count, 2, generator=generator) * 0.25) * side
         labels = torch.randint(1, num_classes + 1, (count,), generator=generator)
         nothing = {"crowd_boxes": torch.zeros(0, 4), "crowd_labels": torch.zeros(0, dtype=torch.int64)}

@@ -11,11 +11,11 @@ from .case import Case
 from .timing import Spread
 
 _WIDTH = 600  # units
-_REST = "rest"  # of a whole call that its stages leave
+_REST = "rest"  # of a whole call, beyond its stages
 
 
 def draw_bars(cases: Sequence[Case]) -> np.ndarray:
-    """Every case below the last, a bar of stages for every variant, its length the median time."""
+    """One bar of stages per variant, as long as its median time; cases one below the other."""
     return np.concatenate([_bars(case).picture() for case in cases])
 
 
@@ -31,7 +31,7 @@ def _bars(case: Case) -> Chart:
 
 
 def segments(stages: Mapping[str, Sequence[float]], whole: float) -> list[tuple[str, float, float]]:
-    """(stage, start, end) in seconds that fill `whole`; stages whose sum is longer are shrunk to it."""
+    """(stage, start, end) in seconds that fill `whole`; stages with a longer sum are scaled down."""
     medians = {name: Spread.of(times).median for name, times in stages.items()}
     total = sum(medians.values())
     factor = min(1.0, whole / total) if total else 0.0

@@ -15,7 +15,7 @@ from .timing import Spread
 
 
 def table(case: Case) -> str:
-    """Lines of one case."""
+    """One case as lines of text."""
     stages = list(case.rows[0].times.stages)
     first = case.rows[0].name
     loading = case.kind == "loading"
@@ -38,7 +38,7 @@ def table(case: Case) -> str:
     facts = [f"{name} {value:,.4g}" if value < 1e4 else f"{name} {value:,.0f}" for name, value in case.facts.items()]
     facts += [f"matrix product {precision} {peak / 1e9:.0f} GMAdd/s" for precision, peak in case.peaks.items()]
     if case.decode_seconds is not None:
-        facts.append(f"decoding the jpegs {1e3 * case.decode_seconds:.1f} ms, before all this")
+        facts.append(f"JPEG decoding {1e3 * case.decode_seconds:.1f} ms, not included above")
     return "\n".join([case.title, *body, *(["; ".join(facts)] if facts else [])])
 
 
@@ -60,7 +60,7 @@ def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float], *, loadi
 
 
 def write(folder: Path, cases: Sequence[Case], *, machine: dict[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
-    """results.json, in which every single time is in seconds, and the pictures."""
+    """Write results.json, with all times in seconds, and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine, "cases": [_case_json(case) for case in cases]}
     (folder / "results.json").write_text(json.dumps(told, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What is measured: a network, photographs, and every way of computing the one from the other."""
+"""The subject of a benchmark: a network, or an exported file, and its photographs."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,15 +23,15 @@ from .variant import Spec
 
 @dataclass(frozen=True)
 class Setup:
-    """What it takes to build a subject and its variants again in another process."""
+    """Everything needed to rebuild a subject and its variants in another process."""
 
-    config: DictConfig  # of the benchmark
+    config: DictConfig  # the benchmark's
     threads: int
-    files: tuple[str, ...] = ()  # photographs; none: made up
+    files: tuple[str, ...] = ()  # photographs; empty: synthetic
     specs: tuple[Spec, ...] = ()
 
     def with_keys(self, **keys: Any) -> "Setup":
-        """The same with other keys of the configuration."""
+        """The same setup with some keys of the configuration changed."""
         config = self.config.copy()
         for key, value in keys.items():
             OmegaConf.update(config, key, value, force_add=True)
@@ -39,17 +39,19 @@ class Setup:
 
 
 def check_subject(config: DictConfig) -> None:
-    """Raise ValueError where keys name nothing to measure."""
+    """Raise ValueError if the keys name nothing to measure."""
     if config.run or config.file:
         return
     if lacking := [key for key in ("model", "data") if not config.get(key)]:
-        raise ValueError(f"give run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME")
+        raise ValueError(
+            f"nothing to measure: set run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME"
+        )
     if not config.get("backbone"):
-        raise ValueError("give backbone=NAME beside model=NAME")
+        raise ValueError("model=NAME needs backbone=NAME")
 
 
 class Subject:
-    """A run, a network with lively random weights, or an exported file, and its photographs."""
+    """A run, a network with random weights, or an exported file, and its photographs."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.config = setup, setup.config
@@ -58,16 +60,16 @@ class Subject:
 
     @cached_property
     def run(self) -> LoadedRun:
-        """The network as it is loaded: channels_last, in evaluation mode.
+        """The network as loaded: channels_last, in evaluation mode.
 
         Raises:
-            ValueError: there is neither run nor model, or only its data could tell the classes.
+            ValueError: there is neither a run nor a model, or its classes depend on data files.
         """
         config = self.config
         run = self._loaded() if config.run else self._fresh()
         if config.min_score is not None:
             if run.task.kind != "detection":
-                raise ValueError(f"min_score={config.min_score}: a {run.task.kind} network has no scores to cut off")
+                raise ValueError(f"min_score={config.min_score} is for detection, not for {run.task.kind}: drop it")
             post: Any = replace(run.task.postprocess, min_score=config.min_score)  # pyright: ignore[reportArgumentType]
             run = replace(run, task=replace(run.task, postprocess=post))
         return run
@@ -79,7 +81,7 @@ class Subject:
     def _fresh(self) -> LoadedRun:
         config = self.config
         if build.data_tells_classes(config) and "datasets.shapes." not in config.data.train._target_:
-            raise ValueError("this data group takes its classes from files: give data.num_classes=N")
+            raise ValueError("this data group reads its classes from files: set data.num_classes=N")
         labels = build.build_source(config, "train").labels if build.data_tells_classes(config) else None
         task = build.build_task(config, labels=labels)
         size = config.data.eval_size or (192, 320)
@@ -101,7 +103,7 @@ class Subject:
 
     @property
     def jpegs(self) -> list[np.ndarray]:
-        """Their files' bytes."""
+        """The bytes of their files."""
         return self._read[1]
 
     @cached_property
@@ -109,11 +111,11 @@ class Subject:
         return Predictor(self.run)
 
     def prepare(self, photos: list[np.ndarray]) -> Batch:
-        """What goes into the network, as prediction makes it."""
+        """The network's input, computed as in prediction."""
         return self._predictor.to_batch(photos)
 
     def training_images(self) -> Tensor:
-        """uint8 [B, 3, h, w] of the size that training has: `data.input_size`."""
+        """uint8 [B, 3, h, w] of the training size, `data.input_size`."""
         size = self.run.config.data.input_size
         images = torch.from_numpy(np.stack(make_photos(self.config.batch_size, size))).permute(0, 3, 1, 2)
         return images.to(self.device)

@@ -17,7 +17,7 @@ PAUSE = 0.1  # seconds
 
 @dataclass
 class Times:
-    """Seconds of one variant's calls: whole, and by stage."""
+    """Seconds of one variant's calls: whole calls, and by stage."""
 
     whole: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median and the quartiles of some measurements."""
+    """The median and the quartiles of measurements."""
 
     median: float
     low: float
@@ -51,10 +51,10 @@ def measure(
     tick: Callable[[], object] = lambda: None,
     each_round: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
-    """Times by name. Each round gives every variant one burst: a call that does not count, then `repeats` that do.
+    """Times by name. Each round runs every variant in one burst: a warm-up call, then `repeats` timed calls.
 
-    Interleaved, so that what slows the machine for a while hits all alike; in bursts, because the runtimes' threads
-    disturb each other. The order turns from round to round. `tick` is called after every burst,
+    Interleaved, so that a temporary slowdown of the machine affects all variants alike; in bursts, because the
+    runtimes' threads disturb each other. The order rotates from round to round. `tick` is called after every burst,
     `each_round` before each round.
     """
     found = {variant.name: Times() for variant in variants}
@@ -78,13 +78,13 @@ def measure(
 
 @contextmanager
 def mode(variant: Variant) -> Iterator[None]:
-    """Inference mode for all sides alike, unless it is a training step."""
+    """Inference mode for all variants, except training steps."""
     with torch.inference_mode(variant.inference):
         yield
 
 
 def _time(variant: Variant, times: Times, device: torch.device) -> None:
-    """One call. Where a single call stands for the stages, it is timed first, and the stages in a call of their own."""
+    """Time one call. If a single call replaces the stages, it is timed first, and the stages in a separate call."""
     if variant.whole is not None:
         synchronize(device)
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One way of computing the same thing: stages that hand on what they made."""
+"""One variant of the same computation: a sequence of stages, each passing its result on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ Stage = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Spec:
-    """Which way it is; plain, so that a process of its own can build it again.
+    """The description of a variant, in plain values, so that another process can rebuild it.
 
-    `side`: "torchvision", "pocketvision" or "file". `channels_last`: torchvision's input lies so in
-    memory, which its documented way does not bring about.
+    `side`: "torchvision", "pocketvision" or "file". `channels_last`: torchvision's input has this memory
+    format, which its documented usage does not produce.
     """
 
     side: str
@@ -40,8 +40,8 @@ class Spec:
 class Variant:
     """Stages by name, in order; the first takes `start`.
 
-    `whole` is the one call in place of all stages, where somebody else's code has one. `results` turns what comes out
-    at the end into what all variants are compared by; that is not timed. `inference` is false for a training step.
+    `whole` is a single call instead of all stages, if a third-party model has one. `results` converts the final output
+    into the form in which variants are compared; that is not timed. `inference` is false for a training step.
     """
 
     spec: Spec
@@ -56,7 +56,7 @@ class Variant:
         return self.spec.name
 
     def call(self) -> Any:
-        """Everything once, outside of any timing."""
+        """Run everything once, untimed."""
         value = self.start
         for stage in (self.whole,) if self.whole else self.stages.values():
             value = stage(value)

@@ -1,4 +1,4 @@
-"""The variants of computing one subject's results: ours, torchvision's, an exported file's; and training steps."""
+"""The variants of one subject: ours, torchvision's, an exported file; and training steps."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ TRAINING_STAGES = ("forward", "backward", "optimizer")
 
 
 def make_variant(subject: Subject, spec: Spec) -> Variant:
-    """The variant that `spec` tells, ready to be called.
+    """The variant for `spec`, ready to be called.
 
     Raises:
-        ValueError: there is none of this subject.
+        ValueError: this subject has no such variant.
     """
     if spec.side == "file":
         return _file(subject, spec)
@@ -56,7 +56,7 @@ def _ours(subject: Subject, spec: Spec) -> Variant:
 
 
 def _file(subject: Subject, spec: Spec) -> Variant:
-    """Of a file: photographs go in as many at a time as it takes; what stands inside of it counts as network."""
+    """An exported file: photographs go in batches of its size; everything inside it counts as network."""
     assert spec.file is not None
     model = load_file(spec.file, threads=subject.setup.threads, precision=spec.precision)
 
@@ -110,7 +110,7 @@ def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant
     size, data = subject.photos[0].shape[:2], subject.run.config.data
     if any(photo.shape[:2] != size for photo in subject.photos):
         raise ValueError(
-            "peer=torchvision takes a batch of photographs of one size; photos= holds others: batch_size=1"
+            "peer=torchvision needs a batch of photographs of one size, but those in photos= differ: set batch_size=1"
         )
     inner = size if data.resize == "none" else tuple(data.eval_size)
 
@@ -138,10 +138,10 @@ def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant
 
 
 def _batched(images: Sequence[Tensor], *, channels_last: bool) -> Tensor:
-    """As torchvision's documentation does: `unsqueeze(0)` or `stack`.
+    """Batch as in torchvision's documentation: `unsqueeze(0)` or `stack`.
 
-    Convolutions compute NCHW of both. Of one photograph it may look otherwise: `is_contiguous` says channels_last, but
-    its batch dimension has a stride that convolutions do not take for that; only a copy has the right one.
+    Convolutions treat both as NCHW. One photograph may look different: `is_contiguous` reports channels_last, but
+    its batch dimension has a stride that convolutions do not recognize; only a copy has the right one.
     """
     batch = images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))
     return batch.clone(memory_format=torch.channels_last) if channels_last else batch
@@ -173,7 +173,7 @@ def _detection_training(subject: Subject, spec: Spec, targets: list[dict[str, Te
 def _segmentation_training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
     model, images = make_peer(subject.run, training=True), subject.training_images()
     (mean, std), masks = normalization(subject.run), torch.stack([target["mask"] for target in targets]).long()
-    # NCHW is what its references' collate makes.
+    # torchvision's reference collate function produces NCHW.
     images = images.clone(memory_format=torch.channels_last if spec.channels_last else torch.contiguous_format)
     return _step(
         spec, model, lambda: F.cross_entropy(model((images / 255.0 - mean) / std)["out"], masks, ignore_index=255)
@@ -184,7 +184,7 @@ _TRAINING_PEERS = {"detection": _detection_training, "segmentation": _segmentati
 
 
 def _step(spec: Spec, model: nn.Module, loss: Callable[[], Any], *, fused: bool | None = None) -> Variant:
-    """One optimizer step. The rate is 0: all that has to be computed is, and every step finds the same weights."""
+    """One optimizer step. With a learning rate of 0 everything is computed, but every step sees the same weights."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, fused=fused)
 
     def forward(_: Any) -> Tensor:

@@ -1,1 +1,1 @@
-"""What check-data shows of what datasets.checking found."""
+"""The output of check-data: what datasets.checking found."""

@@ -1,4 +1,4 @@
-"""Boxes against a detector's anchors: which of them training can match at all."""
+"""Boxes against a detector's anchors: which boxes training can match at all."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ...detection.anchors import AnchorLayout, make_anchors
 from ...detection.boxes import iou
 
 _CHUNK = 1024  # boxes at a time
-_MIN_BOXES, _MAX_SHARE = 10, 0.8  # a class of so many boxes of which more than that share reach no anchor is told
+_MIN_BOXES, _MAX_SHARE = 10, 0.8  # report a class with this many boxes, if more than this share match no anchor
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Anchors:
     """A detector's anchors at one input size."""
 
     input_size: tuple[int, int]  # h, w
-    threshold: float  # IoU from which training matches an anchor
+    threshold: float  # minimum IoU at which training matches an anchor
     boxes: Tensor  # [A, 4] xyxy pixels
-    levels: Tensor  # int64 [A], the feature map of each
+    levels: Tensor  # int64 [A], the feature map of each anchor
     sizes: tuple[tuple[int, int], ...]  # (h, w) of the feature maps
-    shapes: tuple[tuple[tuple[float, float], ...], ...]  # (width, height) in pixels of a cell's anchors on each map
+    shapes: tuple[tuple[tuple[float, float], ...], ...]  # (width, height) in pixels of a cell's anchors, by map
 
 
 def anchors_of(network: Any, input_size: tuple[int, int], *, threshold: float) -> Anchors | None:
-    """Of a network with `features` and an `anchor_layout`; None of others."""
+    """The anchors of a network with `features` and an `anchor_layout`; None for other networks."""
     layout = getattr(network, "anchor_layout", None)
     if not isinstance(layout, AnchorLayout):
         return None
@@ -46,7 +46,7 @@ def anchors_of(network: Any, input_size: tuple[int, int], *, threshold: float) -
 
 @dataclass(frozen=True)
 class Matches:
-    """For each box the overlap with its best anchor, and that anchor's feature map."""
+    """For each box, the overlap with its best anchor, and that anchor's feature map."""
 
     overlaps: np.ndarray  # float32 [M]
     levels: np.ndarray  # int64 [M]
@@ -54,12 +54,12 @@ class Matches:
 
     @property
     def reached(self) -> np.ndarray:
-        """Whether an anchor overlaps it enough, bool [M]; matching by overlap gives the others their best one alone."""
+        """Whether an anchor overlaps the box enough, bool [M]; in training, the others only match their best anchor."""
         return self.overlaps >= self.threshold
 
 
 def match(boxes: np.ndarray, anchors: Anchors) -> Matches:
-    """Boxes [M, 4] xyxy in pixels of the input against all anchors."""
+    """Match boxes [M, 4] xyxy, in input pixels, against all anchors."""
     overlaps, levels = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
     for start in range(0, len(boxes), _CHUNK):
         best, index = iou(torch.from_numpy(boxes[start : start + _CHUNK]).float(), anchors.boxes).max(1)
@@ -69,7 +69,7 @@ def match(boxes: np.ndarray, anchors: Anchors) -> Matches:
 
 
 def unreached(statistics: Statistics, matches: Matches) -> dict[str, tuple[int, int]]:
-    """Class -> (boxes that no anchor reaches, boxes), of the classes that have boxes."""
+    """Class -> (boxes that match no anchor, boxes), for the classes that have boxes."""
     total = np.bincount(statistics.slots, minlength=1)
     missed = np.bincount(statistics.slots[~matches.reached], minlength=len(total))
     names = statistics.labels.names
@@ -77,13 +77,13 @@ def unreached(statistics: Statistics, matches: Matches) -> dict[str, tuple[int, 
 
 
 def check_anchors(classes: Mapping[str, tuple[int, int]], anchors: Anchors, source: str) -> Iterator[Fault]:
-    """Classes most of whose boxes no anchor reaches."""
+    """Report classes most of whose boxes match no anchor."""
     height, width = anchors.input_size
     for name, (missed, total) in classes.items():
         if total >= _MIN_BOXES and missed > _MAX_SHARE * total:
             message = (
-                f"class {name}: no anchor overlaps {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) by IoU "
-                f"{anchors.threshold:g} at {width}x{height} (width x height): hard to learn; matching by overlap "
-                "gives each its best one alone"
+                f"class {name}: {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) match no anchor at IoU "
+                f"{anchors.threshold:g} and {width}x{height} (width x height): hard to learn, because each only gets "
+                "its best anchor"
             )
             yield Fault("no_anchor", source, message)

@@ -1,4 +1,4 @@
-"""Pictures of a data set in numbers: classes, sizes, and anchors against boxes."""
+"""Charts of a dataset's statistics: classes, sizes, and anchors against boxes."""
 
 import math
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from ..drawing.figure import INK, Chart, style
 from .anchors import Anchors, Matches
 
 SPLIT_COLORS: dict[str, Color] = {"train": (0, 114, 178), "val": (230, 159, 0)}
-_MAX_BARS = 40  # classes; of more the most and the least frequent
-_LOW = 1.0  # pixels at which the axes of sizes begin
-_CELLS, _SIDE = 48, 330  # of an axis of the heat map, and its length in units
+_MAX_BARS = 40  # classes; of more, only the most and the least frequent
+_LOW = 1.0  # pixels at which the size axes begin
+_CELLS, _SIDE = 48, 330  # per axis of the heat map, and its length in units
 
 
 def charts_of(
     splits: Mapping[str, Statistics], anchors: Anchors | None, matches: Mapping[str, Matches]
 ) -> dict[str, Chart]:
-    """The charts that a data set's kind has, by the names of their files."""
+    """The charts for a dataset's task, by file name."""
     first = next(iter(splits.values()))
     names = class_names(splits)
     if first.kind == "detection":
         charts = {
-            "classes": _classes("Boxes by class", names, _examples(splits)),
+            "classes": _classes("Boxes per class", names, _examples(splits)),
             "boxes_an_image": _boxes_an_image(splits),
             "sizes": _sizes(splits, anchors),
         }
@@ -37,10 +37,10 @@ def charts_of(
         shares = {s: _share(v.counts.examples, sum(v.counts.examples.values())) for s, v in splits.items()}
         images = {s: _share(v.counts.images, v.num_images) for s, v in splits.items()}
         return {
-            "classes": _classes("Pixels by class, % of those that count", names, shares, form="{:.2f}"),
-            "images": _classes("Images that have a class, %", names, images, form="{:.1f}"),
+            "classes": _classes("Pixels per class, % of labeled pixels", names, shares, form="{:.2f}"),
+            "images": _classes("Images containing a class, %", names, images, form="{:.1f}"),
         }
-    return {"classes": _classes("Images by class", names, _examples(splits))}
+    return {"classes": _classes("Images per class", names, _examples(splits))}
 
 
 def _examples(splits: Mapping[str, Statistics]) -> dict[str, dict[int, float]]:
@@ -54,7 +54,7 @@ def _share(counts: Mapping[int, int], whole: int) -> dict[int, float]:
 def _classes(
     title: str, names: Mapping[int, str], values: Mapping[str, Mapping[int, float]], *, form: str = "{:,.0f}"
 ) -> Chart:
-    """A bar of each split for each class, the most frequent first, by the first split."""
+    """One bar per class and split, the most frequent classes of the first split first."""
     first = next(iter(values.values()), {})
     rows = []
     for slot in sorted(names, key=lambda slot: (-first.get(slot, 0), names[slot])):
@@ -67,7 +67,7 @@ def _classes(
 
 
 def _boxes_an_image(splits: Mapping[str, Statistics]) -> Chart:
-    """What share of the images has so many boxes."""
+    """The share of images by number of boxes."""
     most = max((int(s.boxes_an_image.max(initial=0)) for s in splits.values()), default=0)
     edges = [0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128]
     edges = [*[edge for edge in edges if edge <= most], most + 1]
@@ -77,16 +77,16 @@ def _boxes_an_image(splits: Mapping[str, Statistics]) -> Chart:
         counts, _ = np.histogram(of_split.boxes_an_image, np.array(edges) - 0.5)
         shares = 100 * counts / max(len(of_split.boxes_an_image), 1)
         series.append((split, shares.tolist(), SPLIT_COLORS[split]))
-    return bar_chart("Boxes an image", groups, series, axis="% of the images", form="{:.1f}")
+    return bar_chart("Boxes per image", groups, series, axis="% of images", form="{:.1f}")
 
 
 @style()
 def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Chart:
-    """A heat map of widths and heights in the network's input, on logarithmic axes, with the anchors' shapes on it."""
+    """A heat map of box widths and heights in the network's input, on log axes, with the anchors' shapes on it."""
     boxes = np.concatenate([s.boxes for s in splits.values()])
     limit = max([*(anchors.input_size if anchors else ()), float(boxes.max(initial=2 * _LOW))])
     sides = np.log2(np.clip(boxes[:, 2:] - boxes[:, :2], _LOW, limit))
-    chart = Chart("Widths and heights of boxes in pixels of the input", WIDTH, _SIDE + 92, summary="log scales")
+    chart = Chart("Box widths and heights, in input pixels", WIDTH, _SIDE + 92, summary="log scales")
     plot = chart.axes(52, 12, _SIDE, _SIDE)
     whole = (math.log2(_LOW), math.log2(limit))
     counts, _, _ = np.histogram2d(sides[:, 1], sides[:, 0], bins=_CELLS, range=(whole, whole))
@@ -103,7 +103,7 @@ def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Chart:
         colors = palette(len(anchors.shapes) + 2)[1:]
         for color, (height, width), shapes in zip(colors, anchors.sizes, anchors.shapes, strict=False):
             xs, ys = np.log2(np.clip(np.reshape(shapes, (-1, 2)), _LOW, limit)).T
-            for stroke, thick in ((INK, 4.0), (paint(color), 2.4)):  # with a seam, to be seen on any shade
+            for stroke, thick in ((INK, 4.0), (paint(color), 2.4)):  # outlined, to be visible on any shade
                 (marks,) = plot.plot(xs, ys, "+", color=stroke, markersize=10, markeredgewidth=thick, clip_on=False)
             chart.mark(marks, f"anchors of {height}x{width}")
         entries = [(f"{h}x{w}", color) for (h, w), color in zip(anchors.sizes, colors, strict=False)]
@@ -112,12 +112,12 @@ def _sizes(splits: Mapping[str, Statistics], anchors: Anchors | None) -> Chart:
 
 
 def _levels(anchors: Anchors, matches: Mapping[str, Matches]) -> Chart:
-    """For each feature map the share of boxes whose best anchor it has, and the share that no anchor reaches."""
+    """The share of boxes by the feature map of their best anchor, and the share that match no anchor."""
     groups = [f"{h}x{w}" for h, w in anchors.sizes] + ["none"]
     series = []
     for split, found in matches.items():
         counts = np.bincount(found.levels[found.reached], minlength=len(anchors.sizes)).tolist()
         counts.append(int((~found.reached).sum()))
         series.append((split, [100 * count / max(len(found.levels), 1) for count in counts], SPLIT_COLORS[split]))
-    title = f"Boxes by the feature map whose anchor reaches IoU {anchors.threshold:g}"
-    return bar_chart(title, groups, series, axis="% of the boxes", form="{:.1f}")
+    title = f"Boxes per feature map with a matching anchor (IoU {anchors.threshold:g})"
+    return bar_chart(title, groups, series, axis="% of boxes", form="{:.1f}")

@@ -1,4 +1,4 @@
-"""Numbers of a configured data set by reading some of its samples, of any source."""
+"""Statistics of a configured dataset from some of its samples, for any source."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from .charts import charts_of
 
 
 def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
-    """Of at most `count` images of each split, spread over it."""
+    """Statistics of at most `count` images of each split, evenly spread."""
     found: dict[str, Statistics] = {}
     labels: LabelMap | None = None
     for split in ("train", "val"):
@@ -29,14 +29,14 @@ def count_samples(config: DictConfig, count: int) -> dict[str, Statistics]:
 
 
 def charts(config: DictConfig, statistics: dict[str, Statistics]) -> dict[str, Chart]:
-    """The charts of a data set; of detection with the anchors of the configured detector."""
+    """The charts of a dataset; for detection, with the anchors of the configured detector."""
     return charts_of(statistics, *matched(config, statistics))
 
 
 def matched(config: DictConfig, statistics: dict[str, Statistics]) -> tuple[Anchors | None, dict[str, Matches]]:
-    """The configured detector's anchors, and each split's boxes against them.
+    """The configured detector's anchors, and each split's boxes matched against them.
 
-    None of either for other data, or where nothing is known of the classes.
+    None and empty for other tasks, or without statistics.
     """
     if config.data.task != "detection" or config.model.task != "detection" or not statistics:
         return None, {}

@@ -1,4 +1,4 @@
-"""The check as one page that needs nothing beside it."""
+"""The check as one self-contained page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from ...datasets.checking.remedies import REMEDIES
 from ..drawing.figure import Chart
 from ..drawing.html import data_uri, render
 
-_ROWS = 200  # findings of a kind; check.json has all
+_ROWS = 200  # findings per kind; check.json has all
 
 
 def write_page(path: Path, checked: Checked, charts: Mapping[str, Chart], grids: Mapping[str, np.ndarray]) -> None:
-    """Counts, charts, and the findings of each kind with their picture."""
+    """Write counts, charts, and the findings of each kind with their picture."""
     numbers = {f"{severity.value}s": checked.number(severity) for severity in Severity}
-    numbers |= {f"images of {split}": len(contents.pictures) for split, contents in checked.contents.items()}
+    numbers |= {f"{split} images": len(contents.pictures) for split, contents in checked.contents.items()}
     folders = sorted({str(contents.folder) for contents in checked.contents.values()})
     values = {
         "title": f"Check of {', '.join(folders)}", "cards": [(name, f"{n:,}", "") for name, n in numbers.items()],

@@ -13,16 +13,16 @@ from ...datasets.labels import IGNORE
 from ...datasets.mask_folder import UNKNOWN
 from ..drawing import annotate
 
-_CELL, _COLUMNS = 360, 4  # longer side in pixels; pictures in a row
+_CELL, _COLUMNS = 360, 4  # longer side in pixels; pictures per row
 _RED = (214, 39, 40)
 _UNSEEN = ("missing", "unreadable", "empty_file", "undecodable", "bomb", "crash", "mislabelled", "missing_mask")
 _WITH_MASK = ("mask_size", "unknown_label", "all_ignored", "instances", "mask_type", "damaged", "truncated")
-_MARGIN = 0.5  # of the image's sides, beyond which a box away from it is not followed
-_TINY = 12.0  # sides of a tiny box that are shown around it
+_MARGIN = 0.5  # of the image's sides: show at most this much outside the image
+_TINY = 12.0  # show this many box sides around a tiny box
 
 
 def fault_grids(checked: Checked, *, examples: int) -> dict[str, np.ndarray]:
-    """A picture uint8 RGB for each kind of which one can be drawn, of at most `examples` findings."""
+    """One uint8 RGB picture for each kind that can be drawn, with at most `examples` findings."""
     places = {split: {p.name: p for p in contents.pictures} for split, contents in checked.contents.items()}
     grids = {}
     for kind, findings in checked.by_kind().items():
@@ -44,7 +44,7 @@ def _cells(finding: Finding, places: dict[str, dict[str, Picture]], checked: Che
         return []
     try:
         panels = _panels(fault, picture, checked.contents[split])
-    except (ValueError, OSError):  # one that does not decode
+    except (ValueError, OSError):  # an image that cannot be decoded
         return []
     cell = panels[0] if len(panels) == 1 else annotate.grid(panels, len(panels))
     return [annotate.draw_caption(cell, [fault.image[-60:]], enlarge=True)]
@@ -69,7 +69,7 @@ def _panels(fault: Fault, picture: Picture, contents: Contents) -> Sequence[np.n
 
 
 def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
-    """The image with its box, and with as much around it as shows a box outside; the surroundings of a tiny one."""
+    """The image with the box, extended to show a box outside it; for a tiny box, only its surroundings."""
     assert fault.box is not None
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], float)
@@ -95,7 +95,7 @@ def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
 
 
 def _mask_picture(path: str, contents: Contents) -> np.ndarray:
-    """A label picture in its classes' colours, what is no class in red; one of another type as it is."""
+    """A mask in its classes' colors, values of no class in red; a file of another type unchanged."""
     try:
         assert contents.values is not None
         slots = cv2.LUT(decode_mask(path, contents.colors), contents.values)

@@ -14,13 +14,13 @@ from ..config.build import make
 
 
 def readers_of(config: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:
-    """How the splits of `config.data` are read for a check.
+    """The readers that a check uses for the splits of `config.data`.
 
     Raises:
-        ValueError: there is no such split, or nothing knows how to read such data leniently.
+        ValueError: there is no such split, or the check does not support this kind of data.
     """
     if unknown := [split for split in splits if split not in ("train", "val")]:
-        raise ValueError(f"split={unknown[0]}: a data group has the splits train and val")
+        raise ValueError(f"split={unknown[0]}: choose train or val")
     return {split: _reader(config.data[split], split) for split in splits}
 
 
@@ -29,8 +29,7 @@ def _reader(node: DictConfig, split: str) -> Reader:
     if source not in SOURCES:
         known = ", ".join(sorted(source.__name__ for source in SOURCES))
         raise ValueError(
-            f"data.{split} is {source.__name__}, whose files (if it has any) this command does not know how to check: "
-            f"it reads {known}"
+            f"data.{split} is {source.__name__}, which this command cannot check: choose a data group of one of {known}"
         )
     parameters = inspect.signature(source).parameters.keys() - {"report"}
     if unknown := sorted({str(key) for key in node} - {"_target_"} - parameters):
@@ -45,7 +44,7 @@ def _reader(node: DictConfig, split: str) -> Reader:
 
 
 def check_num_classes(config: DictConfig, checked: Checked) -> None:
-    """Report a `data.num_classes` that is not the data's."""
+    """Report a `data.num_classes` that differs from the data's."""
     declared = config.data.num_classes
     for split, contents in checked.contents.items():
         found = contents.labels.num_classes

@@ -1,4 +1,4 @@
-"""What a check leaves behind in words: a summary for people, check.json for programs."""
+"""The text output of a check: a summary for people, check.json for programs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,21 @@ from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
 from .anchors import Matches, unreached
 
-FORMAT = 1  # of check.json; another number, another schema
-ERRORS, WARNINGS = 1, 3  # exit status; 2 is what every command ends with after a mistake on the command line
-_EXAMPLES = 3  # findings of a kind in the summary
+FORMAT = 1  # version of the check.json schema
+ERRORS, WARNINGS = 1, 3  # exit status; 2 is every command's status for an error in the command
+_EXAMPLES = 3  # findings per kind in the summary
 _WORST = 5  # classes
 
 
 def exit_status(checked: Checked) -> int:
-    """1 with errors, 3 with warnings only, otherwise 0: notes are no fault."""
+    """1 with errors, 3 with warnings only, otherwise 0: notes are not faults."""
     if checked.number(Severity.error):
         return ERRORS
     return WARNINGS if checked.number(Severity.warning) else 0
 
 
 def summary(checked: Checked, statistics: Mapping[str, Statistics], matches: Mapping[str, Matches]) -> Iterator[str]:
-    """Lines for people: what there is, then the faults by kind, the worst first."""
+    """Lines for people: the contents, then the faults by kind, the worst first."""
     for split, of_split in statistics.items():
         yield f"{split}: {_told(of_split)} ({checked.contents[split].folder})"
     for split, found in matches.items():
@@ -58,8 +58,8 @@ def _told(statistics: Statistics) -> str:
 def _reach(statistics: Statistics, matches: Matches) -> str:
     missed, total = int((~matches.reached).sum()), len(matches.overlaps)
     if not total:
-        return "no boxes for the anchors"
-    line = f"{missed:,} of {total:,} boxes ({100 * missed / total:.1f} %) reach no anchor at IoU {matches.threshold:g}"
+        return "no boxes to match with anchors"
+    line = f"{missed:,} of {total:,} boxes ({100 * missed / total:.1f} %) match no anchor at IoU {matches.threshold:g}"
     classes = [(m / n, name, m, n) for name, (m, n) in unreached(statistics, matches).items() if m]
     worst = sorted(classes, key=lambda row: (-row[2], row[1]))[:_WORST]
     return line + "".join(f"{', ' if i else ': '}{name} {m:,} of {n:,}" for i, (_, name, m, n) in enumerate(worst))

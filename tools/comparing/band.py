@@ -1,4 +1,4 @@
-"""A run's loss curve beside a reference's: the band a sound run stays in, and the verdict in one line."""
+"""A run's loss curve beside a reference's: the band that a sound run stays in, and the verdict in one line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,19 @@ from .curves import FIGURES, Curve, Spread
 from .reference import Reference, different, short
 
 LEAST_TOLERANCE = (
-    0.08  # of the natural logarithm of a loss; measured between seeds, one standard deviation: 0.015 to 0.02
+    0.08  # in natural logarithms of a loss; the measured standard deviation between seeds is 0.015 to 0.02
 )
-MOST_TOLERANCE = 1.0  # seeds that differ by more than a factor of e are no reference for anything
-DEVIATIONS = 4  # and as many standard deviations between seeds, where that is more
+MOST_TOLERANCE = 1.0  # seeds that differ by more than a factor of e are no useful reference
+DEVIATIONS = 4  # standard deviations between seeds, if that is more
 RANGE_OF = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847}  # range / deviation, n normal numbers
-FALL_SHARE, FALL_SLACK = 0.25, 0.05  # on other data: of the reference's fall in logarithms; and this much noise
-ALIKE = 0.1  # numbers of images within a tenth count as the same
-FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which differs much early in a run
-VANISHED = 0.01  # of the reference: a part of the loss this small teaches nothing
-NO_FIGURE, CLEAR_FIGURE = 0.001, 0.1  # an AP or mIoU that is none, where the reference's is one
+FALL_SHARE, FALL_SLACK = (
+    0.25,
+    0.05,
+)  # on different data: share of the reference's fall in logarithms, and allowance for noise
+ALIKE = 0.1  # numbers of images within a tenth count as equal
+FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which varies a lot early in a run
+VANISHED = 0.01  # of the reference: a loss term this small teaches nothing
+NO_FIGURE, CLEAR_FIGURE = 0.001, 0.1  # an AP or mIoU that is practically zero, where the reference's is clearly above
 _FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs", "weights", "data", "augment")
 
 
@@ -28,9 +31,9 @@ _FIRST_KEYS = ("batch_size", "optimizer", "lr_batch_size", "schedule", "epochs",
 def tolerance(reference: Reference) -> float:
     """How far a sound run's epoch may lie from the reference's mean, as a difference of natural logarithms of losses.
 
-    Four standard deviations between seeds, at least 8 %: min to max of two or three seeds is too narrow, and the
-    deviation of a single epoch too uncertain, so it is pooled over all epochs but the first. The root takes into
-    account that the mean of n seeds is uncertain, too: the fewer, the wider (11 % for a single seed).
+    Four standard deviations between seeds, at least 8 %: the range of two or three seeds is too narrow, and the
+    deviation in a single epoch too uncertain, so it is pooled over all epochs except the first. The square root
+    accounts for the uncertainty of a mean of n seeds: the fewer, the wider (11 % for a single seed).
     """
     seeds = len(reference.seeds)
     ranges = [math.log(c["loss"].high / c["loss"].low) for epoch, c in reference.losses.items() if epoch > 1]
@@ -42,11 +45,11 @@ def tolerance(reference: Reference) -> float:
 
 
 def band(reference: Reference, place: float) -> Spread:
-    """The losses of sound runs at a place in the reference's epochs, from 1 to their number: mean, lowest, highest.
+    """The losses of sound runs at a position in the reference's epochs, from 1 to their number: mean, lowest, highest.
 
-    Between two epochs it goes over from one to the other, in logarithms. In the first, where the loss falls fastest and
-    hangs most on the first weights, the band is twice as wide; from the second on it has its width. It never is
-    narrower than what the reference's own runs did.
+    Between two epochs it is interpolated, in logarithms. In the first epoch, where the loss falls fastest and
+    depends most on the initial weights, the band is twice as wide; from the second on it has its normal width. It is
+    never narrower than the range of the reference's own runs.
     """
     before = min(int(place), max(1, reference.epochs - 1))
     after, share = min(before + 1, reference.epochs), place - before
@@ -57,11 +60,11 @@ def band(reference: Reference, place: float) -> Spread:
 
 
 def elapsed(run: Curve, reference: Reference, epochs: float) -> float:
-    """Epochs of the reference that `epochs` of the run are to be compared with.
+    """Epochs of the reference to compare `epochs` of the run with.
 
-    As many images seen, or the same part of the schedule, whichever is earlier: a loss falls by steps and by the rate's
-    decay, so that a longer run lags behind at the same number of images, a shorter one (or one of fewer images) at the
-    same part of its schedule. Where epochs and images are the reference's, both are `epochs`.
+    As many images seen, or the same point of the schedule, whichever is earlier: the loss falls with the steps and with
+    the decay of the learning rate, so a longer run lags behind at the same number of images, a shorter one (or one with
+    fewer images) at the same point of its schedule. With the reference's epochs and images, both are `epochs`.
     """
     return min(epochs * _images_ratio(run, reference), epochs * reference.epochs / run.epochs)
 
@@ -72,12 +75,12 @@ def _images_ratio(run: Curve, reference: Reference) -> float:
 
 
 def place_of(run: Curve, reference: Reference, epoch: int) -> float | None:
-    """Where the mean of a run's epoch stands among the reference's, from 1 to their number; None if it is too early.
+    """Where the mean of a run's epoch lies among the reference's, from 1 to their number; None if it is too early.
 
     A mean stands for the middle of its epoch.
     """
     if (epoch - 0.5) * _images_ratio(run, reference) < 0.5:
-        return None  # the reference's first mean is of more images
+        return None  # the reference's first mean is over more images
     return min(max(1.0, elapsed(run, reference, epoch - 0.5) + 0.5), float(reference.epochs))
 
 
@@ -86,13 +89,13 @@ def place_of(run: Curve, reference: Reference, epoch: int) -> float | None:
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch of the run that the reference has something beside."""
+    """An epoch of the run that can be compared with the reference."""
 
     epoch: int
     place: float  # in the reference's epochs
     loss: float | None  # None: not finite
     band: Spread
-    parts: dict[str, float]  # parts of the loss, as multiples of the reference's means
+    parts: dict[str, float]  # loss terms, as multiples of the reference's means
 
     @property
     def state(self) -> str:
@@ -104,26 +107,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is told of a run and a reference."""
+    """The comparison of a run with a reference."""
 
     run: Curve
     reference: Reference
-    rows: list[Row]  # the run's whole epochs, without those too early to compare
+    rows: list[Row]  # the run's complete epochs, without those too early to compare
     expected: dict[int, Spread]  # the band at every epoch of the run's schedule that can be compared
-    figures: dict[int, dict[str, tuple[float, Spread]]]  # after epochs that both have evaluated
-    unlike: list[str]  # why the losses' levels cannot be compared, only that the loss falls
+    figures: dict[int, dict[str, tuple[float, Spread]]]  # after epochs that both evaluated
+    unlike: list[str]  # why only the fall of the loss can be compared, not its level
     differing: dict[str, tuple[Any, Any]]  # settings: the run's value and the reference's
 
 
 def compare(run: Curve, reference: Reference) -> Comparison:
-    """The run beside the reference.
+    """Compare the run with the reference.
 
     Raises:
-        ValueError: they are of different tasks.
+        ValueError: they are for different tasks.
     """
     if run.task != reference.task:
         raise ValueError(
-            f"{run.name} is of {run.task} and {reference.name} of {reference.task}: give the reference of a run like it"
+            f"{run.name} is for {run.task} and {reference.name} for {reference.task}: choose a reference for the same "
+            "task"
         )
     unlike = _unlike(run, reference)
     wanted = {epoch: place_of(run, reference, epoch) for epoch in range(1, run.epochs + 1)}
@@ -151,7 +155,7 @@ def compare(run: Curve, reference: Reference) -> Comparison:
 
 
 def _unlike(run: Curve, reference: Reference) -> list[str]:
-    """What makes a loss higher or lower by itself. Unknown classes count as the same."""
+    """Differences that alone make a loss higher or lower. Unknown classes count as equal."""
     found = []
     if run.classes and reference.classes and run.classes != reference.classes:
         found.append(f"classes {_names(run.classes)} against {_names(reference.classes)}")
@@ -160,7 +164,7 @@ def _unlike(run: Curve, reference: Reference) -> list[str]:
 
 
 def has_other_data(found: Comparison) -> bool:
-    """Whether the training splits are known to be others: images, or truth."""
+    """Whether the training splits are known to differ, in images or annotations."""
     run, reference = found.run, found.reference
     return None not in (run.data, reference.data) and run.data != reference.data
 
@@ -171,9 +175,9 @@ def _names(classes: Sequence[str]) -> str:
 
 
 def _falling(means: Mapping[int, float], losses: Mapping[int, float], *, share: float) -> dict[int, Spread]:
-    """Bands on other data: the reference's curve through the run's own first epoch, and a share of its fall.
+    """Bands on different data: the reference's curve through the run's own first epoch, and a share of its fall.
 
-    A start from weights may have most of the fall behind it: with a share of 0 the loss must not rise, no more.
+    With pretrained weights, most of the fall may already be over: a share of 0 only requires that the loss not rise.
     """
     if not losses:
         return {}
@@ -188,7 +192,7 @@ def _falling(means: Mapping[int, float], losses: Mapping[int, float], *, share: 
 
 
 def _parts(losses: Mapping[str, float | None], reference: Reference, place: float) -> dict[str, float]:
-    """Each part of the loss over the reference's mean at the nearest epoch."""
+    """Each loss term, divided by the reference's mean at the nearest epoch."""
     means = reference.losses[min(round(place), reference.epochs)]
     shared = [key for key in losses if key != "loss" and key in means]
     return {key: value / means[key].mean for key in shared if (value := losses[key]) is not None}
@@ -208,16 +212,16 @@ def _shared_figures(run: Curve, reference: Reference) -> dict[int, dict[str, tup
 
 
 def verdict(found: Comparison) -> tuple[bool, str]:
-    """Whether the run departs from the reference, and one line in plain words.
+    """Whether the run departs from the reference, and a verdict in one line.
 
-    It is about the last whole epoch: an earlier one outside the band, from which the run came back, is only named. A
-    lower loss is not unsound.
+    The last complete epoch decides: an earlier epoch outside the band from which the run recovered is only mentioned. A
+    lower loss is not a problem.
     """
     last = max(found.run.losses, default=0)
     if last and found.run.losses[last]["loss"] is None:
         return True, f"epoch {last}: the loss is not finite. {_advice(found)}"
     if not found.rows or (found.unlike and len(found.rows) < 2):
-        return False, f"nothing to judge yet: {_too_early(found)}"
+        return False, f"too early to judge: {_too_early(found)}"
     if found.rows[-1].state == "above":
         return True, _departure(found)
     if told := _vanished_part(found) or _poor_figure(found):
@@ -228,12 +232,12 @@ def verdict(found: Comparison) -> tuple[bool, str]:
 def _too_early(found: Comparison) -> str:
     run, reference = found.run, found.reference
     if not run.losses:
-        return f"no epoch of {run.name} is whole (each takes a while: look again after the first)"
+        return f"no epoch of {run.name} is complete; try again after the first one"
     if found.rows:
-        return "with other classes or another criterion it takes two epochs to see whether the loss falls"
+        return "with different classes or a different criterion, two epochs are needed to see whether the loss falls"
     return (
-        f"{run.name} has not seen as many images (epochs {spans(sorted(run.losses))} of {run.epochs}, each of "
-        f"{run.images_per_epoch:,}) as the first epoch of {reference.name} has ({reference.images_per_epoch:,})"
+        f"{run.name} has seen fewer images (epochs {spans(sorted(run.losses))} of {run.epochs}, each of "
+        f"{run.images_per_epoch:,}) than the first epoch of {reference.name} has ({reference.images_per_epoch:,})"
     )
 
 
@@ -244,44 +248,41 @@ def _departure(found: Comparison) -> str:
         since -= 1
     text = f"epoch {row.epoch}: loss {number(row.loss)} is above "
     if found.unlike:
-        text += f"{number(row.band.high)}: it hardly falls, or rises, where the reference's falls"
+        text += f"{number(row.band.high)}: it hardly falls, or rises, while the reference's falls"
     else:
         text += f"the reference's {number(row.band.low)} to {number(row.band.high)}"
     if since < len(states) - 1:
-        text += f", as since epoch {found.rows[since].epoch}"
+        text += f", as it has been since epoch {found.rows[since].epoch}"
     if len(row.parts) > 1:
         part = max(row.parts, key=lambda key: row.parts[key])
-        text += f" (most of all {part}, {row.parts[part]:.2f} times the reference's)"
+        text += f" (mainly {part}, {row.parts[part]:.2f} times the reference's)"
     return f"{text}. {_advice(found)}"
 
 
 def _advice(found: Comparison) -> str:
     told = told_differences(found.differing)
-    told = f"settings that differ: {told}" if told else "no setting differs from the reference"
+    told = f"settings that differ: {told}" if told else "all settings equal the reference's"
     if has_other_data(found):
-        told += "; other training data than the reference's"
-    return (
-        "What to look at: the data and their truth with pocketvision browse, the learning rate, the batch size "
-        f"({told})"
-    )
+        told += "; the training data differs from the reference's"
+    return f"Check the data with pocketvision browse, the learning rate and the batch size ({told})"
 
 
 def _vanished_part(found: Comparison) -> str | None:
-    """A part of the loss that is next to nothing: what it is to teach does not reach it."""
+    """A loss term that is nearly zero: what it should teach never reaches it."""
     row = found.rows[-1]
     part, ratio = min(row.parts.items(), key=lambda item: item[1], default=("", 1.0))
     if ratio >= VANISHED:
         return None
     return (
-        f"epoch {row.epoch}: {part} is {ratio:.2g} times the reference's, next to nothing, and that is not learnt: "
-        f"nothing is matched, or all is ignored. {_advice(found)}"
+        f"epoch {row.epoch}: {part} is {ratio:.2g} times the reference's, far too low to be the result of learning: "
+        f"nothing is matched, or everything is ignored. {_advice(found)}"
     )
 
 
 def _poor_figure(found: Comparison) -> str | None:
-    """The last evaluation far below the reference's although the loss is not: training and evaluation differ.
+    """The last evaluation is far below the reference's, but the loss is fine: training and evaluation differ.
 
-    With other classes or another criterion only a figure that is none at all tells that.
+    With different classes or a different criterion, only a metric that is practically zero shows that.
     """
     if not found.figures:
         return None
@@ -297,8 +298,8 @@ def _poor_figure(found: Comparison) -> str | None:
         return None
     return (
         f"after epoch {epoch} {name} is {value:.3f}, less than half of the reference's {spread.low:.3f} to "
-        f"{spread.high:.3f}, although the loss is not above its band. What to look at: the validation split with "
-        "pocketvision browse split=val, ema_decay, the batch norms' momentum"
+        f"{spread.high:.3f}, although the loss is not above its band. Check the validation split with pocketvision "
+        "browse split=val, ema_decay and the momentum of batch norm"
     )
 
 
@@ -308,7 +309,7 @@ def _sound(found: Comparison) -> str:
         first, last = rows[0], rows[-1]
         fall, other = (last.loss or 0) / (first.loss or 1), last.band.mean / (first.loss or 1)
         text = (
-            f"sound as far as other classes or another criterion tell: in epoch {last.epoch} of {epochs} the loss is "
+            f"sound, as far as different classes or criteria allow: in epoch {last.epoch} of {epochs} the loss is "
             f"{fall:.2f} times that of epoch {first.epoch}, the reference's {other:.2f} times"
         )
     else:
@@ -320,13 +321,16 @@ def _sound(found: Comparison) -> str:
             "within the reference's band"
         )
     if below := spans([row.epoch for row in rows if row.state == "below"]):
-        text += f" or below it ({below}; a lower loss is no fault: a start from weights, a higher rate or easier data)"
+        text += (
+            f" or below it ({below}; a lower loss is not a problem: pretrained weights, a higher learning rate or "
+            "easier data cause it)"
+        )
     if above := spans([row.epoch for row in rows if row.state == "above"]):
-        text += f"; {above} lay above, and the run came back"
+        text += f"; {above} lay above, but the run recovered"
     return text
 
 
-# ---- in words -------------------------------------------------------------------------------------------
+# ---- text -----------------------------------------------------------------------------------------------
 
 
 def spans(epochs: Sequence[int]) -> str:
@@ -345,7 +349,7 @@ def number(value: float | None) -> str:
 
 
 def told_differences(differing: Mapping[str, tuple[Any, Any]], *, most: int = 5) -> str:
-    """`batch_size 8 against 16, ...`, those first that often are the reason; empty where none differs."""
+    """`batch_size 8 against 16, ...`, the likely causes first; empty if none differ."""
 
     def rank(key: str) -> int:
         group = key.partition(".")[0]

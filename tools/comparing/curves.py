@@ -1,4 +1,4 @@
-"""What a run folder tells of its training so far: the loss by epoch, evaluations, and the settings that matter."""
+"""A run folder's training so far: the loss by epoch, evaluations, and the settings that matter."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from ..engine.optim import epochs_for
 from ..engine.state import load_latest
 from ..runs.keys import flat, is_free
 
-FIGURES = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",), "classification": ("top1",)}  # the first one counts
-# Beside what a resume may change: what is another in every run, or changes no more than rounding.
+FIGURES = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",), "classification": ("top1",)}  # the first one decides
+# Besides what a resume may change: keys that differ in every run, or only affect rounding.
 _OWN_KEYS = ("name", "seed", "channels_last")
 
 
 class Spread(NamedTuple):
-    """Mean, lowest and highest of some runs, or a band."""
+    """Mean, lowest and highest value of several runs, or a band."""
 
     mean: float
     low: float
@@ -29,35 +29,35 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """A run so far. Only whole epochs count; a loss of None was not finite."""
+    """A run so far. Only complete epochs count; a loss of None was not finite."""
 
     name: str  # the folder as it was given
     task: str
     settings: dict[str, Any]  # dotted key -> value, see `matters`
     seed: int
-    steps_per_epoch: int | None  # None before the first epoch is whole
-    classes: tuple[str, ...] | None  # None before the first checkpoint
+    steps_per_epoch: int | None  # None until the first epoch is complete
+    classes: tuple[str, ...] | None  # None until the first checkpoint
     data: str | None  # fingerprint of the training split
     versions: dict[str, str]  # of pocketvision and torch
-    losses: dict[int, dict[str, float | None]]  # of each epoch, from 1: loss and its parts, means over the steps
+    losses: dict[int, dict[str, float | None]]  # by epoch, from 1: loss and its terms, means over the steps
     figures: dict[int, dict[str, float]]  # after some epochs: AP, mIoU
 
     @property
     def epochs(self) -> int:
-        """Of the whole schedule."""
+        """The number of epochs of the whole schedule."""
         return self.settings["epochs"]
 
     @property
     def images_per_epoch(self) -> int | None:
-        """Those that are learnt: the rest that fills no batch is left out of every epoch."""
+        """The images trained on: every epoch drops the last, incomplete batch."""
         return self.steps_per_epoch and self.steps_per_epoch * self.settings["batch_size"]
 
 
 @dataclass(frozen=True)
 class _Saved:
-    """What a checkpoint tells and no row does."""
+    """What only a checkpoint contains, not the rows."""
 
-    epoch: int  # how many it has behind it
+    epoch: int  # completed epochs
     epochs: int  # of the whole schedule
     classes: tuple[str, ...]
     data: str
@@ -68,23 +68,23 @@ def read_run(folder: Path) -> Curve:
     """A run folder's curve, whether the run is finished or not.
 
     Raises:
-        ValueError: it is no folder of a training run, or its files cannot be read.
+        ValueError: it is not the folder of a training run, or its files cannot be read.
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(f"{folder} {found}: give the folder of a training run, such as runs/demo_detection")
+        raise ValueError(f"{folder} {found}: expected the folder of a training run, such as runs/demo_detection")
     for name in ("config.yaml", "metrics.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(
-                f"{folder} has no {name}: give the folder of a training run (one that has just begun writes its first "
-                "row at the end of the first epoch, or after log_every steps)"
+                f"{folder} has no {name}: expected the folder of a training run (a new run writes its first row at the "
+                "end of the first epoch, or after log_every steps)"
             )
     config = _read_config(folder / "config.yaml")
     rows = read_rows(folder / "metrics.jsonl")
     saved = _read_checkpoint(folder)
     whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch if saved else None)
     steps = next((step // epoch for epoch, step in whole.items()), None)
-    if config["epochs"] is None:  # by the data; without a checkpoint (mode=debug) as near as whole batches tell
+    if config["epochs"] is None:  # depends on the data; without a checkpoint (mode=debug), estimated from whole batches
         config["epochs"] = saved.epochs if saved else epochs_for((steps or 0) * config["batch_size"])
     return Curve(
         name=str(folder),
@@ -108,14 +108,14 @@ def _read_config(path: Path) -> dict[str, Any]:
             for key in ("epochs", "batch_size", "log_every", "seed")
         )
     except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no configuration of a run ({type(error).__name__}): damaged?") from error
+        raise ValueError(f"{path} is not a run's configuration ({type(error).__name__}): corrupt?") from error
     if not known:
-        raise ValueError(f"{path} is no configuration of a training run: epochs, batch_size, seed or task are missing")
+        raise ValueError(f"{path} is not a training run's configuration: epochs, batch_size, seed or task is missing")
     return config
 
 
 def _read_checkpoint(folder: Path) -> _Saved | None:
-    """What the last checkpoint tells; None where there is none (mode=debug writes none) or none that can be read."""
+    """The contents of the last checkpoint; None if there is none (mode=debug writes none) or it cannot be read."""
     try:
         found = load_latest(folder / "checkpoints" / "last.pt")
         if found is None:
@@ -129,14 +129,14 @@ def _read_checkpoint(folder: Path) -> _Saved | None:
             versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},
         )
     except (ValueError, KeyError, TypeError):
-        return None  # the rows tell the loss without it
+        return None  # the rows have the loss without it
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A line that is being written, or that a crash cut, is left out.
+    """The rows of a metrics.jsonl. A line that is being written, or that a crash truncated, is skipped.
 
     Raises:
-        ValueError: there are lines, but no row among them.
+        ValueError: there are lines, but none is a row.
     """
     lines, rows = path.read_text(errors="replace").splitlines(), []
     for line in lines:
@@ -151,30 +151,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     if lines and not rows:
-        raise ValueError(f"{path} holds no rows of a training: damaged, or another file of that name?")
+        raise ValueError(f"{path} contains no rows of a training run: corrupt, or a different file with this name?")
     return rows
 
 
 def whole_epochs(rows: Iterable[Mapping[str, Any]], *, log_every: int, saved: int | None) -> dict[int, int]:
-    """Epoch -> its last step, of the epochs that are over. Every epoch ends with a row.
+    """Epoch -> its last step, for the completed epochs. Every epoch ends with a row.
 
     Args:
-        saved: epochs that the last checkpoint has behind it; None where there is no checkpoint.
+        saved: the epochs completed at the last checkpoint; None if there is no checkpoint.
     """
     ends = {row["epoch"]: row["step"] for row in rows if row["kind"] == "train"}
     if not ends:
         return {}
     *before, last = sorted(ends)
     as_long = any(ends[last] * epoch == ends[epoch] * last for epoch in before)
-    # A row between others of its epoch stands at a multiple of log_every. One that does may still be the last.
+    # A row inside its epoch is at a multiple of log_every, but a row at a multiple may also be the last.
     known = (last <= saved) if saved is not None else ends[last] % log_every != 0
     return {epoch: ends[epoch] for epoch in (*before, *[last] * (as_long or known))}
 
 
 def epoch_means(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, float | None]]:
-    """Loss and its parts by epoch: means over the steps, of which a row has those since the row before it.
+    """Loss and its terms by epoch: means over the steps; a row has those since the previous row.
 
-    A row that is not finite (null) makes its epoch's mean None.
+    A non-finite row (null) makes its epoch's mean None.
     """
     sums: dict[int, dict[str, list[tuple[float, int]]]] = {}
     step = 0
@@ -197,7 +197,7 @@ def _mean(terms: Sequence[tuple[float, int]]) -> float | None:
 def _figures(
     rows: Iterable[Mapping[str, Any]], whole: Mapping[int, int], names: Sequence[str]
 ) -> dict[int, dict[str, float]]:
-    """Evaluations by epoch; those in the midst of one (max_steps) and figures without truth (-1) are left out."""
+    """Evaluations by epoch, without those within one (max_steps) and metrics without ground truth (-1)."""
     epoch_of = {step: epoch for epoch, step in whole.items()}
     found = {}
     for row in rows:
@@ -208,9 +208,9 @@ def _figures(
 
 
 def matters(key: str) -> bool:
-    """Whether a dotted key of a configuration tells anything of how the loss falls, or of figures.
+    """Whether a dotted key of a configuration affects how the loss falls, or the metrics.
 
-    What stands below data.train and data.val repeats the keys of data.
+    The keys below data.train and data.val repeat those of data.
     """
     parts = key.split(".")
     repeated = parts[0] == "data" and parts[1:2] in (["train"], ["val"]) and parts[-1] != "_target_"

@@ -1,4 +1,4 @@
-"""Evaluations side by side, and the paired bootstrap that tells real differences from chance."""
+"""Evaluations side by side, and the paired bootstrap that separates significant differences from chance."""
 
 import copy
 import json
@@ -14,14 +14,14 @@ from ..runs.keys import flat_json, is_free
 from ..system.console import columns
 
 _TOLD = ("step", "params")
-FEWEST_IMAGES = 10  # with fewer the drawn data sets are hardly other ones, and every difference seems real
+FEWEST_IMAGES = 10  # with fewer, bootstrap samples hardly differ, and every difference seems significant
 
 
 def load_evaluations(paths: Sequence[str]) -> dict[str, Evaluation]:
-    """By name, in the order given.
+    """The evaluations by name, in the given order.
 
     Raises:
-        ValueError: fewer than two, one twice, or one that was not evaluated.
+        ValueError: there are fewer than two, one occurs twice, or one was not evaluated.
     """
     if len(paths) < 2 or len({_state(Path(path)).resolve() for path in paths}) < len(paths):
         raise ValueError(
@@ -33,14 +33,14 @@ def load_evaluations(paths: Sequence[str]) -> dict[str, Evaluation]:
 def _state(path: Path) -> Path:
     if not path.exists():
         raise ValueError(
-            f"{path} does not exist: give a run folder, or a results.json that pocketvision evaluate wrote"
+            f"{path} does not exist: expected a run folder, or a results.json written by pocketvision evaluate"
         )
     results = path / "results.json" if path.is_dir() else path
     if not state_path(results).is_file():
         command = (
             f"pocketvision evaluate run={path}" if path.is_dir() else "pocketvision evaluate ... output=" + str(path)
         )
-        raise ValueError(f"{path} was not evaluated ({state_path(results)} is missing): {command}")
+        raise ValueError(f"{path} was not evaluated ({state_path(results)} is missing): run {command}")
     return state_path(results)
 
 
@@ -48,10 +48,10 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], *, samples: int, 
     """Plain JSON: `runs` (figures, settings), `config` (keys that differ), `differences` (of the first and each other).
 
     Raises:
-        ValueError: they are of different tasks, classes or data.
+        ValueError: their tasks, classes or data differ.
     """
     if samples < 20:
-        raise ValueError(f"samples={samples}: a 95 % interval needs 20 or more")
+        raise ValueError(f"samples={samples}: a 95 % interval needs at least 20")
     names = list(evaluations)
     first = evaluations[names[0]]
     others = {name: evaluations[name] for name in names[1:]}
@@ -67,14 +67,16 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], *, samples: int, 
 
 def _check_same(name: str, first: Evaluation, other_name: str, other: Evaluation) -> None:
     if first.kind != other.kind:
-        raise ValueError(f"{name} is of {first.kind} and {other_name} of {other.kind}: only one task can be compared")
+        raise ValueError(
+            f"{name} is for {first.kind} and {other_name} for {other.kind}: only runs of the same task can be compared"
+        )
     own, others = list(first.labels.names.values()), list(other.labels.names.values())
     if own != others:
-        raise ValueError(f"{name} and {other_name} have other classes: {own[:5]} and {others[:5]}")
+        raise ValueError(f"{name} and {other_name} have different classes: {own[:5]} and {others[:5]}")
     if first.about["data"] != other.about["data"]:
         shared = set(first.metric.state()) & set(other.metric.state())
         if first.kind == "detection" and shared and _same_truth(first, other, shared):
-            return  # one of them saw some images more
+            return  # one of them saw a few more images
         raise ValueError(
             f"{name} and {other_name} were evaluated on different data (fingerprints {first.about['data']} and "
             f"{other.about['data']}): evaluate both on the same split of the same data"
@@ -107,25 +109,25 @@ def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict
 
 
 def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """By figure: the difference, its 95 % interval and whether it is real. Both see the same drawn images."""
+    """By metric: the difference, its 95 % interval and whether it is significant; both use the same samples."""
     if not hasattr(first.metric, "bootstrap"):
-        raise ValueError(f"runs of {first.kind} cannot be compared by drawing images")
+        raise ValueError(f"{first.kind} runs do not support the bootstrap comparison")
     shared = set(first.metric.state()) & set(other.metric.state())
     weights = draw_weights(len(shared), samples, seed)
-    weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the images as they are
+    weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the original images
     before, after = (_drawn(evaluation, shared, weights) for evaluation in (first, other))
     enough = len(shared) >= FEWEST_IMAGES
     return {key: _difference(before[key], after[key], enough=enough) for key in before if key in after}
 
 
 def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) -> dict[str, np.ndarray]:
-    metric: Any = copy.copy(evaluation.metric)  # the next one may share other images with it
+    metric: Any = copy.copy(evaluation.metric)  # the next evaluation may share other images with it
     metric.merge([{image: content for image, content in metric.state().items() if image in images}])
     return metric.bootstrap(len(weights), weights=weights)
 
 
 def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[str, Any]:
-    known = (before >= 0) & (after >= 0)  # neither -1 nor NaN: a drawn data set may lack a class
+    known = (before >= 0) & (after >= 0)  # neither -1 nor NaN: a bootstrap sample may lack a class
     if not known[0]:
         return {"difference": None, "low": None, "high": None, "real": False}
     change = after - before
@@ -134,11 +136,11 @@ def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[
     return {"difference": float(change[0]), "low": float(low), "high": float(high), "real": real}
 
 
-# ---- in words --------------------------------------------------------------------------------------------
+# ---- text ------------------------------------------------------------------------------------------------
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """The comparison as a page of text."""
+    """The comparison as lines of text."""
     names = list(found["runs"])
     marks = [chr(ord("A") + i) if i < 26 else str(i) for i in range(len(names))]
     page = [f"{mark}  {name}" for mark, name in zip(marks, names, strict=True)]
@@ -155,14 +157,14 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             )
     for mark, (name, differences) in zip(marks[1:], found["differences"].items(), strict=True):
         shared = found["shared"][name]
-        few = f"; with fewer than {FEWEST_IMAGES} nothing is told apart" if shared < FEWEST_IMAGES else ""
+        few = f"; fewer than {FEWEST_IMAGES} are too few for significance" if shared < FEWEST_IMAGES else ""
         page += ["", f"{mark} against {marks[0]} ({name}) on their {shared} common images{few}; 95 % intervals"]
         page += _difference_lines(differences)
     return page
 
 
 def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Overall figures, then classes: those that differ, and how many do not."""
+    """Overall metrics, then classes: those that differ significantly, and how many do not."""
     heads = [key for key in differences if "/" not in key]
     classes = {key: row for key, row in differences.items() if "/" in key}
     real = sorted((key for key, row in classes.items() if row["real"]), key=lambda key: -classes[key]["difference"])
@@ -170,15 +172,15 @@ def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]
     told = [*heads, *real, *(same if len(same) <= 20 else [])]
     page = columns([_difference_cells(key, differences[key]) for key in told], left=(0, 2, 3), indent="  ")
     if len(same) > 20:
-        page.append(f"  {len(same)} classes are not told apart")
+        page.append(f"  {len(same)} classes without a significant difference")
     unknown = [key for key, row in classes.items() if row["difference"] is None]
-    return page + ([f"  classes without truth: {len(unknown)}"] if unknown else [])
+    return page + ([f"  classes without ground truth: {len(unknown)}"] if unknown else [])
 
 
 def _difference_cells(key: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["difference"] is None:
-        return key, "", "unknown in one of them", ""
-    verdict = "" if row["real"] else "not told apart"
+        return key, "", "unknown in one of the runs", ""
+    verdict = "" if row["real"] else "not significant"
     return key, f"{row['difference']:+.3f}", f"[{row['low']:+.3f}, {row['high']:+.3f}]", verdict
 
 
@@ -187,6 +189,6 @@ def _text(value: Any) -> str:
 
 
 def write(found: Mapping[str, Any], path: str | Path) -> None:
-    """As json."""
+    """Write the comparison as JSON."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(found, indent=1) + "\n")

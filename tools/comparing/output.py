@@ -1,4 +1,4 @@
-"""A loss curve beside its reference as a page of text and as a picture."""
+"""A loss curve beside its reference, as text and as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +13,25 @@ from .reference import Reference
 T = TypeVar("T")
 MOST_ROWS = 12
 _GREY = (96, 104, 112)
-_HEADROOM = 2.0  # of the chart above the band: a loss that explodes is cut off there, or nothing else would be seen
+_HEADROOM = (
+    2.0  # height of the chart relative to the band: an exploding loss is clipped there, to keep the rest visible
+)
 
 
 def lines(found: Comparison, *, departs: bool) -> list[str]:
-    """All but the verdict: what is compared how, the loss by epoch, evaluations, settings.
+    """Everything but the verdict: the comparison, the loss by epoch, evaluations, settings.
 
     Args:
-        departs: the verdict tells the settings that differ itself.
+        departs: the verdict itself lists the settings that differ.
     """
     page = [_head(found), *_notes(found)]
     if found.rows:
         moved = any(row.place != row.epoch for row in found.rows)
-        heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "its band", ""]
+        heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "band", ""]
         cells = [_cells(row, moved=moved) for row in chosen(found.rows)]
         page += ["", *columns([heads, *cells], left=(len(heads) - 2, len(heads) - 1), indent="  ")]
     if found.figures:
-        page += ["", "  evaluations, and the reference's mean and range"]
+        page += ["", "  evaluations, with the reference's mean and range"]
         for epoch in chosen(list(found.figures)):
             cells = [f"{name} {value:.3f} ({other.mean:.3f}, {other.low:.3f} to {other.high:.3f})"
                      for name, (value, other) in found.figures[epoch].items()]  # fmt: skip
@@ -57,25 +59,25 @@ def _notes(found: Comparison) -> list[str]:
     if any(row.place != row.epoch for row in found.rows):
         notes.append(
             f"{run.epochs} epochs of {run.images_per_epoch:,} images against {reference.epochs} of "
-            f"{reference.images_per_epoch:,}: beside each epoch stands the reference after as many images, or at the "
-            "same part of its schedule if that was earlier"
+            f"{reference.images_per_epoch:,}: each epoch is compared with the reference after as many images, or at "
+            "the same point of its schedule if that was earlier"
         )
     if found.unlike:
         notes.append(
-            f"other data, or another kind of loss ({'; '.join(found.unlike)}): neither how high the loss is nor the "
-            "evaluations can be compared. What still can: the loss has to fall, by a quarter of the reference's fall "
+            f"different data, or a different loss ({'; '.join(found.unlike)}): neither the level of the loss nor the "
+            "evaluations are comparable. What still is: the loss must fall, by a quarter of the reference's fall "
             "or more (in logarithms); the reference is scaled to this run's first epoch"
         )
-    elif has_other_data(found):  # where they have other classes that is told above
+    elif has_other_data(found):  # different classes are reported above
         notes.append(
-            "other training data of the same classes (images, truth or their order): easier or harder ones have lower "
-            "or higher losses"
+            "different training data of the same classes (images, annotations or their order): easier data has a lower "
+            "loss, harder data a higher one"
         )
     return notes
 
 
 def chosen(rows: Sequence[T]) -> list[T]:
-    """At most a dozen, evenly, the first and the last among them."""
+    """At most a dozen rows, evenly spaced, including the first and the last."""
     if len(rows) <= MOST_ROWS:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
@@ -89,7 +91,7 @@ def _cells(row: Row, *, moved: bool) -> list[str]:
 
 
 def chart(found: Comparison) -> Chart:
-    """The reference's band and mean over the run's whole schedule, and the run so far."""
+    """Draw the reference's band and mean over the run's whole schedule, and the run so far."""
     expected, losses = found.expected, {epoch: means["loss"] for epoch, means in found.run.losses.items()}
     known = [loss for loss in losses.values() if loss is not None]
     highest = max((band.high for band in expected.values()), default=max(known, default=1.0))

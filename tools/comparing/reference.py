@@ -1,6 +1,6 @@
 """A reference loss curve: what finished runs of one configuration and several seeds have in common, and its file.
 
-A small json to be read: settings a line each, then an epoch a line.
+The file is a small, readable JSON: one setting per line, then one epoch per line.
 """
 
 import json
@@ -14,14 +14,14 @@ from typing import Any
 from .curves import Curve, Spread
 
 FORMAT = "pocketvision-curve-1"
-_HOW = "pocketvision compare runs/A runs/B write=FILE.json makes one of finished runs"
+_HOW = "pocketvision compare runs/A runs/B write=FILE.json creates one from finished runs"
 
 
 @dataclass(frozen=True)
 class Reference:
     """Finished runs of one configuration and several seeds."""
 
-    name: str  # the file as it was given
+    name: str  # the file, as given
     task: str
     settings: dict[str, Any]
     seeds: list[int]
@@ -30,7 +30,7 @@ class Reference:
     classes: tuple[str, ...] | None
     data: str | None  # fingerprint of the training split
     versions: dict[str, str]
-    losses: dict[int, dict[str, Spread]]  # of every epoch from 1 to `epochs`
+    losses: dict[int, dict[str, Spread]]  # for every epoch from 1 to `epochs`
     figures: dict[int, dict[str, Spread]]
 
     @property
@@ -39,10 +39,10 @@ class Reference:
 
 
 def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
-    """Mean and range over finished runs that differ in nothing but their seed.
+    """Mean and range over finished runs that differ only in their seed.
 
     Raises:
-        ValueError: there is none, one is not finished, settings or data differ (the keys are told), or a seed occurs
+        ValueError: there are none, one is not finished, settings or data differ (the keys are listed), or a seed occurs
             twice.
     """
     if not curves:
@@ -54,7 +54,9 @@ def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
     seeds = [curve.seed for curve in curves]
     for a, b in pairwise(sorted(curves, key=lambda curve: curve.seed)):
         if a.seed == b.seed:
-            raise ValueError(f"{a.name} and {b.name} both have seed={a.seed}: they tell no more than one of them")
+            raise ValueError(
+                f"{a.name} and {b.name} both have seed={a.seed}: a second run with the same seed adds nothing"
+            )
     assert first.steps_per_epoch is not None
     assert first.images_per_epoch is not None
     shared = [epoch for epoch in first.figures if all(epoch in curve.figures for curve in curves)]
@@ -76,13 +78,15 @@ def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
 def _check_finished(curve: Curve) -> None:
     if sorted(curve.losses) != list(range(1, curve.epochs + 1)):
         raise ValueError(
-            f"{curve.name} has {len(curve.losses)} of {curve.epochs} epochs: a reference needs all of them; the same "
-            "pocketvision train goes on"
+            f"{curve.name} has {len(curve.losses)} of {curve.epochs} epochs, but a reference needs all of them: run "
+            "the same pocketvision train command again"
         )
     for epoch, means in curve.losses.items():
         for key, value in means.items():
             if value is None or value <= 0:
-                raise ValueError(f"{curve.name}: {key} of epoch {epoch} is no number above 0: no run to compare with")
+                raise ValueError(
+                    f"{curve.name}: {key} of epoch {epoch} is not a positive number: this run cannot be a reference"
+                )
 
 
 def _check_alike(first: Curve, other: Curve) -> None:
@@ -93,18 +97,18 @@ def _check_alike(first: Curve, other: Curve) -> None:
     if told:
         pairs = [f"{key} {short(a)} and {short(b)}" for key, (a, b) in list(told.items())[:8]]
         raise ValueError(
-            f"{first.name} and {other.name} differ in more than their seed: {', '.join(pairs)}"
-            f"{' ...' if len(told) > 8 else ''}. A reference is made of runs of one configuration"
+            f"{first.name} and {other.name} differ in more than the seed: {', '.join(pairs)}"
+            f"{' ...' if len(told) > 8 else ''}. A reference needs runs of the same configuration"
         )
 
 
 def different(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ, with both. A key that only one has is another version's, or goes with a `_target_`."""
+    """Keys with two different values. A key that only one has is from another version, or belongs to a `_target_`."""
     return {key: (value, others[key]) for key, value in settings.items() if key in others and value != others[key]}
 
 
 def short(value: Any) -> str:
-    """A setting's value within a sentence."""
+    """A setting's value, shortened for a sentence."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -123,15 +127,15 @@ def _spreads(columns: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]
 
 
 def write_reference(reference: Reference, path: Path) -> None:
-    """As json, an epoch a line.
+    """Write the reference as JSON, one epoch per line.
 
     Raises:
-        ValueError: the file is there and is no reference, or its name does not end with .json.
+        ValueError: the file exists and is not a reference, or its name does not end in .json.
     """
     if path.suffix != ".json":
-        raise ValueError(f"write={path}: a reference is json, give it a name that ends with .json")
+        raise ValueError(f"write={path}: a reference is JSON: choose a name that ends in .json")
     if path.exists():
-        read_reference(path)  # what somebody else's file holds is not lost
+        read_reference(path)  # never overwrite any other file
     head = {
         "format": FORMAT,
         "task": reference.task,
@@ -153,7 +157,7 @@ def write_reference(reference: Reference, path: Path) -> None:
 
 
 def _indented(value: Any) -> str:
-    """A key a line in mappings, all else in one line."""
+    """Mappings with one key per line, everything else in one line."""
     if not isinstance(value, dict) or not value:
         return json.dumps(value)
     return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
@@ -171,21 +175,21 @@ def read_reference(path: Path) -> Reference:
     """The inverse of `write_reference`.
 
     Raises:
-        ValueError: there is no such file, or it is no reference.
+        ValueError: there is no such file, or it is not a reference.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"{path} {found}: the reference is a json file; {_HOW}")
+        raise ValueError(f"{path} {found}: a reference is a JSON file; {_HOW}")
     try:
         content = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no json that can be read ({error!s:.100}): truncated? {_HOW}") from error
+        raise ValueError(f"{path} is not valid JSON ({error!s:.100}): truncated? {_HOW}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is no reference curve (format {FORMAT!r}): {_HOW}")
+        raise ValueError(f"{path} is not a reference curve (format {FORMAT!r}): {_HOW}")
     try:
         reference = _reference_from_json(content, str(path))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} is a damaged reference curve ({error!r:.100}): {_HOW}") from error
+        raise ValueError(f"{path} is a corrupt reference curve ({error!r:.100}): {_HOW}") from error
     return reference
 
 
@@ -205,7 +209,7 @@ def _reference_from_json(content: Mapping[str, Any], name: str) -> Reference:
         figures=_columns(content["val"]),
     )
     if list(reference.losses) != list(range(1, len(reference.losses) + 1)) or not reference.losses:
-        raise ValueError("its epochs do not count from 1")
+        raise ValueError("its epochs do not count up from 1")
     if min(spread.low for columns in reference.losses.values() for spread in columns.values()) <= 0:
         raise ValueError("a loss is not above 0")
     if min(reference.images_per_epoch, reference.steps_per_epoch, len(reference.seeds)) < 1:
@@ -224,5 +228,5 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Spread]]:
             raise ValueError("a mean does not lie between its min and max")
         found[int(row["epoch"])] = columns
     if len(found) < len(rows):
-        raise ValueError("an epoch stands there twice")
+        raise ValueError("an epoch occurs twice")
     return found

@@ -1,1 +1,1 @@
-"""Boxes, masks, charts and HTML; knows no model."""
+"""Boxes, masks, charts and HTML; independent of any model."""

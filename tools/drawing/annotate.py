@@ -1,6 +1,6 @@
-"""Pictures of boxes and masks that people can read: labels at any image size, colours that most eyes tell apart.
+"""Readable pictures of boxes and masks: labels at any image size, in colors that most people can distinguish.
 
-Images are uint8 RGB [H, W, 3]. Small ones come back enlarged (`zoom_for`), so that text has room.
+Images are uint8 RGB [H, W, 3]. Small ones are enlarged (`zoom_for`) to make room for text.
 """
 
 import math
@@ -19,9 +19,9 @@ Color = tuple[int, int, int]
 Colors = Mapping[int, Color | None]
 
 PAPER, INK, GREY = (255, 255, 255), (33, 37, 41), (150, 150, 150)
-_READABLE = 480  # pixels of the longer side below which a picture is enlarged
+_READABLE = 480  # pixels; pictures whose longer side is shorter are enlarged
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color), the most distinct first; their black would vanish in photographs.
+# Okabe and Ito's colors (jfly.uni-koeln.de/color), the most distinct first; their black would vanish in photographs.
 _OKABE_ITO = (
     (0, 158, 115),
     (230, 159, 0),
@@ -31,24 +31,24 @@ _OKABE_ITO = (
     (204, 121, 167),
     (86, 180, 233),
 )
-# What a deuteranope sees of linear RGB (Machado et al. 2009, severity 1).
+# Linear RGB as seen with deuteranopia (Machado et al. 2009, severity 1).
 _DEUTERANOPIA = np.array(
     [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]], np.float32
 )
 
 
 def palette(n: int) -> list[Color]:
-    """`n` distinct colours, for colour-blind eyes too; a longer palette begins with the shorter one."""
+    """`n` distinct colors, also for color-blind people; a longer palette begins with the shorter one."""
     return list(_long_palette(64 * math.ceil(n / 64)))[:n]
 
 
 @lru_cache
 def _long_palette(n: int) -> tuple[Color, ...]:
-    """Okabe-Ito, then always the colour that is farthest from all chosen, for normal and for deuteranope eyes."""
+    """Okabe-Ito, then always the color farthest from all chosen ones, for normal and for deuteranope vision."""
     levels = np.linspace(0, 255, 16)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _perceived(grid)[:, 0]
-    # Neither dark, pale nor grey: photographs are full of those.
+    # Neither dark, pale nor gray: photographs are full of those.
     grid = grid[(lab[:, 0] > 35) & (lab[:, 0] < 88) & (np.linalg.norm(lab[:, 1:], axis=1) > 35)]
     colors = np.concatenate([np.array(_OKABE_ITO), grid])
     seen = _perceived(colors)
@@ -61,7 +61,7 @@ def _long_palette(n: int) -> tuple[Color, ...]:
 
 
 def _perceived(colors: Array) -> Array:
-    """CIELAB [n, 2, 3] of RGB colours [n, 3] as most people and as deuteranopes see them."""
+    """CIELAB [n, 2, 3] of RGB colors [n, 3] as most people and as deuteranopes see them."""
     rgb = colors / 255
     both = np.stack([rgb, np.clip(rgb**2.2 @ _DEUTERANOPIA.T, 0, 1) ** (1 / 2.2)], axis=1).astype(np.float32)
     return cv2.cvtColor(both, cv2.COLOR_RGB2LAB)
@@ -72,8 +72,8 @@ def _difference(seen: Array, one: Array) -> Array:
 
 
 def class_colors(labels: LabelMap) -> dict[int, Color | None]:
-    """Each slot's own colour, or the palette's; None for a class named background, which stays untinted."""
-    # Slot 1 has the palette's first colour, as in detection, unless slot 0 is a class like any other and needs it.
+    """Each slot's own color, or one from the palette; None for a class named background, which stays untinted."""
+    # Slot 1 gets the palette's first color, as in detection, unless slot 0 is a regular class and needs it.
     first = 1 if labels.names.get(0, "background") == "background" else 0
     colors = palette(labels.num_classes + 1)
     return {
@@ -83,7 +83,7 @@ def class_colors(labels: LabelMap) -> dict[int, Color | None]:
 
 
 def zoom_for(image: Array) -> int:
-    """The whole number by which a picture is enlarged before anything is drawn on it."""
+    """The integer factor by which a picture is enlarged before anything is drawn on it."""
     return max(1, round(_READABLE / max(image.shape[:2])))
 
 
@@ -98,9 +98,10 @@ def draw_detections(
     colors: Colors | None = None,
     enlarge: bool = True,
 ) -> Array:
-    """The image with boxes [N, 4] xyxy pixels, a plate on each, and crowd regions [M, 4] dashed and hatched.
+    """The image with boxes [N, 4] xyxy pixels, each with a label, and crowd regions [M, 4] dashed and hatched.
 
-    Arrays may be numpy's, torch's or lists. The best scored lie on top. Without `enlarge` small images stay small.
+    Arrays may be numpy arrays, torch tensors or lists. The best scores are on top. Without `enlarge`, small images stay
+    small.
     """
     boxes, labels = _array(boxes).reshape(-1, 4), _array(labels).reshape(-1).astype(int)
     scores = None if scores is None else _array(scores).reshape(-1)
@@ -138,17 +139,17 @@ def draw_mask(
     names: Mapping[int, str] | None = None,
     enlarge: bool = True,
 ) -> Array:
-    """The image in grey, tinted by class and outlined, ignored pixels (255) hatched; with `names`, a legend below it.
+    """The image in gray, tinted by class and outlined, ignored pixels (255) hatched; with `names`, a legend below it.
 
-    Grey, because a tint over a colour gives a third one. A class whose colour is None stays untinted; without
-    `colors` that is slot 0, and 255 too may have one. Without `enlarge` the picture keeps the image's size, and the
-    legend lies on it, in the order of the classes, so that it stays the same from one frame of a video to the next.
+    Gray, because a tint over a color gives yet another color. A class whose color is None stays untinted; without
+    `colors` this is slot 0. 255 may have a color, too. Without `enlarge` the picture keeps the image's size, and the
+    legend is drawn over it, in class order, so that it stays the same from one video frame to the next.
     """
     mask = _array(mask).astype(np.uint8)
     if mask.shape != image.shape[:2]:
-        raise ValueError(f"the mask is {mask.shape}, its image {image.shape[:2]}: expected the same (h, w)")
+        raise ValueError(f"the mask is {mask.shape}, but its image is {image.shape[:2]}: expected the same (h, w)")
     zoom, canvas = zoom_for(image) if enlarge else 1, _enlarge(image, enlarge)
-    # The median rounds off the corners of enlarged pixels, and never makes up a class.
+    # The median rounds the corners of enlarged pixels, and never invents a class.
     mask = cv2.medianBlur(mask.repeat(zoom, axis=0).repeat(zoom, axis=1), min(15, zoom // 2 * 2 + 1))
     pixels = np.bincount(mask.ravel(), minlength=256)
     present = [int(slot) for slot in np.argsort(-pixels[:IGNORE], kind="stable") if pixels[slot]]
@@ -175,7 +176,7 @@ def draw_mask(
 
 
 def draw_caption(image: Array, lines: Sequence[str], color: Color = INK, *, enlarge: bool = True) -> Array:
-    """The image with lines of text below it; without `enlarge`, on it."""
+    """The image with lines of text below it; without `enlarge`, over it."""
     canvas = _enlarge(image, enlarge)
     bars, size = [canvas], 1.5 * _text_scale(canvas)
     for text in lines:
@@ -191,7 +192,7 @@ def draw_caption(image: Array, lines: Sequence[str], color: Color = INK, *, enla
 
 
 def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
-    """Pictures in a row, top-aligned, each under its title; small ones are enlarged."""
+    """Pictures in a row, top-aligned, each below its title; small ones are enlarged."""
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images, {len(titles)} titles: expected one title for each image")
     panels = []
@@ -204,9 +205,9 @@ def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
 
 
 def grid(images: Sequence[Array], columns: int) -> Array:
-    """Pictures in rows of `columns`, each at the top middle of a cell of the largest one's size."""
+    """Pictures in rows of `columns`, each at the top center of a cell of the largest one's size."""
     if columns < 1:
-        raise ValueError(f"columns {columns}: expected 1 or more")
+        raise ValueError(f"columns={columns}: expected 1 or more")
     height, width = (max((image.shape[axis] for image in images), default=1) for axis in (0, 1))
     gap, columns = max(4, width // 60), max(1, min(columns, len(images)))
     rows = max(1, math.ceil(len(images) / columns))
@@ -219,7 +220,7 @@ def grid(images: Sequence[Array], columns: int) -> Array:
 
 
 class _Plates:
-    """Label plates inside the picture, side by side; one that finds no room is left out: the colour says its class."""
+    """Labels inside the picture, side by side; those without room are dropped: the color shows the class."""
 
     def __init__(self, canvas: Array) -> None:
         self.canvas, self.scale = canvas, _text_scale(canvas)
@@ -268,7 +269,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
 
 
 def _box(canvas: Array, box: Array, color: Color, width: int, *, dashed: bool = False) -> None:
-    """A frame with a dark seam, which keeps it visible on a ground of its own colour."""
+    """A box with a dark outline, which keeps it visible on a background of its own color."""
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     corners = [(x1, y1), (x2 - 1, y1), (x2 - 1, y2 - 1), (x1, y2 - 1)]
     for stroke, thickness in ((INK, width + 2), (color, width)):
@@ -285,7 +286,7 @@ def _dashes(start: tuple[int, int], end: tuple[int, int], length: int) -> list[t
 
 
 def _hatch_box(canvas: Array, box: Array, width: int) -> None:
-    """Diagonal lines over a region, through which one still sees what is there."""
+    """Draw translucent diagonal lines over a region."""
     height, right = canvas.shape[:2]
     x1, y1, x2, y2 = np.clip(np.rint(box), 0, (right, height, right, height)).astype(int)
     region = canvas[y1:y2, x1:x2]
@@ -302,7 +303,7 @@ def _hatch(picture: Array, where: Array, width: int) -> None:
 
 
 def _laid_on(picture: Array, strip: Array) -> Array:
-    """The picture with a strip over its lower edge, or as much of the strip as half of the picture shows."""
+    """The picture with a strip over its lower edge, cropped to half of the picture."""
     strip = strip[: picture.shape[0] // 2]
     picture = picture.copy()
     under = picture[picture.shape[0] - len(strip) :]
@@ -311,7 +312,7 @@ def _laid_on(picture: Array, strip: Array) -> Array:
 
 
 def _legend(entries: Sequence[tuple[str, Color | None]], picture: Array) -> Array:
-    """A strip as wide as the picture with a swatch for each entry; a colour of None is hatched."""
+    """A strip as wide as the picture with a swatch for each entry; a color of None is hatched."""
     scale, width = _text_scale(picture), picture.shape[1]
     line = round(1.6 * text_size("", scale)[1])
     swatch, gap = round(0.6 * line), round(0.3 * line)
@@ -337,14 +338,14 @@ def _legend(entries: Sequence[tuple[str, Color | None]], picture: Array) -> Arra
 
 
 def _color_of(slot: int, colors: Colors | None) -> Color | None:
-    """The given colour, or the palette's, whose first one is slot 1."""
+    """The given color, or one from the palette, which starts at slot 1."""
     if colors is not None and slot in colors:
         return colors[slot]
     return palette(slot)[-1] if slot > 0 else None
 
 
 def _extent(canvas: Array) -> float:
-    """What lines and text grow with: the longer side, or less where a panorama's would dwarf the shorter one."""
+    """The length that lines and text scale with: the longer side, or less for panoramas."""
     return min(max(canvas.shape[:2]), 2.5 * min(canvas.shape[:2]))
 
 
@@ -361,7 +362,7 @@ def _paper(height: int, width: int) -> Array:
 
 
 def _enlarge(image: Array, enlarge: bool = True) -> Array:
-    """A copy, `zoom_for` times as large if asked for."""
+    """A copy, enlarged by `zoom_for` if asked for."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture is {image.dtype} {image.shape}: expected uint8 (h, w, 3) RGB")
     zoom = zoom_for(image) if enlarge else 1
@@ -369,5 +370,5 @@ def _enlarge(image: Array, enlarge: bool = True) -> Array:
 
 
 def _array(values: Any) -> Array:
-    """Numpy from numpy, lists, or a torch tensor on any device."""
+    """A numpy array from numpy, lists, or a torch tensor on any device."""
     return np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values)

@@ -1,4 +1,4 @@
-"""The charts of pages and files: lines, groups of bars, bars of rows, and a matrix."""
+"""The charts for pages and files: lines, grouped bars, rows of bars, and a matrix."""
 
 import math
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 Color = tuple[int, int, int]
 
-WIDTH, HEIGHT = 400, 270  # units; on a phone one is a little less than a pixel
+WIDTH, HEIGHT = 400, 270  # units; on a phone, a unit is a little less than a pixel
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 42
 RIGHT_COLOR, WRONG_COLOR = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _MAX_LEGEND = 8
-_MAX_NAMED = 200  # classes; more have no names beside a matrix
+_MAX_NAMED = 200  # classes; with more, a matrix has no names
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line; a value of None (or one that isn't finite) is left out."""
+    """A named line; values of None (or non-finite ones) are skipped."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
     color: Color
-    faint: bool = False  # one of many, told apart by hovering only
+    faint: bool = False  # one of many, identified only by hovering
     dashed: bool = False
 
     def known(self) -> list[tuple[float, float]]:
@@ -47,12 +47,12 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     band: Sequence[tuple[float, float, float]] = (),
 ) -> Chart:
-    """Lines over one pair of axes, named below in a legend unless faint; where there are none it says so.
+    """Lines over one pair of axes, with a legend below unless faint; says so if there are none.
 
-    Ranges that are not given hold all values, and 0.
+    Default ranges include all values and 0.
 
     Args:
-        band: (x, lowest, highest) in the order of x, a shade between them behind the lines.
+        band: (x, lowest, highest) in the order of x, shaded behind the lines.
     """
     points = [point for line in series for point in line.known()]
     named = [line for line in series if not line.faint and line.known()][:_MAX_LEGEND] if len(series) > 1 else []
@@ -89,7 +89,7 @@ def bar_chart(
     axis: str,
     form: str = "{:,.0f}",
 ) -> Chart:
-    """Groups of bars side by side, one of each series, which a legend names if there is more than one."""
+    """Groups of bars side by side, one bar per series, with a legend if there is more than one."""
     several = len(series) > 1
     chart = Chart(title, WIDTH, HEIGHT + several * _legend_height(len(series)), summary=axis)
     values = [value for _, heights, _ in series for value in heights]
@@ -108,7 +108,7 @@ def bar_chart(
             chart.mark(bar, (f"{name}, " if several else "") + f"{group}: {form.format(value)}")
         if not several and len(groups) <= 12:
             plot.bar_label(bars, [form.format(value) for value in heights], padding=1, color=MUTED, fontsize=9.5)
-    wide = max(map(len, groups)) * 6.5 > (WIDTH - _LEFT - _RIGHT) / len(groups)  # then every other name stands lower
+    wide = max(map(len, groups)) * 6.5 > (WIDTH - _LEFT - _RIGHT) / len(groups)  # then every other name is placed lower
     names = [f"\n{shorten(name, 24)}" if wide and i % 2 else shorten(name, 24) for i, name in enumerate(groups)]
     plot.set_xticks(np.arange(len(groups)) + 0.5, names)
     if several:
@@ -118,7 +118,7 @@ def bar_chart(
 
 @dataclass(frozen=True)
 class Bar:
-    """Parts of these lengths and colours one after the other, and words at their end."""
+    """Parts of these lengths and colors one after the other, followed by text."""
 
     parts: Sequence[tuple[float, Color]]
     words: str
@@ -135,13 +135,13 @@ def row_chart(
     limit: int = 200,
     width: int = WIDTH,
 ) -> Chart:
-    """Rows with a name and one or several bars; of more than `limit` rows the first and the last.
+    """Rows with a name and one or several bars; of more than `limit` rows, only the first and the last.
 
     Args:
-        longest: length of a bar from one end of the chart to the other; None is the longest there is.
+        longest: the length of a bar across the whole chart; None for the longest bar.
     """
     if len(rows) > limit:
-        title = f"{title}: the {limit // 2} first and the {limit // 2} last of {len(rows)}"
+        title = f"{title}: the top {limit // 2} and the bottom {limit // 2} of {len(rows)}"
         rows = [*rows[: limit // 2], *rows[-(limit // 2) :]]
     if not rows:
         return Chart(title, WIDTH, HEIGHT).nothing()
@@ -174,7 +174,7 @@ def row_chart(
 
 
 def squares(entries: Sequence[tuple[str, Color]]) -> tuple[list[Any], list[str]]:
-    """What a legend shows of colours that no shape can be taken from: handles and names."""
+    """Legend handles and names for colors without a shape in the chart."""
     from matplotlib.patches import Patch
 
     return [Patch(color=paint(color)) for _, color in entries], [name for name, _ in entries]
@@ -182,9 +182,9 @@ def squares(entries: Sequence[tuple[str, Color]]) -> tuple[list[Any], list[str]]
 
 @style()
 def matrix_chart(title: str, rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> Chart:
-    """A confusion matrix, each row divided by its sum: what is right in blue, mistakes in orange.
+    """A confusion matrix, each row divided by its sum: correct predictions in blue, mistakes in orange.
 
-    The cells are an image, a pixel each: the page's script finds by it what is below the pointer.
+    The cells are an image with one pixel per cell, which the page's script uses to find the cell below the pointer.
     """
     if not counts.any():
         return Chart(title, WIDTH, HEIGHT).nothing()
@@ -194,7 +194,7 @@ def matrix_chart(title: str, rows: Sequence[str], columns: Sequence[str], counts
     longest = max(len(name) for name in (*rows, *columns)) if size <= _MAX_NAMED else 0
     margin = min(22, longest) * font * 0.6 + 26
     width, height = cell * len(columns), cell * len(rows)
-    chart = Chart(title, margin + width + 10, margin + height + 10, summary="rows truth, columns predicted")
+    chart = Chart(title, margin + width + 10, margin + height + 10, summary="rows: ground truth, columns: predictions")
     plot = chart.axes(margin, margin, width, height)
     plot.set_facecolor((LINE, 0.35))
     plot.grid(visible=False)
@@ -218,7 +218,7 @@ def matrix_chart(title: str, rows: Sequence[str], columns: Sequence[str], counts
 
 
 def _shades(shares: np.ndarray) -> np.ndarray:
-    """uint8 RGBA: the more, the less of the paper shines through."""
+    """uint8 RGBA: the higher the share, the more opaque."""
     right = np.eye(*shares.shape, dtype=bool)[..., None]
     opacity = np.where(shares > 0, 255 * (0.05 + 0.95 * shares), 0)[..., None]
     return np.concatenate([np.where(right, RIGHT_COLOR, WRONG_COLOR), opacity], axis=2).round().astype(np.uint8)
@@ -229,14 +229,14 @@ def paint(color: Color) -> str:
 
 
 def number(value: float) -> str:
-    """Of a tick, short."""
+    """The short label of a tick."""
     if abs(value) >= 10_000:
         return f"{value / 1000:,.4g}k"
     return f"{value:.4g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.0e}"
 
 
 def _plot(chart: Chart, names: tuple[str, str]) -> "Axes":
-    """Axes with round numbers and lines across."""
+    """Axes with round numbers and horizontal grid lines."""
     from matplotlib.ticker import MaxNLocator
 
     plot = chart.axes(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM)

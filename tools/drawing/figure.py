@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG for a page, in the page's own colours, and as a picture for a file."""
+"""A matplotlib figure as SVG for a page, in the page's colors, and as a picture for a file."""
 
 import io
 import re
@@ -13,15 +13,15 @@ from markupsafe import Markup
 
 from .html import clean
 
-if TYPE_CHECKING:  # matplotlib is imported where a chart is drawn: most commands draw none
+if TYPE_CHECKING:  # matplotlib is imported only to draw a chart: most commands draw none
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-INK, MUTED, LINE = "#212529", "#606870", "#dee2e6"  # in a page these are variables, which are others in the dark
+INK, MUTED, LINE = "#212529", "#606870", "#dee2e6"  # in a page these are variables, with other values in dark mode
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
-_BAR = 28  # units above the chart for its title, which a page shows beside the chart
+_BAR = 28  # units above the chart for its title, which a page shows separately
 _HIDDEN = ("paper", "heading")
-# Scripts that matplotlib's own font lacks, where the machine has a font for them.
+# For scripts missing in matplotlib's own font, if the machine has one of these fonts.
 _FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei", "Arial")
 _STYLE = {
     "svg.hashsalt": "pocketvision", "svg.fonttype": "none", "path.simplify": False, "image.composite_image": False,
@@ -37,7 +37,7 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of our charts, whatever the user's own matplotlib settings are; also a decorator."""
+    """The style of our charts, independent of the user's matplotlib settings; also a decorator."""
     from matplotlib import font_manager
     from matplotlib import style as styles
 
@@ -49,7 +49,7 @@ def style() -> Iterator[None]:
 
 
 class Chart:
-    """A figure whose lengths are given in units (pixels of a page), from its upper left corner."""
+    """A figure whose lengths are given in units (pixels of a page), from the upper left corner."""
 
     def __init__(self, title: str, width: float, height: float, *, summary: str = "") -> None:
         from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ class Chart:
         return self.figure.add_axes((*place, width / self.width, height / self._whole))
 
     def write(self, x: float, y: float, words: str, *, align: str = "left", size: float = 11) -> None:
-        """Muted words whose baseline is at (x, y)."""
+        """Muted text with its baseline at (x, y)."""
         place = x / self.width, (self.height - y) / self._whole
         self.figure.text(*place, words, ha=align, color=MUTED, size=size)
 
@@ -79,18 +79,18 @@ class Chart:
                            ncols=columns, columnspacing=1.5, labelspacing=0.4)  # fmt: skip
 
     def mark(self, artist: "Artist", tip: str, *, kind: str = "mark") -> None:
-        """What a shape says below the pointer, and its class in the page."""
+        """Set a shape's tooltip and its class in the page."""
         name = f"mark-{len(self._marks)}"
         artist.set_gid(name)
         self._marks[name] = clean(tip), kind
 
     def nothing(self) -> "Chart":
-        self.write(self.width / 2, self.height / 2, "nothing to draw", align="center", size=13)
+        self.write(self.width / 2, self.height / 2, "no data", align="center", size=13)
         return self
 
     @style()
     def picture(self) -> np.ndarray:
-        """uint8 RGB, in the colours of daylight, under its title."""
+        """uint8 RGB, in light-mode colors, below its title."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         self.figure.dpi = 144  # a unit is two pixels
@@ -100,7 +100,7 @@ class Chart:
 
     @style()
     def svg(self, name: str) -> Markup:
-        """An element of a page; `name` is its id there, and begins the ids inside."""
+        """The chart as an element of a page; `name` is its id, and the prefix of the ids inside."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         buffer = io.StringIO()
@@ -114,7 +114,7 @@ class Chart:
         return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
 
     def _adapt(self, element: ElementTree.Element, used: set[str], prefix: str) -> None:
-        """Short, in the page's colours and fonts, with tips, and with no id that another chart might have, too."""
+        """Shorten the SVG, and give it the page's colors and fonts, tooltips, and unique ids."""
         element.tag = _local(element.tag)
         element.attrib = {_local(key): _adapted(_local(key), value) for key, value in element.items()}
         for key, value in element.items():
@@ -144,13 +144,13 @@ def shorten(name: str, length: int) -> str:
 
 
 def _local(name: str) -> str:
-    """A tag or attribute without its namespace, which a page gives by itself."""
+    """A tag or attribute without its namespace, which is implicit in a page."""
     return name.rpartition("}")[2]
 
 
 def _adapted(key: str, value: str) -> str:
     if key == "style":
-        value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)  # as matplotlib before 3.11 writes it
+        value = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", value)  # as written by matplotlib before 3.11
         value = re.sub(r"font-family: [^;]*;? ?", "", value).replace(": ", ":").replace("; ", ";")
         return re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], value)
     if key in ("d", "x", "y"):

@@ -1,4 +1,4 @@
-"""Pages from Jinja templates: class and file names are data, and data is no markup."""
+"""Pages from Jinja templates: class and file names are data, so they are always escaped."""
 
 import base64
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 
 
 def render(template: Path, values: Mapping[str, Any]) -> str:
-    """A page: templates may extend `page.html.jinja`, the shell of all pages, and import `parts.html.jinja`."""
+    """Render a page: templates may extend `page.html.jinja`, the base of all pages, and import `parts.html.jinja`."""
     return _environment(template.parent).get_template(template.name).render(values)
 
 
@@ -28,11 +28,11 @@ def _environment(folder: Path) -> Environment:
 
 
 def clean(value: Any) -> str:
-    """As it may stand in a page: half surrogates of odd file names and control characters are marked."""
+    """Text that is valid in a page: lone surrogates of odd file names and control characters are replaced."""
     shown = str(value).encode("utf-8", "replace").decode()
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def data_uri(picture: bytes, *, kind: str) -> str:
-    """A picture's file (`kind` jpeg or png) inside the page."""
+    """A picture's file (`kind` jpeg or png) as a data URI for the page."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -1,4 +1,4 @@
-"""Text on pictures, measured and written by OpenCV."""
+"""Text on pictures, measured and drawn by OpenCV."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ _HAS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5
 
 
 def fitting_scale(text: str, scale: float, width: int) -> float:
-    """`scale`, or less where the text would be wider than `width` (2 pixels for rounding)."""
+    """`scale`, or less if the text would be wider than `width` (with 2 pixels for rounding)."""
     return scale * min(1.0, max(1, width - 2) / max(1, text_size(text, scale)[0]))
 
 
@@ -22,7 +22,7 @@ def text_size(text: str, scale: float) -> tuple[int, int]:
 
 
 def put_text(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: float, color: tuple[int, int, int]) -> None:
-    """Text in a line whose upper left corner is at (x, y)."""
+    """Draw one line of text with its upper left corner at (x, y)."""
     (_, ascent), _ = cv2.getTextSize("Ag", _FONT, scale, _weight(scale))
     cv2.putText(
         canvas, drawable(text), (corner[0], corner[1] + ascent), _FONT, scale, color, _weight(scale), cv2.LINE_AA
@@ -30,7 +30,7 @@ def put_text(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: floa
 
 
 def drawable(text: str) -> str:
-    """OpenCV 5 has letters of most scripts, 4 those of ASCII: accents fall off, question marks stand for the rest."""
+    """OpenCV 5 supports most scripts, OpenCV 4 only ASCII: accents are dropped, the rest becomes question marks."""
     if _HAS_UNICODE:
         return text
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss"))

@@ -1,8 +1,8 @@
 "use strict";
-// Everything can be read without this script; it adds sorting, searching, filters and what the pointer asks for.
+// Everything can be read without this script; it adds sorting, searching, filters and tooltips.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// ---- what a shape says: for the pointer, a tap, and the keyboard ----
+// ---- tooltips of shapes: for the pointer, a tap, and the keyboard ----
 const tip = document.getElementById("tip");
 for (const title of all("svg title")) {
   title.parentElement.dataset.tip = title.textContent;
@@ -52,7 +52,7 @@ for (const table of all("table.sortable")) {
       body.append(...[...body.rows].sort((a, b) => sign * compare(a, b)));
     });
   });
-  // A class under the pointer stands out among the lines of the charts.
+  // Highlights the lines of the class under the pointer in the charts.
   const lines = all(".line[data-tip]", table.closest("section"));
   const choose = (event) => {
     const row = event.type === "mouseleave" ? null : event.target.closest("tbody tr");
@@ -75,7 +75,7 @@ for (const field of all(".row-search")) {
 for (const box of all(".matrix")) {
   const svg = box.querySelector("svg");
   const { rows, columns, cells } = JSON.parse(box.querySelector("script").textContent);
-  const grid = svg.querySelector("image"); // a pixel for each cell
+  const grid = svg.querySelector("image"); // one pixel per cell
   if (!grid) continue;
   const counts = new Map(cells.map(([r, c, n]) => [r * columns.length + c, n]));
   const sums = rows.map(() => 0);
@@ -92,7 +92,7 @@ for (const box of all(".matrix")) {
     grid.after(cursor);
     const n = counts.get(r * columns.length + c) || 0;
     const share = sums[r] ? ((100 * n) / sums[r]).toFixed(1) : "0.0";
-    const text = `${rows[r]} taken for ${columns[c]}: ${n.toLocaleString("en")} of ${sums[r].toLocaleString("en")} (${share} %)`;
+    const text = `${rows[r]} predicted as ${columns[c]}: ${n.toLocaleString("en")} of ${sums[r].toLocaleString("en")} (${share} %)`;
     if (x === undefined) sayAt(cursor, text);
     else say(text, x, y);
   };

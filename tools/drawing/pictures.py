@@ -1,4 +1,4 @@
-"""Pictures of samples and of runs: truth drawn, truth beside prediction."""
+"""Pictures of samples and of runs: annotated, or with ground truth beside prediction."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,27 +13,27 @@ from . import annotate
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """uint8 RGB (or grey) to a file, whatever characters its name has.
+    """Write uint8 RGB (or gray) to a file, with any characters in its name.
 
     Raises:
-        ValueError: the ending is no image format.
+        ValueError: the extension is not an image format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ok, data = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
     except cv2.error as error:
-        raise ValueError(f"{path}: {path.suffix!r} is no image format that can be written; use .png or .jpg") from error
+        raise ValueError(f"{path}: {path.suffix!r} is not a supported image format; use .png or .jpg") from error
     assert ok
     data.tofile(path)
 
 
 def to_picture(image: Tensor) -> np.ndarray:
-    """An image as a data set gives it, [3, H, W] in 0..255 (uint8 or float), as uint8 [H, W, 3]."""
+    """An image from a dataset, [3, H, W] in 0..255 (uint8 or float), as uint8 [H, W, 3]."""
     return np.ascontiguousarray(image.round().byte().permute(1, 2, 0).numpy())
 
 
 def draw_truth(image: np.ndarray, truth: Mapping[str, Any], labels: LabelMap) -> np.ndarray:
-    """The image with a target (`boxes`, `labels`, `crowd_boxes`, or `mask`) drawn on it, or its `label` below."""
+    """The image with a target (`boxes`, `labels`, `crowd_boxes`, or `mask`) drawn on it, or its `label` below it."""
     if "label" in truth:
         return annotate.draw_caption(image, [labels.names[int(truth["label"])]])
     colors = annotate.class_colors(labels)
@@ -45,7 +45,7 @@ def draw_truth(image: np.ndarray, truth: Mapping[str, Any], labels: LabelMap) ->
 
 
 def truth_of(sample: Any) -> dict[str, Any]:
-    """A source's sample as a target in original pixels."""
+    """A source's sample as a target, in original pixels."""
     if sample.mask is not None:
         return {"mask": sample.mask}
     if sample.label is not None:

@@ -1,1 +1,1 @@
-"""What an evaluation measures and leaves behind."""
+"""What an evaluation measures and writes."""

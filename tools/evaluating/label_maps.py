@@ -1,4 +1,4 @@
-"""Label maps in and out of evaluation: files for Cityscapes' server, pictures of other tools, the table by class."""
+"""Label maps in evaluation: files for Cityscapes' server, and label maps from other tools."""
 
 import shutil
 import tempfile
@@ -30,7 +30,7 @@ from .scores import Evaluation
 
 
 class _Writing:
-    """A postprocess that also writes what it gives."""
+    """A postprocess that also writes its results."""
 
     def __init__(self, postprocess: Any, folder: Path) -> None:
         self._postprocess, self._folder = postprocess, folder
@@ -44,24 +44,24 @@ class _Writing:
 
 @contextmanager
 def written_results(task: Task, source: Any, output: str | None, ranks: Ranks) -> Iterator[Task]:
-    """The task, its label maps written to `output` as Cityscapes' server takes them, and checked at the end.
+    """The task; its label maps are written to `output` in the format of Cityscapes' server, and checked at the end.
 
     A folder, or an archive if the name ends with .zip. Without `output` nothing is written.
 
     Raises:
-        ValueError: the data are not Cityscapes', or the output is there already.
+        ValueError: the data is not Cityscapes, or the output already exists.
     """
     if output is None:
         yield task
         return
     if not isinstance(source, Cityscapes):
         raise ValueError(
-            "cityscapes_results is for all images of a split of Cityscapes (data=cityscapes, without overfit), "
-            f"not for {type(source).__name__}"
+            "cityscapes_results needs all images of a Cityscapes split (data=cityscapes, without overfit), "
+            f"but the data is {type(source).__name__}"
         )
     path, folder = Path(output), None
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise ValueError(f"cityscapes_results={output} is there already: choose another name, or remove it")
+        raise ValueError(f"cityscapes_results={output} already exists: choose another name or remove it")
     ranks.barrier()
     archive = path.suffix.lower() == ".zip"
     try:
@@ -77,7 +77,7 @@ def written_results(task: Task, source: Any, output: str | None, ranks: Ranks) -
                 pack_results(folder, path)
             sizes = dict(zip(source.image_ids.tolist(), image_sizes(source.image_paths), strict=True))
             Results(path, sizes).check()
-            log.info("for Cityscapes' server, checked: %s (%d pictures of label ids)", path, len(sizes))
+            log.info("checked and ready for Cityscapes' server: %s (%d label-id PNGs)", path, len(sizes))
     finally:
         if archive and ranks.is_main and folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -85,18 +85,18 @@ def written_results(task: Task, source: Any, output: str | None, ranks: Ranks) -
 
 @torch.inference_mode()
 def write_test_results(run: LoadedRun, settings: EvaluateConfig, ranks: Ranks) -> None:
-    """Label maps of images without truth, for the server alone.
+    """Write label maps of images without ground truth, for the test server.
 
     Raises:
-        ValueError: no `cityscapes_results`, or the run's data are not Cityscapes'.
+        ValueError: `cityscapes_results` is not set, or the run's data is not Cityscapes.
     """
     if not settings.cityscapes_results:
-        raise ValueError("split=test has no truth to compare with: give cityscapes_results=FILE.zip, or split=val")
+        raise ValueError("split=test has no ground truth: set cityscapes_results=FILE.zip, or use split=val")
     if given := [key for key in ("bootstrap", "pictures", "report") if getattr(settings, key)]:
-        raise ValueError(f"split=test has no truth to compare with: leave {', '.join(given)} out")
+        raise ValueError(f"split=test has no ground truth: drop {', '.join(given)}")
     node = run.config.data.val
     if build.get_class(node._target_) is not Cityscapes:
-        raise ValueError(f"split=test is Cityscapes' (data=cityscapes), this run's data is {node._target_}")
+        raise ValueError(f"split=test is only for Cityscapes (data=cityscapes), but this run's data is {node._target_}")
     source = build.make(node, split="test", truth=False)
     log_summary(source)
     dataset = build.build_dataset(run.config, source, training=False)
@@ -111,23 +111,23 @@ def write_test_results(run: LoadedRun, settings: EvaluateConfig, ranks: Ranks) -
 
 
 def score_pictures(settings: EvaluateConfig) -> Evaluation | None:
-    """The evaluation of label pictures against Cityscapes' truth.
+    """Evaluate label maps from files against Cityscapes' ground truth.
 
-    Of split=test, which has no truth, only a check.
+    split=test has no ground truth: its files are only checked.
 
     Raises:
-        ValueError: keys that do not go together, or pictures that are missing or wrong.
+        ValueError: keys conflict, or label maps are missing or wrong.
     """
     if settings.run or settings.file or settings.pictures or settings.report or settings.cityscapes_results:
         raise ValueError(
-            "predictions= is scored as it is: leave run=, file=, pictures=, report= and cityscapes_results= out"
+            "predictions= is scored directly: drop run=, file=, pictures=, report= and cityscapes_results="
         )
     if settings.annotations:
-        raise ValueError(f"annotations={settings.annotations} go with a json of detections; pictures need data.root=")
+        raise ValueError(f"annotations={settings.annotations} is for a JSON of detections; label maps need data.root=")
     if unknown := sorted(set(settings.data) - {"root", "suffix", "limit"}):
-        raise ValueError(f"data.{unknown[0]} says nothing of label pictures: give data.root, data.suffix or data.limit")
+        raise ValueError(f"data.{unknown[0]} does not apply to label maps: set data.root, data.suffix or data.limit")
     if not settings.data.get("root"):
-        raise ValueError("predictions= needs data.root=FOLDER of Cityscapes: leftImg8bit and gtFine")
+        raise ValueError("predictions= needs data.root=FOLDER, the Cityscapes folder with leftImg8bit and gtFine")
     assert settings.predictions
     split = settings.split or "val"
     source = Cityscapes(**settings.data, split=split, truth=split != "test")
@@ -136,7 +136,7 @@ def score_pictures(settings: EvaluateConfig) -> Evaluation | None:
     found = Results(settings.predictions, sizes, prediction_ids=settings.prediction_ids)
     if split == "test":
         found.check()
-        log.info("%s: %d pictures, as Cityscapes' server takes them", settings.predictions, len(sizes))
+        log.info("%s: %d label maps, valid for Cityscapes' server", settings.predictions, len(sizes))
         return None
     metric = _score(found, source)
     about = {"predictions": settings.predictions, "data": source.fingerprint()}
@@ -156,7 +156,7 @@ def _score(found: Results, source: Cityscapes) -> MeanIoU:
         try:
             labels = cv2.LUT(found.read(image_id), slots)
         except ValueError:
-            found.check()  # names them all
+            found.check()  # names all bad files
             raise
         truth: dict[str, Any] = {"mask": source.read_mask(index)}
         if path := source.instances_path(index):

@@ -1,4 +1,4 @@
-"""Scores of predictions that any other tool made, from files."""
+"""Evaluation of other tools' predictions, read from files."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ _WITH_A_RUN = ("run", "file", "split", "data", "pictures", "report", "optimize",
 
 
 def score_predictions(settings: EvaluateConfig) -> Evaluation:
-    """The evaluation of `predictions`, a json, against `annotations`.
+    """Evaluate `predictions`, a JSON file, against `annotations`.
 
     Raises:
-        ValueError: a key is missing or does not go with files, or the predictions cannot be scored.
+        ValueError: a key is missing or is not for files, or the predictions cannot be scored.
     """
     assert settings.predictions
     given = [key for key in _WITH_A_RUN if getattr(settings, key)]
     if given:
-        raise ValueError(f"predictions={settings.predictions} are scored from files: leave {given[0]}= out")
+        raise ValueError(f"predictions={settings.predictions} is scored directly from the file: drop {given[0]}=")
     path = Path(settings.predictions)
     if not settings.annotations:
-        raise ValueError(f"predictions={path} need annotations=FILE, the json in COCO's format to score them against")
+        raise ValueError(f"predictions={path} needs annotations=FILE, the COCO JSON to score it against")
     labels, truth = read_truth(settings.annotations)
     slots = {source_id: slot for slot, source_id in labels.source_ids.items()}
     found, notes = read_results(path, image_ids=truth.keys(), slots=slots)

@@ -1,4 +1,4 @@
-"""Truth beside prediction, as pictures in a run's folder."""
+"""Ground truth beside prediction, as pictures in a run's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from ..predicting.predictor import Predictor
 from ..predicting.result import Result
 from ..runs.loaded import LoadedRun
 
-CELL, WRONG = 480, (200, 30, 30)  # longer side of a picture in a classifier's grid; the colour of its mistakes
+CELL, WRONG = 480, (200, 30, 30)  # longer side of a picture in a classifier's grid; the color of its mistakes
 
 
 def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshold: float) -> Path:
-    """Truth beside prediction for `count` images spread over the data set, into `pictures/` of the run folder.
+    """Write ground truth beside prediction for `count` images spread over the dataset to `pictures/` in the run folder.
 
-    Of a classifier one picture, a grid of them all.
+    For a classifier, one picture: a grid of all images.
     """
     folder, model = run.folder / "pictures", Predictor(run)
     indices = evenly(len(source), count)
@@ -37,12 +37,12 @@ def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshol
             result.draw(score_threshold=score_threshold),
         ]
         name = str(sample.image_id).replace("/", "_") + ".png"
-        write_image(folder / name, annotate.side_by_side(panels, ["truth", "prediction"]))
+        write_image(folder / name, annotate.side_by_side(panels, ["ground truth", "prediction"]))
     return folder
 
 
 def _classified(sample: Any, result: Result, labels: LabelMap) -> np.ndarray:
-    """A small picture over its class and what was predicted, red where that is wrong."""
+    """A small picture above its predicted class; in red, with the true class, if that is wrong."""
     scale = min(1.0, CELL / max(sample.image.shape[:2]))
     small = cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     (name, probability), truth = result.top(1)[0], labels.names[sample.label]

@@ -1,4 +1,4 @@
-"""The keys that say how a segmenter looks at an image: protocol, window, stride, scales, flip."""
+"""The keys for how a segmentation network evaluates an image: protocol, window, stride, scales, flip."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,22 +20,22 @@ def asks_protocol(settings: EvaluateConfig) -> bool:
 
 
 def images_at_once(settings: EvaluateConfig) -> int:
-    """The batch size: full-size logits are held of one image at a time."""
+    """The batch size; with a protocol it is 1, because full-size logits are kept in memory."""
     return 1 if asks_protocol(settings) else settings.batch_size
 
 
 def with_protocol(run: LoadedRun, settings: EvaluateConfig) -> LoadedRun:
-    """The run with a network that looks as the keys say.
+    """The run with a network that follows the keys.
 
     Raises:
-        ValueError: the run is no segmenter's, or the keys do not go together.
+        ValueError: the run is not for segmentation, or the keys conflict.
     """
     if not asks_protocol(settings):
         return run
     if run.task.kind != "segmentation":
         raise ValueError(
-            f"protocol, window, stride, scales and flip are of segmenters, and {run.path} is for {run.task.kind}: "
-            "leave them out"
+            f"protocol, window, stride, scales and flip are for segmentation, but {run.path} is for {run.task.kind}: "
+            "drop them"
         )
     model = MultiView(
         run.task.model,
@@ -52,7 +52,7 @@ def _windows(settings: EvaluateConfig) -> dict[str, Any]:
         raise ValueError(f"protocol={settings.protocol}: expected whole or sliding")
     if settings.protocol == "whole":
         if settings.window or settings.stride:
-            raise ValueError("window and stride are of protocol=sliding: set it, or leave them out")
+            raise ValueError("window and stride need protocol=sliding: set it, or drop them")
         return {}
     if not settings.window:
         raise ValueError("protocol=sliding needs window=[h,w] in pixels, such as the size of the training crops")

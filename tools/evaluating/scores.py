@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: figures with intervals, classes and errors in words, and files for `compare`."""
+"""The results of an evaluation: metrics with intervals, tables of classes and errors, and files for `compare`."""
 
 import hashlib
 import json
@@ -33,25 +33,25 @@ _METRICS: dict[str, Callable[..., Any]] = {"detection": CocoMetric, "segmentatio
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A filled metric and its results; `about` has what `compare` tells: config, step, params, data (a fingerprint)."""
+    """A filled metric and its results; `about` has what `compare` shows: config, step, params, data (a fingerprint)."""
 
     kind: str
     labels: LabelMap
     metric: Metric
     results: Mapping[str, float]
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # the metric's beside its classes
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the metric, besides its classes
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def analysis(self) -> DetectionAnalysis | None:
-        """Of a detector; seconds for thousands of images."""
+        """For detection only; takes seconds for thousands of images."""
         return analyse(self.metric) if isinstance(self.metric, CocoMetric) else None
 
 
 def evaluation_of(
     task: Task, config: Any, source: Any, metric: Metric, results: Mapping[str, float], *, about: Any = None
 ) -> Evaluation:
-    """The evaluation of a run or an exported file on a data set; `config` is its checked configuration."""
+    """The evaluation of a run or an exported file on a dataset; `config` is its validated configuration."""
     arguments = {key: value for key, value in plain(config.model.metric).items() if key != "_target_"}
     data = fingerprint_of_truth(metric) if isinstance(metric, CocoMetric) else source.fingerprint()
     about = {"config": plain(config), **(about or {}), "data": data}
@@ -59,7 +59,7 @@ def evaluation_of(
 
 
 def with_backend(metric: Any, backend: str | None) -> Any:
-    """The same metric, counting by the backend that `evaluate backend=` names.
+    """The same metric, computed by the backend of `evaluate backend=`.
 
     Raises:
         ValueError: it is not installed, or the metric is not COCO's.
@@ -67,42 +67,44 @@ def with_backend(metric: Any, backend: str | None) -> Any:
     if backend is None:
         return metric
     if not isinstance(metric, CocoMetric):
-        raise ValueError(f"backend={backend} is for detection, this run has {type(metric).__name__}")
+        raise ValueError(f"backend={backend} is for detection, but this run uses {type(metric).__name__}: drop it")
     check_backend(backend)
     metric.backend = backend
     return metric
 
 
 def check_asked(kind: str, bootstrap: int, coco_results: str | None) -> None:
-    """Before an evaluation takes its time: raise ValueError for what the task cannot give."""
+    """Raise ValueError for what the task does not support, before an evaluation takes its time."""
     if bootstrap < 0 or 0 < bootstrap < 20:
-        raise ValueError(f"bootstrap={bootstrap}: expected 0 for no intervals, or 20 and more data sets to draw")
+        raise ValueError(f"bootstrap={bootstrap}: expected 0 (no intervals), or at least 20 bootstrap samples")
     if bootstrap and kind not in _METRICS:
-        raise ValueError(f"bootstrap={bootstrap} is for detection and segmentation, this is {kind}")
+        raise ValueError(f"bootstrap={bootstrap} is for detection and segmentation, not for {kind}: drop it")
     if coco_results and kind != "detection":
-        raise ValueError(f"coco_results={coco_results} is for detection, this is {kind}")
+        raise ValueError(f"coco_results={coco_results} is for detection, not for {kind}: drop it")
 
 
 def check_files(settings: EvaluateConfig, output: Path) -> None:
-    """Before an evaluation takes its time: raise ValueError for files that are folders, or that meet."""
-    files = {"output": output, "its images' part": state_path(output)}
+    """Raise ValueError for output files that are folders or coincide, before an evaluation takes its time."""
+    files = {"output": output, "its per-image data": state_path(output)}
     others = {key: getattr(settings, key) for key in ("coco_results", "predictions", "annotations")}
     files |= {key: Path(value) for key, value in others.items() if value}
     if output.suffix == ".npz":
-        raise ValueError(f"output={output}: the results are json, their images' part beside them is .npz")
+        raise ValueError(
+            f"output={output}: choose a name that ends in .json; the .npz beside it is for the per-image data"
+        )
     for key in ("output", "coco_results"):
         if key in files and files[key].is_dir():
             raise ValueError(f"{key}={files[key]} is a folder: expected a file")
     seen: dict[Path, str] = {}
     for key, path in files.items():
         if (other := seen.setdefault(path.resolve(), key)) and other != key:
-            raise ValueError(f"{key} and {other} are one file, {path}: give output= or {key}= another name")
+            raise ValueError(f"{key} and {other} are the same file, {path}: choose another name for output= or {key}=")
 
 
 def publish(
     evaluation: Evaluation, output: Path, *, bootstrap: int = 0, seed: int = 0, coco_results: str | None = None
 ) -> dict[str, float]:
-    """Complete the results, say them, write them with what `compare` needs; the results."""
+    """Complete the results, print them, write them with the data for `compare`, and return them."""
     results, lines = dict(evaluation.results), []
     intervals = intervals_of(evaluation, bootstrap, seed)
     for key, (low, high) in intervals.items():
@@ -131,7 +133,7 @@ def publish(
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of the values that are known (neither negative nor NaN); -1 where none is."""
+    """The middle 95 % of the known values (neither negative nor NaN); -1 if there are none."""
     known = values[np.isfinite(values) & (values >= 0)]
     if not known.size:
         return -1.0, -1.0
@@ -140,7 +142,7 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def intervals_of(evaluation: Evaluation, samples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """The interval of each figure that the metric can resample; none for no samples."""
+    """The interval of each metric that can be resampled; empty without samples."""
     if not samples:
         return {}
     drawn: dict[str, npt.NDArray[np.float64]] = evaluation.metric.bootstrap(samples, seed)  # pyright: ignore
@@ -151,24 +153,24 @@ def _bracket(pair: Sequence[float]) -> str:
     return f"[{pair[0]:.3f}, {pair[1]:.3f}]"
 
 
-# ---- detection in words ----------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------------------
 
 
 def class_results(found: DetectionAnalysis) -> dict[str, float]:
-    """Flat keys of each class beside its AP, and the AP50 that each kind of error costs."""
+    """Flat keys of each class besides its AP, and the AP50 lost to each kind of error."""
     columns = {"AP50": "ap50", "AR": "ar", "threshold": "best_threshold", "F1": "best_f1"}
     per_class = {f"{key}/{one.name}": getattr(one, field) for key, field in columns.items() for one in found.classes}
     return per_class | {f"lost/{kind}": loss for kind, loss in found.errors.items()}
 
 
 def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
-    """A row for each class in falling order of AP; of many classes the best and the worst."""
+    """One row per class in descending order of AP; of many classes, only the best and the worst."""
     known = sorted((one for one in found.classes if one.num_truths), key=lambda one: -one.ap)
-    head = ("class", "AP", "AP50", "AR", "truths", "best threshold", "F1", "")
+    head = ("class", "AP", "AP50", "AR", "objects", "best threshold", "F1", "")
     rows = columns([head, *(_cells(one, intervals) for one in known)], left=(0, 7), indent="  ")
     if len(known) > MAX_ROWS:
         half = MAX_ROWS // 2
-        rows[1 + half : -half] = [f"  ... ({len(known) - 2 * half} classes between them: see the results file)"]
+        rows[1 + half : -half] = [f"  ... ({len(known) - 2 * half} more classes: see the results file)"]
     absent = len(found.classes) - len(known)
     return rows + ([f"  classes without annotations: {absent}"] if absent else [])
 
@@ -181,13 +183,13 @@ def _cells(one: ClassFigures, intervals: Mapping[str, tuple[float, float]]) -> t
 
 
 def error_lines(found: DetectionAnalysis) -> list[str]:
-    """What each kind of error costs."""
+    """The AP50 lost to each kind of error."""
     costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
-    return [f"  AP50 points lost to errors of each kind, all others left as they are: {costs}"]
+    return [f"  AP50 points lost to each kind of error, one at a time: {costs}"]
 
 
 def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
-    """A row for each class of a segmenter."""
+    """One row per class of a segmenter."""
     instances = {key.removeprefix("iIoU/"): value for key, value in results.items() if key.startswith("iIoU/")}
     return pixel_table(metric.names, metric.confusion(), instances)
 
@@ -196,12 +198,12 @@ def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
 
 
 def state_path(results: Path) -> Path:
-    """Where the images' part of an evaluation lies: beside its results, a.npz of a.json and b.0.1.npz of b.0.1."""
+    """The file with an evaluation's per-image data: a.npz beside the results a.json, b.0.1.npz beside b.0.1."""
     return results.with_suffix(".npz") if results.suffix == ".json" else results.with_name(f"{results.name}.npz")
 
 
 def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> None:
-    """The metric's state and what identifies it, without pickles. Classification has nothing that could be drawn."""
+    """Save the metric's state and what identifies it, without pickles. Classification does not support resampling."""
     if evaluation.kind not in _METRICS:
         return
     header = {
@@ -224,7 +226,7 @@ def load(path: Path) -> Evaluation:
     """An evaluation that `save` wrote.
 
     Raises:
-        ValueError: the file is none, or of another version.
+        ValueError: the file is not an evaluation, or from another version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -240,11 +242,13 @@ def load(path: Path) -> Evaluation:
         metric.merge([state])
         return Evaluation(header["kind"], labels, metric, header["results"], header["arguments"], header["about"])
     except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no evaluation: {error!r:.300}. Remedy: pocketvision evaluate again") from error
+        raise ValueError(
+            f"{path} is not an evaluation: {error!r:.300}. Remedy: run pocketvision evaluate again"
+        ) from error
 
 
 def fingerprint_of_truth(metric: CocoMetric) -> str:
-    """Over ids, class names and annotations of all images, wherever they came from."""
+    """A hash of the ids, class names and annotations of all images, whatever their source."""
     state, digest = metric.state(), hashlib.sha256(json.dumps(list(metric.names.values())).encode())
     slots = {slot: row for row, slot in enumerate(metric.names)}
     for image in metric.images():

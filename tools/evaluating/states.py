@@ -1,15 +1,17 @@
-"""The per-image state of a metric as a few flat arrays, so that a file of it needs no pickles."""
+"""The per-image state of a metric as a few flat arrays, so that it can be saved without pickles."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-State = Mapping[int | str, Any]  # image id -> tuples and dictionaries of arrays, the same ones for every image
+State = Mapping[
+    int | str, Any
+]  # image id -> tuples and dictionaries of arrays, with the same structure for every image
 
 
 def pack(state: State) -> tuple[list[int | str], dict[str, np.ndarray]]:
-    """Ids, and for each array of an image two: all images' joined, and where each image's part begins."""
+    """Ids, and two arrays for each array of an image: all images concatenated, and where each image starts."""
     ids = list(state)
     rows = [dict(_leaves(state[image])) for image in ids]
     arrays: dict[str, np.ndarray] = {}
@@ -39,7 +41,7 @@ def _leaves(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _tree(leaves: Mapping[str, np.ndarray]) -> Any:
-    """`#0.labels` is the entry `labels` of the dictionary that comes first in the tuple."""
+    """`#0.labels` is the entry `labels` of the first dictionary in the tuple."""
     if list(leaves) == [""]:
         return leaves[""]
     groups: dict[str, dict[str, np.ndarray]] = {}

@@ -1,1 +1,1 @@
-"""A run as one file, proved equal to the run."""
+"""Export of a run to one file, verified against the run."""

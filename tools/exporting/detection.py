@@ -13,9 +13,9 @@ from .graph import Graph
 def add_detections(
     graph: Graph, raw: dict[str, str], *, anchors: np.ndarray, num_classes: int, post: Postprocess, interface: Interface
 ) -> dict[str, str]:
-    """What `Postprocess` does, on its `candidates` best pairs of anchor and class.
+    """Add the nodes for `Postprocess`, on the `candidates` best (anchor, class) pairs.
 
-    They are sorted, so whatever survives is in order: boxes [N, 4], scores [N], labels [N]; for batches padded with
+    They are sorted, so the survivors are in order: boxes [N, 4], scores [N], labels [N]; for batches, padded with
     zeros to [B, M, 4], [B, M], [B, M] and counts [B].
     """
     of_class = len(anchors) if post.top_k is None else min(len(anchors), post.top_k)
@@ -69,7 +69,7 @@ def _candidates(
         best, index = graph.ops("TopK", graph.op("Flatten", values, axis=1), np.array([count]), outputs=2, axis=1)
         anchor = graph.op("Div", index, num_classes)
         slot = graph.op("Sub", index, graph.op("Mul", anchor, num_classes))
-    if post.activation == "sigmoid":  # only now: it changes no order
+    if post.activation == "sigmoid":  # only now: it does not change the order
         best = graph.op("Sigmoid", best)
     return best, anchor, graph.op("Add", slot, 1)
 
@@ -92,7 +92,7 @@ def _decode(graph: Graph, deltas: str, anchor: str, anchors: np.ndarray, max_log
 
 
 def _pixels(graph: Graph, interface: Interface) -> tuple[str, str | None]:
-    """(w, h, w, h) of the photograph, and what its pixels are in the network's."""
+    """(w, h, w, h) of the photograph, and its scale relative to the network's input."""
     height, width = interface.network_size or (0, 0)
     seen = np.array([width, height, width, height], np.float32)
     if not interface.resizes:
@@ -134,7 +134,7 @@ def _tensor(array: np.ndarray) -> Any:
 
 
 def _padded(graph: Graph, found: dict[str, str], keep: str, length: int, count: int) -> dict[str, str]:
-    """The survivors first, zeros behind them."""
+    """The survivors first, padded with zeros."""
     place = np.arange(count, 0, -1, dtype=np.float32)[None]
     order, index = graph.ops("TopK", graph.op("Where", keep, place, 0.0), np.array([length]), outputs=2, axis=1)
     filled = graph.op("Greater", order, 0.0)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 OPSET = 20
-IR_VERSION = 10  # what runtimes of 2024 read
+IR_VERSION = 10  # supported by runtimes since 2024
 
 Value = str | float | int | Sequence[int] | np.ndarray
 
 
 class Graph:
-    """Nodes and constants in the making. Values are names; numbers and arrays given for one become constants."""
+    """A graph under construction. Values are names; numbers and arrays passed instead become constants."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -35,7 +35,7 @@ class Graph:
         return results
 
     def rename(self, value: str, name: str) -> None:
-        """Give a value the name that an output of the whole graph has."""
+        """Give a value the name of an output of the whole graph."""
         from onnx import helper
 
         self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.prefix}/{name}"))

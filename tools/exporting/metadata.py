@@ -1,4 +1,4 @@
-"""What a file says about itself: enough to use it without the run, and for `evaluate file=` to find the data."""
+"""An exported file's metadata: enough to use it without the run, and for `evaluate file=` to find the data."""
 
 import importlib.metadata
 import json
@@ -14,12 +14,12 @@ MEANINGS = {
     "boxes": "x1, y1, x2, y2 in pixels of the input, best first",
     "scores": "best first",
     "labels": "slots, see classes",
-    "counts": "how many detections each image has; the rows behind them are zeros",
-    "label_map": "the slot of every pixel, see classes; 255 is none of them",
-    "class_logits": "of every anchor and slot, slot 0 is the background",
-    "box_deltas": "dx, dy, dw, dh of every anchor",
+    "counts": "number of detections per image; the rows after them are zeros",
+    "label_map": "the slot of every pixel, see classes; 255 is no class",
+    "class_logits": "for every anchor and slot; slot 0 is the background",
+    "box_deltas": "dx, dy, dw, dh for every anchor",
     "anchors": "x1, y1, x2, y2 in pixels of the network's input",
-    "logits": "of every class",
+    "logits": "for every class",
 }
 
 
@@ -29,8 +29,8 @@ def describe_file(
     """Plain JSON: task, input, outputs, classes, thresholds, and the configuration of the run.
 
     Args:
-        config: the run's configuration, plain, with its references.
-        source: the run, as the user named it.
+        config: the run's configuration as plain values, with unresolved references.
+        source: the run, as given by the user.
     """
     task, model = run.task, cast(Any, run.task.model)
     constants = model.normalize.constants
@@ -67,16 +67,16 @@ def describe_file(
 
 
 def short_entries(about: dict[str, Any]) -> dict[str, str]:
-    """Texts by key: everything under KEY, and what others' tools look for in entries of its own."""
+    """Strings by key: everything under KEY, and separate entries that third-party tools look for."""
     names = {key: about[key] if isinstance(about[key], str) else json.dumps(about[key]) for key in ("task", "classes")}
     return {KEY: json.dumps(about), **names}
 
 
 def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, about: dict[str, Any]) -> list[Path]:
-    """Write the file in the format that `about` names; gives all the files it consists of.
+    """Write the file in the format given by `about`, and return all the files it consists of.
 
     Args:
-        network: the ONNX graph of the network alone, None for torch_export.
+        network: the ONNX graph of the network alone; None for torch_export.
     """
     from . import onnx_file
 

@@ -1,4 +1,4 @@
-"""One ONNX graph from the input to the outputs: pre-processing, the network as torch exports it, post-processing."""
+"""One ONNX graph from input to outputs: pre-processing, the network as exported by torch, post-processing."""
 
 import contextlib
 import copy
@@ -21,10 +21,10 @@ IMAGES = "network/images"  # float32 [B, 3, h, w] in 0..255
 
 
 def network_proto(run: LoadedRun, interface: Interface) -> Any:
-    """The network alone, batch norm folded into its convolutions.
+    """The network alone, with batch norm folded into its convolutions.
 
     Raises:
-        ValueError: its graph does not take what the interface says.
+        ValueError: its graph does not match the interface.
     """
     names = [f"network/{name}" for name in RAW_NAMES[interface.kind]]
     size, axes = example_size(interface), {}
@@ -46,7 +46,7 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporter prints and logs about itself."""
+    """Suppress what the exporter prints and logs."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -59,7 +59,7 @@ def quiet() -> Iterator[None]:
 def build_onnx(
     run: LoadedRun, network: Any, interface: Interface, *, channels_last: bool = True, metadata: dict[str, str]
 ) -> Any:
-    """The whole graph around `network`, checked.
+    """Build and check the whole graph around `network`.
 
     Args:
         channels_last: how images and logits are resized; OpenVINO is faster with channels first.
@@ -97,7 +97,7 @@ def _onnx_type(dtype: str) -> int:
 
 
 def add_images(interface: Interface, *, channels_last: bool) -> Graph:
-    """From what goes in to float32 [B, 3, h, w] in 0..255, which is not rounded after a resize."""
+    """The input as float32 [B, 3, h, w] in 0..255, not rounded after a resize."""
     from onnx import TensorProto
 
     graph = Graph("pre")
@@ -144,14 +144,14 @@ def _outputs(
 
 @torch.inference_mode()
 def raw_shape(run: LoadedRun, interface: Interface) -> tuple[int, ...]:
-    """Shape of the logits at the size that the network is traced with."""
+    """The shape of the logits at the tracing size."""
     device = next(run.task.model.parameters()).device
     images = torch.zeros((1, 3, *example_size(interface)), device=device)
     return tuple(run.task.model(images)["logits"].shape)
 
 
 def output_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, list[int | str]]]:
-    """Name, dtype and shape of every output; a name in a shape stands for any number."""
+    """Name, dtype and shape of every output; a name in a shape stands for a dynamic axis."""
     batch: int | str = "batch" if interface.batch is None else interface.batch
     classes, model, post = run.task.labels.num_classes, cast(Any, run.task.model), cast(Any, run.task.postprocess)
     if interface.kind == "classification":

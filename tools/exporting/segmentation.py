@@ -19,12 +19,12 @@ def add_label_map(
     interface: Interface,
     channels_last: bool,
 ) -> str:
-    """Label map uint8 [B, H, W] in pixels of what goes in, as `LabelMaps` makes it.
+    """Label map uint8 [B, H, W] in the input's pixels, as `LabelMaps` computes it.
 
     Args:
-        shape: of the logits [B, K, h, w] at the size that the network was traced with.
-        channels_last: in which order the general way resizes. ONNX Runtime is several times faster with channels last,
-            OpenVINO with channels first.
+        shape: of the logits [B, K, h, w] at the tracing size.
+        channels_last: the memory order for the general resize. ONNX Runtime is several times faster with channels
+            last, OpenVINO with channels first.
     """
     seen = interface.network_size
     step = None if interface.resizes else _step(shape, align_corners, padding, interface)
@@ -47,7 +47,7 @@ def add_label_map(
 
 
 def _step(shape: Sequence[int], align_corners: bool, padding: Padding, interface: Interface) -> int | None:
-    """Pixels from one logit to the next, if that is a whole number above 1 at every size the file takes."""
+    """Pixels from one logit to the next, if that is an integer above 1 at every size that the file accepts."""
     if interface.network_size is None and not (align_corners and padding.remainder == 1):
         return None
     padded = padding.padded(example_size(interface))
@@ -88,7 +88,7 @@ def _resize(graph: Graph, value: str, size: tuple[Value, Value], *, align_corner
 
 
 def _best(graph: Graph, logits: str, *, axis: int, by_topk: bool = False) -> str:
-    """The best class along an axis, uint8 without it."""
+    """The best class along an axis, as uint8 without that axis."""
     from onnx import TensorProto
 
     if by_topk:
@@ -100,11 +100,11 @@ def _best(graph: Graph, logits: str, *, axis: int, by_topk: bool = False) -> str
 
 
 def _by_cells(graph: Graph, logits: str, step: int, align_corners: bool, size: tuple[Value, Value]) -> str:
-    """Up-sampling and best class together, for whole steps.
+    """Upsampling and best class in one, for integer steps.
 
-    The pixels between four neighbouring logits are a cell. Bilinear interpolation is a convex combination, so where the
-    four have the same best class the whole cell has it: only the other cells (one in five or ten of a trained network)
-    are interpolated at all, as one product with the weights of a cell's pixels.
+    The pixels between four neighboring logits form a cell. Bilinear interpolation is a convex combination, so if all
+    four have the same best class, the whole cell has it. Only the other cells (one in five to ten for a trained
+    network) are interpolated, in one matrix product with the weights of a cell's pixels.
     """
     before = 0 if align_corners else 1
     logits = graph.op("Pad", logits, np.array([0, 0, before, before, 0, 0, 1, 1]), "", mode="edge")
@@ -119,7 +119,9 @@ def _by_cells(graph: Graph, logits: str, step: int, align_corners: bool, size: t
         same = graph.op("And", same, graph.op("Equal", corners[0], corner))
     mixed = graph.op("NonZero", graph.op("Not", graph.op("Reshape", same, np.array([-1]))))
     mixed = graph.op("Squeeze", mixed, np.array([0]))
-    mixed = graph.op("Concat", mixed, np.array([0]), axis=0)  # never none: ONNX Runtime's MatMul divides by the rows
+    mixed = graph.op(
+        "Concat", mixed, np.array([0]), axis=0
+    )  # never empty: ONNX Runtime's MatMul divides by the number of rows
 
     total = graph.op("Mul", graph.op("Mul", batch, rows), columns)
     scalar = graph.op("Squeeze", total)
@@ -156,12 +158,12 @@ def _cut(graph: Graph, whole: str, start: int, size: tuple[Value, Value]) -> str
 
 
 def first_pixel(step: int) -> int:
-    """Pixels of the first cell that lie above the image: its corner is half a step plus half a pixel outside."""
+    """Pixels of the first cell that lie outside the image: its corner is half a step plus half a pixel outside."""
     return math.floor(step / 2 + 0.5)
 
 
 def cell_weights(step: int, align_corners: bool) -> np.ndarray:
-    """What each corner of a cell (upper left, upper right, lower left, lower right) gives each pixel: [4, step**2]."""
+    """Weights of the corners (upper left and right, lower left and right) for each pixel of a cell: [4, step**2]."""
     phase = np.arange(step) / step
     if not align_corners:
         phase = (np.arange(step) - first_pixel(step) + 0.5) / step + 0.5

@@ -1,4 +1,4 @@
-"""torch.export: the whole call as one program that loads without this package."""
+"""torch.export: the whole pipeline as one program that loads without this package."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ from .onnx_file import quiet
 
 
 class WholeCall(nn.Module):
-    """From what goes in to the outputs, by name."""
+    """From the input to the outputs, by name."""
 
     def __init__(self, run: LoadedRun, interface: Interface) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class WholeCall(nn.Module):
             self.body = ExportedSegmenter(model, post)  # pyright: ignore
 
     def forward(self, photo: Tensor) -> dict[str, Tensor]:
-        """Of uint8 RGB, [1, H, W, 3] or [B, 3, h, w] as the interface says."""
+        """The outputs for uint8 RGB, [1, H, W, 3] or [B, 3, h, w] depending on the interface."""
         interface = self.interface
         images, size = photo.float(), None
         if interface.input == "photo":
@@ -60,7 +60,7 @@ class WholeCall(nn.Module):
 
 
 def build_program(run: LoadedRun, interface: Interface) -> Any:
-    """The exported program of the whole call."""
+    """Export the whole pipeline as a program."""
     height, width = interface.input_size or (tuple(side + 1 for side in example_size(interface)))
     if interface.input_size is None and interface.network_size is None:
         height, width = example_size(interface)

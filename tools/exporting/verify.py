@@ -1,4 +1,4 @@
-"""A file's results beside PyTorch's, on the same photographs."""
+"""Verification of an exported file: its results beside PyTorch's, on the same photographs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +14,22 @@ from ...datasets.augmentation.resize import prepare
 from ..predicting.exported import ExportedPredictor
 from ..runs.loaded import LoadedRun
 
-NEAR = 0.1  # pixels: boxes that were clipped to next to no area overlap with nothing, not even themselves
+NEAR = 0.1  # pixels: boxes clipped to almost no area overlap nothing, not even themselves
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may differ: rounding, and what rounding decides.
+    """Allowed differences: rounding errors, and their consequences.
 
-    fp32's are 4 times and more what was measured on networks of full size; those of fp16 and bf16 4 to 10 times what
-    trained ones gave (SSDLite on blood cells, LR-ASPP on streets).
+    The limits for fp32 are at least 4 times the differences measured on full-size networks; those for fp16 and bf16 are
+    4 to 10 times those of trained networks (SSDLite on blood cells, LR-ASPP on streets).
 
     - `raw`: the largest difference of a raw output, relative to that output's standard deviation.
-    - `iou`, `score`: a detection is found again if one of its class overlaps by this (or its corners are as near as
-      `NEAR` pixels) and its score is as near as this.
-    - `unmatched`: the share of detections not found again. Not 0: scores near enough to change places decide who
-      suppresses whom, and who is the last of `max_detections`.
-    - `pixels`: the share of other labels in label maps, `probability`: the largest difference.
+    - `iou`, `score`: a detection is matched if one of the same class has this IoU (or corners within `NEAR` pixels)
+      and a score within this difference.
+    - `unmatched`: the share of unmatched detections. Not 0: nearly equal scores may swap places, which changes which
+      box suppresses which, and which one is the last of `max_detections`.
+    - `pixels`: the share of differing pixels in label maps; `probability`: the largest difference.
     """
 
     raw: float
@@ -49,19 +49,19 @@ LIMITS = {
 
 @dataclass
 class Comparison:
-    """Figures by name, with what each may be at most."""
+    """Measured differences by name, each with its limit."""
 
     photos: int
     figures: dict[str, float] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)  # told, but not judged
+    counts: dict[str, float] = field(default_factory=dict)  # reported, without a limit
 
     def add(self, name: str, value: float, limit: float) -> None:
         self.figures[name], self.limits[name] = value, limit
 
     @property
     def wrong(self) -> list[str]:
-        """Figures above their limits; one that is no number is wrong, too."""
+        """Differences above their limits; NaN counts as above."""
         return [name for name, value in self.figures.items() if not value <= self.limits[name]]
 
     def table(self) -> str:
@@ -78,10 +78,10 @@ class Comparison:
 def compare(
     run: LoadedRun, files: Mapping[str, ExportedPredictor], photos: Sequence[np.ndarray], *, precision: str
 ) -> Comparison:
-    """What the network says and what comes out of it, in PyTorch and in the file's runtime.
+    """Compare raw outputs and final results of PyTorch and of the file's runtime.
 
     Args:
-        files: by their `outputs`: "raw", and "final" where there is such a file.
+        files: by their `outputs`: "raw", and "final" if there is such a file.
         photos: uint8 RGB [H, W, 3].
     """
     limits, some = LIMITS[precision], next(iter(files.values()))
@@ -105,7 +105,7 @@ def compare(
 
 
 def _fitting(photo: np.ndarray, model: ExportedPredictor) -> np.ndarray:
-    """A photograph at the size that the file takes."""
+    """A photograph, resized to the file's input size."""
     size = model.interface.input_size
     return photo if size is None else cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)
 
@@ -114,7 +114,7 @@ def _fitting(photo: np.ndarray, model: ExportedPredictor) -> np.ndarray:
 def _eager(
     run: LoadedRun, images: Sequence[np.ndarray], model: ExportedPredictor
 ) -> tuple[dict[str, Any], list[Any], list[dict[str, Any]]]:
-    """PyTorch's outputs and results, as evaluation computes them."""
+    """PyTorch's outputs and results, computed as in evaluation."""
     interface = model.interface
     if interface.resizes:
         pairs = [prepare(image, interface.network_size, "stretch") for image in images]
@@ -129,7 +129,7 @@ def _eager(
 
 
 def relative_difference(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
-    """The largest difference over all photographs, relative to the standard deviation of what is expected."""
+    """The largest difference over all photographs, relative to the standard deviation of the expected output."""
     expected = np.concatenate([np.ravel(a[name]) for a, _ in pairs]).astype(np.float64)
     actual = np.concatenate([np.ravel(b[name][: len(a[name])]) for a, b in pairs]).astype(np.float64)
     if expected.shape != actual.shape:
@@ -140,12 +140,12 @@ def relative_difference(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapp
 def _detections(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
     total = sum(len(a) for a, _ in pairs) + sum(len(b) for _, b in pairs)
     matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-    result.add("detections not found again", (total - matched) / total if total else 0.0, limits.unmatched)
+    result.add("unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched)
     result.counts["detections"] = sum(len(a) for a, _ in pairs)
 
 
 def num_matched(found: Any, others: Any, limits: Limits) -> int:
-    """How many detections have one of their class in `others`, there and as sure."""
+    """The number of detections with a match in `others`: same class, place and score."""
     if not len(found) or not len(others):
         return 0
     near = box_iou(found.boxes, others.boxes) >= limits.iou
@@ -159,11 +159,11 @@ def _label_maps(result: Comparison, pairs: Sequence[tuple[Tensor, Tensor]], limi
     shapes = all(a.shape == b.shape for a, b in pairs)
     pixels = sum(a.numel() for a, _ in pairs)
     different = sum(int((a != b).sum()) for a, b in pairs) / pixels if shapes else 1.0
-    result.add("pixels of another class", different, limits.pixels)
+    result.add("differing pixels", different, limits.pixels)
     if shapes:
         joint = 0
         for a, b in pairs:
-            both = (a < num_classes) & (b < num_classes)  # not those that are none of the classes
+            both = (a < num_classes) & (b < num_classes)  # only pixels that belong to a class
             joint += np.bincount(a[both].long().numpy() * num_classes + b[both].numpy(), minlength=num_classes**2)
         table = np.asarray(joint).reshape(num_classes, num_classes)
         union = table.sum(0) + table.sum(1) - table.diagonal()

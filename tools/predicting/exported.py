@@ -28,16 +28,16 @@ Meta = Mapping[str, Any]
 
 
 class ExportedPredictor(Predictor):
-    """A file in its runtime as a Predictor: `model("photo.jpg")` gives a Result.
+    """An exported file as a Predictor: `model("photo.jpg")` gives a Result.
 
-    Its three steps are `prepare`, `file.run` and `finish`.
+    It works in three steps: `prepare`, `file.run` and `finish`.
     """
 
     def __init__(self, file: ExportedFile, *, data: Mapping[str, Any] | None = None) -> None:
-        """`data`: keys of the data group to replace, such as `root`.
+        """`data` overrides keys of the data group, such as `root`.
 
         Raises:
-            ValueError: the file's configuration is none that a run could have.
+            ValueError: the file's configuration is not a valid run configuration.
         """
         self.file = file
         self.interface = Interface.from_json(file.about["interface"])
@@ -53,14 +53,14 @@ class ExportedPredictor(Predictor):
 
     @property
     def batch(self) -> int | None:
-        """Images that go in at a time; None is any number."""
+        """The file's batch size; None means any."""
         return self.interface.batch
 
     def prepare(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """What goes into the file for images [H, W, 3] uint8, and their metas.
+        """The file's input for images [H, W, 3] uint8, and their metas.
 
         Raises:
-            ValueError: an image does not have the size that the file is made for.
+            ValueError: an image does not have the file's input size.
         """
         interface = self.interface
         if interface.input == "network":
@@ -71,8 +71,8 @@ class ExportedPredictor(Predictor):
         for image, meta in pairs:
             if interface.input_size is not None and image.shape[:2] != tuple(interface.input_size):
                 raise ValueError(
-                    f"{self.file.path} takes images of {list(interface.input_size)} (h, w), this one has "
-                    f"{list(image.shape[:2])}: resize it, or export with another input_size="
+                    f"{self.file.path} takes images of size {list(interface.input_size)} (h, w), but this one is "
+                    f"{list(image.shape[:2])}: resize it, or export again with another input_size="
                 )
             if interface.resizes:
                 meta["input_size"] = tuple(interface.network_size or ())
@@ -84,7 +84,7 @@ class ExportedPredictor(Predictor):
         return None if resize == "none" else self.interface.input_size, resize
 
     def arrange(self, images: Tensor) -> np.ndarray:
-        """[B, 3, H, W] as the file takes them: its own order, and full where its batch is fixed."""
+        """[B, 3, H, W] in the file's layout, padded to a full batch if the batch size is fixed."""
         if self.interface.input == "photo":
             images = images.permute(0, 2, 3, 1)
         lacking = (self.batch or 0) - len(images)
@@ -93,7 +93,7 @@ class ExportedPredictor(Predictor):
         return np.ascontiguousarray(images.numpy())
 
     def finish(self, outputs: Mapping[str, np.ndarray], metas: Sequence[Meta]) -> list[Any]:
-        """Each image's Detections, label map (uint8 tensor) or Ranking, in its own pixels."""
+        """Each image's Detections, label map (uint8 tensor) or Ranking, in the image's own pixels."""
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in outputs.items()}
         kind, count = self.interface.kind, len(metas)
         if self.interface.outputs == "raw":
@@ -118,7 +118,7 @@ class ExportedPredictor(Predictor):
         return Detections(boxes, tensors["scores"][index, :count], tensors["labels"][index, :count])
 
     def predict_batch(self, images: Tensor, metas: Sequence[Meta]) -> list[Any]:
-        """What `finish` gives, of uint8 images [B, 3, H, W] that have the file's size."""
+        """The results of `finish` for uint8 images [B, 3, H, W] of the file's input size."""
         if self.interface.resizes:
             metas = [{**meta, "input_size": tuple(self.interface.network_size or ())} for meta in metas]
         return self.finish(self.file.run(self.arrange(images)), metas)
@@ -134,7 +134,7 @@ class ExportedPredictor(Predictor):
 
 
 def _own_pixels(found: Tensor, meta: Meta) -> Tensor:
-    """A label map [h, w] of the network's input in the image's pixels, nearest."""
+    """A label map [h, w] of the network's input, resized to the image (nearest neighbor)."""
     left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
     height, width = found.shape
     if found.shape == tuple(meta["original_size"]):
@@ -146,7 +146,7 @@ def _own_pixels(found: Tensor, meta: Meta) -> Tensor:
 def load_file(
     path: str | Path, *, threads: int = 0, precision: str | None = None, data: Mapping[str, Any] | None = None
 ) -> ExportedPredictor:
-    """A file that `pocketvision export` wrote, ready for `model("photo.jpg")`; see `open_file`."""
+    """Load an exported file, ready for `model("photo.jpg")`; see `open_file`."""
     return ExportedPredictor(open_file(path, threads=threads, precision=precision), data=data)
 
 
@@ -156,7 +156,7 @@ def is_exported(path: str | Path) -> bool:
 
 
 def evaluate_file(model: ExportedPredictor, source: Any, *, batch_size: int, workers: int) -> dict[str, float]:
-    """The metric of a file's predictions on a data set; an exported file has no loss."""
+    """Compute the metrics of a file's predictions on a dataset; an exported file has no loss."""
     metric = model.task.metric
     metric.reset()
     for batch in _batches(model, source, batch_size, workers):

@@ -1,4 +1,4 @@
-"""What a command takes as photographs and videos: files, folders and globs, and the images in them one by one."""
+"""The photographs and videos that a command takes: files, folders and globs, read one image at a time."""
 
 import glob
 import os
@@ -14,29 +14,29 @@ from ...datasets.images.decode import decode_image
 from ...datasets.images.files import IMAGE_ENDINGS
 
 VIDEO_ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
-_RATE = 25.0  # frames a second of a video that does not tell its own
+_RATE = 25.0  # frames per second, for videos that do not state theirs
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One image that goes into a model: a photograph, or a frame of a video."""
+    """One input image for a model: a photograph, or a frame of a video."""
 
     path: Path
     image: np.ndarray  # uint8 [H, W, 3] RGB
-    frame: int | None = None  # its number in the video, from 0
-    rate: float | None = None  # frames a second of the video, divided by `every`
+    frame: int | None = None  # index in the video, from 0
+    rate: float | None = None  # frames per second of the video, divided by `every`
 
 
 def find_images(inputs: Iterable[str], *, videos: bool = False, outside: Path | None = None) -> list[Path]:
-    """Files as they are named, folders and globs (`**` too) searched for images; each file once.
+    """The named files, and the images in folders and globs (also `**`); each file once.
 
     Args:
-        videos: search for videos as well.
-        outside: a folder that the search leaves out, such as the one that earlier results lie in.
+        videos: also search for videos.
+        outside: a folder to skip, such as the one with earlier results.
 
     Raises:
         ValueError: there are no inputs.
-        FileNotFoundError: an input does not exist, or a folder or glob holds no image.
+        FileNotFoundError: an input does not exist, or a folder or glob contains no image.
     """
     inputs = list(inputs)
     if not inputs:
@@ -76,7 +76,7 @@ def is_video(path: Path) -> bool:
 
 
 def count_shots(path: Path, *, every: int = 1) -> int:
-    """How many images a file holds; of a video what its header says, 1 where it says nothing."""
+    """The number of images in a file; for a video, the frame count in its header, or 1 if it has none."""
     if not is_video(path):
         return 1
     capture = quietly(cv2.VideoCapture, str(path))
@@ -86,11 +86,11 @@ def count_shots(path: Path, *, every: int = 1) -> int:
 
 
 def read_shots(path: Path, *, every: int = 1) -> Iterator[Shot]:
-    """The image of a file, or each `every`-th frame of a video, one in memory at a time.
+    """The image in a file, or every `every`-th frame of a video, one in memory at a time.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it does not decode; a video has no frames, or (after those that there are) fewer than it promises.
+        ValueError: it cannot be decoded; a video has no frames, or (raised after the last one) fewer than it declares.
     """
     if not is_video(path):
         yield Shot(path, decode_image(path))
@@ -110,25 +110,25 @@ def read_shots(path: Path, *, every: int = 1) -> Iterator[Shot]:
     finally:
         capture.release()
     if number == 0:
-        raise ValueError(f"{path} holds no frame that can be read")
-    if number < 0.98 * promised - 2:  # headers estimate
-        raise ValueError(f"{path} ends early: {number} of {promised} frames could be read, it is damaged or cut short")
+        raise ValueError(f"{path} contains no readable frame")
+    if number < 0.98 * promised - 2:  # header counts are estimates
+        raise ValueError(
+            f"{path} ends early: {number} of {promised} frames could be read; the file is corrupt or truncated"
+        )
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    with open(path, "rb") as file:  # OpenCV tells nothing about files that are missing or not to be read
+    with open(path, "rb") as file:  # OpenCV does not report missing or unreadable files
         if not file.read(1):
             raise ValueError(f"{path} is empty: expected a video")
     capture = quietly(cv2.VideoCapture, str(path))
     if not capture.isOpened():
-        raise ValueError(
-            f"{path} does not open as a video: it is damaged, cut short, or of a kind OpenCV cannot decode"
-        )
+        raise ValueError(f"{path} cannot be opened as a video: corrupt, truncated, or not supported by OpenCV")
     return capture
 
 
 def quietly(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call OpenCV without the lines that it and FFmpeg print about files and codecs; we say what matters."""
+    """Call OpenCV without the lines that it and FFmpeg print about files and codecs; we report what matters."""
     level = cv2.utils.logging.getLogLevel()  # pyright: ignore[reportAttributeAccessIssue]
     cv2.utils.logging.setLogLevel(0)  # pyright: ignore[reportAttributeAccessIssue]
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when FFmpeg starts

@@ -1,4 +1,4 @@
-"""What goes into an exported file and what comes out of it."""
+"""The inputs and outputs of an exported file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..runs.loaded import LoadedRun
 
-KEY = "pocketvision"  # of our entry in ONNX's metadata_props and OpenVINO's rt_info
+KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
 EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16", "bf16"), "torch_export": ("fp32",)}
@@ -19,20 +19,20 @@ RAW_NAMES = {
     "segmentation": ("logits",),
     "classification": ("logits",),
 }
-ANY = 160  # a side to trace with where any size is allowed: a multiple of every stride, larger than a pooling window's
+ANY = 160  # size for tracing where any size is allowed: a multiple of every stride, larger than any pooling window
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
     """The input and the outputs of one file.
 
-    - `input`: "photo" is uint8 RGB [1, H, W, 3] with the run's resize inside and results in the photograph's pixels;
-      "network" is uint8 RGB [B, 3, h, w] at one size, results in pixels of that.
-    - `outputs`: "final" boxes, label map or classes; "raw" what the network says.
-    - `input_size`: (h, w) of what goes in; None is any.
-    - `network_size`: (h, w) that the network sees; None is the photograph's own.
-    - `batch`: images at a time; None is any number.
-    - `candidates`: the (anchor, class) pairs with the best scores that reach non-maximum suppression.
+    - `input`: "photo" is uint8 RGB [1, H, W, 3]; the file resizes it, and results are in the photograph's pixels.
+      "network" is uint8 RGB [B, 3, h, w] of one size; results are in its pixels.
+    - `outputs`: "final" boxes, label map or classes; "raw" for the network's outputs.
+    - `input_size`: (h, w) of the input; None means any.
+    - `network_size`: (h, w) that the network sees; None means the photograph's own.
+    - `batch`: the batch size; None means any.
+    - `candidates`: the number of best (anchor, class) pairs passed to non-maximum suppression.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Interface:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Interface":
-        """The inverse of `asdict`, also after a trip through JSON, which turns tuples into lists."""
+        """The inverse of `asdict`, also after JSON has turned tuples into lists."""
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
         return Interface(**values)
 
@@ -57,7 +57,7 @@ class Interface:
 
     @property
     def shape(self) -> list[int | str]:
-        """The input's shape; a name stands for any number."""
+        """The input's shape; a name stands for a dynamic axis."""
         height, width = self.input_size or ("height", "width")
         batch = "batch" if self.batch is None else self.batch
         return [1, height, width, 3] if self.input == "photo" else [batch, 3, height, width]
@@ -74,7 +74,7 @@ class Interface:
 
     @property
     def resizes(self) -> bool:
-        """Whether the file itself resizes what goes in."""
+        """Whether the file itself resizes its input."""
         return self.input == "photo" and self.resize == "stretch"
 
 
@@ -87,34 +87,32 @@ def make_interface(
     batch: int | str = 1,
     candidates: int = 2048,
 ) -> Interface:
-    """The interface of a run's file, checked.
+    """The validated interface of a run's file.
 
     Raises:
-        ValueError: a value is none of the choices, or the run's resize cannot be part of a file.
+        ValueError: a value is not one of the choices, or the run's resize cannot be exported.
     """
     for key, value, choices in (("input", input, ("photo", "network")), ("outputs", outputs, ("final", "raw"))):
         if value not in choices:
             raise ValueError(f"{key}={value}: expected {' or '.join(choices)}")
     if batch != "dynamic" and (isinstance(batch, str) or batch < 1):
-        raise ValueError(f"batch={batch}: expected the number of images at a time, or dynamic")
+        raise ValueError(f"batch={batch}: expected a batch size, or dynamic")
     if input == "photo" and batch != 1:
-        raise ValueError(f"batch={batch}: photographs go in one at a time; for batches set input=network")
+        raise ValueError(f"batch={batch}: input=photo takes one photograph at a time; for batches set input=network")
     if candidates < 1:
         raise ValueError(f"candidates={candidates}: expected 1 or more")
     size = _size("input_size", input_size)
     resize, eval_size = run.config.data.resize, _size("data.eval_size", run.config.data.eval_size)
     if input == "network":
         if (size := size or eval_size) is None:
-            raise ValueError("the run evaluates whole images of any size: give input_size=[h,w] for input=network")
+            raise ValueError("the run evaluates whole images of any size: set input_size=[h,w] for input=network")
         network_size = size
     elif resize not in ("stretch", "none"):
-        raise ValueError(
-            f"data.resize={resize} is no part of a file: resize photographs yourself and set input=network"
-        )
+        raise ValueError(f"data.resize={resize} cannot be exported: resize photographs yourself and set input=network")
     else:
         network_size = eval_size if resize == "stretch" else size
     if network_size is None and run.task.kind == "detection":
-        raise ValueError("a detector's anchors are made for one size: give input_size=[h,w], that of the photographs")
+        raise ValueError("a detector's anchors are made for one size: set input_size=[h,w] to the photographs' size")
     return Interface(
         kind=run.task.kind, input=input, outputs=outputs, resize=resize, input_size=size, network_size=network_size,
         batch=None if batch == "dynamic" else int(batch), candidates=candidates,
@@ -130,7 +128,7 @@ def _size(key: str, value: Sequence[int] | None) -> tuple[int, int] | None:
 
 
 class RawNetwork(nn.Module):
-    """A network whose outputs are tensors in the order of RAW_NAMES and nothing else."""
+    """A network that returns only tensors, in the order of RAW_NAMES."""
 
     def __init__(self, model: nn.Module, kind: str) -> None:
         super().__init__()
@@ -138,14 +136,14 @@ class RawNetwork(nn.Module):
         self.names = RAW_NAMES[kind]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Of `images` float32 [B, 3, h, w] in 0..255."""
+        """The outputs for `images`, float32 [B, 3, h, w] in 0..255."""
         outputs = self.model(images)
         return tuple(outputs[name] for name in self.names)
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How a segmentation network pads: zeros until a side is a multiple of `divisor` plus `remainder`."""
+    """How a segmentation network pads: with zeros, until a side is a multiple of `divisor` plus `remainder`."""
 
     divisor: int
     remainder: int
@@ -162,13 +160,13 @@ class Padding:
 
 
 def example_size(interface: Interface) -> tuple[int, int]:
-    """(h, w) to trace the network with."""
+    """The (h, w) used to trace the network."""
     return interface.network_size or (ANY * 8, ANY * 9)
 
 
 @torch.inference_mode()
 def anchors_of(run: LoadedRun, interface: Interface) -> np.ndarray:
-    """The detector's anchors [A, 4] at the size that its network sees."""
+    """The detector's anchors [A, 4] at its network's input size."""
     assert interface.network_size is not None
     images = torch.zeros((1, 3, *interface.network_size), device=next(run.task.model.parameters()).device)
     return run.task.model(images)["anchors"].cpu().numpy()

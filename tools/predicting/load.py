@@ -9,9 +9,9 @@ from .predictor import Predictor
 
 
 def _refuse(run: str | Path, why: str, given: Mapping[str, bool]) -> None:
-    """Raise ValueError for arguments that would do nothing."""
+    """Raise ValueError for arguments that would have no effect."""
     if names := [name for name, is_given in given.items() if is_given]:
-        raise ValueError(f"load({str(run)!r}): leave {', '.join(names)} out; {why}")
+        raise ValueError(f"load({str(run)!r}): drop {', '.join(names)}; {why}")
 
 
 def load(
@@ -29,16 +29,17 @@ def load(
     """The model of a training run (folder or checkpoint file), a published network, or an exported file.
 
     Args:
-        weights: others' weights, a file of `source` or a name; `run` is then a published network (`conf/public/`).
+        weights: pretrained weights, a file in the format of `source` or a name; `run` is then a published network
+            (`conf/public/`).
         overrides: keys of that network's configuration, e.g. `["backbone=mobilenet_v3_small"]`.
-        optimize: fold batch norms into convolutions: faster, the same outputs.
-        precision: "bf16" with `optimize`, faster yet where the processor has it.
+        optimize: fold batch norms into convolutions: same outputs, faster.
+        precision: "bf16" with `optimize`: even faster if the processor supports it.
         compile: torch.compile, with `optimize`; the first image of a size takes seconds.
 
     Raises:
         FileNotFoundError: there is no such run or file.
         ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
-            without `optimize`, or one of the three for an exported file.
+            is set without `optimize`, or any of the three for an exported file.
     """
 
     exported = is_exported(run)
@@ -46,11 +47,13 @@ def load(
     told = {"weights": weights is not None, "source": source != "pocketvision", "overrides": bool(overrides)}
     if exported:
         _refuse(
-            run, "a file is as it was exported", told | {"checkpoint": checkpoint != "best", "device": device != "cpu"}
+            run,
+            "an exported file cannot be changed",
+            told | {"checkpoint": checkpoint != "best", "device": device != "cpu"},
         )
         return load_file(run)
     if weights is None:
-        _refuse(run, "they are for published networks with weights=", told)
+        _refuse(run, "only published networks, with weights=, accept them", told)
         loaded = load_run(run, which=checkpoint, device=device)
     else:
         config = published_config(str(run), overrides)

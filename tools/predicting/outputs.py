@@ -1,7 +1,7 @@
-"""What prediction leaves behind: pictures, videos, json, COCO's results, CSV and masks, written as results come.
+"""Prediction's output files: pictures, videos, JSON, COCO results, CSV and masks, written as results arrive.
 
-Each writer's `write` takes one image's result; `close` makes its files whole, also after an interruption. Until then
-they are named `.part`: a file of the final name is always a valid one.
+Each writer's `write` takes one image's result; `close` completes its files, also after an interruption. Until then
+they are named `.part`: a file with the final name is always valid.
 """
 
 import csv
@@ -20,7 +20,7 @@ from ..system.console import log
 from .inputs import Shot, quietly
 from .result import Result
 
-# What each kind of model can write; the first ones are written unless `write=` tells otherwise.
+# What each kind of model can write; `_DEFAULT` is written unless `write=` is set.
 WRITES = {
     "detection": ("pictures", "json", "csv", "coco"),
     "segmentation": ("pictures", "json", "csv", "masks", "colors"),
@@ -32,7 +32,7 @@ COLUMNS = {
     "segmentation": ("file", "frame", "category_id", "category", "pixels", "share"),
     "classification": ("file", "frame", "category_id", "category", "probability", "rank"),
 }
-# H.264 plays everywhere, but few builds of OpenCV may write it; MPEG-4 plays in players, not in browsers.
+# H.264 plays everywhere, but few OpenCV builds can write it; MPEG-4 plays in players, not in browsers.
 _CODECS = ((".mp4", "avc1"), (".mp4", "mp4v"), (".avi", "MJPG"))
 
 
@@ -42,7 +42,7 @@ class Found:
 
     shot: Shot
     result: Result  # of the classes asked for, all scores
-    name: str  # without an ending, for files of its own
+    name: str  # without an extension, for output files
     image_id: int
 
 
@@ -52,23 +52,23 @@ class Writer(Protocol):
 
 
 def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
-    """What to write: what was asked for, or the usual of this kind of model.
+    """What to write: what the user asked for, or the default for this kind of model.
 
     Raises:
-        ValueError: there is no such output, or not of this kind of model.
+        ValueError: there is no such output, or not for this kind of model.
     """
     possible = WRITES[kind]
     if asked is None:
         return tuple(name for name in possible if name in _DEFAULT)
     wrong = [name for name in asked if name not in possible]
     if wrong or not asked:
-        raise ValueError(f"write=[{','.join(asked)}]: of {kind} expected some of {', '.join(possible)}")
+        raise ValueError(f"write=[{','.join(asked)}]: for {kind}, choose from {', '.join(possible)}")
     return tuple(dict.fromkeys(asked))
 
 
 def make_writers(folder: Path, kind: str, writes: Sequence[str], *, score_threshold: float, all_masks: bool,
                  ) -> list[Writer]:  # fmt: skip
-    """The writers for `writes`; with `all_masks` masks of videos' frames too, a file each."""
+    """The writers for `writes`; `all_masks` also writes the masks of video frames, one file each."""
     makers = {
         "pictures": lambda: Pictures(folder, score_threshold=score_threshold),
         "json": lambda: JsonList(folder / "predictions.json", lambda found: [_entry(found, score_threshold)]),
@@ -87,12 +87,12 @@ def _entry(found: Found, score_threshold: float) -> dict[str, Any]:
 
 
 def _open(path: Path, *, newline: str | None = None) -> TextIO:
-    """For text; a file name that is no UTF-8, which Linux allows, is written as JSON escapes."""
+    """Open for text; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
     return open(path, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
 
 
 class JsonList:
-    """A json list of which every result adds entries, one a line."""
+    """A JSON list to which every result adds entries, one per line."""
 
     def __init__(self, path: Path, entries_of: Callable[[Found], list[dict[str, Any]]]) -> None:
         self._path, self._part, self._entries_of = path, _part(path), entries_of
@@ -111,7 +111,7 @@ class JsonList:
 
 
 class CsvTable:
-    """One row a detection, a class of a mask, or one of a classifier's best classes."""
+    """One row per detection, class in a mask, or top class of a classifier."""
 
     def __init__(self, path: Path, kind: str, *, score_threshold: float) -> None:
         self._path, self._part, self._score_threshold = path, _part(path), score_threshold
@@ -130,7 +130,7 @@ class CsvTable:
 
 
 def csv_rows(result: Result, *, score_threshold: float) -> Iterable[tuple[Any, ...]]:
-    """Rows of the columns behind `file` and `frame`."""
+    """Rows of the columns after `file` and `frame`."""
     ids = result.label_map.source_ids
     if result.mask is not None:
         size = result.mask.size
@@ -148,7 +148,7 @@ def csv_rows(result: Result, *, score_threshold: float) -> Iterable[tuple[Any, .
 
 
 class Masks:
-    """A png for each mask; for frames of a video, where they are asked for, in a folder of the video's name."""
+    """One PNG per mask; for video frames, if asked for, in a folder named after the video."""
 
     def __init__(self, folder: Path, suffix: str, array_of: Callable[[Result], np.ndarray], *, of_videos: bool) -> None:
         self._folder, self._suffix, self._array_of, self._of_videos = folder, suffix, array_of, of_videos
@@ -165,7 +165,7 @@ class Masks:
 
 
 class Pictures:
-    """The drawn image; the frames of a video become a video of the same size and rate."""
+    """The annotated image; the frames of a video become a video of the same size and frame rate."""
 
     def __init__(self, folder: Path, *, score_threshold: float) -> None:
         self._folder, self._score_threshold = folder, score_threshold
@@ -191,18 +191,18 @@ class Pictures:
 
 
 class VideoFile:
-    """A video, in the best codec that this OpenCV writes: H.264, MPEG-4 or Motion JPEG."""
+    """A video, in the best codec that this OpenCV can write: H.264, MPEG-4 or Motion JPEG."""
 
     def __init__(self, stem: Path, size: tuple[int, int], *, rate: float) -> None:
-        """`size` (h, w) of the frames; the codecs need even sides, so that an odd one loses its last row or column.
+        """`size` is the frames' (h, w); codecs need even sides, so an odd one loses its last row or column.
 
         Raises:
-            OSError: this OpenCV writes none of the codecs.
+            OSError: this OpenCV can write none of the codecs.
         """
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
         if 0 in self._size:
             raise OSError(
-                f"{stem.name}: frames of {size[1]}x{size[0]} are too small for a video; write= without pictures"
+                f"{stem.name}: frames of {size[1]}x{size[0]} are too small for a video; drop pictures from write="
             )
         for ending, codec in _CODECS:
             self._path = stem.with_name(stem.name + ending)
@@ -210,14 +210,14 @@ class VideoFile:
             fourcc = cv2.VideoWriter.fourcc(*codec)
             self._writer = quietly(cv2.VideoWriter, str(self._part), fourcc, rate, self._size[::-1])
             if self._writer.isOpened():
-                log.info("%s: %s, %.4g frames a second", self._path, codec, rate)
+                log.info("%s: %s, %.4g frames/s", self._path, codec, rate)
                 return
             self._part.unlink(missing_ok=True)
-        raise OSError(f"this OpenCV writes no video ({', '.join(c for _, c in _CODECS)}); leave pictures out of write=")
+        raise OSError(f"this OpenCV cannot write video ({', '.join(c for _, c in _CODECS)}); drop pictures from write=")
 
     def write(self, frame: np.ndarray) -> None:
         height, width = self._size
-        if frame.shape[0] < height or frame.shape[1] < width:  # a stream that changes its size on the way
+        if frame.shape[0] < height or frame.shape[1] < width:  # a stream that changes its size midway
             frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
 

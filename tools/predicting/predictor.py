@@ -1,4 +1,4 @@
-"""A trained run as a callable: images in; boxes or label maps in their own pixels, or classes, out."""
+"""A trained run as a callable: images in; boxes or label maps in their pixels, or classes, out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -24,13 +24,13 @@ def to_rgb(image: Image) -> np.ndarray:
     """Any image as uint8 RGB [H, W, 3].
 
     Args:
-        image: a path (str, Path), the bytes of an image file, a PIL image (turned as its EXIF says), a numpy array
+        image: a path (str, Path), the bytes of an image file, a PIL image (rotated by EXIF), a numpy array
             [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (laid over white), or a torch tensor [3, H, W],
             [1, H, W] or [H, W] on any device. Numbers are uint8, uint16, or floats from 0 to 1 (`to_uint8`).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it does not decode, or is none of these; the message tells what was given.
+        ValueError: it cannot be decoded, or is none of these; the message shows what was given.
     """
     if isinstance(image, str | Path):
         return decode_image(image)
@@ -43,7 +43,7 @@ def to_rgb(image: Image) -> np.ndarray:
     if _is_pil(image):
         return _pil_to_rgb(image)
     raise ValueError(
-        "an image is a path, the bytes of a file, a numpy array [H, W, 3], a torch tensor [3, H, W] or a PIL image; "
+        "an image must be a path, a file's bytes, a numpy array [H, W, 3], a torch tensor [3, H, W] or a PIL image; "
         f"got {type(image).__name__}"
     )
 
@@ -55,15 +55,15 @@ def _array_to_rgb(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in shape:
         hint = ""
         if image.ndim == 3 and image.shape[0] in (1, 3) and 0 not in shape:
-            hint = ". This one looks like [3, H, W]: array.transpose(1, 2, 0) turns it"
-        raise ValueError(f"an image array is RGB [H, W, 3], grey [H, W] or RGBA [H, W, 4]; got {shape}{hint}")
+            hint = ". This one looks like [3, H, W]: use array.transpose(1, 2, 0)"
+        raise ValueError(f"an image array must be RGB [H, W, 3], gray [H, W] or RGBA [H, W, 4]; got {shape}{hint}")
     image = to_uint8(image, name="the array")
     if image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.float32) / 255
         image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     if image.shape[2] == 1:
         image = image.repeat(3, axis=2)
-    return np.require(image, requirements=["C", "W"])  # torch warns of arrays that must not be written to
+    return np.require(image, requirements=["C", "W"])  # torch warns about read-only arrays
 
 
 def _tensor_to_rgb(image: Tensor) -> np.ndarray:
@@ -72,8 +72,8 @@ def _tensor_to_rgb(image: Tensor) -> np.ndarray:
         image = image[None]
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in shape:
         turned = image.ndim == 3 and image.shape[2] in (1, 3) and 0 not in shape
-        hint = ". This one looks like [H, W, 3]: tensor.permute(2, 0, 1) turns it" if turned else ""
-        raise ValueError(f"an image tensor is [3, H, W], [1, H, W] or [H, W]; got {shape}{hint}")
+        hint = ". This one looks like [H, W, 3]: use tensor.permute(2, 0, 1)" if turned else ""
+        raise ValueError(f"an image tensor must be [3, H, W], [1, H, W] or [H, W]; got {shape}{hint}")
     image = image.detach().cpu().permute(1, 2, 0)
     return _array_to_rgb((image.float() if image.is_floating_point() else image).numpy())
 
@@ -86,7 +86,7 @@ def _pil_to_rgb(image: Any) -> np.ndarray:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # deep grey, which PIL would cut off at 255
+    if image.mode.startswith(("I", "F")):  # 16-bit or float gray, which PIL would clip at 255
         array = np.asarray(image)
         deep = image.mode == "I" and array.min(initial=0) >= 0 and array.max(initial=0) <= 65535
         return _array_to_rgb(array.astype(np.uint16) if deep else array)
@@ -95,7 +95,7 @@ def _pil_to_rgb(image: Any) -> np.ndarray:
 
 
 class Predictor:
-    """`predictor("photo.jpg")` gives a Result; a list or a batch gives a list. `to_rgb` tells what an image may be."""
+    """`predictor("photo.jpg")` gives a Result; a list or a batch gives a list. See `to_rgb` for accepted images."""
 
     def __init__(self, run: LoadedRun) -> None:
         self.run = run
@@ -115,21 +115,21 @@ class Predictor:
         return next(self.task.model.parameters()).device
 
     def __call__(self, images: Image | Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Any:
-        """Result of one image, or a list of them for a sequence, tensor [B, 3, H, W] or array [B, H, W, 3].
+        """The Result of one image, or a list of them for a sequence, tensor [B, 3, H, W] or array [B, H, W, 3].
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: an image does not decode, or is nothing that `to_rgb` takes.
+            ValueError: an image cannot be decoded, or is not accepted by `to_rgb`.
         """
         if _is_one(images):
             return next(self.stream([images]))
         return list(self.stream(images, batch_size=batch_size))
 
     def stream(self, images: Iterable[Image], *, batch_size: int = BATCH_SIZE) -> Iterator[Result]:
-        """Results one by one; no more than `batch_size` images are held at a time, however many come.
+        """Results one by one; at most `batch_size` images are in memory at a time.
 
         Raises:
-            ValueError: `batch_size` is below 1; otherwise as a call.
+            ValueError: `batch_size` is below 1; otherwise as for a call.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected 1 or more")
@@ -141,11 +141,11 @@ class Predictor:
 
     @staticmethod
     def read(image: Image) -> np.ndarray:
-        """`to_rgb`: uint8 RGB [H, W, 3] of anything that is an image."""
+        """`to_rgb`: any image as uint8 RGB [H, W, 3]."""
         return to_rgb(image)
 
     def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
-        """Neighbours that have one input size."""
+        """Group consecutive images of the same input size."""
         if self._size is not None and self._resize != "shorter":
             return [images] if images else []
         groups: list[list[tuple[np.ndarray, str | None]]] = []
@@ -157,7 +157,7 @@ class Predictor:
         return groups
 
     def to_batch(self, images: Sequence[np.ndarray]) -> Batch:
-        """What goes into the network for images uint8 RGB [H, W, 3] that have one input size."""
+        """The network's input for images uint8 RGB [H, W, 3] of the same input size."""
         fraction = self._crop_fraction
         prepared = [prepare(image, self._size, self._resize, crop_fraction=fraction) for image in images]
         tensors = [

@@ -1,4 +1,4 @@
-"""What a model says about one image: arrays, a picture, COCO's entries, plain numbers."""
+"""A model's result for one image: arrays, a picture, COCO entries, plain numbers."""
 
 import difflib
 from collections import Counter
@@ -21,9 +21,9 @@ _NOTEBOOK = 1280  # pixels of the longer side of a picture in a notebook
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What a model says about one image, in that image's pixels. A detector fills boxes, a segmenter the mask.
+    """A model's result for one image, in that image's pixels. A detector fills `boxes`, a segmenter `mask`.
 
-    A classifier fills `labels` and `scores`, all classes and their probabilities.
+    A classifier fills `labels` and `scores`: all classes and their probabilities.
     """
 
     image: np.ndarray  # uint8 [H, W, 3] RGB
@@ -32,22 +32,22 @@ class Result:
     boxes: np.ndarray | None = None  # float32 [N, 4] xyxy, best first
     scores: np.ndarray | None = None  # float32 [N], best first
     labels: np.ndarray | None = None  # int64 [N], slots
-    mask: np.ndarray | None = None  # uint8 [H, W], slots, and 255 for void and what `only` left out
+    mask: np.ndarray | None = None  # uint8 [H, W], slots, and 255 for void and classes that `only` dropped
     filtered: bool = False  # by `only`
 
     @property
     def names(self) -> list[str]:
-        """Class name of each box, of each class that the mask shows, or of all classes, the most probable first."""
+        """Class name of each box, of each class in the mask, or of all classes, the most probable first."""
         slots = np.unique(self.mask) if self.mask is not None else self.labels
         assert slots is not None
         names = {IGNORE: "others" if self.filtered else "ignored"} | self.label_map.names
         return [names.get(int(slot), f"slot {slot}") for slot in slots]
 
     def only(self, classes: Iterable[str]) -> "Result":
-        """The same of some classes: the others' boxes are left out, their pixels are 255 in the mask.
+        """The result for some classes only: boxes of other classes are dropped, their pixels become 255 in the mask.
 
         Raises:
-            ValueError: there is no class of such a name; near ones are listed.
+            ValueError: there is no class with this name; similar names are listed.
         """
         slots = sorted(find_slots(self.label_map, [classes] if isinstance(classes, str) else classes))
         if self.mask is not None:
@@ -57,7 +57,7 @@ class Result:
         return self._rows(np.isin(self.labels, slots), filtered=True)
 
     def above(self, score_threshold: float) -> "Result":
-        """The same with the boxes whose score is not lower; masks and classifiers' ranks stay whole."""
+        """The result without boxes of a lower score; masks and classifiers' rankings stay complete."""
         if self.boxes is None or self.scores is None:
             return self
         return self._rows(self.scores >= score_threshold, filtered=self.filtered)
@@ -71,8 +71,8 @@ class Result:
     def draw(self, *, score_threshold: float = 0.5, enlarge: bool = True) -> np.ndarray:
         """The image with boxes above the threshold, the mask, or a caption of the best classes; uint8 RGB.
 
-        Small images come back enlarged, masks with a legend below, classes on a bar below; with `enlarge=False` the
-        picture keeps the image's size (frames of a video do), legend and classes lie on it.
+        Small images are enlarged, masks get a legend below, classes a bar below. With `enlarge=False` the picture keeps
+        the image's size, as for video frames, and legend and classes are drawn over it.
         """
         colors = annotate.class_colors(self.label_map)
         if self.mask is not None:
@@ -87,7 +87,7 @@ class Result:
         )
 
     def label_ids(self) -> np.ndarray:
-        """The mask in the numbers of the data's label files (Cityscapes: labelIds), uint8 [H, W]; 255 stays."""
+        """The mask in the ids of the dataset's label files (Cityscapes: labelIds), uint8 [H, W]; 255 stays."""
         assert self.mask is not None
         table = np.arange(256, dtype=np.uint8)
         for slot, number in self.label_map.source_ids.items():
@@ -95,7 +95,7 @@ class Result:
         return table[self.mask]
 
     def colors(self) -> np.ndarray:
-        """The mask in its classes' colours, uint8 RGB [H, W, 3]; background and void are black."""
+        """The mask in its classes' colors, uint8 RGB [H, W, 3]; background and void are black."""
         assert self.mask is not None
         table = np.zeros((256, 3), np.uint8)
         for slot, color in annotate.class_colors(self.label_map).items():
@@ -108,29 +108,29 @@ class Result:
         return [(name, float(p)) for name, p in zip(self.names, self.scores, strict=True)][:count]
 
     def shares(self) -> list[tuple[int, str, int]]:
-        """Slot, name and number of pixels of each class that the mask shows, and of void (255)."""
+        """Slot, name and number of pixels of each class in the mask, and of void (255)."""
         assert self.mask is not None
         slots, pixels = np.unique(self.mask, return_counts=True)
         rows = [(int(slot), name, int(n)) for slot, name, n in zip(slots, self.names, pixels, strict=True)]
         return [row for row in rows if not (self.filtered and row[0] == IGNORE)]
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """Entries of COCO's results format, all boxes: what pycocotools' `loadRes` and evaluation servers take.
+        """All boxes as entries in COCO's results format, for pycocotools' `loadRes` and evaluation servers.
 
-        Boxes are xywh in pixels, `category_id` the data's number. Slots that no class has are left out.
+        Boxes are xywh in pixels, `category_id` is the dataset's. Slots without a class are dropped.
 
         Raises:
-            ValueError: the model is no detector.
+            ValueError: the model is not a detector.
         """
         if self.boxes is None:
-            raise ValueError("COCO's results are boxes, and this model finds none: it is no detector")
+            raise ValueError("COCO results contain boxes, but this model is not a detector")
         assert self.scores is not None
         assert self.labels is not None
         found = {"boxes_xywh": _xywh(self.boxes), "labels": self.labels, "scores": self.scores}
         return to_records(image_id, found, self.label_map.source_ids)
 
     def to_json(self, *, score_threshold: float = 0.0) -> dict[str, Any]:
-        """Plain numbers: COCO-like boxes (xywh, the data's category ids), shares of pixels, or the top 5 classes."""
+        """Plain numbers: COCO-like boxes (xywh, the dataset's category ids), shares of pixels, or the top 5 classes."""
         height, width = self.image.shape[:2]
         entry: dict[str, Any] = {"file": self.path, "height": height, "width": width}
         if self.mask is not None:
@@ -170,7 +170,7 @@ class Result:
         return f"{len(self.boxes)} boxes, {count} above 0.5{': ' if found else ''}{found}"
 
     def _repr_png_(self) -> bytes:
-        """The drawn picture, no larger than a notebook shows it."""
+        """The annotated picture, no larger than a notebook shows it."""
         picture = self.draw()
         scale = _NOTEBOOK / max(picture.shape[:2])
         if scale < 1:
@@ -182,7 +182,7 @@ def find_slots(labels: LabelMap, classes: Iterable[str]) -> set[int]:
     """The slots of classes by name.
 
     Raises:
-        ValueError: there is no such name; near ones are listed.
+        ValueError: there is no such name; similar names are listed.
     """
     slots = {label.name: label.slot for label in labels.labels}
     classes = list(classes)
@@ -190,7 +190,7 @@ def find_slots(labels: LabelMap, classes: Iterable[str]) -> set[int]:
     if unknown:
         lower = {name.lower(): name for name in slots}
         near = [lower[n] for name in unknown for n in difflib.get_close_matches(str(name).lower(), lower, n=3)]
-        hint = f"did you mean {', '.join(near)}?" if near else f"there are {_shortened(sorted(slots), 30)}"
+        hint = f"did you mean {', '.join(near)}?" if near else f"choose from {_shortened(sorted(slots), 30)}"
         raise ValueError(f"classes: no class is named {', '.join(map(repr, unknown))}; {hint}")
     return {slots[name] for name in classes}
 

@@ -1,4 +1,4 @@
-"""An exported file in its own runtime: arrays in, arrays by name out."""
+"""Exported files in their own runtimes: arrays in, arrays by name out."""
 
 import json
 from collections.abc import Callable
@@ -19,10 +19,10 @@ RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file ready to run. `run` takes uint8 of the input's shape and gives every output by its name."""
+    """A file ready to run. `run` takes uint8 of the input's shape and returns every output by name."""
 
     path: Path
-    about: dict[str, Any]  # what the file says about itself
+    about: dict[str, Any]  # the file's metadata
     run: Call
 
 
@@ -34,27 +34,27 @@ def require(names: tuple[str, ...], *, extra: str, need: str) -> None:
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's ending tells.
+    """The format for a file's extension.
 
     Raises:
-        ValueError: no format has this ending.
+        ValueError: no format has this extension.
     """
     for name, ending in FORMATS.items():
         if path.suffix.lower() == ending:
             return name
-    raise ValueError(f"{path}: exported files end with {', '.join(FORMATS.values())}")
+    raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(FORMATS.values())}")
 
 
 def open_file(path: str | Path, *, threads: int = 0, precision: str | None = None) -> ExportedFile:
     """Open a file that `pocketvision export` wrote.
 
     Args:
-        threads: of the runtime; 0 is its own choice.
-        precision: of OpenVINO's arithmetic, fp32 or bf16; None is the file's.
+        threads: of the runtime; 0 for its default.
+        precision: of OpenVINO's computation, fp32 or bf16; None for the file's own.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: its runtime is not installed, it is damaged, or it is not one of ours.
+        ValueError: its runtime is not installed, it is corrupt, or it was not written by `pocketvision export`.
     """
     path = Path(path)
     format = format_of(path)
@@ -64,16 +64,16 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torch_export": _open_torch}[format]
     try:
         text, start = opener(path)
-    except Exception as error:  # every runtime has kinds of its own for files that are cut or foreign
+    except Exception as error:  # every runtime raises its own errors for truncated or other files
         first = str(error).strip().splitlines() or [""]
         raise ValueError(
-            f"{path} does not open ({type(error).__name__}: {first[0][:200]}): damaged or foreign?"
+            f"{path} cannot be opened ({type(error).__name__}: {first[0][:200]}): corrupt, or not an exported file?"
         ) from error
     try:
         about = json.loads(text or "")
         kind, config = about["task"], about["config"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} was not written by pocketvision export: it does not say what it is") from None
+        raise ValueError(f"{path} was not written by pocketvision export: it has no metadata") from None
     assert kind
     assert config
     return ExportedFile(path, about, start(threads, precision or about["precision"]))
@@ -103,9 +103,9 @@ def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
 def openvino_core() -> Any:
     """The one `openvino.Core` of the process.
 
-    Each one that compiles gives the thread a signal stack, and takes it back when it goes. Of two that go in the order
-    in which they came, the second restores the first one's, which is freed: the next signal that Python handles (of a
-    loader process that ends) would be a SIGSEGV. Seen with OpenVINO 2026.4.
+    Each Core that compiles gives the thread a signal stack, and removes it when it is destroyed. If two are destroyed
+    in the order in which they were created, the second restores the first one's stack, which is already freed: the
+    next signal that Python handles (from a loader process that ends) causes a SIGSEGV. Seen with OpenVINO 2026.4.
     """
     import openvino as ov
 
@@ -126,7 +126,7 @@ def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(model, "CPU", settings)
         request = compiled.create_infer_request()
-        # Of the names that an output has collected, the one that stood in the graph's list of outputs.
+        # Of an output's several names, the one in the graph's list of outputs.
         wanted = list(json.loads(text or "{}").get("outputs", {}))
         names = [next((n for n in wanted if n in output.names), output.any_name) for output in compiled.outputs]
 

@@ -1,1 +1,1 @@
-"""The HTML page of evaluated runs."""
+"""The HTML report of evaluated runs."""

@@ -1,4 +1,4 @@
-"""A classifier's part of a report: accuracy and confusion of the classes, and the mistakes."""
+"""The classification part of a report: accuracy and confusion of the classes, and the mistakes."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from .detection import confusion
 from .gallery import Candidate, Store, choose, indices_by_id
 from .summary import Summary
 
-SIDE = 320  # pixels: of a classifier's photo there is nothing fine to see
+SIDE = 320  # pixels: a classifier's photos need no fine detail
 
 
 def describe(summary: Summary, metric: TopAccuracy, labels: Any) -> None:
-    """Fill in everything but the pictures."""
+    """Fill in everything except the pictures."""
     counts, colors = metric.confusion(), class_colors(labels)
     in_five = np.bincount([p.label for p in metric.state().values() if p.place < 5], minlength=len(metric.names))
     for slot, name in enumerate(metric.names):
@@ -30,7 +30,7 @@ def describe(summary: Summary, metric: TopAccuracy, labels: Any) -> None:
 
 
 def pictures(summary: Summary, metric: TopAccuracy, source: Any, store: Store, count: int) -> None:
-    """The mistakes, the surest first."""
+    """Add the mistakes, most confident first."""
     mistakes = {image_id: p for image_id, p in metric.state().items() if p.place}
     candidates = [
         Candidate(i, 1 - p.probability, tags=frozenset({f"class {p.label}", f"class {p.first}"}))

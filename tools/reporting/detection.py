@@ -1,4 +1,4 @@
-"""A detector's part of a report: figures of each class, curves, sizes, and images with their boxes."""
+"""The detection part of a report: metrics per class, curves, sizes, and images with their boxes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,23 @@ from ..drawing.annotate import GREY, class_colors
 from .gallery import Candidate, Store, choose, indices_by_id
 from .summary import Summary
 
-SIZE_EDGES = (0, 8, 16, 32, 64, 96, 128, 256, 512)  # pixels, the root of an object's area; COCO's limits are 32 and 96
+SIZE_EDGES = (
+    0,
+    8,
+    16,
+    32,
+    64,
+    96,
+    128,
+    256,
+    512,
+)  # pixels, the square root of an object's area; COCO's limits are 32 and 96
 MISSED = "missed"
 CURVE_POINTS = 101
 
 
 def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, labels: Any) -> None:
-    """Fill in everything but the pictures."""
+    """Fill in everything except the pictures."""
     colors = class_colors(labels)
     names = [figures.name for figures in analysis.classes]
     for figures in analysis.classes:
@@ -37,13 +47,13 @@ def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, 
     summary.errors = {kind: float(points) for kind, points in analysis.errors.items()}
     summary.sizes = sizes(metric.state(), analysis.images)
     if not any(figures.num_truths for figures in analysis.classes):
-        summary.notes.append("The data has no truth: there is nothing that AP could be measured against.")
+        summary.notes.append("The data has no ground truth, so AP cannot be computed.")
     if not any(figures.num_detections for figures in analysis.classes):
-        summary.notes.append("The network found nothing at all.")
+        summary.notes.append("The network detected nothing.")
 
 
 def _known(value: float) -> float | None:
-    """COCO's -1 means that there is no such truth."""
+    """COCO's -1 means that there is no such ground truth."""
     return None if value < 0 else float(value)
 
 
@@ -52,7 +62,7 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 
 def _on_grid(thresholds: np.ndarray, f1: np.ndarray) -> list[float]:
-    """F1 at thresholds 0, 0.01 ... 1, whatever thresholds it was measured at."""
+    """F1 at thresholds 0, 0.01 ... 1, interpolated from the measured thresholds."""
     thresholds, f1 = np.asarray(thresholds, float), np.asarray(f1, float)
     if not len(thresholds):
         return [0.0] * CURVE_POINTS
@@ -61,14 +71,14 @@ def _on_grid(thresholds: np.ndarray, f1: np.ndarray) -> list[float]:
 
 
 def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, background: bool = False) -> dict[str, Any]:
-    """Names and the cells that are not zero; with `background` the last row and column are of no class."""
+    """Names and the nonzero cells; with `background`, the last row and column are the background."""
     places = np.argwhere(counts)
     cells = [[int(r), int(c), int(counts[r, c])] for r, c in places]
     return {"rows": rows, "columns": columns, "cells": cells, "background": background}
 
 
 def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[str, Any]:
-    """How many objects of each size there are, and how many were found; crowds are not counted."""
+    """The number of objects of each size, and how many of them were found; crowds are not counted."""
     truths, found = np.zeros(len(SIZE_EDGES), int), np.zeros(len(SIZE_EDGES), int)
     for image_id, (_, truth) in images.items():
         real = ~np.asarray(truth["crowd"], bool)
@@ -86,7 +96,7 @@ def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[
 def pictures(
     summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, source: Any, store: Store, count: int
 ) -> None:
-    """The best and worst images: truth and every detection above the threshold, each with what is wrong with it."""
+    """Add the best and worst images: ground truth and detections above the threshold, each with its kind of error."""
     images, names = metric.state(), {f.slot: number for number, f in enumerate(analysis.classes)}
     chosen = choose((_candidate(i, images[i], errors) for i, errors in analysis.images.items()), count)
     index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
@@ -116,7 +126,7 @@ def pictures(
 
 
 def _candidate(image_id: Any, arrays: Any, errors: ImageErrors) -> Candidate:
-    """F1 of the image is its score; an image with neither truth nor detections is as good as it can be."""
+    """An image's score is its F1; an image with neither ground truth nor detections is perfect."""
     found, truth = arrays
     correct = errors.kinds.count("correct")
     wrong = sum(kind not in ("correct", "ignored") for kind in errors.kinds)

@@ -1,4 +1,4 @@
-"""Which charts a report has, of one run and of several: each by the name of its file."""
+"""The charts of a report, for one run and for several: each by its file name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,47 +22,47 @@ from .summary import Summary
 
 PRIMARY = {"detection": "AP", "segmentation": "mIoU", "classification": "top1"}
 CLASS_FIGURE = {"detection": "AP", "segmentation": "IoU", "classification": "top-1"}
-MANY_CLASSES = 7  # more lines than that are no longer told apart by colour
+MANY_CLASSES = 7  # beyond this, lines cannot be distinguished by color
 _ALL, _GREY = "all classes", (134, 142, 150)
-GRID = np.linspace(0, 1, 101).tolist()  # of recall and of scores
+GRID = np.linspace(0, 1, 101).tolist()  # for recall and for scores
 
 
 def charts_of(summary: Summary) -> dict[str, Chart]:
-    """The charts of one run, without its confusion matrix; those that its task does not have are left out."""
+    """The charts of one run that its task has, without the confusion matrix."""
     found = {}
     if summary.kind == "detection":
         found["precision_recall"] = line_chart(
-            "Precision over recall at IoU 0.5", _class_lines(summary, "precision"), axes=("recall", "precision"),
+            "Precision-recall curve at IoU 0.5", _class_lines(summary, "precision"), axes=("recall", "precision"),
             x_range=(0, 1), y_range=(0, 1),
         )  # fmt: skip
         lines = [*_class_lines(summary, "f1"), *_threshold(summary)]
         found["f1_confidence"] = line_chart(
-            "F1 over confidence", lines, axes=("score threshold", "F1"), x_range=(0, 1), y_range=(0, 1)
+            "F1 vs. confidence", lines, axes=("score threshold", "F1"), x_range=(0, 1), y_range=(0, 1)
         )
         found["errors"] = _errors([summary])
         found["object_sizes"] = bar_chart(
             "Objects by size", _size_names(summary.sizes["edges"]),
-            [("truth", summary.sizes["truths"], _GREY), ("found", summary.sizes["found"], RIGHT_COLOR)],
+            [("ground truth", summary.sizes["truths"], _GREY), ("found", summary.sizes["found"], RIGHT_COLOR)],
             axis="objects",
         )  # fmt: skip
     return found | _training([summary])
 
 
 def class_chart(summary: Summary) -> Chart:
-    """Bars of the classes, the longest first, for a file: the page has a table that sorts."""
+    """Bars of the classes, the longest first, for a file: the page has a sortable table instead."""
     figure = CLASS_FIGURE[summary.kind]
     rows = []
     for row in sorted(summary.classes, key=lambda row: (row[figure] is None, -(row[figure] or 0.0))):
         value = row[figure]
-        words = "no truth" if value is None else f"{value:.3f}"
+        words = "no ground truth" if value is None else f"{value:.3f}"
         rows.append((row["name"], [Bar([(max(value or 0.0, 0.0), color_of(row))], words)]))
-    return row_chart(f"{figure} of each class", rows, longest=1.0)
+    return row_chart(f"{figure} per class", rows, longest=1.0)
 
 
 def matrix_of(summary: Summary) -> Chart:
     confusion = summary.confusion
     return matrix_chart(
-        "Confusion in percent of the truth", confusion["rows"], confusion["columns"], counts_of(confusion)
+        "Confusion matrix, % of ground truth", confusion["rows"], confusion["columns"], counts_of(confusion)
     )
 
 
@@ -75,13 +75,13 @@ def counts_of(confusion: dict[str, Any]) -> np.ndarray:
 
 
 def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Chart]:
-    """Charts in which every run has its colour."""
+    """Charts in which every run has its own color."""
     colors = palette(len(summaries))
     found = {}
     if summaries[0].kind == "detection":
         for key, title, axes in (
-            ("precision", "Precision over recall at IoU 0.5, mean of the classes", ("recall", "precision")),
-            ("f1", "F1 over confidence, mean of the classes", ("score threshold", "F1")),
+            ("precision", "Precision-recall curve at IoU 0.5, mean over classes", ("recall", "precision")),
+            ("f1", "F1 vs. confidence, mean over classes", ("score threshold", "F1")),
         ):
             lines = [
                 Series(s.name, GRID, _mean(s.curves[key]), color) for s, color in zip(summaries, colors, strict=True)
@@ -118,15 +118,15 @@ def _errors(summaries: Sequence[Summary]) -> Chart:
     else:
         colors = palette(len(summaries))
         series = [(s.name, list(s.errors.values()), color) for s, color in zip(summaries, colors, strict=True)]
-    return bar_chart("AP50 lost by kind of error", list(summaries[0].errors), series, axis="AP50 lost", form="{:.3f}")
+    return bar_chart("AP50 lost per kind of error", list(summaries[0].errors), series, axis="AP50 lost", form="{:.3f}")
 
 
 def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:
-    """Losses, the figure that chooses the best checkpoint, and the learning rate; of one run train beside val."""
+    """Losses, the metric that selects the best checkpoint, and the learning rate; for one run, train beside val."""
     primary = PRIMARY[summaries[0].kind]
     wanted = {
         "training_loss": ("Loss", [("train", "loss"), ("val", "loss")], "loss"),
-        "training_figure": (f"{primary} on validation data", [("val", primary)], primary),
+        "training_figure": (f"{primary} on the validation split", [("val", primary)], primary),
         "training_lr": ("Learning rate", [("train", "lr")], "lr"),
     }
     found = {}
@@ -149,7 +149,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _size_names(edges: Sequence[int]) -> list[str]:
-    """`<8`, `8-16` ... as their lower limits: the bars are in a row."""
+    """`<8`, `8-16` ... as their lower limits: the bars are side by side."""
     return [f"<{edges[1]}", *(f"{edge}+" for edge in edges[1:])]
 
 

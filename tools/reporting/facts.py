@@ -1,4 +1,4 @@
-"""What was evaluated, with what and where: the small print of a report."""
+"""What was evaluated, and on which machine with which versions: the details of a report."""
 
 import importlib.metadata
 import json
@@ -16,11 +16,11 @@ from ..runs.loaded import LoadedRun
 from ..system.machine import describe
 
 PACKAGES = ("pocketvision", "torch", "torchvision", "numpy", "opencv-python", "pycocotools", "albumentations")
-MAX_ROWS = 500  # of a training log; more cannot be told apart in a chart
+MAX_ROWS = 500  # of a training log; a chart cannot resolve more
 
 
 def facts(run: LoadedRun, source: Source, split: str) -> dict[str, str]:
-    """What identifies the evaluation, by its title."""
+    """What identifies the evaluation, by title."""
     parameters = sum(parameter.numel() for parameter in run.task.model.parameters())
     return {
         "network": run.config.model.network._target_.rpartition(".")[2],
@@ -44,7 +44,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line of this process, as a shell takes it."""
+    """The command line of this process, quoted for a shell."""
     name, *arguments = sys.argv
     if not name.startswith("pocketvision "):  # the commands' own main() writes it there
         return "called from Python"
@@ -52,13 +52,13 @@ def command() -> str:
 
 
 def settings(config: Any) -> dict[str, str]:
-    """Dotted keys and their values: texts as they are, all else as json."""
+    """Dotted keys and their values: strings unchanged, everything else as JSON."""
     values = flat(config)
     return {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in values.items()}
 
 
 def training_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, thinned out evenly where there are very many; none where there is no file."""
+    """The rows of a run's metrics.jsonl, evenly thinned out if there are very many; empty without a file."""
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
     except OSError:
@@ -68,7 +68,7 @@ def training_rows(folder: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             by_kind.setdefault(row["kind"], []).append({"step": int(row["step"]), **row})
-        except (ValueError, KeyError, TypeError):  # a line that a crash cut
+        except (ValueError, KeyError, TypeError):  # a line that a crash truncated
             continue
     return [row for rows in by_kind.values() for row in _thinned(rows)]
 

@@ -1,4 +1,4 @@
-"""Which images a report shows, and how they are stored: small enough that a page of them can be sent."""
+"""The images that a report shows, stored small enough to send the page by email."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,19 +14,19 @@ _QUALITY = 80
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that might be shown: how good its prediction is (0..1), and what can be seen on it."""
+    """An image that may be shown: how good its prediction is (0..1), and what it shows."""
 
     image_id: int | str
     score: float
-    weight: int = 0  # of two images of one score the heavier is the better example
-    tags: frozenset[str] = field(default_factory=frozenset)  # classes and kinds of error that a reader may ask for
+    weight: int = 0  # of two images with the same score, the heavier is the better example
+    tags: frozenset[str] = field(default_factory=frozenset)  # classes and kinds of error that a reader may look for
 
 
 def choose(candidates: Iterable[Candidate], count: int) -> list[tuple[Candidate, str]]:
     """At most `count` images, each once: `worst` first, then `best`, then `more`, which show what the others don't.
 
-    Three eighths are the worst, a quarter the best. The rest goes round the tags, the rarest on the page first, and
-    takes the worst image of each.
+    Three eighths are the worst, a quarter the best. The rest cycles through the tags, starting with the rarest on the
+    page, and takes the worst image for each.
     """
     pool = sorted(candidates, key=lambda c: (c.score, -c.weight, str(c.image_id)))
     if len(pool) <= 1:
@@ -60,7 +60,7 @@ def _varied(pool: list[Candidate], shown: list[Candidate], count: int) -> list[C
 
 
 class Store:
-    """Writes the pictures of a gallery into a folder, as a report will read them again."""
+    """Writes the pictures of a gallery to a folder, from which a report reads them again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Store:
         self._number = 0
 
     def photo(self, image: np.ndarray, *, side: int = SIDE) -> dict[str, Any]:
-        """uint8 RGB [H, W, 3] as a small JPEG: its file, and the size (width, height) of the original."""
+        """Store uint8 RGB [H, W, 3] as a small JPEG: its file, and the size (width, height) of the original."""
         self._number += 1
         return {
             "photo": self._write(
@@ -79,7 +79,7 @@ class Store:
         }
 
     def layer(self, name: str, colors: np.ndarray) -> str:
-        """uint8 RGBA [H, W, 4], which lies over the last photo."""
+        """Store uint8 RGBA [H, W, 4], an overlay for the last photo."""
         small = _shrink(colors, SIDE, cv2.INTER_NEAREST)
         return self._write(f"{name}.png", small[..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 9)
 
@@ -100,7 +100,7 @@ def _shrink(image: np.ndarray, side: int, how: int) -> np.ndarray:
 
 
 def indices_by_id(source: Any, wanted: Iterable[Hashable]) -> Mapping[Hashable, int]:
-    """Where a source has the images of these ids; those that it tells without decoding are not decoded."""
+    """The indices of the images with these ids in a source; images are decoded only where necessary."""
     wanted, found = set(wanted), {}
     ids = getattr(source, "image_ids", None)
     for index in range(len(source)):

@@ -1,4 +1,4 @@
-"""The gallery of a page: what its template writes of photos with boxes, masks over photos, and mistaken photos."""
+"""The gallery of a page: photos with boxes, photos with masks, and misclassified photos."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from .summary import IMAGES, Summary
 
 GROUPS = {"worst": "worst images", "best": "best images", "more": "more examples"}
 KINDS = {
-    "classification": "in the right place, but of another class",
-    "localisation": "of the right class, but too far off (IoU 0.1 to 0.5)",
-    "both": "of another class and too far off",
-    "duplicate": "an object that a better detection had found already",
-    "background": "where no object is",
-    "missed": "an object that nothing found",
-    "ignored": "inside of a crowd region: does not count",
+    "classification": "well localized, but the wrong class",
+    "localisation": "the right class, but poorly localized (IoU 0.1 to 0.5)",
+    "both": "the wrong class, and poorly localized",
+    "duplicate": "an object that a better detection already matched",
+    "background": "background, no object there",
+    "missed": "a missed object",
+    "ignored": "inside a crowd region: does not count",
 }
 
 
 def gallery(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
-    """All pictures of a run and their filters: label -> value -> words."""
+    """All pictures of a run and their filters: label -> value -> text."""
     figures = [_figure(entry, summary, folder, f"{name}-{i}") for i, entry in enumerate(summary.gallery)]
     groups = {group: told for group, told in GROUPS.items() if any(figure["group"] == group for figure in figures)}
     shown = sorted({number for figure in figures for number in figure["classes"]})
@@ -39,7 +39,7 @@ def gallery(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) -> dict[str, Any]:
-    """An entry of a summary, with its files' content, the indices of its classes, and words."""
+    """An entry of a summary, with the content of its files, the indices of its classes, and text."""
     found: dict[str, Any] = {**entry, "name": name, "photo": _inlined(folder, entry["photo"]), "kinds": []}
     if summary.kind == "detection":
         boxes = {key: [_box(row, summary) for row in _largest_first(entry[key])] for key in ("truth", "found")}
@@ -55,7 +55,7 @@ def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) ->
 
 
 def _largest_first(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The smallest on top, where the pointer reaches it."""
+    """The smallest last, so that it is on top and the pointer can reach it."""
     yield from sorted(rows, key=lambda row: -row["box"][2] * row["box"][3])
 
 
@@ -63,12 +63,12 @@ def _told(entry: dict[str, Any]) -> str:
     counts = Counter(row["kind"] for row in entry["found"])
     counts["missed"] = sum(row["kind"] == "missed" for row in entry["truth"])
     told = [f"{counts[kind]} {kind}" for kind in ("correct", *KINDS) if counts[kind]]
-    return ", ".join(told) or "nothing there, nothing found"
+    return ", ".join(told) or "no objects, no detections"
 
 
 def _box(row: dict[str, Any], summary: Summary) -> dict[str, Any]:
     known = row["class"] is not None
-    label = summary.classes[row["class"]]["name"] if known else "no class of the list"
+    label = summary.classes[row["class"]]["name"] if known else "unknown class"
     label += f" {row['score']:.2f}" if "score" in row else ""
     tip = label if row["kind"] == "correct" and "score" not in row else f"{label}: {row['kind']}"
     color = summary.classes[row["class"]]["color"] if known else None
@@ -83,5 +83,5 @@ def _inlined(folder: Path, name: str) -> str:
     """
     path = folder / IMAGES / Path(name).name
     if not path.is_file():
-        raise ValueError(f"{path} is missing: pocketvision evaluate run=... report=true makes the report again")
+        raise ValueError(f"{path} is missing: write the report again with pocketvision evaluate run=... report=true")
     return data_uri(path.read_bytes(), kind="jpeg" if path.suffix == ".jpg" else "png")

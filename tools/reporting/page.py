@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing beside it, for one run or for several."""
+"""The page: one self-contained file, for one run or for several."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _MAX_PAIRS = 20
 
 
 def page(runs: Sequence[tuple[Summary, Path]]) -> tuple[str, dict[str, Chart]]:
-    """HTML of runs of one task, each with the folder that its pictures lie in; and the charts that lie beside it."""
+    """The HTML for runs of one task, each with the folder of its pictures; and the charts to write beside it."""
     summaries = [summary for summary, _ in runs]
     title = " and ".join(s.name for s in summaries) if len(summaries) < 4 else f"{len(summaries)} runs"
     values: dict[str, Any] = {
@@ -45,7 +45,9 @@ def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
         "gallery": gallery(summary, folder, name),
         "small_print": {
             "what was evaluated": {**summary.facts, "command": summary.command},
-            "all figures": {key: "no truth" if value is None else f"{value:.4f}" for key, value in results.items()},
+            "all metrics": {
+                key: "no ground truth" if value is None else f"{value:.4f}" for key, value in results.items()
+            },
             "environment": summary.environment,
             "configuration": summary.config,
         },
@@ -53,28 +55,28 @@ def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _known(value: float | None) -> float | None:
-    """COCO's -1 means that there is no such truth."""
+    """COCO's -1 means that there is no such ground truth."""
     return None if value is None or value < 0 else value
 
 
 def _card(key: str, results: Mapping[str, float | None]) -> tuple[str, str, str]:
     value, low, high = (results.get(name) for name in (key, f"{key}/low", f"{key}/high"))
     if value is None:
-        return key.replace("_", " "), "\N{EN DASH}", "no such truth"
+        return key.replace("_", " "), "\N{EN DASH}", "no ground truth"
     between = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
     return key.replace("_", " "), f"{value:.3f}", between
 
 
 def _sizes_told(results: Mapping[str, float | None]) -> str:
-    """The link between COCO's three sizes and the histogram."""
+    """A note that relates COCO's three sizes to the histogram."""
     sizes = {"APs": "small, below 32 pixels", "APm": "medium, 32 to 96", "APl": "large, from 96"}
     values = {size: results.get(key) for key, size in sizes.items()}
-    parts = [f"{size}: {'no truth' if value is None else f'{value:.3f}'}" for size, value in values.items()]
-    return f"Size is the root of an object's area. AP of the sizes: {'; '.join(parts)}."
+    parts = [f"{size}: {'no ground truth' if value is None else f'{value:.3f}'}" for size, value in values.items()]
+    return f"Size is the square root of an object's area. AP by size: {'; '.join(parts)}."
 
 
 def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The classes that are taken for others most often, by count; background is no class."""
+    """The most frequently confused classes, by count; the background is not a class."""
     sums = counts_of(confusion).sum(axis=1)
     outside = len(confusion["rows"]) - 1 if confusion["background"] else None
     wrong = [cell for cell in confusion["cells"] if cell[0] != cell[1] and outside not in cell[:2]]
@@ -85,7 +87,7 @@ def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def _compared(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """Headline figures, facts, classes by name, and keys of the configuration that not all runs have alike."""
+    """Headline metrics, facts, classes by name, and the configuration keys that differ."""
     kind = summaries[0].kind
     headlines = {key: [_known(s.results.get(key)) for s in summaries] for key in HEADLINES[kind]}
     facts = [key for key in ("parameters", "checkpoint", "data", "data hash") if key in summaries[0].facts]

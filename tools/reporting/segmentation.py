@@ -1,4 +1,4 @@
-"""A segmenter's part of a report: figures of each class by pixels, and images with their masks."""
+"""The segmentation part of a report: metrics per class, and images with their masks."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from .gallery import SIDE, Candidate, Store, choose, indices_by_id
 from .summary import Summary
 
 _RIGHT_OR_WRONG = np.array([(0, 0, 0, 0), (*WRONG_COLOR, 230)], np.uint8)  # RGBA
-_ALPHA = 165  # of 255: how much of a class's colour lies over the photo
+_ALPHA = 165  # of 255: opacity of a class's color over the photo
 
 
 def describe(summary: Summary, metric: MeanIoU, labels: Any) -> None:
-    """Fill in everything but the pictures."""
+    """Fill in everything except the pictures."""
     counts, colors = metric.confusion(), class_colors(labels)
     total = max(1, int(counts.sum()))
     for slot, name in enumerate(metric.names):
@@ -27,11 +27,11 @@ def describe(summary: Summary, metric: MeanIoU, labels: Any) -> None:
             "name": name, "color": colors.get(slot) or GREY, "IoU": _share(both, truth + predicted - both),
             "recall": _share(both, truth), "precision": _share(both, predicted), "share of pixels": truth / total,
         })  # fmt: skip
-    outside = counts[:, -1].any()  # of all classes: networks with an output for void
+    outside = counts[:, -1].any()  # predicted as no class, by networks with an output for void
     columns = [*metric.names, "no class"] if outside else list(metric.names)
     summary.confusion = confusion(list(metric.names), columns, counts if outside else counts[:, :-1])
     if not counts.any():
-        summary.notes.append("No pixel of the data has a class: there is nothing that IoU could be measured against.")
+        summary.notes.append("No pixel of the data has a class, so IoU cannot be computed.")
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -39,7 +39,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def pictures(summary: Summary, metric: MeanIoU, model: Predictor, source: Any, store: Store, count: int) -> None:
-    """The best and worst images: truth, prediction, and where they differ."""
+    """Add the best and worst images: ground truth, prediction, and where they differ."""
     candidates = {c.image_id: (c, ious) for c, ious in (_candidate(metric, i) for i in metric.state())}
     chosen = choose((candidate for candidate, _ in candidates.values()), count)
     index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
@@ -62,7 +62,7 @@ def pictures(summary: Summary, metric: MeanIoU, model: Predictor, source: Any, s
 
 
 def _candidate(metric: MeanIoU, image_id: Any) -> tuple[Candidate, dict[int, float]]:
-    """The mean IoU over the classes that the image has or was said to have, and each one's."""
+    """The mean IoU over the classes in the image's ground truth or prediction, and each class's IoU."""
     counts = metric.confusion(image_id)
     both = counts.diagonal()
     union = counts.sum(axis=1) + counts.sum(axis=0)[:-1] - both
@@ -73,7 +73,7 @@ def _candidate(metric: MeanIoU, image_id: Any) -> tuple[Candidate, dict[int, flo
 
 
 def _color_table(labels: Any) -> np.ndarray:
-    """uint8 [256, 4]: RGBA of every slot; a class named background, and what is no class, stays clear."""
+    """uint8 [256, 4]: RGBA of every slot; transparent for a class named background and for pixels without a class."""
     table = np.zeros((256, 4), np.uint8)
     for slot, color in class_colors(labels).items():
         if color is not None:
@@ -82,7 +82,7 @@ def _color_table(labels: Any) -> np.ndarray:
 
 
 def _hatch(truth: np.ndarray) -> np.ndarray:
-    """uint8 RGBA: diagonal stripes over ignored pixels, which stay stripes when the picture is made smaller."""
+    """uint8 RGBA: diagonal stripes over ignored pixels, wide enough to survive downscaling."""
     layer = np.zeros((*truth.shape, 4), np.uint8)
     rows, columns = np.nonzero(truth == IGNORE)
     unit = max(1, round(max(truth.shape) / SIDE))

@@ -1,4 +1,4 @@
-"""What a report tells of one evaluated run, as a json file that another report can read again."""
+"""The content of a report on one evaluated run, as a JSON file that a later report can read."""
 
 import json
 import math
@@ -13,7 +13,7 @@ KINDS = ("detection", "segmentation", "classification")
 
 @dataclass
 class Summary:
-    """One run on one data set. All of it plain json; figures that do not exist are None."""
+    """One run on one dataset, as plain JSON; missing metrics are None."""
 
     kind: str
     name: str
@@ -23,7 +23,7 @@ class Summary:
     command: str
     config: dict[str, str]  # dotted key -> value
     training: list[dict[str, Any]]  # rows of metrics.jsonl
-    classes: list[dict[str, Any]] = field(default_factory=list)  # name, color [r, g, b], and figures by their titles
+    classes: list[dict[str, Any]] = field(default_factory=list)  # name, color [r, g, b], and metrics by title
     confusion: dict[str, Any] = field(default_factory=dict)  # rows, columns: names; cells: [row, column, count]
     curves: dict[str, Any] = field(default_factory=dict)  # detection: lists by class
     errors: dict[str, float] = field(default_factory=dict)  # detection: AP50 points lost
@@ -37,11 +37,11 @@ class Summary:
 
     @classmethod
     def load(cls, folder: Path) -> "Summary":
-        """The summary that `pocketvision evaluate report=true` left in a folder.
+        """The summary that `pocketvision evaluate report=true` wrote to a folder.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is no summary, or one of another version.
+            ValueError: it is not a summary, or is from another version.
         """
         path = folder / FILE
         if not path.is_file():
@@ -53,7 +53,7 @@ class Summary:
             version = content.pop("format")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"{path} is no summary of an evaluation ({error!r:.100}): evaluate with report=true again"
+                f"{path} is not an evaluation summary ({error!r:.100}): evaluate with report=true again"
             ) from error
         names = {item.name: item.type for item in fields(cls)}
         if version != FORMAT or content.keys() != names.keys() or content["kind"] not in KINDS:
@@ -64,7 +64,7 @@ class Summary:
 
 
 def plain(value: Any) -> Any:
-    """Floats that are not finite become None, others keep six digits; numpy's become Python's."""
+    """Non-finite floats become None, others keep six digits; numpy values become Python's."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

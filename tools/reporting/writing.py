@@ -1,4 +1,4 @@
-"""Reports on disk: a folder for each evaluated run, and pages that put several runs together."""
+"""Reports on disk: a folder for each evaluated run, and pages that combine several runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,12 +32,12 @@ def write_report(
     split: str,
     images: int,
 ) -> Path:
-    """The report of an evaluation: `report/` of the run folder, in place of an earlier one. Gives the page's path.
+    """Write an evaluation's report to `report/` in the run folder, replacing an earlier one; returns the page's path.
 
     Args:
-        metric: the task's, with the whole data set in it.
-        analysis: a detector's.
-        images: how many photos the page shows at most.
+        metric: the task's, filled with the whole dataset.
+        analysis: for detection only.
+        images: the maximum number of photos on the page.
 
     Raises:
         ValueError: see `check_place`.
@@ -56,7 +56,7 @@ def write_report(
         )
         _describe(summary, run, metric, analysis, source, Store(fresh / IMAGES), images)
         summary.save(fresh)
-        summary = Summary.load(fresh)  # the page is drawn from what a later one will be drawn from
+        summary = Summary.load(fresh)  # a later page is drawn from the same file
         html, charts = page([(summary, fresh)])
         (fresh / PAGE).write_text(html, encoding="utf-8")
         _write_charts(fresh, charts | {"classes": class_chart(summary), "confusion": matrix_of(summary)})
@@ -67,11 +67,11 @@ def check_place(run_folder: Path) -> Path:
     """The report's folder in a run folder.
 
     Raises:
-        ValueError: something that is no report has its name.
+        ValueError: something that is not a report has its name.
     """
     folder = run_folder / FOLDER
     if folder.exists() and not (folder / FILE).is_file():
-        raise ValueError(f"{folder} is no report that could be replaced (it has no {FILE}): move it away")
+        raise ValueError(f"{folder} is not a report and will not be replaced (it has no {FILE}): move it away")
     return folder
 
 
@@ -105,24 +105,27 @@ def _describe(
 
 
 def write_page(runs: Sequence[str | Path], output: Path) -> Path:
-    """One page of evaluated runs, and their common charts beside it as `NAME.CHART.png`.
+    """Write one page for evaluated runs, and their shared charts beside it as `NAME.CHART.png`.
 
     Raises:
-        FileNotFoundError: a run has no report yet; the command that writes it is named.
+        FileNotFoundError: a run has no report yet; the message names the command that writes it.
         ValueError: fewer than one run, the same run twice, or runs of different tasks.
     """
     folders = [Path(run) / FOLDER for run in runs]
     if not folders:
-        raise ValueError("give the folders of evaluated runs: pocketvision compare runs/A runs/B page=FILE.html")
+        raise ValueError("name the folders of evaluated runs: pocketvision compare runs/A runs/B page=FILE.html")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"a run is given twice: {', '.join(map(str, runs))}")
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"page={output}: expected a file that ends in .html")
     summaries = [Summary.load(folder) for folder in folders]
     if len(kinds := {summary.kind for summary in summaries}) > 1:
-        raise ValueError(f"runs of one task can be put together, these are of {' and '.join(sorted(kinds))}")
+        raise ValueError(
+            f"only runs of the same task can be combined; these are for {' and '.join(sorted(kinds))}: "
+            f"{', '.join(map(str, runs))}"
+        )
     if len({summary.facts["data hash"] for summary in summaries}) > 1:
-        log.warning("these runs were evaluated on different data: their figures do not compare")
+        log.warning("these runs were evaluated on different data: their metrics are not comparable")
     _tell_apart(summaries, runs)
     html, charts = page(list(zip(summaries, folders, strict=True)))
     with whole_file(output) as temporary:
@@ -132,7 +135,7 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
 
 
 def _tell_apart(summaries: Sequence[Summary], runs: Sequence[str | Path]) -> None:
-    """Runs of one name get their whole paths."""
+    """Runs with the same name are shown with their paths."""
     names = [summary.name for summary in summaries]
     for summary, run in zip(summaries, runs, strict=True):
         if names.count(summary.name) > 1:

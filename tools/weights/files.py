@@ -1,4 +1,4 @@
-"""Reading weights that others wrote: no file can run code, take more memory than it has bytes, or pass for another."""
+"""Reading third-party weights: no file can run code, use more memory than its size, or pass for another."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from ..engine.state import FORMAT, read_tensors
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # torch.hub's way: NAME-HASH.pth
 _MAX_NAME = 200  # characters
-_MAX_HEADER = 16 * 2**20  # bytes; that of a MobileNet has some ten thousand
+_MAX_HEADER = 16 * 2**20  # bytes; a MobileNet's header has about ten thousand
 _DTYPES = {
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
@@ -23,11 +23,11 @@ _DTYPES = {
 
 
 def read_content(path: Path) -> Mapping[str, Any]:
-    """What a run folder's checkpoint, a file of `torch.save` or a safetensors file holds.
+    """The content of a run folder's checkpoint, a `torch.save` file or a safetensors file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or holds no state dict.
+        ValueError: it cannot be read, or does not contain a state dict.
     """
     if path.is_dir():
         path = checkpoint_path(path)
@@ -37,28 +37,28 @@ def read_content(path: Path) -> Mapping[str, Any]:
     safe = path.suffix == ".safetensors"
     content = read_safetensors(path) if safe else read_tensors(path, label=label, what="state dict")
     if not isinstance(content, Mapping):
-        raise ValueError(f"{label} holds a {type(content).__name__}, not a state dict")
+        raise ValueError(f"{label} contains a {type(content).__name__}, not a state dict")
     return content
 
 
 def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in a checkpoint, or the mapping itself.
 
-    Known are our checkpoints, those of torchvision's reference scripts (`model`) and those that say `state_dict`; the
-    `module.` that data-parallel training puts before all names is taken off.
+    Supports our checkpoints, those of torchvision's reference scripts (`model`) and those with a `state_dict`; removes
+    the prefix `module.` of data-parallel training.
 
     Raises:
-        ValueError: there are no tensors, or some that are no plain numbers in memory; a name is no layer's.
+        ValueError: there are no tensors, or some are not plain dense ones; a name cannot be a layer's.
     """
     if content.get("format") == FORMAT and isinstance(content.get("ema"), Mapping):
         content = content["ema"]
     inner = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)), content)
     state = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not state:
-        raise ValueError("the weights hold no tensors: not a state dict?")
+        raise ValueError("the weights contain no tensors: not a state dict?")
     for name, tensor in state.items():
         if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
-            raise ValueError(f"the weights have a tensor named {ascii(name)[:80]}: not a state dict?")
+            raise ValueError(f"the weights contain a tensor named {ascii(name)[:80]}: not a state dict?")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
             raise ValueError(
                 f"{name} is sparse, quantized, complex or without values: only plain tensors can be loaded"
@@ -69,10 +69,10 @@ def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def checkpoint_path(run: str | Path, which: str = "best") -> Path:
-    """The checkpoint of a run folder (`best`, or `last` where there is no best), or the file itself.
+    """The checkpoint of a run folder (`best`, or `last` if there is no best), or the file itself.
 
     Raises:
-        FileNotFoundError: neither.
+        FileNotFoundError: there is neither.
     """
     if which not in ("best", "last"):
         raise ValueError(f"checkpoint={which}: expected best or last")
@@ -84,11 +84,11 @@ def checkpoint_path(run: str | Path, which: str = "best") -> Path:
         if path.is_file():
             return path
     what = "has no checkpoints/best.pt or last.pt (not trained yet?)" if run.is_dir() else "does not exist"
-    raise FileNotFoundError(f"{run} {what}: give the folder of a training run, or a checkpoint file")
+    raise FileNotFoundError(f"{run} {what}: expected the folder of a training run, or a checkpoint file")
 
 
 def check_hash(path: Path) -> None:
-    """Raise ValueError if the file's name tells its SHA-256, as torchvision's and timm's do, and it has another."""
+    """Raise ValueError if the file's name contains its SHA-256, as torchvision's and timm's do, and it differs."""
     told = _HASH.search(path.name)
     if told is None or not path.is_file():
         return
@@ -96,8 +96,8 @@ def check_hash(path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(told[1]):
         raise ValueError(
-            f"weights={path}: by its name its SHA-256 starts with {told[1]}, but it is {found[:16]}...: the file is "
-            "damaged or another one. Download it again; if the name tells no hash, rename the file"
+            f"weights={path}: the file name says that its SHA-256 starts with {told[1]}, but it is {found[:16]}...: "
+            "the file is corrupt or a different one. Download it again; if the name contains no hash, rename the file"
         )
 
 
@@ -105,7 +105,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        ValueError: it is truncated, its header lies, or it holds something else than a network's numbers.
+        ValueError: it is truncated, its header is wrong, or it contains anything but a network's tensors.
     """
     content = path.read_bytes()
     try:
@@ -117,5 +117,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             if tensor.dtype not in _DTYPES or tensor.ndim > 8:
                 raise ValueError(f"{name} has the dtype {tensor.dtype} and {tensor.ndim} dimensions")
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"weights={path} is no readable safetensors file ({error}): truncated or foreign?") from error
+        raise ValueError(f"weights={path} is not a valid safetensors file ({error}): truncated?") from error
     return tensors

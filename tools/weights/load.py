@@ -1,4 +1,4 @@
-"""Starting from weights: ours or others', a whole network or its backbone alone."""
+"""Loading pretrained weights, ours or third-party: a whole network or its backbone alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +23,11 @@ from .files import check_hash, read_content, state_of
 from .sources import SOURCES, tell_settings
 from .tensorflow import load_tf
 
-# Keys of the backbone group that decide what its weights mean, or which of them there are.
+# Keys of the backbone group that determine which weights there are, or what they mean.
 SHAPING_KEYS = (
     *("variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced", "last"),
 )
-# And those that change what it computes with them, though they fit.
+# And those that change what the backbone computes with weights that fit.
 COMPUTING_KEYS = ("bn_eps", "padding", "gate")
 _PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
 
@@ -43,31 +43,30 @@ def load_weights(
     backbone: Mapping[str, Any] | None = None,
     new_predictors: bool = False,
 ) -> LoadReport:
-    """Load weights into a network; every name has to fit, with exceptions that the report tells.
+    """Load weights into a network; every name must fit, except for those in the report.
 
-    Weights of a classifier, or of another head, fill the backbone alone; a last convolution that this backbone does not
-    have is left out.
+    Weights of a classifier, or with a different head, only fill the backbone; a last convolution that this backbone
+    does not have is dropped.
 
     Args:
         weights: a file, the folder of a run, a state dict (also a checkpoint of ours as a dict), or the name of
-            published weights (`downloads.find_published`). Of a run the moving average is taken where there is one.
-        source: whose names they have, a key of `SOURCES`, or `tf` (see `load_tf`).
-        reduce: `importance` or `first` chooses channels from a network that has more (`backbones.reduction`).
-        backbone: the group that built the model's backbone, to tell which keys a run's backbone was built with
-            otherwise.
-        new_predictors: predictors made for another number of classes keep their fresh initialisation.
+            published weights (`downloads.find_published`). For a run, the moving average is used if there is one.
+        source: the format of their names, a key of `SOURCES`, or `tf` (see `load_tf`).
+        reduce: `importance` or `first` selects channels from a wider network (`backbones.reduction`).
+        backbone: the group that built the model's backbone, to report which keys of a run's backbone differ.
+        new_predictors: predictors for another number of classes keep their random initialization.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no state dict, names and shapes do not fit (they are listed), published weights cannot
-            be downloaded, or a whole network is set up to compute something else with them.
+        ValueError: the file is not a state dict, names and shapes do not fit (they are listed), published weights
+            cannot be downloaded, or a whole network has different settings than its weights were trained with.
     """
     if source not in (*SOURCES, "tf"):
         raise ValueError(f"weights_source={source}: expected one of {', '.join(SOURCES)}, tf")
     if isinstance(weights, str) and is_published(weights):
         published = find_published(model, weights)
         if source not in ("pocketvision", published.source):
-            raise ValueError(f"weights={weights} with weights_source={source}: leave weights_source out")
+            raise ValueError(f"weights={weights} with weights_source={source}: drop weights_source")
         weights, source = download(published), published.source
     if source == "tf":  # variables, not a state dict
         return _load(
@@ -80,8 +79,8 @@ def load_weights(
     content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
     config = _config_of(content)
     differences = _differences(config, backbone, ("_target_", *SHAPING_KEYS))
-    if any(key in ("_target_", "nonlinearity") for key in differences):  # no shape would tell
-        raise ValueError(f"the weights' backbone is another one: {_told(differences)}")
+    if any(key in ("_target_", "nonlinearity") for key in differences):  # shapes would not reveal it
+        raise ValueError(f"the weights are for a different backbone: {_told(differences)}")
     theirs = state_of(content)
     state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
     report = _load(
@@ -119,7 +118,7 @@ def _load(
         state = {name: value for name, value in state.items() if name.startswith("backbone.")}
         if not state:
             raise ValueError(
-                "these weights have neither a head of this network nor a `backbone.`: of another architecture?"
+                "these weights contain neither this network's head nor a `backbone.`: a different architecture?"
             )
     tell_settings(model, source, file, of_run=settings, backbone_only=backbone_only)
     notes: tuple[str, ...] = ()
@@ -130,27 +129,29 @@ def _load(
         names = ", ".join(f"{prefix}*" for prefix in fresh)
         raise ValueError(
             f"these weights predict another number of classes than this network ({names}): set "
-            f"{_class_keys(model, state)}; to train on, weights_new_predictors=true starts the predictors afresh"
+            f"{_class_keys(model, state)}; for training, weights_new_predictors=true re-initializes the predictors"
         )
     try:
         report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:
         hint = _told(differences) if differences else ""
         if source == "pocketvision" and not state.keys() & model.state_dict().keys():
-            hint = f"No name is one of ours: tell whose they are, weights_source={', '.join((*SOURCES, 'tf'))}"
+            hint = (
+                f"No tensor name matches: set the source of the weights, weights_source={', '.join((*SOURCES, 'tf'))}"
+            )
         raise ValueError(f"{error}\n{hint}".strip()) from error
     unexpected = (*report.unexpected, *sorted(heads if backbone_only else ()))
     return replace(report, unexpected=unexpected, notes=notes)
 
 
 def _config_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration in a checkpoint of ours; empty where there is none. Nobody checked what it holds."""
+    """The configuration in one of our checkpoints, unvalidated; empty if there is none."""
     config = content.get("config") if content.get("format") == FORMAT else None
     return config if isinstance(config, Mapping) else {}
 
 
 def _differences(config: Mapping[str, Any], backbone: Mapping[str, Any] | None, keys: Sequence[str]) -> Differences:
-    """Key -> its values in the weights' configuration and in `backbone`, where both have it and they differ."""
+    """Key -> its values in the weights' configuration and in `backbone`, if both have it and they differ."""
     theirs = config.get("backbone")
     if not isinstance(theirs, Mapping) or backbone is None:
         return {}
@@ -160,13 +161,13 @@ def _differences(config: Mapping[str, Any], backbone: Mapping[str, Any] | None, 
 
 
 def _computing_keys(config: Mapping[str, Any], model: nn.Module, backbone: Mapping[str, Any] | None) -> list[str]:
-    """What the weights' run had otherwise, as `key=value`, though its weights fit: they compute something else here."""
+    """Settings of the weights' run, as `key=value`, that differ here and change the results, though the weights fit."""
     trunk = [f"backbone.{key}={value}" for key, (value, _) in _differences(config, backbone, COMPUTING_KEYS).items()]
     try:
         network = config["model"]["network"]
         mean, std = ([float(value) for value in network[key]] for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError):
-        return trunk  # no network of ours that tells them
+        return trunk  # not one of our networks with these settings
     normalize = getattr(model, "normalize", None)  # a backbone alone has none
     return [*trunk, *(picture_settings(normalize, mean=mean, std=std) if isinstance(normalize, Normalize) else ())]
 
@@ -176,14 +177,16 @@ def _told(differences: Differences) -> str:
         return "null" if value is None else str(value)
 
     rows = [f"backbone.{key} is {text(theirs)} there, {text(ours)} here" for key, (theirs, ours) in differences.items()]
-    wider = " (weights_reduce=importance chooses channels from weights that have more)"
-    return f"{'; '.join(rows)}: build both alike{wider if {'width', 'reduced'} & differences.keys() else ''}"
+    wider = " (weights_reduce=importance selects channels from wider weights)"
+    return (
+        f"{'; '.join(rows)}: use the same settings for both{wider if {'width', 'reduced'} & differences.keys() else ''}"
+    )
 
 
 def _class_keys(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """The keys that decide the number of classes; of a network that may have an output for void, with their values."""
+    """The keys that set the number of classes; with values, for networks that may have an output for void."""
     if not isinstance(model, StandaloneNetwork):
-        return "data.num_classes to theirs"
+        return "data.num_classes to the weights' number"
     outputs = len(state["decoder.logits.weight"])
     return f"data.num_classes={outputs} (or model.network.void=true and data.num_classes={outputs - 1})"
 
@@ -191,11 +194,11 @@ def _class_keys(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 def _reduced(
     model: nn.Module, state: Mapping[str, Tensor], rule: str, *, backbone_only: bool
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state with the channels that the model has, and what was left out."""
+    """The state reduced to the model's channels, and notes on what was dropped."""
     trunk = getattr(model, "backbone", model)
     if not isinstance(trunk, BlockTrunk):
         raise ValueError(
-            f"weights_reduce={rule}: {type(model).__name__} has no backbone whose channels could be chosen"
+            f"weights_reduce={rule}: {type(model).__name__} has no backbone whose channels can be selected"
         )
     reduction = Reduction(dict(state), rule)
     if trunk is model:
@@ -210,11 +213,11 @@ def _reduced(
         reduce_classifier(reduction, model)
     if not reduction.notes:
         return reduction.state, ()
-    return reduction.state, (f"channels chosen by {rule}: {'; '.join(reduction.notes)}",)
+    return reduction.state, (f"channels selected by {rule}: {'; '.join(reduction.notes)}",)
 
 
 def _free_prefixes(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> list[str]:
-    """What may keep its initialisation: everything but the backbone, or predictors of another number of classes."""
+    """What may keep its initialization: everything but the backbone, or predictors for another number of classes."""
     own = model.state_dict()
     if backbone_only:
         heads = {f"{name.split('.')[0]}." for name in own if not name.startswith("backbone.")}

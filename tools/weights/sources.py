@@ -1,4 +1,4 @@
-"""Whose weights can be loaded: each source is one entry of `SOURCES`."""
+"""The supported sources of weights: each is one entry of `SOURCES`."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,9 @@ def _from_torchvision(model: nn.Module, state: State) -> dict[str, Tensor]:
         return detection_weights.ssdlite_from_torchvision(state)
     if isinstance(model, LRASPP):
         return segmentation_weights.lraspp_from_torchvision(state)
-    raise ValueError(f"torchvision has no {type(model).__name__}: only weights of its classifiers fit the backbone")
+    raise ValueError(
+        f"torchvision has no {type(model).__name__}: only weights of its classifiers can be loaded, into the backbone"
+    )
 
 
 def _from_timm(model: nn.Module, state: State) -> dict[str, Tensor]:
@@ -52,17 +54,17 @@ def _released(source: str) -> Callable[[nn.Module, State], dict[str, Tensor]]:
 def _rename_released(model: nn.Module, state: State, source: str) -> dict[str, Tensor]:
     network, rename = RELEASED[source]
     if not isinstance(model, network):
-        raise ValueError(f"its weights are for model={source}, not for {type(model).__name__}")
+        raise ValueError(f"these weights are for model={source}, not for {type(model).__name__}")
     return rename(state)
 
 
-# The networks that others published with weights: source -> network, how its state dict is renamed.
+# Third-party networks published with weights: source -> network, and the function that renames its state dict.
 RELEASED: dict[str, tuple[type[StandaloneNetwork], Callable[[State], dict[str, Tensor]]]] = {
     "espnet": (ESPNet, segmentation_weights.espnet_from_released),
     "espnetv2": (ESPNetv2, segmentation_weights.espnetv2_from_released),
     "c3net": (C3Net, segmentation_weights.c3net_from_released),
 }
-# weights_source -> a function from the model and a state dict of theirs to one under our names.
+# weights_source -> a function from the model and a third-party state dict to one with our names.
 SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
     "pocketvision": lambda model, state: dict(state),
     "torchvision": _from_torchvision,
@@ -72,25 +74,25 @@ SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
 
 
 def tell_settings(model: nn.Module, source: str, file: str, *, of_run: Sequence[str] = (), backbone_only: bool) -> None:
-    """Weights may fit a network that computes something else with them.
+    """Report weights that fit a network whose settings differ from those they were trained with.
 
-    Of a whole network that is an error. A backbone alone is going to be trained on, and it is only told.
+    For a whole network this is an error. A backbone alone will be trained further, so there is only a warning.
 
     Args:
-        of_run: the settings, as `key=value`, that the run of ours had otherwise which the weights are from.
+        of_run: the differing settings, as `key=value`, of our run that the weights are from.
     """
     keys = [*of_run, *_foreign_settings(model, source, file, backbone_only=backbone_only)]
     if keys and backbone_only:
-        log.warning("these weights were trained with other settings; closer to them is %s", " ".join(keys))
+        log.warning("these weights were trained with different settings; to match them, set %s", " ".join(keys))
     elif keys:
         raise ValueError(
-            f"weights_source={source}: the weights would fit, but this network computes something else with them; set "
-            + " ".join(keys)
+            f"weights_source={source}: the weights fit, but the network's settings differ from the ones they were "
+            f"trained with; set {' '.join(keys)}"
         )
 
 
 def _foreign_settings(model: nn.Module, source: str, file: str, *, backbone_only: bool) -> list[str]:
-    """What torchvision or timm had otherwise, as `key=value`."""
+    """The settings of torchvision or timm that differ here, as `key=value`."""
     trunk = getattr(model, "backbone", model)
     if source not in ("torchvision", "timm") or not isinstance(trunk, BlockTrunk):
         return []
@@ -110,7 +112,7 @@ def _foreign_settings(model: nn.Module, source: str, file: str, *, backbone_only
 
 
 def _normalize_settings(model: nn.Module, file: str, *, backbone_only: bool) -> list[str]:
-    """The keys for mean and standard deviation of the pictures; torchvision's SSDLite has a half, unlike its others."""
+    """The keys for mean and standard deviation of the pictures; only torchvision's SSDLite uses 0.5."""
     half = isinstance(model, SSDLite) and not backbone_only
     mean, std = ((0.5,) * 3, (0.5,) * 3) if half else timm_names.mean_std(file)
     normalize = model.get_submodule("normalize")

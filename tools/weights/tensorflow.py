@@ -27,15 +27,15 @@ SLOTS_OF_COCO91 = 91
 
 
 def load_tf(model: nn.Module, weights: str | Path | Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Weights for `model` under its names: of all of it where they are a whole network of its kind, else `backbone.`.
+    """Weights for `model` under its names: all of it if they are from the same kind of network, else `backbone.`.
 
     Args:
         weights: a frozen graph, `.npz` or checkpoint (see `read_variables`), or the variables themselves.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read; it has unknown variables; or the network is set up to compute something else with
-            these weights. For a backbone alone, which is going to be trained, the latter is a warning.
+        ValueError: it cannot be read; it has unknown variables; or the network's settings differ from the ones the
+            weights were trained with. For a backbone alone, which will be trained further, this is only a warning.
     """
     variables = weights if isinstance(weights, Mapping) else read_variables(weights)
     if isinstance(model, Classifier) and is_classifier(variables):
@@ -49,7 +49,7 @@ def load_tf(model: nn.Module, weights: str | Path | Mapping[str, np.ndarray]) ->
     if isinstance(model, LRASPP | RASPP) and deeplab_head(variables) == type(model).__name__.lower():
         _require(deeplab_settings(model))
         if doubts := deeplab_doubts(model):
-            log.warning("the released DeepLab networks have %s; here they are different", " ".join(doubts))
+            log.warning("the released DeepLab networks use %s; this network differs", " ".join(doubts))
         return (lraspp_from_deeplab if isinstance(model, LRASPP) else raspp_from_deeplab)(variables)
     if isinstance(model, Backbone):
         _require(trunk_settings(model))
@@ -57,7 +57,7 @@ def load_tf(model: nn.Module, weights: str | Path | Mapping[str, np.ndarray]) ->
     if not isinstance(model.get_submodule("backbone") if hasattr(model, "backbone") else None, Backbone):
         raise ValueError(f"weights_source=tf: there are no TensorFlow weights for {type(model).__name__}")
     if keys := _backbone_settings(model):
-        log.warning("TensorFlow's weights were trained with other settings; closer to them is %s", " ".join(keys))
+        log.warning("TensorFlow's weights were trained with different settings; to match them, set %s", " ".join(keys))
     return from_tf_slim(variables, to="backbone.")
 
 
@@ -71,8 +71,8 @@ def _backbone_settings(model: nn.Module) -> list[str]:
 def _require(keys: list[str]) -> None:
     if keys:
         raise ValueError(
-            "weights_source=tf: the weights would fit, but this network computes something else with them than "
-            f"TensorFlow does; set {' '.join(keys)}"
+            "weights_source=tf: the weights fit, but the network's settings differ from the ones they were trained "
+            f"with; set {' '.join(keys)}"
         )
 
 
@@ -81,6 +81,6 @@ def _tell_other_slots(model: SSDLite, state: Mapping[str, Tensor]) -> None:
     if slots != model.num_slots:
         remedy = "data.slots=coco91 data.num_classes=90" if slots == SLOTS_OF_COCO91 else f"{slots - 1} classes"
         log.warning(
-            "these weights have %d class slots, the network %d: its class predictors do not fit (%s keeps theirs)",
+            "these weights have %d class slots, the network %d: the class predictors do not fit (%s would keep them)",
             slots, model.num_slots, remedy,
         )  # fmt: skip

@@ -315,7 +315,7 @@ def test_training_steps_leave_the_weights_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ((), "give run=FOLDER"),
+        ((), "set run=FOLDER"),
         (("model=ssdlite", "data=coco"), "backbone=NAME"),
         (("rounds=0",), "rounds=0"),
         (("batch_size=0",), "batch_size=0"),
@@ -324,9 +324,9 @@ def test_training_steps_leave_the_weights_as_they_are() -> None:
         (("precision=fp16", "optimize=true", *DETECTOR), "precision=fp16"),
         (("precision=bf16", *DETECTOR), "need optimize=true"),
         (("compile=true", *DETECTOR), "need optimize=true"),
-        (("training=true", "optimize=true", *DETECTOR), "leave it out"),
-        (("training=true", "file=a.onnx"), "does not learn"),
-        (("file=a.onnx", "peer=torchvision"), "beside file="),
+        (("training=true", "optimize=true", *DETECTOR), "drop it"),
+        (("training=true", "file=a.onnx"), "cannot be trained"),
+        (("file=a.onnx", "peer=torchvision"), "in addition to file="),
         (("run=a", *DETECTOR), "run= brings its model"),
         (("run=nowhere",), "nowhere"),
         (("file=nowhere.onnx",), "nowhere.onnx"),

@@ -119,7 +119,7 @@ def test_a_class_that_no_anchor_reaches_is_told(coco: Path) -> None:
     change(coco, "train", add)
     status, found = run(coco)
     assert (status, {row["kind"] for row in found["findings"]}) == (3, {"no_anchor", "class_unevaluated"})
-    assert "class dot: no anchor overlaps 10 of 10 boxes (100 %) by IoU 0.5 at 96x96" in found["findings"][0]["message"]
+    assert "class dot: 10 of 10 boxes (100 %) match no anchor at IoU 0.5 and 96x96" in found["findings"][0]["message"]
     assert next(row for row in found["splits"]["train"]["classes"] if row["name"] == "dot")["unreached"] == 10
 
 
@@ -151,9 +151,9 @@ def test_names_are_no_markup_and_no_control_characters(coco: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["ignore=[box_tny]"], r"ignore=\['box_tny'\]: not a kind of fault; choose from format, "),
-        (["split=test"], "split=test: a data group has the splits train and val"),
-        (["data=shapes_detection"], "data.train is ShapesDetection, whose files .*: it reads .*CocoDetection"),
+        (["ignore=[box_tny]"], r"ignore=\['box_tny'\]: no such kind of fault; there are format, "),
+        (["split=test"], "split=test: choose train or val"),
+        (["data=shapes_detection"], "data.train is ShapesDetection, which this command cannot check: .*CocoDetection"),
         (["data=coco", "data.root=/nowhere"], "annotation file not found: /nowhere/annotations"),
         (["workers=-1"], "workers=-1: expected the number of processes"),
         (["data.train.color=red"], "data.train.color: CocoJson has no such argument"),

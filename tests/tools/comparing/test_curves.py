@@ -192,13 +192,13 @@ def test_other_lengths_are_compared_and_said_so() -> None:
     assert told == "sound so far: epochs 1 to 3 of 12 lie within the reference's band"
     page = "\n".join(lines(found, departs=departs))
     assert (
-        "12 epochs of 320 images against 6 of 320: beside each epoch stands the reference after as many images" in page
+        "12 epochs of 320 images against 6 of 320: each epoch is compared with the reference after as many images" in page
     )
     assert "settings that differ: epochs 12 against 6" in page
     assert "      1.8" in page
     departs, told = verdict(compare(curve((3.3, 1.6), epochs=2, images=32), reference()))
     assert not departs
-    assert told.startswith("nothing to judge yet: runs/0 has not seen as many images (epochs 1 to 2 of 2, each of 32)")
+    assert told.startswith("too early to judge: runs/0 has seen fewer images (epochs 1 to 2 of 2, each of 32)")
 
 
 def test_figures_are_shared_where_both_have_them() -> None:
@@ -213,14 +213,14 @@ def test_figures_are_shared_where_both_have_them() -> None:
 @pytest.mark.parametrize(
     ("losses", "departs", "told"),
     [
-        ([], False, "nothing to judge yet: no epoch of runs/0 is whole"),
+        ([], False, "too early to judge: no epoch of runs/0 is complete"),
         ((9.0,), False, "nothing to judge yet: with other classes or another criterion it takes two epochs"),
         (
             (9.0, 7.0, 6.5),
             False,
-            "sound as far as other classes or another criterion tell: in epoch 3 of 6 the loss is 0.72 times",
+            "sound, as far as different classes or criteria allow: in epoch 3 of 6 the loss is 0.72 times",
         ),
-        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, or rises, where"),
+        ((9.0, 9.1, 9.0), True, "epoch 3: loss 9 is above 7.581: it hardly falls, or rises, while"),
         ((9.0, None), True, "epoch 2: the loss is not finite"),
     ],
 )
@@ -230,7 +230,7 @@ def test_on_other_data_only_the_fall_counts(losses: Sequence[float | None], depa
     assert verdict(found)[0] is departs
     assert verdict(found)[1].startswith(told)
     assert (
-        "other data, or another kind of loss (model.criterion.alpha 0.75 against 0.25)"
+        "different data, or a different loss (model.criterion.alpha 0.75 against 0.25)"
         in lines(found, departs=departs)[1]
     )
 
@@ -250,23 +250,24 @@ def test_on_other_data_a_start_from_weights_must_not_rise(losses: Sequence[float
 @pytest.mark.parametrize(
     ("losses", "figures", "departs", "told"),
     [
-        ([], {}, False, "nothing to judge yet: no epoch of runs/0 is whole (each takes a while: look again"),
+        ([], {}, False, "too early to judge: no epoch of runs/0 is complete; try again"),
         (FALLING[:1], {}, False, "sound so far: epoch 1 of 6 lies within the reference's band"),
         (FALLING[:3], {}, False, "sound so far: epochs 1 to 3 of 6 lie within the reference's band"),
         (FALLING, {}, False, "sound: epochs 1 to 6 of 6 lie within the reference's band"),
         ((3.3, 1.0), {}, False, "sound so far: epochs 1 to 2 of 6 lie within the reference's band or below it (2; "
-         "a lower loss is no fault: a start from weights, a higher rate or easier data)"),
+         "a lower loss is not a problem: pretrained weights, a higher learning rate or easier data cause it)"),
         ((3.3, 2.0, 1.36), {}, False, "sound so far: epochs 1, 3 of 6 lie within the reference's band; 2 lay above, "
-         "and the run came back"),
-        ((3.3, 1.6, 2.31), {}, True, "epoch 3: loss 2.31 is above the reference's 1.215 to 1.523. What to look at: "
-         "the data and their truth with pocketvision browse, the learning rate, the batch size (settings that differ: "
+         "but the run recovered"),
+        ((3.3, 1.6, 2.31), {}, True, "epoch 3: loss 2.31 is above the reference's 1.215 to 1.523. Check the "
+         "data with pocketvision browse, the learning rate and the batch size (settings that differ: "
          "batch_size 8 against 16)"),
-        ((3.3, 2.0, 2.31), {}, True, "epoch 3: loss 2.31 is above the reference's 1.215 to 1.523, as since epoch 2"),
+        ((3.3, 2.0, 2.31), {}, True, "epoch 3: loss 2.31 is above the reference's 1.215 to 1.523, as it has been since "
+         "epoch 2"),
         ((3.3, None, 1.36), {}, False, "sound so far: epochs 1, 3 of 6 lie within the reference's band; 2 lay above"),
-        ((3.3, None), {}, True, "epoch 2: the loss is not finite. What to look at"),
+        ((3.3, None), {}, True, "epoch 2: the loss is not finite. Check the data"),
         (FALLING[:3], {3: {"AP": 0.2}}, False, "sound so far"),
         (FALLING[:3], {3: {"AP": 0.05}}, True, "after epoch 3 AP is 0.050, less than half of the reference's 0.300 to "
-         "0.300, although the loss is not above its band. What to look at: the validation split"),
+         "0.300, although the loss is not above its band. Check the validation split"),
     ],
 )  # fmt: skip
 def test_verdicts(
@@ -285,7 +286,7 @@ def test_the_part_that_departs_is_named() -> None:
     known = replace(curve((3.3, 1.6)), losses={1: first, 2: {"loss": 1.6, "loss_class": 1.2, "loss_box": 0.4}})
     run = replace(curve((3.3, 2.4)), losses={1: first, 2: {"loss": 2.4, "loss_class": 2.0, "loss_box": 0.4}})
     _, told = verdict(compare(run, summarise([known], name="reference.json")))
-    assert "(most of all loss_class, 1.67 times the reference's)" in told
+    assert "(mainly loss_class, 1.67 times the reference's)" in told
 
 
 @pytest.mark.parametrize(("box", "departs"), [(0.01, False), (0.003, True), (0.0, True)])
@@ -296,7 +297,7 @@ def test_a_part_that_vanishes_is_a_departure(box: float, departs: bool) -> None:
     run = replace(curve((3.3, 1.2)), losses={1: first, 2: {"loss": 1.2, "loss_class": 1.2, "loss_box": box}})
     found = verdict(compare(run, summarise([known], name="reference.json")))
     assert found[0] is departs
-    assert (f"epoch 2: loss_box is {box / 0.4:.2g} times the reference's, next to nothing" in found[1]) is departs
+    assert (f"epoch 2: loss_box is {box / 0.4:.2g} times the reference's, far too low" in found[1]) is departs
 
 
 @pytest.mark.parametrize(
@@ -306,7 +307,7 @@ def test_on_other_data_no_figure_at_all_is_a_departure(reached: float, ap: float
     known = reference(model__criterion__alpha=0.25, figures={3: {"AP": reached}})
     found = verdict(compare(curve((9.0, 7.0, 6.0), epochs=6, figures={3: {"AP": ap}}), known))
     assert found[0] is departs
-    assert found[1].startswith("after epoch 3 AP is 0.000, less than half" if departs else "sound as far as")
+    assert found[1].startswith("after epoch 3 AP is 0.000, less than half" if departs else "sound, as far as")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("evaluate", "run=runs/x", "bootstrp=200"), 2, "no key 'bootstrp'; did you mean bootstrap?"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
         (("evaluate",), 2, "give run=FOLDER"),
-        (("compare", "page=a.html"), 2, "give the folders of evaluated runs"),
+        (("compare", "page=a.html"), 2, "name the folders of evaluated runs"),
         (("compare", "no/such", "page=a.html"), 2, "write it with pocketvision evaluate run=no/such report=true"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
         (("info", "model=lraspp"), 2, "model is for segmentation"),

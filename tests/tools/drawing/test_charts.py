@@ -53,7 +53,7 @@ def words(chart: Chart) -> set[str | None]:
     ids=range(7),
 )
 def test_an_empty_chart_says_so(chart: Chart) -> None:
-    assert words(chart) == {"nothing to draw"}
+    assert words(chart) == {"no data"}
     assert chart.picture().std() > 0
 
 

@@ -139,14 +139,14 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
     [
         (["protocol=window"], "protocol=window: expected whole or sliding"),
         (["protocol=sliding"], r"needs window=\[h,w\]"),
-        (["window=[9,9]"], "window and stride are of protocol=sliding"),
+        (["window=[9,9]"], "window and stride need protocol=sliding"),
         (["protocol=sliding", "window=[9,9]", "stride=[10,1]"], "larger than window"),
         (["scales=[]"], r"scales=\[\]"),
-        (["split=test"], "split=test has no truth"),
+        (["split=test"], "split=test has no ground truth"),
         (["split=test", "cityscapes_results=x.zip", "report=true"], "leave report out"),
         (["split=tset"], "split=tset: a data group has"),
-        (["cityscapes_results={city}/data"], "is there already"),
-        (["predictions=x"], "leave run=, file=, pictures=, report= and cityscapes_results= out"),
+        (["cityscapes_results={city}/data"], "already exists"),
+        (["predictions=x"], "drop run=, file=, pictures=, report= and cityscapes_results="),
     ],
 )
 def test_errors_of_a_run(keys: list[str], message: str, city: Path) -> None:
@@ -177,9 +177,9 @@ def test_protocols_are_of_segmenters_and_files_of_cityscapes(
 ) -> None:
     run = trained_run("detection")
     for keys, message in (
-        (["flip=true"], "are of segmenters, and .* is for detection"),
-        ([f"cityscapes_results={tmp_path}/x.zip"], "is for all images of a split of Cityscapes .*ShapesDetection"),
-        (["split=test", f"cityscapes_results={tmp_path}/x.zip"], "split=test is Cityscapes'"),
+        (["flip=true"], "are for segmentation, but .* is for detection"),
+        ([f"cityscapes_results={tmp_path}/x.zip"], "needs all images of a Cityscapes split .*ShapesDetection"),
+        (["split=test", f"cityscapes_results={tmp_path}/x.zip"], "split=test is only for Cityscapes"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(compose(f"run={run}", "checkpoint=last", "workers=0", *keys, config_name="evaluate"))

@@ -193,10 +193,10 @@ def test_a_mismatch_leaves_no_file(
         return {"final": [Path(shutil.copy(onnx_files["detection"], folder))]}
 
     wrong = Comparison(1)
-    wrong.add("detections not found again", float("nan"), 0.02)
+    wrong.add("unmatched detections", float("nan"), 0.02)
     monkeypatch.setattr("pocketvision.tools.export.compare", lambda *_, **__: wrong)
     monkeypatch.setattr("pocketvision.tools.export.write_all", write_all)
-    with pytest.raises(ValueError, match=r"differs from PyTorch in detections not found again: .*candidates="):
+    with pytest.raises(ValueError, match=r"differs from PyTorch in unmatched detections: .*candidates="):
         export(config_of(runs["detection"], tmp_path / "model.onnx", format="onnx"))
     assert not list(tmp_path.iterdir())
 
@@ -274,7 +274,7 @@ def test_settings_that_cannot_be(keys: dict[str, Any], message: str, runs: dict[
     [
         ("detection", {"resize": "letterbox"}, {}, "data.resize=letterbox .* input=network"),
         ("detection", {"resize": "none", "eval_size": None}, {}, "a detector's anchors .* input_size"),
-        ("segmentation", {"resize": "none", "eval_size": None}, {"input": "network"}, "give input_size"),
+        ("segmentation", {"resize": "none", "eval_size": None}, {"input": "network"}, "set input_size"),
     ],
 )
 def test_runs_whose_resize_does_not_go_in(
@@ -299,14 +299,14 @@ def test_files_that_do_not_open(onnx_files: dict[str, Path], tmp_path: Path) -> 
         pocketvision.load(tmp_path / "nothing.onnx")
     for name in ("cut.onnx", "cut.pt2", "cut.xml"):
         (tmp_path / name).write_bytes(onnx_files["segmentation"].read_bytes()[:999])
-        with pytest.raises(ValueError, match="damaged or foreign"):
+        with pytest.raises(ValueError, match="corrupt, or not an exported file"):
             pocketvision.load(tmp_path / name)
     model = onnx.load(onnx_files["segmentation"])
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(ValueError, match="was not written by pocketvision export"):
         pocketvision.load(tmp_path / "foreign.onnx")
-    with pytest.raises(ValueError, match="exported files end with"):
+    with pytest.raises(ValueError, match="expected the extension"):
         runtimes.open_file(tmp_path / "model.bin")
 
 

@@ -80,16 +80,16 @@ def test_images_of_every_kind(image: Any, expected: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (None, "path, the bytes.*got NoneType"),
+        (None, "path, a file's bytes.*got NoneType"),
         (3, "got int"),
         (np.zeros(0, np.uint8), r"got \[0\]"),
         (np.zeros((0, 5, 3), np.uint8), r"got \[0, 5, 3\]"),
-        (np.zeros((3, 5, 9), np.uint8), r"got \[3, 5, 9\]. This one looks like \[3, H, W\]: array.transpose"),
-        (np.zeros((4, 5, 2), np.uint8), r"RGB \[H, W, 3\], grey \[H, W\] or RGBA.*got \[4, 5, 2\]$"),
+        (np.zeros((3, 5, 9), np.uint8), r"got \[3, 5, 9\]. This one looks like \[3, H, W\]: use array.transpose"),
+        (np.zeros((4, 5, 2), np.uint8), r"RGB \[H, W, 3\], gray \[H, W\] or RGBA.*got \[4, 5, 2\]$"),
         (np.zeros((4, 5, 3), np.int64), "the array holds int64"),
         (np.full((4, 5, 3), 200.0), "float64 from 0 to 200: expected floats from 0 to 1"),
         (np.zeros((4, 5, 3), bool), "holds bool"),
-        (torch.zeros(4, 5, 3), r"tensor is \[3, H, W\].*got \[4, 5, 3\]. This one looks like .*: tensor.permute"),
+        (torch.zeros(4, 5, 3), r"tensor must be \[3, H, W\].*got \[4, 5, 3\]. This one looks like .*: use tensor.permute"),
         (torch.full((3, 4, 5), -2.1), "from -2.1 to 0.*not normalised"),
         (torch.zeros(3, 4, 5, dtype=torch.int64), "holds int64"),
         (b"", "the data is empty"),
@@ -187,7 +187,7 @@ def test_coco_entries() -> None:
     assert boxes().to_coco(5) == []
     entries = boxes(0.9, 0.1, slots=(2, 9)).to_coco(image_id=5)
     assert entries == [{"image_id": 5, "category_id": 18, "bbox": [0.0, 5.0, 8.0, 20.5], "score": pytest.approx(0.9)}]
-    with pytest.raises(ValueError, match="it is no detector"):
+    with pytest.raises(ValueError, match="is not a detector"):
         Result(PHOTO, LABELS, mask=PHOTO[..., 0]).to_coco(5)
 
 

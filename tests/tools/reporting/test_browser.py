@@ -101,7 +101,7 @@ def test_boxes_and_cells_answer_pointer_and_keyboard(browser: str, evaluated: An
         "visible",
         "class 1: missed",
         "cat 0.60: background",
-        "cat taken for class 1: 1 of 3 (33.3 %)",
+        "cat predicted as class 1: 1 of 3 (33.3 %)",
         "classification: 0.100",
         "cat,cat",
     ]

@@ -182,14 +182,14 @@ def test_charts_lie_beside_the_page(kind: str, evaluated: Any) -> None:
 def test_intervals_stand_below_their_figures_and_unknown_ones_are_no_minus_one(evaluated: Any) -> None:
     page = read(evaluated("detection", **{"AP": 0.5, "AP/low": 0.41, "AP/high": 0.59, "APs": -1.0}))
     assert "0.410 to 0.590" in page.texts["div"]
-    assert "no such truth" in page.texts["div"]
+    assert "no ground truth" in page.texts["div"]
     assert not [text for text in page.texts["div"] if "-1" in text]
 
 
 def test_what_the_data_lacks_is_said(evaluated: Any) -> None:
     notes = read(evaluated("detection", truths=False, found=False)).texts["p"]
-    assert any("no truth" in note for note in notes)
-    assert any("found nothing" in note for note in notes)
+    assert any("no ground truth" in note for note in notes)
+    assert any("detected nothing" in note for note in notes)
 
 
 def test_an_earlier_report_is_replaced_and_nothing_else(evaluated: Any) -> None:
@@ -237,13 +237,13 @@ def test_other_data_is_told(evaluated: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("runs", "output", "message"),
     [
-        ([], "x.html", "give the folders of evaluated runs"),
+        ([], "x.html", "name the folders of evaluated runs"),
         (["a", "a/../a"], "x.html", "given twice"),
         (["a"], "x.png", r"x\.png: expected a file that ends in \.html"),
         (["a", "nowhere"], "x.html", r"nowhere/report/summary\.json does not exist: write it with .* report=true"),
         (["a", "b"], "x.html", "these are of classification and detection"),
         (["old"], "x.html", "written by another version"),
-        (["broken"], "x.html", "is no summary of an evaluation"),
+        (["broken"], "x.html", "is not an evaluation summary"),
     ],
 )
 def test_what_cannot_be_put_together(

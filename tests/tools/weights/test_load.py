@@ -71,7 +71,7 @@ def test_heads_follow_the_channels_of_the_backbone(make, options: dict, rule: st
         report = load_weights(smaller, larger.state_dict(), reduce=rule)
         expected, found = larger(IMAGES), smaller(IMAGES)
     assert not report.reinitialized
-    assert f"channels chosen by {rule}: " in str(report)
+    assert f"channels selected by {rule}: " in str(report)
     for key in expected.keys() & {"class_logits", "box_deltas", "logits"}:
         assert expected[key].std() > 0.1
         assert (found[key] - expected[key]).abs().max() < 1e-9 * expected[key].std()
@@ -95,7 +95,7 @@ def test_a_backbone_alone_is_reduced_too() -> None:
 def test_a_whole_network_that_computes_something_else_is_refused() -> None:
     state = mobilenet_v2().state_dict()
     model = Classifier(MobileNetV2(init=FAST))
-    with pytest.raises(ValueError, match=r"would fit, but .* set backbone.bn_eps=1e-05"):
+    with pytest.raises(ValueError, match=r"weights fit, but .* set backbone.bn_eps=1e-05"):
         load_weights(model, state, source="torchvision")
     model = Classifier(MobileNetV2(bn_eps=1e-5, init=FAST), mean=(0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match=r"set model.network.mean=\[0.485,0.456,0.406\]"):
@@ -136,7 +136,7 @@ def test_for_a_backbone_alone_they_are_told(caplog: pytest.LogCaptureFixture) ->
     finally:
         logger.removeHandler(caplog.handler)
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
-    assert "closer to them is model.network.mean=[0.485,0.456,0.406]" in caplog.text
+    assert "to match them, set model.network.mean=[0.485,0.456,0.406]" in caplog.text
 
 
 def of_a_run(model: nn.Module, **network: object) -> dict[str, object]:
@@ -166,7 +166,7 @@ def test_a_run_that_computed_something_else_is_refused_whole_and_told_of_its_bac
         load_weights(detector, of_a_run(classifier), backbone=same)
     finally:
         logger.removeHandler(caplog.handler)
-    assert "closer to them is model.network.mean=[0.5,0.5,0.5]" in caplog.text
+    assert "to match them, set model.network.mean=[0.5,0.5,0.5]" in caplog.text
 
 
 @pytest.mark.parametrize("mean", [None, "0.5", ["a"], {"a": 1}, [[1]]])
@@ -221,11 +221,11 @@ def test_the_name_picks_the_file_that_fits_the_model(model: nn.Module, name: str
 @pytest.mark.parametrize(
     ("model", "name", "message"),
     [
-        (MnasNet(init=FAST), "torchvision", "it has published none for this network.*MnasNet is B1"),
-        (MobileNetV3("small", width=0.5, init=FAST), "torchvision", "published none"),
-        (MobileNetV3("small", minimalistic=True, init=FAST), "torchvision", "published none"),
-        (MobileNetV3("small", init=FAST), "torchvision/COCO_V1", "for this network there are IMAGENET1K_V1$"),
-        (raspp(), "timm/resnet50", "no such network; of timm's, these have weights that fit: mobilenetv1_100"),
+        (MnasNet(init=FAST), "torchvision", "torchvision has published no weights for this network.*MnasNet is B1"),
+        (MobileNetV3("small", width=0.5, init=FAST), "torchvision", "published no weights"),
+        (MobileNetV3("small", minimalistic=True, init=FAST), "torchvision", "published no weights"),
+        (MobileNetV3("small", init=FAST), "torchvision/COCO_V1", "for this network, choose one of IMAGENET1K_V1$"),
+        (raspp(), "timm/resnet50", "unknown network; these timm weights are supported: mobilenetv1_100"),
         (raspp(), "timm/mobilenetv2_110d", "timm's mobilenetv2_110d is deeper than MobileNetV2"),
         (raspp(), "timm/mobilenetv2_035", "has published no weights for it"),
     ],
@@ -270,7 +270,7 @@ def test_a_download_is_kept(network: dict[str, Path], tmp_path: Path, monkeypatc
         assert torch.equal(model.stem.conv.weight, source.state_dict()["features.0.0.weight"])
     kept = tmp_path / "hub" / "checkpoints" / f"net-{told}.pth"
     kept.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=rf"by its name its SHA-256 starts with {told}, but it is"):
+    with pytest.raises(ValueError, match=rf"the file name says that its SHA-256 starts with {told}, but it is"):
         load_weights(model, "torchvision")
     with pytest.raises(ValueError, match="weights=torchvision with weights_source=timm: leave weights_source out"):
         load_weights(model, "torchvision", source="timm")
