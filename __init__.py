@@ -14,7 +14,7 @@ retired.install()
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `load_weights` with torch and Hydra, only once somebody asks for them."""
+    """Import `load` and `load_weights` (and with them torch and Hydra) on first use."""
     if name == "load":
         from .tools.predicting.load import load
 

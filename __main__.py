@@ -1,4 +1,4 @@
-"""`pocketvision COMMAND ...`: looks the command up and hands the rest of the line to it."""
+"""`pocketvision COMMAND ...`: finds the command and passes it the rest of the line."""
 
 import importlib
 import sys

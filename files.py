@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all. Needs nothing of ours, so that every room may use it."""
+"""Atomic writing of files and folders. Imports no other module of the package, so that every module may use it."""
 
 import os
 import shutil
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = False, inside: Path | None = None) -> Iterator[Path]:
-    """A name to write to, which becomes `path` when the block ends without an error. Else `path` stays as it was.
+    """A temporary path that is renamed to `path` if the block ends without an error; otherwise `path` is unchanged.
 
-    The name has the ending of `path`, because many writers choose their format by it.
+    The temporary path has the extension of `path`, because many writers choose their format by it.
 
     Args:
-        durable: wait until the content and the move have reached the disk.
-        inside: the folder of the unfinished file, on the same file system; None is that of `path`.
+        durable: wait until the content and the rename have reached the disk.
+        inside: folder for the temporary file, on the same file system; None: the folder of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (inside or path.parent) / f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
@@ -32,10 +32,10 @@ def whole_file(path: Path, *, durable: bool = False, inside: Path | None = None)
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `path` when the block ends without an error."""
+    """An empty folder to fill; it replaces `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had the same number
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same ID
     temporary.mkdir()
     try:
         yield temporary
@@ -47,7 +47,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What killed processes were writing."""
+    """Remove temporary files of killed processes."""
     for path in folder.glob(".*.tmp*"):
         path.unlink(missing_ok=True)
 

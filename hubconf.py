@@ -1,10 +1,10 @@
-"""Entry points of torch.hub: models straight from GitHub or from a clone, without installing the package.
+"""Entry points for torch.hub: models directly from GitHub or from a clone, without installing the package.
 
     model = torch.hub.load("OWNER/pocketvision", "ssdlite_torchvision")
     model = torch.hub.load("/path/to/clone", "load", "runs/mine", source="local")
     model("photo.jpg").boxes
 
-The root of the repository is the package, and a clone's folder may have any name: it is loaded as `pocketvision`.
+The repository root is the package. A clone's folder may have any name: it is imported as `pocketvision`.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# What torch.hub looks for before it calls anything.
+# torch.hub checks for these packages before it calls anything.
 dependencies = [
     *("torch", "torchvision", "numpy", "cv2", "pycocotools", "albumentations", "hydra", "safetensors", "tqdm")
 ]
@@ -35,7 +35,7 @@ def load(
 ) -> Any:
     """`pocketvision.load`: a training run, a published network or an exported file, as a callable.
 
-    `weights_source` is that function's `source`, a word that torch.hub keeps for itself.
+    `weights_source` is that function's `source`, a name that torch.hub reserves for itself.
     """
     return _package().load(
         run, checkpoint=checkpoint, weights=weights, source=weights_source, overrides=overrides, device=device,
@@ -63,11 +63,11 @@ def mobilenet_v3_large(
     weights_source: str = "pocketvision",
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The backbone: normalised images [B, 3, H, W] in, a dict of feature maps out (`feature_specs`).
+    """The backbone: takes normalized images [B, 3, H, W] and returns a dict of feature maps (`feature_specs`).
 
     Args:
-        weights: ImageNet's, `torchvision`, `timm/NAME`, or a file of `weights_source`; None is untrained.
-        options: of its constructor, such as `{"output_stride": 16, "width": 0.5}`.
+        weights: ImageNet weights: `torchvision`, `timm/NAME`, or a file in the format `weights_source`; None: random.
+        options: constructor arguments, such as `{"output_stride": 16, "width": 0.5}`.
     """
     return _backbone("mobilenet_v3.MobileNetV3", {"variant": "large"}, options, weights, weights_source)
 
@@ -114,7 +114,7 @@ def _package() -> ModuleType:
     """This folder as the package `pocketvision`.
 
     Raises:
-        ImportError: this process has loaded another copy under that name.
+        ImportError: this process has already loaded another copy under that name.
     """
     package = sys.modules.get("pocketvision")
     if package is None:

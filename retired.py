@@ -1,4 +1,4 @@
-"""Names of earlier releases: dotted ones stay importable, commands go on running, until the release after this one."""
+"""Names from earlier releases: modules stay importable and commands keep working until the next release."""
 
 import importlib
 import shlex
@@ -22,7 +22,7 @@ MODULES = {
 
 
 def current(value: Any) -> Any:
-    """A configuration's plain value with today's dotted names in it."""
+    """A configuration's plain value with retired dotted names replaced."""
     if isinstance(value, dict):
         return {key: current(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -40,13 +40,13 @@ class _Alias(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         new = MODULES[module.__name__]
-        warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{module.__name__} has moved to {new}", DeprecationWarning, stacklevel=2)
         public = {key: value for key, value in vars(importlib.import_module(new)).items() if not key.startswith("_")}
         vars(module).update(public)
 
 
 def install() -> None:
-    """Let `import` find the retired modules."""
+    """Make the retired modules importable."""
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.append(_Alias())
 
@@ -55,18 +55,21 @@ def install() -> None:
 
 
 def current_command(name: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Today's name and arguments of a command; one of an earlier release says on standard error what it is now.
+    """A command's current name and arguments; for a retired one, a notice on standard error shows the replacement.
 
     Raises:
-        SystemExit: it is no command any more.
+        SystemExit: the command no longer exists.
     """
     if name == "check-resume":
-        print("pocketvision check-resume is a test now: pytest tests/tools/resume, see docs/resume.md", file=sys.stderr)
+        print(
+            "pocketvision check-resume is now a test: run pytest tests/tools/resume (see docs/resume.md)",
+            file=sys.stderr,
+        )
         raise SystemExit(2)
     if name not in _COMMANDS:
         return name, list(arguments)
     name, arguments = _COMMANDS[name](list(arguments))
-    print(f"deprecated: write pocketvision {shlex.join([name, *arguments])}", file=sys.stderr)
+    print(f"deprecated: use pocketvision {shlex.join([name, *arguments])}", file=sys.stderr)
     return name, arguments
 
 
@@ -77,7 +80,7 @@ def _report(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _compare_curve(arguments: list[str]) -> tuple[str, list[str]]:
-    """The second of the paths, in `runs=[...]` or without a key, is the reference."""
+    """The second path, in `runs=[...]` or without a key, is the reference."""
     if any(a.startswith("write=") for a in arguments):
         return "compare", arguments
     keys = [a for a in arguments if a.startswith(("output=", "-"))]

@@ -1,4 +1,4 @@
-"""Scripts that make a shell complete commands, keys, groups and their choices."""
+"""Shell completion scripts for commands, keys, groups and their choices."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _pocketvision() {{
     fi
     COMPREPLY=($(compgen -W "$words" -- "$word"))
     if [[ ${{#COMPREPLY[@]}} -eq 1 && "${{COMPREPLY[0]}}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
-    # bash takes = for the start of a word: what stands before it is not completed once more
+    # bash starts a new word at =, so the part before it must not be completed again
     if [[ "$word" == *=* && "$COMP_WORDBREAKS" == *=* ]]; then COMPREPLY=("${{COMPREPLY[@]#"${{word%%=*}}="}}"); fi
 }}
 complete -o default -F _pocketvision pocketvision"""
@@ -48,7 +48,7 @@ FISH_KEYS = "complete -c pocketvision -n '__fish_seen_subcommand_from {command}'
 
 
 def words_of(command: str) -> list[str]:
-    """What may follow a command: `key=`, `key=choice`, `group=choice`, `group.key=`."""
+    """Words that may follow a command: `key=`, `key=choice`, `group=choice`, `group.key=`."""
     groups = groups_of(command)
     found = [f"{key.name}={choice}" for key in keys_of(CONFIGS[command]) for choice in key.choices or [""]]
     for group in groups:
@@ -76,10 +76,10 @@ SHELLS: dict[str, Callable[[dict[str, list[str]]], str]] = {"bash": _bash, "zsh"
 
 
 def script(arguments: list[str]) -> str:
-    """The script for the shell that the arguments name.
+    """The script for the shell named in the arguments.
 
     Raises:
-        SystemExit: they name none.
+        SystemExit: the arguments name no supported shell.
     """
     usage = f"usage: pocketvision completion {'|'.join(SHELLS)}"
     if arguments in (["-h"], ["--help"]):

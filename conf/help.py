@@ -1,4 +1,4 @@
-"""What `--help` prints, made of the commands' docstrings and of conf/, so that no command has to be imported for it."""
+"""The text of `--help`, built from the commands' docstrings and conf/ without importing any command."""
 
 import ast
 import difflib
@@ -16,12 +16,12 @@ INDENT = 26
 
 
 def title(name: str) -> str:
-    """The command as it is typed: `check-data`."""
+    """The command's name as typed: `check-data`."""
     return name.replace("_", "-")
 
 
 def docstring(name: str) -> list[str]:
-    """The paragraphs of a command's docstring: what it does in one line, three lines of use, and the rest."""
+    """The paragraphs of a command's docstring: a one-line summary, three example lines, and the rest."""
     text = ast.get_docstring(ast.parse((TOOLS / f"{name}.py").read_text())) or ""
     return [*text.split("\n\n", 2), "", ""][:3]
 
@@ -34,28 +34,28 @@ def usage() -> str:
         names = [name for name in CONFIGS if LISTED[name].section == section]
         lines = [f"  {title(name):<{width}}{docstring(name)[0].rstrip('.')}" for name in names]
         if section == SECTIONS[-1]:
-            lines.append(f"  {'completion':<{width}}Print a script for bash, zsh or fish that completes all of this")
+            lines.append(f"  {'completion':<{width}}Print a completion script for bash, zsh or fish")
         parts.append("\n".join([section, *lines]))
-    parts.append("pocketvision COMMAND --help shows a command's keys. A first try, without any download:\n"
+    parts.append("pocketvision COMMAND --help lists a command's keys. To try it without any download:\n"
                  "  pocketvision train experiment=demo_detection")  # fmt: skip
     return "\n\n".join(parts)
 
 
 def nearest(name: str) -> str:
-    """` Did you mean ...?` for a command that there is not, or nothing."""
+    """`; did you mean ...?` for an unknown command, or an empty string."""
     near = difflib.get_close_matches(name, [title(known) for known in CONFIGS], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def asked(name: str, arguments: Sequence[str]) -> str | None:
-    """The help of a command where its arguments ask for it: `--help`, `-h` or `--help all`."""
+    """The help of a command if its arguments ask for it: `--help`, `-h` or `--help all`."""
     if not {"-h", "--help"} & set(arguments):
         return None
     return command_help(name, everything="all" in arguments)
 
 
 def command_help(name: str, *, everything: bool = False) -> str:
-    """Use, the keys that people set (or all), groups and their choices, and what else there is to say."""
+    """Summary, examples, common keys (or all of them), groups and their choices, and details."""
     about, use, more = docstring(name)
     groups, keys = groups_of(name), {key.name: key for key in keys_of(CONFIGS[name])}
     parts = [about, textwrap.indent(use, "  ")]
@@ -64,18 +64,18 @@ def command_help(name: str, *, everything: bool = False) -> str:
         parts += _sections(sorted(keys.values(), key=lambda key: key.name not in own), groups)
     else:
         rows = [_group_row(k, groups[k], keys.get(k)) if k in groups else _row(keys[k]) for k in LISTED[name].often]
-        parts.append("\n".join(["Keys that are set most often, and their defaults:", *rows]))
+        parts.append("\n".join(["Common keys and their defaults:", *rows]))
     if groups:
-        parts.append("\n".join(["Groups (GROUP=CHOICE; the files are in conf/):", *map(_choices, groups)]))
+        parts.append("\n".join(["Groups (GROUP=CHOICE; files in conf/):", *map(_choices, groups)]))
     parts += [more] if more else []
-    ends = [] if everything else [f"pocketvision {title(name)} --help all shows all {len(keys)} keys."]
-    ends += ["--cfg job prints the values that a command would run with.", "A list is written [a,b], nothing is null."]
+    ends = [] if everything else [f"pocketvision {title(name)} --help all lists all {len(keys)} keys."]
+    ends += ["--cfg job prints the resolved configuration.", "Write a list as [a,b] and none as null."]
     parts.append("\n".join(ends))
     return "\n\n".join(parts)
 
 
 def _sections(keys: Iterable[Key], groups: dict[str, str]) -> list[str]:
-    """All keys, under the headings that stand in schema.py."""
+    """All keys, under the headings from schema.py."""
     found: dict[str, list[str]] = {}
     by_name = {key.name: key for key in keys}
     for key in by_name.values():

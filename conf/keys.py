@@ -1,4 +1,4 @@
-"""What conf/ says of itself: the keys of a dataclass with their comments, the groups and their choices."""
+"""The contents of conf/ for help and reference: each dataclass's keys with comments, the groups and their choices."""
 
 import ast
 import inspect
@@ -21,16 +21,16 @@ from . import schema
 
 CONF = Path(schema.__file__).parent
 GROUPS = {
-    "experiment": "Settings that go together: a training that was tried.",
-    "backbone": "The trunk. Every head goes on every backbone.",
-    "model": "Network, criterion, postprocess and metric of a task.",
-    "model/criterion": "A detector's loss and how it matches anchors to boxes; `model` chooses its reference's.",
-    "data": "Where samples come from (data.root=FOLDER, or as the group has it), and at what size.",
-    "augment": "What training does to a sample.",
+    "experiment": "A tested combination of settings.",
+    "backbone": "The backbone. Every head works with every backbone.",
+    "model": "Network, criterion, postprocessing and metric of a task.",
+    "model/criterion": "A detector's loss and anchor matching; the default is that of the model's reference.",
+    "data": "The dataset (data.root=FOLDER, or the group's own keys) and the input size.",
+    "augment": "Augmentation in training.",
     "optimizer": "The optimizer and its constants.",
-    "schedule": "How the learning rate moves; its keys are those of `schedule` above.",
-    "public": "Backbone, classes and input size of a network as it was published; `model` brings its own along.",
-    "mode": "How a command runs.",
+    "schedule": "The learning rate schedule; its keys are listed under `schedule` above.",
+    "public": "Backbone, classes and input size of a published network; chosen automatically by `model`.",
+    "mode": "How the command runs.",
 }
 
 
@@ -39,9 +39,9 @@ class Key:
     """One key of a dataclass of conf/schema.py."""
 
     name: str
-    section: str  # the comment line above it and its neighbours
+    section: str  # the comment line above it and its neighbors
     kind: str
-    default: str  # as it is written on a command line
+    default: str  # as written on a command line
     about: str
     choices: list[str]
 
@@ -70,7 +70,7 @@ def _is_enum(kind: Any) -> bool:
 
 
 def _said_of(kind: Any) -> str:
-    """An enumeration's own docstring, and what stands behind its members."""
+    """An enumeration's docstring and the comments of its members."""
     if not _is_enum(kind) or not kind.__doc__:
         return ""
     members = [f"{name}: {text}" for name, (_, text) in _comments(kind).items() if text]
@@ -109,7 +109,7 @@ def _comments(config: type) -> dict[str, tuple[str, str]]:
 
 @cache
 def _all_comments() -> dict[str, dict[str, tuple[str, str]]]:
-    """(section, comment) of each key, by class: what stands behind it, and in the lines `#   ...` below it."""
+    """(section, comment) of each key, by class: the comment after it and the lines `#   ...` below it."""
     source = inspect.getsource(schema)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string[1:] for token in tokens if token.type == tokenize.COMMENT}
@@ -143,14 +143,14 @@ def _comments_in(
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a group, those of its folders (`paper/table6/v1`) behind its own."""
+    """The choices of a group, followed by those in its folders (`paper/table6/v1`)."""
     folder = CONF / group
     found = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     return sorted((name for name in found if f"{group}/{Path(name).parent}" not in GROUPS), key=lambda n: ("/" in n, n))
 
 
 def groups_of(command: str) -> dict[str, str]:
-    """The groups of a command, and what it chooses of each: conf/COMMAND.yaml, and the groups inside those."""
+    """A command's groups and its default choice of each: those in conf/COMMAND.yaml and the groups inside them."""
     chosen: dict[str, str] = {}
     for entry in yaml.safe_load((CONF / f"{command}.yaml").read_text())["defaults"]:
         if isinstance(entry, dict):
@@ -159,6 +159,6 @@ def groups_of(command: str) -> dict[str, str]:
 
 
 def keys_in(group: str) -> list[str]:
-    """The keys at the top of a group's files."""
+    """The top-level keys of a group's files."""
     texts = [path.read_text() for path in sorted((CONF / group).glob("*.yaml"))]
     return sorted({key for text in texts for key in re.findall(r"^(\w+):", text, re.M)} - {"defaults", "_target_"})

@@ -1,4 +1,4 @@
-"""The commands there are: each is listed by the settings class of its name in conf/schema.py."""
+"""The list of commands, filled by the settings classes in conf/schema.py."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ SECTIONS = ("data", "training", "evaluation", "deployment", "more")  # of the li
 
 
 class Listed(NamedTuple):
-    """Where a command stands in the list of commands, and the keys and groups that its help shows first."""
+    """A command's section in the list of commands, and the keys and groups that its help shows first."""
 
     section: str
     often: tuple[str, ...]
@@ -20,7 +20,7 @@ Settings = TypeVar("Settings", bound=type)
 
 
 def command(section: str, often: str) -> Callable[[Settings], Settings]:
-    """Make a class the settings of the command of its name: those of `check-data` are `CheckDataConfig`."""
+    """Register a settings class for the command of the same name: `CheckDataConfig` for `check-data`."""
 
     def register(config: Settings) -> Settings:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", config.__name__.removesuffix("Config")).lower()

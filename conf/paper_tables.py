@@ -1,6 +1,6 @@
-"""What "Searching for MobileNetV3" (arXiv 1905.02244v5) prints in the tables that compare systems, row by row.
+"""The tables of "Searching for MobileNetV3" (arXiv 1905.02244v5) that compare systems, row by row.
 
-Numbers stand as printed, so that their decimals say how exactly they can be met.
+Numbers are kept as printed, because their decimals set the precision of the comparison.
 """
 
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 FULL, HALF = (1024, 2048), (512, 1024)
-TRANSPOSED = "the printed count leaves transposed convolutions out: without them it is 4.505 B"
+TRANSPOSED = "the printed count omits transposed convolutions: without them, ours is 4.505 B"
 LATER_VERSION = (
-    "CCC2 is the first version of C3Net, whose code was never published; the published version prints 3.15 B too. It "
-    "computes a reduction twice that is counted once here (twice: 3.39 B)"
+    "CCC2 is the first version of C3Net, whose code was never published; the published version also prints 3.15 B. It "
+    "computes one reduction twice, which we count once (counted twice: 3.39 B)"
 )
-V2_SLOTS = "MobileNetV2's paper, where the row comes from, prints 0.8; with 91 slots instead of 81 it is 0.804"
+V2_SLOTS = "MobileNetV2's paper, the source of this row, prints 0.8; with 91 slots instead of 81, ours is 0.804"
 ELEMENTWISE = (
-    "printed is what convolutions (ours) give together with 1 for every element of the final up-sampling and of the "
+    "the printed number is the convolutions (ours) plus 1 for every element of the final upsampling and of the "
     "residual sums"
 )
-MNAS_SMALL = "the released network has these counts; the one that was measured for the paper is not published"
+MNAS_SMALL = "these are the counts of the released network; the one measured for the paper is not published"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system; `experiment` is under conf/experiment/paper, None where it is none of ours."""
+    """A system; `experiment` is under conf/experiment/paper, None if this toolkit does not have the system."""
 
     name: str
     experiment: str | None
@@ -31,18 +31,18 @@ class Row:
     params: str | None = None  # millions
     madds: Mapping[str, str] | str = ""  # in the table's unit, at its only size or by the name of the size
     times: tuple[str, ...] = ()  # in the order of the table's `phones`
-    overrides: tuple[str, ...] = ()  # what the printed counts assume and the experiment does not
+    overrides: tuple[str, ...] = ()  # assumptions of the printed counts that the experiment does not make
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and how they are counted. All parameters, or weights and biases alone (`batch_norm` false)."""
+    """Rows and how to count them: all parameters, or only weights and biases (`batch_norm` false)."""
 
     number: int
     title: str
     metric: str
-    sizes: Mapping[str, tuple[int, int]]  # by name, which is empty where there is only one
+    sizes: Mapping[str, tuple[int, int]]  # by name; the name is empty if there is only one
     unit: str  # of multiply-adds: M or B
     batch_norm: bool
     phones: tuple[str, ...]
@@ -56,7 +56,7 @@ TABLES = {
             Row("V3-Large 1.0", "table3/v3_large", "75.2", "5.4", "219", ("51", "61", "44")),
             Row("V3-Large 0.75", "table3/v3_large_075", "73.3", "4.0", "155", ("39", "46", "40")),
             Row("MnasNet-A1", "table3/mnasnet_a1", "75.2", "3.9", "315", ("71", "86", "61")),
-            Row("Proxyless", None, "74.6", "4.0", "320", ("72", "84", "60"), note="not a system of this toolkit"),
+            Row("Proxyless", None, "74.6", "4.0", "320", ("72", "84", "60"), note="not part of this toolkit"),
             Row("V2 1.0", "table3/v2", "72.0", "3.4", "300", ("64", "76", "56")),
             Row("V3-Small 1.0", "table3/v3_small", "67.4", "2.5", "56", ("15.8", "19.4", "14.4")),
             Row("V3-Small 0.75", "table3/v3_small_075", "65.4", "2.0", "44", ("12.8", "15.6", "11.7")),
@@ -84,7 +84,7 @@ TABLES = {
             Row("1 V2 R-ASPP 256", "table7/row1", "72.84", "2.11", "21.29", ("3.90s", "1.02s"), note=ELEMENTWISE),
             Row("2 V2 RF2 R-ASPP 256", "table7/row2", "72.56", "1.15", "13.68", ("3.03s", "793ms"), note=ELEMENTWISE),
             Row("3 V2 RF2 LR-ASPP 256", "table7/row3", "72.97", "1.02", "12.83", ("2.98s", "786ms"), note=ELEMENTWISE
-                + "; of the parameters 951 are too many for 1.02, unexplained: what RF2 is for V2 was not published"),
+                + "; 951 parameters more than 1.02 allows, unexplained: RF2 for V2 was never published"),
             Row("4 V2 RF2 LR-ASPP 128", "table7/row4", "72.74", "0.98", "12.57", ("2.89s", "766ms"), note=ELEMENTWISE),
             Row("5 V3 R-ASPP 256", "table7/row5", "72.64", "3.60", "18.43", ("3.55s", "906ms")),
             Row("6 V3 RF2 R-ASPP 256", "table7/row6", "71.91", "1.76", "11.24", ("2.60s", "668ms")),
@@ -118,6 +118,6 @@ TABLES = {
 
 
 def prints(value: float, printed: str) -> bool:
-    """Whether a table may print `value` so, rounded or cut off: the paper does both."""
+    """Whether `value`, rounded or truncated (the paper does both), gives `printed`."""
     last_digit = Decimal(1).scaleb(-len(printed.partition(".")[2]))
     return any(Decimal(str(value)).quantize(last_digit, way) == Decimal(printed) for way in (ROUND_HALF_UP, ROUND_DOWN))

@@ -1,4 +1,4 @@
-"""docs/configuration.md, made of conf/: every key with its type, its default and what schema.py says of it.
+"""docs/configuration.md, generated from conf/: every key with its type, default and comment in schema.py.
 
 python -m pocketvision.conf.reference docs/configuration.md
 """
@@ -13,12 +13,12 @@ from .keys import CONF, GROUPS, Key, choices_of, keys_of
 
 INTRO = """# Configuration reference
 
-Made of `conf/` by `python -m pocketvision.conf.reference docs/configuration.md`; a test keeps it true.
+Generated from `conf/` by `python -m pocketvision.conf.reference docs/configuration.md`; a test keeps it up to date.
 
-`KEY=VALUE` on the command line sets any key, `GROUP=CHOICE` picks a file of a group, `experiment=NAME` sets many of
-both; the command line wins over the experiment. An unknown key, a value of the wrong type and a contradiction are
-errors before anything starts. `pocketvision COMMAND --help` shows the keys that people set, `--help all` all of them,
-and `--cfg job` prints the values that a command would run with.
+`KEY=VALUE` on the command line sets a key, `GROUP=CHOICE` selects a file of a group, and `experiment=NAME` sets many
+of both; the command line overrides the experiment. Unknown keys, values of the wrong type and contradictions are
+reported before anything starts. `pocketvision COMMAND --help` lists the common keys, `--help all` lists all of them,
+and `--cfg job` prints the resolved configuration.
 """
 
 
@@ -27,7 +27,7 @@ def reference() -> str:
     shared = _names(schema.TrainConfig)
     parts = [INTRO, "## Keys by command\n"]
     for name, config in schema.CONFIGS.items():
-        more = "" if config is schema.TrainConfig or not shared <= _names(config) else " All keys of `train`, and:"
+        more = "" if config is schema.TrainConfig or not shared <= _names(config) else " All keys of `train`, plus:"
         own = [key for key in keys_of(config) if not more or key.name not in shared or key.name in vars(config)]
         parts.append(f"### {title(name)}\n\n{docstring(name)[0]}{more}\n\n{_table(own)}\n")
     parts.append(f"### schedule\n\n{_table(keys_of(schema.ScheduleConfig))}\n")
@@ -48,7 +48,7 @@ def _table(keys: list[Key]) -> str:
 
 
 def _default(key: Key) -> str:
-    return {"...": "to be given", "schedule": "see schedule"}.get(key.default, f"`{key.default}`")
+    return {"...": "required", "schedule": "see schedule"}.get(key.default, f"`{key.default}`")
 
 
 def _cell(text: str) -> str:
@@ -71,14 +71,14 @@ def _experiments() -> str:
 
 
 def _header(text: str) -> str:
-    """The first sentences of a file's comment: its lines up to one that ends with a full stop."""
+    """The first sentences of a file's comment: its lines up to the first that ends with a period."""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
     end = next((i for i, line in enumerate(lines) if line.endswith((".", ":"))), len(lines) - 1)
     return " ".join(lines[: end + 1])
 
 
 def main() -> None:
-    """Write the page to the path given, or print it."""
+    """Write the page to the given path, or print it."""
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(reference())
     else:

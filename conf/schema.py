@@ -1,6 +1,6 @@
 """The closed part of every configuration: keys, types, meaning. Open parts (`model`, `data`, ...) have a `_target_`.
 
-The comment behind a key is what `--help` and docs/configuration.md say of it; a line with `#   ` continues it.
+The comment after a key is its text in `--help` and docs/configuration.md; a line with `#   ` continues it.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from typing import Any
 from .listed import CONFIGS as CONFIGS
 from .listed import command
 
-MISSING: Any = "???"  # OmegaConf's mark of a value that has to be given
+MISSING: Any = "???"  # OmegaConf's marker for a required value
 
 
 class Precision(Enum):
-    """Arithmetic of forward and backward; losses and weights stay float32."""
+    """Precision of forward and backward pass; losses and weights stay float32."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -33,35 +33,35 @@ class DecayRule(Enum):
     """Which parameters weight decay applies to."""
 
     weights = "weights"  # conv and linear weights, depthwise and SE included: TF Object Detection API
-    no_depthwise = "no_depthwise"  # conv and linear weights but depthwise ones: TF-slim, DeepLab
-    all = "all"  # BN and biases too: torchvision's reference scripts
+    no_depthwise = "no_depthwise"  # conv and linear weights except depthwise: TF-slim, DeepLab
+    all = "all"  # also batch norms and biases: torchvision's reference scripts
 
 
 class BatchNorm(Enum):
-    """What batch norms normalise with while training."""
+    """Statistics that batch norm uses in training."""
 
-    local = "local"  # the statistics of each process's images (the running ones are averaged over processes)
-    sync = "sync"  # those of all processes' images; CUDA only
-    frozen = "frozen"  # the running statistics, which stay as they are
+    local = "local"  # statistics of each process's own images (running statistics are averaged over processes)
+    sync = "sync"  # statistics of all processes' images; CUDA only
+    frozen = "frozen"  # the running statistics, unchanged (frozen batch norm)
 
 
 class OnNonfinite(Enum):
-    """What to do when a loss or a gradient is not finite. In either case the step changes no weights."""
+    """What to do when a loss or gradient is not finite. The step never changes the weights."""
 
-    stop = "stop"  # name the images, keep the step for mode=replay, end the run
-    skip = "skip"  # leave the step out, count it in the log
+    stop = "stop"  # name the images, save the step for mode=replay, and stop
+    skip = "skip"  # skip the step and count it in the log
 
 
 @dataclass
 class ScheduleConfig:
     name: ScheduleName = ScheduleName.cosine
-    warmup_epochs: float = 0.0  # linear warm-up, in (fractions of) epochs
-    warmup_factor: float = 0.001  # the learning rate starts at this fraction
-    final_factor: float = 0.0  # and ends at this one (cosine, poly)
-    power: float = 0.9  # poly
+    warmup_epochs: float = 0.0  # length of the linear warm-up in epochs, fractions allowed
+    warmup_factor: float = 0.001  # the warm-up starts at this fraction of the learning rate
+    final_factor: float = 0.0  # the learning rate ends at this fraction (cosine, poly)
+    power: float = 0.9  # exponent of poly
     milestones: list[float] = field(default_factory=list)  # step: fractions of the run, e.g. [0.6, 0.9]
-    gamma: float = 0.1  # step: factor at each milestone; exponential: every `every_epochs`
-    every_epochs: float = 1.0  # exponential: epochs between two factors
+    gamma: float = 0.1  # factor: for step at each milestone, for exponential every `every_epochs`
+    every_epochs: float = 1.0  # exponential: epochs between two reductions
 
 
 @command("training", "experiment name data model backbone epochs batch_size workers device weights")
@@ -70,54 +70,59 @@ class TrainConfig:
     """Keys of `pocketvision train`."""
 
     # run
-    name: str = MISSING  # the run's name; the same name resumes
-    run_dir: str = "runs/${name}"  # the run folder
-    seed: int = 0  # of weights, order and augmentation
+    name: str = MISSING  # name of the run; the same name resumes it
+    run_dir: str = "runs/${name}"  # run folder
+    seed: int = 0  # seed for weights, sample order and augmentation
     # hardware
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    threads: int = 0  # CPU threads of this process, 0: torch's choice
-    workers: int = 2  # loader processes per rank
+    device: str = "auto"  # auto, cpu, cuda or cuda:1
+    threads: int = 0  # CPU threads; 0: torch's default
+    workers: int = 2  # data loader processes per rank
     precision: Precision = Precision.fp32
-    channels_last: bool = True  # memory layout of images and filters; faster
-    compile: bool = False  # torch.compile
-    timeout_minutes: float = 30.0  # how long a process waits for the others before it gives up
+    channels_last: bool = True  # channels-last memory layout of images and filters; faster
+    compile: bool = False  # use torch.compile
+    timeout_minutes: float = 30.0  # timeout for waiting on other processes
     # loading
-    cache: str | None = None  # ram or disk: decode each picture once, after its size was estimated; null: every time
-    cache_folder: str | None = None  # of cache=disk; null: ~/.cache/pocketvision/decoded
-    reduced_decode: bool = False  # large jpegs of training at 1/2, 1/4 or 1/8 of their sides, where that is enough
+    cache: str | None = None  # cache decoded pictures in ram or on disk; null: no cache
+    cache_folder: str | None = None  # folder for cache=disk; null: ~/.cache/pocketvision/decoded
+    reduced_decode: bool = False  # decode large training JPEGs at 1/2, 1/4 or 1/8 of their size where that is enough
     # length and batch
-    epochs: int | None = 100  # passes over the training images; null: by their number (engine.optim.epochs_for)
-    overfit: int | None = None  # learn only the first n training images, and evaluate on them
-    max_steps: int | None = None  # stop early after so many optimizer steps
-    batch_size: int = 32  # images per optimizer step, all ranks and accumulation steps together
-    accumulate: int = 1  # split each step's batch into so many passes
-    # optimisation
-    lr_batch_size: int | None = None  # optimizer.lr is for this batch size, else scaled (Adam: by the root); null: not
+    epochs: int | None = 100  # passes over the training images; null: chosen by the number of images
+    overfit: int | None = None  # train and evaluate on the first n training images only
+    max_steps: int | None = None  # stop after this many optimizer steps
+    batch_size: int = 32  # images per optimizer step, in total over ranks and accumulation steps
+    accumulate: int = 1  # gradient accumulation: number of passes per step
+    # optimization
+    lr_batch_size: int | None = None  # batch size that optimizer.lr refers to; the learning rate scales linearly with
+    #   batch_size (Adam, AdamW: with its square root); null: no scaling
     decay_rule: DecayRule = DecayRule.weights
-    clip_grad_norm: float | None = None  # largest norm of all gradients together; null: as they are
-    ema_decay: float | None = None  # exponential moving average of the weights, with warm-up (1+n)/(10+n)
+    clip_grad_norm: float | None = None  # maximum global gradient norm; null: no clipping
+    ema_decay: float | None = None  # decay of the exponential moving average of the weights, with warm-up (1+n)/(10+n);
+    #   null: off
     batch_norm: BatchNorm = BatchNorm.local
-    freeze: list[str] = field(default_factory=list)  # parts that do not learn, e.g. [backbone.stem,backbone.blocks.0-5]
-    lr_factors: dict[str, float] = field(default_factory=dict)  # part: factor on its learning rate, {backbone: 0.1}
+    freeze: list[str] = field(default_factory=list)  # parts to freeze, e.g. [backbone.stem,backbone.blocks.0-5]
+    lr_factors: dict[str, float] = field(default_factory=dict)  # learning rate factor per part, e.g. {backbone: 0.1}
     on_nonfinite: OnNonfinite = OnNonfinite.stop
-    on_bad_sample: str = "raise"  # a training file that cannot be read: raise ends the run, skip learns another instead
-    patience: int | None = None  # stop after so many evaluations without a better one
+    on_bad_sample: str = "raise"  # for unreadable training files: raise stops the run, skip uses another sample
+    patience: int | None = None  # early stopping: number of evaluations without improvement; null: off
     # reporting
-    log_every: int = 50  # steps
-    save_every: int | None = None  # steps between checkpoints; null: once an epoch
-    keep_last: int = 2  # last.pt, last-1.pt, ...
+    log_every: int = 50  # steps between two rows of the log
+    save_every: int | None = None  # steps between checkpoints; null: once per epoch
+    keep_last: int = 2  # number of checkpoints to keep: last.pt, last-1.pt, ...
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
-    eval_batch_size: int = 16  # images at a time in evaluations
+    eval_batch_size: int = 16  # batch size in evaluation
     # start
-    weights: str | None = None  # a run folder, checkpoint or state dict to start from; torchvision; timm/NAME
-    weights_source: str = "pocketvision"  # or torchvision, timm, tf, espnet, espnetv2, c3net: whose names they have
-    weights_new_predictors: bool = False  # weights of another number of classes: all but the predictors
-    weights_reduce: str | None = None  # importance or first: choose channels from weights that have more
+    weights: str | None = None  # initial weights: a run folder, checkpoint or state dict; torchvision; timm/NAME
+    weights_source: str = "pocketvision"  # format of the weights: pocketvision, torchvision, timm, tf, espnet, espnetv2
+    #   or c3net
+    weights_new_predictors: bool = False  # allow weights with another number of classes; re-initializes the predictors
+    weights_reduce: str | None = None  # how to select channels from a wider network's weights: importance or first;
+    #   null: not allowed
     # resume
-    accept_changes: bool = False  # go on although configuration, data or number of processes differ; the log says what
+    accept_changes: bool = False  # resume even if configuration, data or number of processes differ; the log lists the
+    #   differences
     # modes (mode=debug, mode=replay)
     debug: bool = False  # detect anomalies, draw the first batch, write no checkpoint
-    replay: bool = False  # look at the step that ended the run by not being finite
+    replay: bool = False  # recompute the non-finite step that stopped the run
     # groups
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: Any = MISSING
@@ -131,15 +136,16 @@ class TrainConfig:
 class RunConfig:
     """Keys that `evaluate` and `predict` share."""
 
-    run: str | None = None  # a run folder or a checkpoint file
-    file: str | None = None  # in place of a run: a file that export wrote (.onnx, .xml, .pt2), in its own runtime
-    checkpoint: str = "best"  # best or last, where `run` is a folder
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    threads: int = 0  # CPU threads, 0: torch's choice
-    batch_size: int = 16  # images at a time
-    optimize: bool = False  # batch norms folded into convolutions: the same outputs, faster; and with it
+    run: str | None = None  # run folder or checkpoint file
+    file: str | None = None  # instead of a run: an exported file (.onnx, .xml, .pt2), in its own runtime
+    checkpoint: str = "best"  # best or last, if `run` is a folder
+    device: str = "auto"  # auto, cpu, cuda or cuda:1
+    threads: int = 0  # CPU threads; 0: torch's default
+    batch_size: int = 16  # images per batch
+    optimize: bool = False  # fold batch norms into convolutions: same outputs, faster; required for precision=bf16 and
+    #   compile=true
     precision: Precision = Precision.fp32  # fp32 or bf16
-    compile: bool = False  # torch.compile: the first image of a size takes seconds
+    compile: bool = False  # use torch.compile: the first image of each size takes seconds
 
 
 @command("evaluation", "run checkpoint split data report pictures output file predictions protocol")
@@ -147,35 +153,34 @@ class RunConfig:
 class EvaluateConfig(RunConfig):
     """Keys of `pocketvision evaluate`."""
 
-    workers: int = 2  # loader processes
-    split: str | None = None  # val or train; null: val, or what a run with `overfit` learnt; test: images without
-    #   truth, with cityscapes_results or predictions
-    output: str | None = None  # results file (json); null: results.json in the run folder, NAME.results.json beside a
-    #   file
-    predictions: str | None = None  # in place of a run, what any other tool found: a json in COCO's results format,
-    #   scored against `annotations`; or a folder or .zip of PNGs for Cityscapes
-    annotations: str | None = None  # the json in COCO's format that the former are scored against
-    backend: str | None = None  # of COCO's figures: pycocotools (null), or faster (faster-coco-eval, several times as
-    #   fast)
-    bootstrap: int = 0  # data sets drawn from the images, for 95 % intervals of AP and mIoU; 200 do, 0: none
-    coco_results: str | None = None  # a file for the detections in COCO's results format
-    pictures: int = 0  # pictures of truth beside prediction to write into the run folder
-    score_threshold: float = 0.5  # boxes that the pictures show; the metrics see all
-    report: bool = False  # write report/ into the run folder: report.html, which needs nothing beside it, its charts,
-    #   and what `compare page=FILE.html` reads
-    report_images: int = 48  # photos on that page: some of the best, the worst, and of every class and error
-    data: dict[str, Any] = field(default_factory=dict)  # data.KEY=... replaces a key of the run's data group
-    #   (data.root)
-    # how segmenters look at an image
-    protocol: str = "whole"  # or sliding: window by window
-    window: list[int] | None = None  # h, w
+    workers: int = 2  # data loader processes
+    split: str | None = None  # train or val; null: val, or the training images of a run with `overfit`; test (no ground
+    #   truth): for cityscapes_results or predictions
+    output: str | None = None  # JSON file for the results; null: results.json in the run folder, or NAME.results.json
+    #   next to the file
+    predictions: str | None = None  # instead of a run: another tool's predictions, as JSON in COCO's results format,
+    #   with `annotations`; or a folder or .zip of label-id PNGs for Cityscapes
+    annotations: str | None = None  # the COCO JSON to score the predictions against
+    backend: str | None = None  # computes the COCO metrics: pycocotools (null), or faster (faster-coco-eval, several
+    #   times as fast)
+    bootstrap: int = 0  # bootstrap samples for 95 % confidence intervals of AP and mIoU; 200 are enough; 0: off
+    coco_results: str | None = None  # file for the detections, in COCO's results format
+    pictures: int = 0  # number of pictures (ground truth beside prediction) to write to the run folder
+    score_threshold: float = 0.5  # minimum score of boxes in the pictures; metrics use all boxes
+    report: bool = False  # write report/ to the run folder: the self-contained page report.html, its charts, and the
+    #   data for `compare page=FILE.html`
+    report_images: int = 48  # number of photographs on that page: some of the best, the worst, and of every class and
+    #   error
+    data: dict[str, Any] = field(default_factory=dict)  # overrides for the run's data group, e.g. data.root=FOLDER
+    # segmentation: how an image is evaluated
+    protocol: str = "whole"  # whole: the whole image at once; sliding: window by window
+    window: list[int] | None = None  # h, w of the sliding window
     stride: list[int] | None = None  # h, w; null: two thirds of the window
-    scales: list[float] = field(default_factory=lambda: [1.0])  # of the image; probabilities are averaged
-    flip: bool = False  # the mirrored image, too
-    # Cityscapes' server, and other tools' pictures
-    cityscapes_results: str | None = None  # a folder or .zip: PNGs of label ids for Cityscapes' server, checked as it
-    #   needs them
-    prediction_ids: str = "label"  # what PNGs of `predictions` hold: label (ids 0 to 33) or train (0 to 18, 255)
+    scales: list[float] = field(default_factory=lambda: [1.0])  # image scales; probabilities are averaged
+    flip: bool = False  # also evaluate the mirrored image
+    # Cityscapes test server, and predictions of other tools
+    cityscapes_results: str | None = None  # folder or .zip for label-id PNGs, validated for the Cityscapes test server
+    prediction_ids: str = "label"  # ids in the PNGs of `predictions`: label (0 to 33) or train (0 to 18, 255)
 
 
 @command("evaluation", "runs page curve write samples seed output")
@@ -183,14 +188,16 @@ class EvaluateConfig(RunConfig):
 class CompareConfig:
     """Keys of `pocketvision compare`."""
 
-    runs: list[str] = field(default_factory=list)  # run folders or results.json files; usually given without a key
-    page: str | None = None  # in place of the table: a file for one HTML page of runs evaluated with report=true
-    curve: str | None = None  # in place of the table: a reference loss curve (json) to put one run beside
-    write: str | None = None  # in place of the table: a json file for a reference curve of `runs`, all of them finished
-    samples: int = 1000  # data sets drawn from the images
-    seed: int = 0  # of the drawing
-    threads: int = 0  # CPU threads, 0: torch's choice
-    output: str | None = None  # a json file for the comparison; with curve= the picture (null: RUN/curve.png)
+    runs: list[str] = field(default_factory=list)  # run folders or results.json files; usually given without the key
+    page: str | None = None  # instead of the table: an HTML file to write, one page about runs that were evaluated with
+    #   report=true
+    curve: str | None = None  # instead of the table: a reference loss curve (JSON) to compare one run with
+    write: str | None = None  # instead of the table: a JSON file to write a reference curve of `runs` to; all must be
+    #   finished
+    samples: int = 1000  # number of bootstrap samples
+    seed: int = 0  # seed of the bootstrap
+    threads: int = 0  # CPU threads; 0: torch's default
+    output: str | None = None  # JSON file for the comparison; with curve= the picture (null: RUN/curve.png)
 
 
 @command("deployment", "run inputs output score_threshold classes write file model weights device")
@@ -198,23 +205,24 @@ class CompareConfig:
 class PredictConfig(RunConfig):
     """Keys of `pocketvision predict`."""
 
-    weights: str | None = None  # in place of a run, of `model`: torchvision (downloaded), or a file with weights_source
+    weights: str | None = None  # instead of a run: pretrained weights of `model`: torchvision (downloads them), or a
+    #   file with weights_source
     weights_source: str = "pocketvision"  # as for train
     weights_reduce: str | None = None  # as for train
     backbone: Any = None
     model: Any = None
     data: Any = None
-    inputs: list[str] = field(default_factory=list)  # photographs, videos, folders (with all below) and globs in
-    #   quotes; usually given without a key
-    output: str = "predictions"  # the folder for all that is written
-    write: Any = None  # some (or one) of pictures, json, csv, coco, masks, colors; null: all but coco and colors, and
-    #   no masks of a video's frames
-    score_threshold: float = 0.5  # boxes below it are neither drawn nor written (but to coco_results.json: AP needs
-    #   all)
-    classes: Any = None  # names of the classes that count, or one; of a mask the others become 255; null: all
-    annotations: str | None = None  # a COCO json whose image ids the results get, by the photographs' names (otherwise
-    #   the number that a file's name is, as in COCO, or 1, 2, 3 ...)
-    every: int = 1  # every=5 takes each fifth frame of a video
+    inputs: list[str] = field(default_factory=list)  # photographs, videos, folders (searched recursively) and quoted
+    #   globs; usually given without the key
+    output: str = "predictions"  # output folder
+    write: Any = None  # one or more of pictures, json, csv, coco, masks, colors; null: all except coco, colors, and
+    #   masks of video frames
+    score_threshold: float = 0.5  # boxes with a lower score are not drawn or written (except in coco_results.json,
+    #   which needs all of them for AP)
+    classes: Any = None  # classes to keep, by name (one or a list); in masks, other classes become 255; null: all
+    annotations: str | None = None  # COCO JSON that lists the photographs; its image ids are used in the results
+    #   (otherwise the number in the file name, as in COCO, or 1, 2, 3, ...)
+    every: int = 1  # use every n-th video frame
 
 
 @command("deployment", "run format output input input_size batch outputs precision model weights")
@@ -222,60 +230,64 @@ class PredictConfig(RunConfig):
 class ExportConfig:
     """Keys of `pocketvision export`."""
 
-    run: str | None = None  # a run folder or a checkpoint file
-    weights: str | None = None  # in place of a run, of `model`: torchvision, or a file and whose it is (weights_source)
+    run: str | None = None  # run folder or checkpoint file
+    weights: str | None = None  # instead of a run: pretrained weights of `model`: torchvision, or a file with
+    #   weights_source
     weights_source: str = "pocketvision"  # as for train
     weights_reduce: str | None = None  # as for train
-    checkpoint: str = "best"  # best or last, where `run` is a folder
+    checkpoint: str = "best"  # best or last, if `run` is a folder
     backbone: Any = None
     model: Any = None
     data: Any = None
     format: str = MISSING  # onnx, openvino (.xml and .bin) or torch_export (.pt2)
-    output: str | None = None  # null: model.onnx, .xml or .pt2 in the run folder; a .json of that name goes beside it
-    input: str = "photo"  # photo: uint8 RGB [1, H, W, 3], the run's resize inside, results in the photograph's pixels;
-    #   network: uint8 RGB [B, 3, h, w] at one size
-    input_size: list[int] | None = None  # h, w of what goes in; null: any (photo; not for whole images with
-    #   torch_export), data.eval_size (network)
-    batch: Any = 1  # images at a time for input=network, or dynamic
-    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: what the network says
-    candidates: int = 2048  # best (anchor, class) pairs that reach non-maximum suppression
-    precision: str = "fp32"  # openvino: fp16 (half the file) or bf16 (arithmetic, where the processor has it), too
-    photos: list[str] = field(default_factory=list)  # photographs or folders to compare on; empty: the validation
+    output: str | None = None  # null: model.onnx, .xml or .pt2 in the run folder; a .json with the same name is written
+    #   next to it
+    input: str = "photo"  # photo: uint8 RGB [1, H, W, 3], with the run's resizing inside and results in the
+    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] at one size
+    input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for whole images with torch_export),
+    #   data.eval_size (network)
+    batch: Any = 1  # batch size for input=network, or dynamic
+    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
+    candidates: int = 2048  # number of best (anchor, class) pairs passed to non-maximum suppression
+    precision: str = "fp32"  # fp32; for openvino also fp16 (half the file size) or bf16 (computes in bf16 if the
+    #   processor supports it)
+    photos: list[str] = field(default_factory=list)  # photographs or folders for the verification; empty: validation
     #   split, or generated scenes
-    num_photos: int = 8  # of those
-    threads: int = 0  # CPU threads of the comparison, 0: torch's choice
+    num_photos: int = 8  # number of photographs to use
+    threads: int = 0  # CPU threads for the verification; 0: torch's default
 
 
 @command("deployment", "run experiment model file peer optimize training batch_size photos output")
 @dataclass
 class BenchmarkConfig(TrainConfig):
-    """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what is measured how."""
+    """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what to measure and how."""
 
     name: str = "benchmark"
     # what
-    run: str | None = None  # a run folder or a checkpoint file
-    checkpoint: str = "best"  # best or last, where `run` is a folder
-    file: str | None = None  # an exported file, alone or beside its run
+    run: str | None = None  # run folder or checkpoint file
+    checkpoint: str = "best"  # best or last, if `run` is a folder
+    file: str | None = None  # an exported file, alone or together with its run
     backbone: Any = None
-    model: Any = (
-        None  # In place of a run, with backbone and data: freshly built, with random weights that keep it busy.
-    )
+    model: Any = None  # Instead of a run, with backbone and data: a new network with random weights that produce a
+    #   realistic load.
     data: Any = None
-    batch_size: int = 1  # photographs at a time
-    threads: int = 0  # of torch, cv2 and the runtimes; 0: one for each physical core that the process may use
-    optimize: bool = False  # adds the network with batch norms folded; with it precision=bf16 and compile=true
-    training: bool = False  # a training step at data.input_size (forward and criterion, backward, optimizer) instead
-    peer: str | None = None  # torchvision: its own model with the same weights; results have to agree
-    min_score: float | None = None  # of a detector's candidates; null: its own
+    batch_size: int = 1  # photographs per batch
+    threads: int = 0  # threads for torch, cv2 and the runtimes; 0: one per physical core available to the process
+    optimize: bool = False  # also measure the network with folded batch norms; allows precision=bf16 and compile=true
+    training: bool = False  # measure a training step at data.input_size instead (forward and criterion, backward,
+    #   optimizer)
+    peer: str | None = None  # torchvision: compare with torchvision's model with the same weights; the results must
+    #   agree
+    min_score: float | None = None  # minimum score of a detector's candidates; null: the model's own
     # on what
-    photos: str | None = None  # a folder of photographs; null: made up
-    photo_size: list[int] = field(default_factory=lambda: [480, 640])  # h, w of those
+    photos: str | None = None  # folder of photographs; null: synthetic
+    photo_size: list[int] = field(default_factory=lambda: [480, 640])  # h, w of synthetic photographs
     # how
-    warmup: int = 2  # calls of each variant before anything is timed
-    rounds: int = 5  # each gives each variant a burst: one call that does not count, then `repeats` that do
-    repeats: int = 3  # timed calls of a burst
-    memory: bool = True  # peak memory, each variant in a process of its own
-    output: str | None = "benchmark"  # a folder for results.json and pictures; null: none
+    warmup: int = 2  # warm-up calls per variant before any timing
+    rounds: int = 5  # each round runs each variant in a burst: one warm-up call, then `repeats` timed calls
+    repeats: int = 3  # timed calls per burst
+    memory: bool = True  # measure peak memory, each variant in its own process
+    output: str | None = "benchmark"  # folder for results.json and pictures; null: none
 
 
 @command("data", "experiment data augment split count columns epoch statistics output")
@@ -284,12 +296,12 @@ class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
 
     name: str = "browse"
-    split: str = "train"  # or val
-    output: str = "browse.png"  # the picture
-    count: int = 16  # samples
-    columns: int = 4  # of the grid
-    epoch: int = 0  # another epoch, other augmentations
-    statistics: int = 0  # images of each split to count for pictures of classes, sizes and anchors beside the grid
+    split: str = "train"  # train or val
+    output: str = "browse.png"  # picture file to write
+    count: int = 16  # number of samples
+    columns: int = 4  # columns of the grid
+    epoch: int = 0  # epoch whose augmentation to show
+    statistics: int = 0  # number of images per split to count for the class, size and anchor charts; 0: no charts
 
 
 @command("data", "data experiment split output ignore examples workers")
@@ -298,11 +310,11 @@ class CheckDataConfig(TrainConfig):
     """Keys of `pocketvision check-data`: those of train, and what to check."""
 
     name: str = "check-data"
-    split: str | None = None  # train or val; null: both, and against each other
-    output: str = "check"  # a folder for check.json, check.html and pictures
-    ignore: list[str] = field(default_factory=list)  # kinds of fault that are left out (docs/check-data.md lists them)
-    workers: int | None = None  # processes; null: one for each core, 0: none but the command's own
-    examples: int = 12  # faults of each kind that are told and drawn
+    split: str | None = None  # train or val; null: both, including checks across splits
+    output: str = "check"  # folder for check.json, check.html and pictures
+    ignore: list[str] = field(default_factory=list)  # kinds of fault to ignore (listed in docs/check-data.md)
+    workers: int | None = None  # number of processes; null: one per core; 0: only this process
+    examples: int = 12  # number of faults of each kind to list and draw
 
 
 @command("more", "experiment model backbone data input_size")
@@ -311,17 +323,17 @@ class InfoConfig(TrainConfig):
     """Keys of `pocketvision info`: those of train, and the input size to count at."""
 
     name: str = "info"
-    input_size: list[int] | None = None  # h, w; null: the data group's
+    input_size: list[int] | None = None  # h, w; null: input size of the data group
 
 
 @command("training", "model weights weights_source output experiment backbone data partial weights_reduce")
 @dataclass
 class ImportWeightsConfig(TrainConfig):
-    """Keys of `pocketvision import-weights`: those of train, and where the run folder is to be."""
+    """Keys of `pocketvision import-weights`: those of train, and where to create the run folder."""
 
     name: str = "imported"
-    output: str = MISSING  # the run folder
-    partial: bool = False  # true: what the weights do not have stays freshly initialised
+    output: str = MISSING  # run folder to create
+    partial: bool = False  # true: tensors missing from the weights stay randomly initialized
 
 
 @command("data", "data format output images splits")
@@ -331,10 +343,10 @@ class ConvertConfig:
 
     data: Any = MISSING
     format: str = MISSING  # coco, voc or yolo
-    output: str = MISSING  # a folder that is empty or not there
-    images: str = "link"  # link (hard links, which take no room; a copy where that is impossible), copy, or none
-    splits: list[str] = field(default_factory=lambda: ["train", "val"])  # or one; where the data has no val,
-    #   data.holdout of it is cut off
+    output: str = MISSING  # an empty or new folder
+    images: str = "link"  # link (hard links, or copies where links are impossible), copy, or none
+    splits: list[str] = field(default_factory=lambda: ["train", "val"])  # [train,val] or one of them; without a val
+    #   split, data.holdout of the images is held out
 
 
 @command("data", "dataset archives output hashes layout num_train num_val size preset seed")
@@ -342,17 +354,18 @@ class ConvertConfig:
 class PrepareConfig:
     """Keys of `pocketvision prepare`."""
 
-    dataset: str | None = None  # coco, cityscapes, voc, camvid, or shapes: generated scenes; usually the first argument
-    archives: list[str] = field(default_factory=list)  # files, or a folder of them; usually given without a key
-    output: str | None = None  # a folder, what data.root= wants; null: data/NAME
-    hashes: bool = True  # false: archives that were packed anew; sizes and MD5 are not compared, files are counted
+    dataset: str | None = None  # coco, cityscapes, voc, camvid, or shapes (generated scenes); usually the first
+    #   argument
+    archives: list[str] = field(default_factory=list)  # files, or a folder of them; usually given without the key
+    output: str | None = None  # output folder, the value for data.root=; null: data/NAME
+    hashes: bool = True  # false: skip size and MD5, for repacked archives; files are still counted
     # shapes
     layout: str = "coco"  # coco (boxes, COCO's official layout) or cityscapes (label maps)
-    num_train: int = 200  # scenes to train on
-    num_val: int = 50  # scenes to evaluate on
+    num_train: int = 200  # number of training scenes
+    num_val: int = 50  # number of validation scenes
     size: list[int] = field(default_factory=lambda: [128, 128])  # h, w in pixels
-    preset: str = "standard"  # standard (three shapes, sides of 20 to 60 %) or hard (six, from 8 %)
-    seed: int = 0  # another one, other scenes
+    preset: str = "standard"  # standard (three shapes, 20 to 60 % of the image side) or hard (six, from 8 %)
+    seed: int = 0  # seed of the scenes
 
 
 @command("more", "table format output latency repeats threads results")
@@ -361,9 +374,10 @@ class PaperConfig:
     """Keys of `pocketvision paper`."""
 
     table: int | None = None  # 3, 6, 7 or 8; null: all four
-    format: str = "text"  # or markdown
-    output: str | None = None  # a file to write the tables to, beside printing them
-    latency: bool = False  # time every network here, one image at a time
-    threads: int = 1  # the paper's phones use one core
-    repeats: int = 5  # of which the median is told
-    results: list[str] = field(default_factory=list)  # results.json of runs named as their experiments: our accuracies
+    format: str = "text"  # text or markdown
+    output: str | None = None  # also write the tables to this file
+    latency: bool = False  # time every network on this machine, one image at a time
+    threads: int = 1  # CPU threads; the paper's phones use one core
+    repeats: int = 5  # timed calls; the median is reported
+    results: list[str] = field(default_factory=list)  # results.json of your runs, to show your accuracy; name runs
+    #   after their experiments

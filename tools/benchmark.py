@@ -1,12 +1,12 @@
-"""Measure time and memory of a run, a model or a file, beside torchvision's own.
+"""Measure time and memory of a run, model or exported file, optionally beside torchvision.
 
 pocketvision benchmark run=runs/first optimize=true photos=holiday
 pocketvision benchmark model=ssdlite_torchvision peer=torchvision optimize=true batch_size=8
 pocketvision benchmark run=runs/first file=runs/first/model.onnx
 
-How long a network takes, from a photograph to boxes, a label map or classes, by stage, and beside torchvision's own
-model with the same weights. All variants are timed in turns in one process, and have to agree before they are. Of the
-keys of training, only experiments make use. More:
+Measures how long a network takes from a photograph to boxes, a label map or classes, by stage. peer=torchvision adds
+torchvision's own model with the same weights. All variants must agree first and are then timed in turn, in one
+process. The remaining keys are training keys; only experiments use them. More examples:
 
   pocketvision benchmark experiment=lraspp_cityscapes photo_size=[512,1024] optimize=true precision=bf16
   pocketvision benchmark model=ssdlite_torchvision peer=torchvision training=true batch_size=16
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 
 def benchmark(config: DictConfig) -> Case:
-    """Measure, print, and write results.json and a picture into `output`."""
+    """Measure, print, and write results.json and a picture to `output`."""
     check(config)
     threads = config.threads or machine.physical_cores()
     about = prepare_machine(config, threads)
@@ -53,16 +53,16 @@ def prepare_machine(config: DictConfig, threads: int) -> dict[str, Any]:
 
 
 def check(config: DictConfig) -> None:
-    """Raise ValueError for keys out of their range, or that do not go together."""
+    """Raise ValueError for values out of range and for keys that exclude each other."""
     check_numbers(config)
     if config.run and config.get("model"):
-        raise ValueError("run= brings its model along: leave model= and experiment= out, or run=")
+        raise ValueError("run= already has a model: drop model= and experiment=, or drop run=")
     specs_of(config)
     check_subject(config)
 
 
 def check_numbers(config: DictConfig) -> None:
-    """Raise ValueError for keys out of their range."""
+    """Raise ValueError for values out of range."""
     for key in ("batch_size", "rounds", "repeats"):
         at_least(key, config[key], 1)
     for key in ("warmup", "threads", "workers"):
@@ -72,14 +72,14 @@ def check_numbers(config: DictConfig) -> None:
 
 
 def title(config: DictConfig) -> str:
-    """What is measured, in one line."""
+    """One line that names the subject of the measurement."""
     what = config.run or config.file or config.model.network._target_.rpartition(".")[2]
     step = "training step, " if config.training else ""
     return f"{what}, {step}batch {config.batch_size}"
 
 
 class phase:  # noqa: N801  a context manager
-    """On a terminal, one line that says what goes on."""
+    """A status line on a terminal."""
 
     def __enter__(self) -> Callable[[str], object]:
         hidden = not sys.stderr.isatty()

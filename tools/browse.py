@@ -1,10 +1,10 @@
-"""Draw a grid of augmented samples with their truth: look at the data before training on it.
+"""Draw a grid of augmented samples with their annotations.
 
 pocketvision browse experiment=demo_detection
 pocketvision browse experiment=ssdlite_coco data.root=/data/coco count=9 columns=3 output=coco.png
 pocketvision browse experiment=lraspp_cityscapes data.root=/data/cityscapes split=val
 
-More:
+Look at the data before you train on it. Charts of classes, sizes and anchors:
 
   pocketvision browse experiment=ssdlite_coco data.root=/data/coco statistics=5000
 """
@@ -22,9 +22,9 @@ from pocketvision.tools.system.console import log
 
 
 def browse(config: DictConfig) -> None:
-    """Draw `count` samples of a split as training sees them in epoch `epoch`; those of validation are not augmented.
+    """Draw `count` samples of a split as training sees them in epoch `epoch`; validation samples are not augmented.
 
-    With `statistics` also a picture of classes, sizes and anchors, counted on so many images of each split.
+    With `statistics`, also draw charts of classes, sizes and anchors, counted on that many images of each split.
     """
     source = build.build_source(config, config.split)
     log_summary(source)
@@ -32,7 +32,7 @@ def browse(config: DictConfig) -> None:
     labels = source.labels
     pictures = []
     count = min(config.count, len(source))
-    if config.data.task == "classification":  # its images lie class by class
+    if config.data.task == "classification":  # its images are ordered by class
         indices = [i * len(source) // count for i in range(count)]
     else:
         indices = list(range(count))
@@ -47,7 +47,7 @@ def browse(config: DictConfig) -> None:
         path = output.with_name(f"{output.stem}_statistics{output.suffix}")
         write_image(path, annotate.grid([chart.picture() for chart in charts(config, counted).values()], 4))
         numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in counted.items())
-        log.info("counted on images, %s: %s", numbers, path)
+        log.info("statistics of the images, %s: %s", numbers, path)
 
 
 main = command("browse", browse)

@@ -1,12 +1,12 @@
-"""Check a data set for everything that can be wrong: files, boxes, masks, splits, classes.
+"""Find faults in a dataset: files, boxes, masks, splits, classes.
 
 pocketvision check-data data=coco_json data.train_json=train.json data.val_json=val.json data.images=photos
 pocketvision check-data experiment=ssdlite_coco data.root=/data/coco workers=8 output=coco-check
 pocketvision check-data data=cityscapes data.root=/data/cityscapes split=val "ignore=[class_rare,near_duplicate]"
 
-Leaves check.json, check.html and pictures in the folder `output`. data, data.input_size and model.network.anchors say
-what is read, and what boxes are compared with. Exit status: 0 without faults, 3 with warnings only, 1 with errors, 2
-where the check could not be made.
+Writes check.json, check.html and pictures to the folder `output`. `data` selects the dataset; boxes are compared with
+data.input_size and model.network.anchors. Exit status: 0 without faults, 3 with warnings only, 1 with errors, 2 if
+the check could not run.
 """
 
 import sys
@@ -28,8 +28,8 @@ from pocketvision.tools.system.console import log, printable, progress
 
 
 def run_check(config: DictConfig) -> int:
-    """Check the configured splits; the exit status: 0 without faults, 3 with warnings only, 1 with errors."""
-    Checked().settle(config.ignore)  # a mistyped kind is told before the work
+    """Check the configured splits; returns the exit status: 0 without faults, 3 with warnings only, 1 with errors."""
+    Checked().settle(config.ignore)  # report a mistyped kind before the work starts
     splits = [config.split] if config.split else ["train", "val"]
     input_size, letterbox = input_size_of(config), is_letterbox(config)
     with Progress() as bars:
@@ -62,12 +62,12 @@ def run_check(config: DictConfig) -> int:
     for kind, grid in grids.items():
         write_image(output / f"fault_{kind}.jpg", grid)
     write_page(output / "check.html", checked, charts, grids)
-    log.info("everything that was found: %s", output / "check.html")
+    log.info("full report: %s", output / "check.html")
     return exit_status(checked)
 
 
 class Progress:
-    """A bar for each split, one after the other."""
+    """One progress bar per split."""
 
     def __init__(self) -> None:
         self._split, self._bar = "", None
@@ -87,7 +87,7 @@ class Progress:
 
 
 def check(config: DictConfig) -> None:
-    """`run_check`, ending the process with its status."""
+    """Run `run_check` and exit with its status."""
     if status := run_check(config):
         sys.exit(status)
 

@@ -1,26 +1,26 @@
-"""Compare runs: which differences are real, one HTML page of them, or a loss beside a reference curve.
+"""Compare runs: a table, an HTML page, or a loss beside a reference curve.
 
 pocketvision compare runs/first runs/second
 pocketvision compare runs/first runs/second page=all.html
 pocketvision compare runs/demo_detection curve=docs/curves/demo_detection.json
 
-RUN RUN ...: figures and settings that differ. All runs must have been evaluated on the same data; the first is what
-the others are compared with. A difference is real where its 95 % interval does not hold 0. The intervals come from
-data sets drawn with replacement from the images, the same ones for both runs (paired bootstrap). They tell how much
-hangs on the choice of images, not what another training of the same configuration would give. A results.json that
-pocketvision evaluate wrote stands for its run (results.npz lies beside it).
+RUN RUN ...: metrics, settings that differ, and which differences are significant. All runs must have been evaluated
+on the same data; the others are compared with the first. A difference is significant if its 95 % confidence interval
+excludes 0. The intervals come from a paired bootstrap: images drawn with replacement, the same ones for both runs.
+They cover the choice of images, not the variation between training runs. A results.json that pocketvision evaluate
+wrote can replace its run folder (keep results.npz next to it).
 
-page=FILE.html: one HTML page that needs no network, no server and no file beside it, of runs of one task: figures
-side by side, curves over each other, then each run's own report. pocketvision evaluate run=FOLDER report=true comes
-before. The charts are written beside the page as NAME.CHART.png.
+page=FILE.html: one self-contained HTML page about runs of one task: metrics side by side, overlaid curves, then each
+run's own report. First run pocketvision evaluate run=FOLDER report=true. The charts are written next to the page as
+NAME.CHART.png.
 
-curve=REFERENCE.json: whether a training goes as it should: its loss, epoch by epoch, beside a reference curve of
-other seeds. The run may still be in progress; only whole epochs count. Prints a table and one line of verdict, draws
-curve.png. The last whole epoch decides. It departs where its loss lies above the band around the reference's mean:
-four standard deviations between the reference's seeds, at least 8 %, twice as wide in the first epoch. A lower loss
-is no fault. See docs/curves.md. Exit status: 0 sound so far, or nothing to judge yet; 1 the run departs; 2 a mistake
-in the command or a file. write=REFERENCE.json makes a reference, of runs that are finished, of one configuration and
-with other seeds.
+curve=REFERENCE.json: a run's loss, epoch by epoch, beside a reference curve from other seeds. The run may still be in
+progress; only complete epochs count. Prints a table and a verdict and draws curve.png. The last complete epoch
+decides: the run departs if its loss lies above the band around the reference's mean (four standard deviations between
+the reference's seeds, at least 8 %, twice as wide in the first epoch). A lower loss is not a problem. See
+docs/curves.md. Exit status: 0 if sound so far or too early to judge, 1 if the run departs, 2 for an error in the
+command or a file. write=REFERENCE.json writes a reference from finished runs of one configuration with different
+seeds.
 
   pocketvision compare runs/first/results.json detections.results.json output=comparison.json
   pocketvision compare runs/* page=all.html
@@ -46,14 +46,14 @@ from pocketvision.tools.system.console import log, printable
 
 
 def compare(config: DictConfig) -> None:
-    """What `page`, `curve` or `write` asks for, or the evaluations side by side."""
+    """Do what `page`, `curve` or `write` asks for; otherwise compare the evaluations."""
     settings = settings_of(config, CompareConfig)
     asked = [f"{key}={getattr(settings, key)}" for key in ("page", "curve", "write") if getattr(settings, key)]
     if len(asked) > 1:
-        raise ValueError(f"{' and '.join(asked)} do not go together: leave all but one of them out")
+        raise ValueError(f"{' and '.join(asked)} exclude each other: set only one of them")
     if settings.output and (settings.page or settings.write):
         raise ValueError(
-            f"output={settings.output} is for a comparison or a run's picture, {asked[0]} makes neither: leave one out"
+            f"output={settings.output} is for a comparison or a run's picture, and {asked[0]} makes neither: drop one"
         )
     if settings.page:
         page = write_page(list(settings.runs), Path(settings.page))
@@ -81,7 +81,7 @@ def compare_runs(settings: CompareConfig) -> dict:
 
 
 def compare_curve(settings: CompareConfig) -> int:
-    """A run beside a reference curve; the exit status: 0 where the run is sound so far, 1 where it departs."""
+    """Compare a run with a reference curve; returns the exit status: 0 if the run is sound so far, 1 if it departs."""
     assert settings.curve
     if len(settings.runs) != 1:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Convert boxes from one format into another: COCO json, PASCAL VOC, YOLO.
+"""Convert boxes between COCO JSON, PASCAL VOC and YOLO.
 
 pocketvision convert data=voc data.root=mine format=coco output=mine_coco
 pocketvision convert data=yolo data.root=mine/data.yaml format=voc output=mine_voc images=copy
 pocketvision convert data=coco_json data.train_json=all.json data.images=photos format=yolo output=mine_yolo
 
-What a format cannot hold is told with counts.
+Reports, with counts, what the new format cannot represent.
 """
 
 import mmap
@@ -32,7 +32,7 @@ NEXT = {
 
 
 def convert(config: DictConfig) -> None:
-    """Write the splits of a data group in another format, and say what that one cannot hold."""
+    """Write the splits of a data group in another format and report what that format cannot represent."""
     settings = settings_of(config, ConvertConfig)
     if settings.format not in NEXT:
         raise ValueError(f"format={settings.format}: expected one of {', '.join(NEXT)}")
@@ -41,7 +41,7 @@ def convert(config: DictConfig) -> None:
     sources = read_splits(config)
     for split, source in sources.items():
         if isinstance(source, CocoDetection | CocoJson) and (outlines := count_outlines(Path(source.annotations))):
-            log.info("%s: %d outlines (segmentation) are not taken over", split, outlines)
+            log.info("%s: %d polygons (segmentation) are not converted", split, outlines)
     output = Path(settings.output)
     with progress([], total=sum(map(len, sources.values())), title="writing") as bar:
         lost = write_boxes(
@@ -55,7 +55,7 @@ def convert(config: DictConfig) -> None:
         log.info("%s", line)
     if settings.images == "none" and settings.format != "coco":
         folder = "JPEGImages" if settings.format == "voc" else "images/SPLIT"
-        log.info("annotations only: the images belong into %s", output / folder)
+        log.info("annotations only: put the images into %s", output / folder)
     counts = ", ".join(f"{len(source)} images of {split}" for split, source in sources.items())
     if set(sources) != {"train", "val"}:
         log.info("%s written to %s", counts, output)
@@ -65,16 +65,18 @@ def convert(config: DictConfig) -> None:
 
 
 def read_splits(config: DictConfig) -> dict[str, BoxSource]:
-    """The splits that `splits` names, all with the classes of the first.
+    """The splits named in `splits`, all with the classes of the first.
 
     Raises:
-        ValueError: there are none, or they are no images with boxes in files.
+        ValueError: no split is named, or the data is not images with boxes in files.
     """
     sources: dict[str, BoxSource] = {}
     if not config.splits or len(set(config.splits)) != len(config.splits):
         raise ValueError(f"splits={list(config.splits)}: expected train, val or both")
     if config.data.task != "detection":
-        raise ValueError(f"data is for {config.data.task}: convert is for boxes, choose data=coco_json, voc or yolo")
+        raise ValueError(
+            f"data is for {config.data.task}, but convert is for boxes: choose data=coco_json, voc or yolo"
+        )
     for split in config.splits:
         labels = next(iter(sources.values())).labels if sources else None
         source = build.build_source(config, split, labels=labels)
@@ -86,7 +88,7 @@ def read_splits(config: DictConfig) -> dict[str, BoxSource]:
 
 
 def count_outlines(path: Path) -> int:
-    """Annotations of a json in COCO's format that have an outline, without parsing it once more."""
+    """The number of polygons in a COCO JSON, without parsing it again."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return sum(1 for _ in re.finditer(rb'"segmentation"\s*:\s*(?!\[\s*\]|null|\s)', content))
 

@@ -1,10 +1,10 @@
-"""Evaluate a run: COCO AP, mIoU or top-1 and top-5 on its validation split.
+"""Evaluate a run on its validation split: COCO AP, mIoU, or top-1 and top-5.
 
 pocketvision evaluate run=runs/first
 pocketvision evaluate run=runs/first checkpoint=last split=train pictures=16 report=true
 pocketvision evaluate file=model.onnx data.root=/other/coco
 
-Writes results.json into the run folder, and results.npz for pocketvision compare. More:
+Writes results.json to the run folder, and results.npz for pocketvision compare. More examples:
 
   pocketvision evaluate run=runs/first data.root=/other/coco
   pocketvision evaluate run=runs/first protocol=sliding window=[769,769] scales=[0.75,1.0,1.25] flip=true
@@ -47,18 +47,20 @@ from pocketvision.tools.system.console import log
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
-    """Results of a run's network on a split of its data."""
+    """Evaluate a run's network on a split of its data."""
     settings = settings_of(config, EvaluateConfig)
     at_least("pictures", settings.pictures, 0)
     if settings.predictions:
         return evaluate_predictions(settings)
     if settings.annotations:
-        raise ValueError(f"annotations={settings.annotations} go with predictions=FILE; a run has its data group")
+        raise ValueError(
+            f"annotations={settings.annotations} needs predictions=FILE; a run is evaluated on its data group"
+        )
     if settings.file:
         return evaluate_exported(settings)
     if not settings.run:
         raise ValueError(
-            "give run=FOLDER of a training run, file=MODEL.onnx of pocketvision export, or predictions=FILE.json"
+            "set run=FOLDER (a training run), file=MODEL.onnx (from pocketvision export) or predictions=FILE.json"
         )
     ranks = start_ranks(settings.device)
     try:
@@ -67,7 +69,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         check_asked(run.task.kind, settings.bootstrap, settings.coco_results)
         output = _output(settings, run.folder / "results.json")
         metric = with_backend(copy.copy(run.task.metric), settings.backend)
-        if settings.report:  # what cannot be written is known now, not after the evaluation
+        if settings.report:  # fail before the evaluation, not after it
             at_least("report_images", settings.report_images, 0)
             check_place(run.folder)
         split = settings.split or ("train" if run.config.overfit else "val")
@@ -92,7 +94,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
                 folder = write_comparisons(
                     run, source, count=settings.pictures, score_threshold=settings.score_threshold
                 )
-                log.info("pictures of truth beside prediction: %s", folder)
+                log.info("pictures (ground truth beside prediction): %s", folder)
             if settings.report:
                 page = write_report(
                     run,
@@ -110,15 +112,17 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 
 def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
-    """Results of an exported file in its own runtime."""
+    """Evaluate an exported file in its own runtime."""
     assert settings.file
     if settings.run or settings.pictures or settings.report:
         raise ValueError(
-            "file= is all of a model and makes no pictures and no report: leave run=, pictures= and report= out, "
-            "or file="
+            "file= contains the whole model and supports no pictures or report: drop run=, pictures= and report=, "
+            "or drop file="
         )
     if settings.cityscapes_results or asks_protocol(settings):
-        raise ValueError("file= runs as it was exported: protocol=, scales=, flip= and cityscapes_results= need a run=")
+        raise ValueError(
+            "file= cannot be changed after export: protocol=, scales=, flip= and cityscapes_results= need run="
+        )
     check_optimize(settings.optimize, settings.precision.value, settings.compile, file=f"file={settings.file}")
     model = load_file(settings.file, threads=settings.threads, data=settings.data)
     check_asked(model.task.kind, settings.bootstrap, settings.coco_results)
@@ -133,10 +137,10 @@ def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
 
 
 def evaluate_predictions(settings: EvaluateConfig) -> dict[str, float]:
-    """Results of what another tool found: detections in a json, or pictures of label ids for Cityscapes."""
+    """Evaluate another tool's predictions: detections as JSON, or label-id PNGs for Cityscapes."""
     assert settings.predictions
     if asks_protocol(settings):
-        raise ValueError("predictions= is scored as it is: protocol=, window=, stride=, scales= and flip= need a run=")
+        raise ValueError("predictions= is scored directly: protocol=, window=, stride=, scales= and flip= need run=")
     path = Path(settings.predictions)
     detections = path.suffix.lower() == ".json"
     output = _output(settings, path.with_name(f"{path.stem if detections else path.name}.results.json"))
@@ -146,7 +150,7 @@ def evaluate_predictions(settings: EvaluateConfig) -> dict[str, float]:
 
 
 def _about(settings: EvaluateConfig, run: LoadedRun) -> dict[str, Any]:
-    """What a run was trained with, on what data it was evaluated, and how."""
+    """The run's training configuration, its evaluation data, and the evaluation settings."""
     keys = ("protocol", "window", "stride", "scales", "flip", "optimize", "compile")
     return {
         **whole_config(run),
@@ -156,7 +160,7 @@ def _about(settings: EvaluateConfig, run: LoadedRun) -> dict[str, Any]:
 
 
 def _output(settings: EvaluateConfig, usual: Path) -> Path:
-    """Where the results go; what they must not overwrite is known before an evaluation takes its time."""
+    """The results file. It is checked now, so that an existing file is reported before a long evaluation."""
     output = Path(settings.output or usual)
     check_files(settings, output)
     return output

@@ -1,10 +1,10 @@
-"""Write a run as one file for ONNX Runtime, OpenVINO or torch.export, compared with PyTorch at once.
+"""Export a run to ONNX, OpenVINO or torch.export and verify it against PyTorch.
 
 pocketvision export run=runs/first format=onnx
 pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml
 pocketvision export model=ssdlite_torchvision weights=torchvision format=onnx output=detector.onnx
 
-Pre- and post-processing are inside. The file gets its name only after it was found to say what PyTorch says. More:
+Writes one file that includes pre- and post-processing, and only if its results agree with PyTorch's. More examples:
 
   pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
@@ -41,7 +41,7 @@ from pocketvision.tools.system.console import log
 
 
 def export(config: DictConfig) -> Path:
-    """The file of a run, written only after it was found to say what PyTorch says."""
+    """Export a run; the file is written only if its results agree with PyTorch's."""
     settings = settings_of(config, ExportConfig)
     check(settings)
     run, source, plain = _run(config, settings)
@@ -50,20 +50,22 @@ def export(config: DictConfig) -> Path:
         candidates=settings.candidates,
     )  # fmt: skip
     if settings.format == "torch_export" and interface.network_size is None:
-        raise ValueError("format=torch_export needs the size of the photographs: give input_size=[h,w], or format=onnx")
+        raise ValueError(
+            "format=torch_export needs the size of the photographs: set input_size=[h,w], or use format=onnx"
+        )
     output = _output(settings, run)
     photos = read_photos(settings, run)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the output, so that moving it there is one step and a file of that name is always whole.
+    # In the same folder as the output, so that the move is atomic and a file with that name is always complete.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
         about = partial(
             describe_file, run, config=plain, format=settings.format, precision=settings.precision, source=source
         )
-        log.info("exporting %s (step %d), %s in, %s", source, run.step, _shape(interface), settings.format)
+        log.info("exporting %s (step %d), input %s, %s", source, run.step, _shape(interface), settings.format)
         paths = write_all(run, interface, Path(folder), about)
         models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
         comparison = compare(run, models, photos, precision=settings.precision)
-        log.info("compared with PyTorch on %d photographs:\n%s", len(photos), comparison.table())
+        log.info("verified against PyTorch on %d photographs:\n%s", len(photos), comparison.table())
         check_same(comparison, settings)
         del models
         _move(paths[interface.outputs], output, about(interface) | {"comparison": comparison.to_json()})
@@ -72,26 +74,26 @@ def export(config: DictConfig) -> Path:
 
 
 def check(settings: ExportConfig) -> None:
-    """Raise ValueError for a format, precision or package that there is not."""
+    """Raise ValueError for an unknown format or precision, or a missing package."""
     if settings.format not in FORMATS:
-        raise ValueError(f"format={settings.format}: expected {', '.join(FORMATS)}")
+        raise ValueError(f"format={settings.format}: expected one of {', '.join(FORMATS)}")
     if settings.precision not in PRECISIONS[settings.format]:
         choices = " or ".join(PRECISIONS[settings.format])
-        raise ValueError(f"precision={settings.precision}: format={settings.format} is written as {choices}")
+        raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
     if settings.num_photos < 1:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
     require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
 
 
 def _run(config: DictConfig, settings: ExportConfig) -> tuple[LoadedRun, str, Any]:
-    """The network on the CPU, what the user calls it, and its plain configuration."""
+    """The network on the CPU, the user's name for it, and its plain configuration."""
     if settings.run and (settings.weights or settings.model):
-        raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
+        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
     if settings.run:
         run = load_run(settings.run, which=settings.checkpoint)
         return run, str(settings.run), load_checkpoint(run.path)["config"]
     if not settings.weights:
-        raise ValueError("give run=FOLDER of a training run, or model=ssdlite_torchvision weights=torchvision")
+        raise ValueError("set run=FOLDER (a training run), or model=ssdlite_torchvision weights=torchvision")
     return load_published(config), str(settings.weights), portable(config)
 
 
@@ -99,7 +101,7 @@ def _output(settings: ExportConfig, run: LoadedRun) -> Path:
     ending = FORMATS[settings.format]
     output = Path(settings.output) if settings.output else run.folder / f"model{ending}"
     if output.suffix != ending:
-        raise ValueError(f"output={output}: a file of format={settings.format} ends with {ending}")
+        raise ValueError(f"output={output}: with format={settings.format}, the name must end with {ending}")
     return output
 
 
@@ -108,7 +110,7 @@ def _shape(interface: Interface) -> str:
 
 
 def read_photos(settings: ExportConfig, run: LoadedRun) -> list[np.ndarray]:
-    """`num_photos` photographs, evenly from those that were named, the validation split or generated scenes."""
+    """`num_photos` photographs, evenly spaced, from `photos`, the validation split or generated scenes."""
     if settings.photos:
         files = find_images(list(settings.photos))
         return [decode_image(files[i]) for i in _spread(len(files), settings.num_photos)]
@@ -116,7 +118,7 @@ def read_photos(settings: ExportConfig, run: LoadedRun) -> list[np.ndarray]:
         source = build.build_source(run.config, "val", labels=run.task.labels)
     except (OSError, ValueError, InstantiationException) as error:
         told = explain(error)
-        log.info("no validation split here (%s): compared on generated scenes; photos=FOLDER takes yours", told)
+        log.info("no validation split (%s): verifying on generated scenes; use photos=FOLDER for your own", told)
         source = ShapesDetection(length=settings.num_photos, size=(240, 320), preset="hard", seed=3)
     return [source.read(i).image for i in _spread(len(source), settings.num_photos)]
 
@@ -129,7 +131,7 @@ def _spread(total: int, count: int) -> list[int]:
 def write_all(
     run: LoadedRun, interface: Interface, folder: Path, about: Callable[[Interface], dict[str, Any]]
 ) -> dict[str, list[Path]]:
-    """The file, and one with raw outputs, by its `outputs`: what differs is seen best before post-processing."""
+    """The file, and one with raw outputs, by `outputs`: differences show best before post-processing."""
     told = about(interface)
     network = None if told["format"] == "torch_export" else network_proto(run, interface)
     written = {}
@@ -142,17 +144,17 @@ def write_all(
 
 
 def check_same(comparison: Comparison, settings: ExportConfig) -> None:
-    """Raise ValueError if a figure is above its limit."""
+    """Raise ValueError if a difference exceeds its limit."""
     if not comparison.wrong:
         return
     hint = ""
     if settings.outputs == "final" and not any(name.endswith("deviation") for name in comparison.wrong):
         hint = (
-            ": the network is the same, what follows is not; for a detector try more candidates= (an untrained one has "
-            "equal scores, which have no order)"
+            ": the network agrees, post-processing does not; for a detector try more candidates= (an untrained one has "
+            "equal scores, whose order is arbitrary)"
         )
     elif settings.precision != "fp32":
-        hint = f": this network may not bear precision={settings.precision}"
+        hint = f": this network may not support precision={settings.precision}"
     raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")
 
 

@@ -1,11 +1,11 @@
-"""Make a run folder of others' weights, for evaluate, predict, load() and weights= of train.
+"""Create a run folder from pretrained weights, for evaluate, predict, load() and weights= of train.
 
 pocketvision import-weights model=ssdlite_torchvision weights=torchvision output=runs/ssdlite
 pocketvision import-weights model=lraspp_torchvision weights=FILE weights_source=torchvision output=runs/lraspp
 pocketvision import-weights experiment=ssdlite_coco weights=FILE weights_source=timm partial=true output=runs/start
 
-model=ssdlite_torchvision, lraspp_torchvision, classifier (ImageNet's), espnet, espnetv2 and c3net bring backbone and
-classes along as they were published (public=NAME). An experiment with data of its own needs data.root=FOLDER, too.
+model=ssdlite_torchvision, lraspp_torchvision, classifier (ImageNet), espnet, espnetv2 and c3net set backbone and
+classes with them, as published (public=NAME). An experiment with its own data also needs data.root=FOLDER.
 """
 
 from dataclasses import asdict
@@ -24,14 +24,14 @@ def import_weights(config: DictConfig) -> Path:
     """Write `checkpoints/best.pt` and `config.yaml`; returns the checkpoint's path.
 
     Raises:
-        ValueError: the folder holds a run, or the weights do not fit.
+        ValueError: the folder already contains a run, or the weights do not fit.
     """
     settings = build.train_settings(config)
     folder = Path(config.output)
     if (folder / "checkpoints").exists():
-        raise ValueError(f"output={folder} holds a run already: give another folder")
+        raise ValueError(f"output={folder} already contains a run: choose another folder")
     if missing := build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data"):
-        raise ValueError(f"give {', '.join(f'{key}=...' for key in missing)}: the run is going to be evaluated on them")
+        raise ValueError(f"set {', '.join(f'{key}=...' for key in missing)}: the run will be evaluated on this data")
     task, report = task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {

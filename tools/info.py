@@ -1,4 +1,4 @@
-"""Print the layers, shapes, parameters and MAdds of a model; no data is needed.
+"""Print a model's layers, shapes, parameters and multiply-adds; no data is needed.
 
 pocketvision info experiment=ssdlite_coco
 pocketvision info experiment=ssdlite_coco backbone.width=0.5
@@ -14,7 +14,7 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.system.console import columns, log
 
-LARGE = 512 * 512  # pixels: fewer are computed sooner than the compiler is imported
+LARGE = 512 * 512  # pixels: computing fewer is faster than importing the compiler
 
 
 def info(config: DictConfig) -> None:
@@ -23,12 +23,12 @@ def info(config: DictConfig) -> None:
     labels = None
     if build.data_tells_classes(config):
         if "datasets.shapes." not in config.data.train._target_:
-            raise ValueError("this data group takes its classes from files: give data.num_classes=N")
+            raise ValueError("this data group reads its classes from files: set data.num_classes=N")
         labels = build.build_source(config, "train").labels
     task = build.build_task(config, labels=labels)
     model = task.model
     size = config.input_size or config.data.eval_size or config.data.input_size
-    # Shapes only. On the meta device nothing is computed, but torch's way there imports its compiler (two seconds).
+    # Shapes only. The meta device computes nothing, but using it makes torch import its compiler (two seconds).
     device = "meta" if size[0] * size[1] > LARGE else "cpu"
     model = model.to(device).eval()
     images = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
@@ -43,7 +43,7 @@ def info(config: DictConfig) -> None:
     if build.takes_backbone(config):
         backbone: Any = model.backbone
         taps = backbone.feature_specs.items()
-        log.info("taps of the backbone: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))
+        log.info("backbone features: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))
     log.info("input %dx%d (h x w), %d classes", *size, task.labels.num_classes)
     log.info("parameters            %14s", f"{counts.params:,}")
     log.info("  without batch norm  %14s   (as the paper's Table 6 counts)", f"{counts.conv_params:,}")

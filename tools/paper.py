@@ -1,10 +1,10 @@
-"""Print Tables 3, 6, 7 and 8 of the MobileNetV3 paper beside what these networks count and take here.
+"""Print the MobileNetV3 paper's Tables 3, 6, 7 and 8 beside our parameter counts, multiply-adds and times.
 
 pocketvision paper table=6
 pocketvision paper table=7 latency=true
 pocketvision paper format=markdown output=tables.md
 
-More:
+More examples:
 
   pocketvision paper table=3 results=[runs/table3_v3_small/results.json]
 """
@@ -28,25 +28,25 @@ from pocketvision.tools.system.console import columns, log, progress
 
 SCALES = {"M": 1e6, "B": 1e9}
 LEGEND = (
-    "= is the printed number, rounded or cut off (the paper does both); ~ is within 1 % of it (Small: 4 %); ! is not. "
-    "MAdds: convolutions with 2 for every element of a squeeze-and-excite and of an h-swish / convolutions alone; the "
-    "nearer one is compared."
+    "= equals the printed number, rounded or truncated (the paper does both); ~ is within 1 % (Small: 4 %); ! differs. "
+    "MAdds: convolutions plus 2 for every element of a squeeze-and-excite and of an h-swish / convolutions only; the "
+    "closer one is compared."
 )
 
 
 @dataclass
 class Ours:
-    """What one row's network gives here, by the name of the size."""
+    """Our counts and times for one row's network, by the name of the size."""
 
     counts: dict[str, Counts]
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
 def paper(config: DictConfig) -> None:
-    """Print the tables asked for, and write them to `output` where there is one."""
+    """Print the requested tables and write them to `output` if it is set."""
     settings = settings_of(config, PaperConfig)
     if settings.table not in (None, *TABLES):
-        raise ValueError(f"table={settings.table}: there are {', '.join(map(str, TABLES))}, and null for all of them")
+        raise ValueError(f"table={settings.table}: choose one of {', '.join(map(str, TABLES))}, or null for all")
     if settings.format not in ("text", "markdown"):
         raise ValueError(f"format={settings.format}: expected text or markdown")
     if settings.repeats < 1:
@@ -68,7 +68,7 @@ def paper(config: DictConfig) -> None:
 
 
 def measure(row: Row, table: Table, *, repeats: int) -> Ours:
-    """Counts by shapes alone, and with `repeats` the median time of one image."""
+    """Counts, from shapes alone, and with `repeats` the median time for one image."""
     config = build.compose(f"experiment=paper/{row.experiment}", *row.overrides)
     with torch.device("meta"):
         model = build.build_task(config).model
@@ -82,13 +82,13 @@ def measure(row: Row, table: Table, *, repeats: int) -> Ours:
 
 
 def _sizes(row: Row, table: Table) -> dict[str, tuple[int, int]]:
-    """The sizes at which the paper tells anything of this row."""
+    """The sizes at which the paper reports numbers for this row."""
     return {name: size for name, size in table.sizes.items() if not isinstance(row.madds, Mapping) or name in row.madds}
 
 
 @torch.inference_mode()
 def milliseconds(model: torch.nn.Module, size: tuple[int, int], repeats: int) -> float:
-    """Median time of the network for one image, after one that does not count."""
+    """Median time of the network for one image, after one warm-up call."""
     images = torch.zeros(1, 3, *size, dtype=torch.uint8)
     times = []
     for _ in range(repeats + 1):
@@ -99,16 +99,16 @@ def milliseconds(model: torch.nn.Module, size: tuple[int, int], repeats: int) ->
 
 
 def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Results of runs by the name of their experiment, from `results.json` files in run folders."""
+    """Results of runs by experiment name, from the `results.json` files in run folders."""
     found = {}
     for path in map(Path, paths):
         config = path.parent / "config.yaml"
         if not config.is_file():
-            raise ValueError(f"{config} does not exist: results={path} has to lie in the folder of its run")
+            raise ValueError(f"{config} does not exist: results={path} must be in its run folder")
         name, results = OmegaConf.load(config).name, json.loads(path.read_text())
         known = {_run_name(row) for table in TABLES.values() for row in table.rows}
         if name not in known:
-            raise ValueError(f"{config} has name={name}, which is no row's: give the run the name of its experiment")
+            raise ValueError(f"{config} has name={name}, which matches no row: name the run after its experiment")
         found[name] = results
     return found
 
@@ -153,7 +153,7 @@ def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str,
 
 
 def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> tuple[list[str], str]:
-    """Printed and counted, in turns, and how each pair agrees."""
+    """Alternating printed and counted numbers, and a mark for the agreement of each pair."""
     cells, marks = [], ""
     tolerance = 0.04 if "mall" in row.name else 0.01
     if with_params:
@@ -173,7 +173,7 @@ def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> t
 
 
 def compare(values: Sequence[float | None], printed: str | None, tolerance: float) -> str:
-    """`=`, `~` or `!` for the nearest of `values` (see LEGEND); nothing where there is nothing to compare."""
+    """`=`, `~` or `!` for the closest of `values` (see LEGEND); empty if there is nothing to compare."""
     known = [value for value in values if value is not None]
     if not known or not printed:
         return ""

@@ -1,22 +1,22 @@
-"""Predict boxes, masks or classes for photographs and videos: pictures, json, CSV.
+"""Run a model on photographs and videos; writes pictures, JSON and CSV.
 
 pocketvision predict run=runs/first photo.jpg
 pocketvision predict file=model.onnx holiday/ "trip/**/*.png" output=found score_threshold=0.7
 pocketvision predict model=ssdlite_torchvision weights=torchvision photo.jpg
 
-An input is a photograph, a video, a folder (with all below it) or a glob in quotes. Photographs are turned as their
-EXIF says; grey, 16 bits, palettes and CMYK become RGB, what is transparent lies over white. A file that cannot be
-read is named and skipped; the exit status is then 1. Ctrl-C leaves valid files of what has been done. Files of an
-earlier prediction in the output folder are replaced; inputs are never overwritten.
+An input is a photograph, a video, a folder (searched recursively) or a quoted glob. Photographs are rotated by EXIF;
+gray, 16-bit, palette and CMYK pictures become RGB, transparency becomes white. A file that cannot be read is named and
+skipped; the exit status is then 1. After Ctrl-C, everything written so far is valid. Files of an earlier prediction in
+the output folder are replaced; inputs are never overwritten.
 
-What write= names:
-  pictures  NAME.png, drawn; NAME.mp4 (or .avi) of the video's size and rate, silent
-  json      predictions.json: an entry a line for each image or frame: boxes (xywh) with class and score, the share of
-            each class, or the five best classes
-  csv       predictions.csv: a row for each box (corners), class of a mask, or one of the five best classes
+Choices of write=:
+  pictures  NAME.png, annotated; NAME.mp4 (or .avi) with the video's size and frame rate, without sound
+  json      predictions.json: one line per image or frame: boxes (xywh) with class and score, the share of each class,
+            or the top-5 classes
+  csv       predictions.csv: one row per box (corners), class in a mask, or top-5 class
   coco      coco_results.json: COCO's results format, for pycocotools' loadRes and evaluation servers
-  masks     NAME_mask.png, the data's class numbers (Cityscapes: labelIds); of frames NAME_masks/000123.png
-  colors    NAME_color.png, the classes' colours; of frames NAME_colors/000123.png
+  masks     NAME_mask.png, the dataset's class ids (Cityscapes: labelIds); for frames NAME_masks/000123.png
+  colors    NAME_color.png, the classes' colors; for frames NAME_colors/000123.png
 
   pocketvision predict run=runs/first holiday/ "IMG (1).jpg"
   pocketvision predict run=runs/first film.mp4 "classes=[person,traffic light]" every=5
@@ -49,7 +49,7 @@ from pocketvision.tools.system.console import log, progress
 
 
 def predict(config: DictConfig) -> int:
-    """Number of files that could not be read (whole); they are named, the others are predicted."""
+    """Predict all inputs; files that cannot be read completely are named and make the exit status 1."""
     settings = settings_of(config, PredictConfig)
     _check(settings)
     output = Path(settings.output)
@@ -77,11 +77,11 @@ def predict(config: DictConfig) -> int:
                 found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
                 for writer in writers:
                     writer.write(found)
-    finally:  # after an interruption too: the files are whole
+    finally:  # after an interruption too: the files are complete
         seconds, done = time.perf_counter() - start, ", ".join(writes)
-        log.info("%d images in %.1f s, %.1f a second: %s in %s", number, seconds, number / seconds, done, output)
+        log.info("%d images in %.1f s (%.1f images/s): %s in %s", number, seconds, number / seconds, done, output)
     if failed:
-        log.error("%d of %d files could not be read, or not to their end", len(failed), len(files))
+        log.error("%d of %d files could not be read completely", len(failed), len(files))
         raise SystemExit(1)
     return 0
 
@@ -103,42 +103,42 @@ def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator
 
 
 def _results(model: Predictor, shots: Iterable[Shot], batch_size: int) -> Iterator[tuple[Shot, Result]]:
-    """Results as they come; a batch of images is all that is held."""
+    """Results one by one; only one batch of images is in memory."""
     remaining = iter(shots)
     while batch := list(islice(remaining, batch_size)):
         yield from zip(batch, model.stream((shot.image for shot in batch), batch_size=batch_size), strict=True)
 
 
 def _listed(value: Any) -> list[str] | None:
-    """A list of names; one name alone is a list too."""
+    """A list of names; a single name becomes a list."""
     return None if value is None else [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
 
 
 def _model(config: DictConfig, settings: PredictConfig) -> Predictor:
-    """A run's, an exported file's, or others' weights in a published network.
+    """The model of a run, of an exported file, or of published weights.
 
     Raises:
-        ValueError: neither or both are given.
+        ValueError: none of them is set, or more than one.
     """
     device = str(pick_device(settings.device))
     if settings.file:
         if settings.run or settings.weights or settings.model:
-            raise ValueError("file= is all of a model: leave run=, model= and weights= out, or file=")
+            raise ValueError("file= contains the whole model: drop run=, model= and weights=, or drop file=")
         check_optimize(settings.optimize, settings.precision.value, settings.compile, file=f"file={settings.file}")
         return load_file(settings.file, threads=settings.threads)
     if settings.run and (settings.weights or settings.model):
-        raise ValueError("run= brings its model and weights along: leave model= and weights= out, or run=")
+        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
     if settings.run:
         return Predictor(load_run(settings.run, which=settings.checkpoint, device=device).as_asked(settings))
     if not settings.weights:
         raise ValueError(
-            "give run=FOLDER of a training run, file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"
+            "set run=FOLDER (a training run), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"
         )
     return Predictor(load_published(config, device=device).as_asked(settings))
 
 
 def output_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name without ending in the output folder for each input; inputs of the same name get a number."""
+    """An output name without extension for each input; inputs with the same name get a number."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in files:
@@ -151,27 +151,29 @@ def output_names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _family(stem: str) -> set[str]:
-    """What a picture of this name may have beside it; many file systems do not tell x from X."""
+    """All output names that this name may lead to, in lower case: many file systems ignore case."""
     return {stem.lower(), f"{stem}_mask".lower(), f"{stem}_color".lower()}
 
 
 def keep_inputs(files: Sequence[Path], names: dict[Path, str], output: Path) -> None:
-    """Raise ValueError where a result would overwrite one of the inputs."""
+    """Raise ValueError if a result would overwrite an input."""
     there = {path.resolve() for path in files}
     for path in files:
         for ending in (".png", "_mask.png", "_color.png", ".mp4", ".avi"):
             target = output / f"{names[path]}{ending}"
             if target.resolve() in there:
-                raise ValueError(f"output={output}: {target.name} would overwrite an input; name another folder")
+                raise ValueError(
+                    f"output={output}: {target.name} would overwrite an input; choose another output folder"
+                )
 
 
 def image_ids(files: Sequence[Path], annotations: str | None) -> dict[Path, int] | None:
-    """COCO's image id of each photograph; None: numbers from 1 as the images come, for there are videos.
+    """COCO image id of each photograph; None if there are videos: images are then numbered from 1.
 
-    The ids of an annotation file where one is given; otherwise COCO's file names are their ids; otherwise 1, 2, 3.
+    The ids come from the annotation file if there is one, else from numeric file names, else they are 1, 2, 3, ...
 
     Raises:
-        ValueError: the annotation file is none, or does not know one of the files.
+        ValueError: the annotation file is invalid, or does not list one of the files.
     """
     if annotations is not None:
         return _annotated_ids(files, Path(annotations))
@@ -187,7 +189,7 @@ def _annotated_ids(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
     try:
         images = [(str(row["file_name"]), row["id"]) for row in json.loads(annotations.read_text("utf-8"))["images"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"annotations={annotations} is no COCO annotation file: {error!r}") from error
+        raise ValueError(f"annotations={annotations} is not a COCO annotation file: {error!r}") from error
     by_name: dict[str, list[tuple[str, int]]] = {}
     for name, image_id in images:
         by_name.setdefault(Path(name).name, []).append((name, image_id))
@@ -199,7 +201,7 @@ def _annotated_ids(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
         if len(fitting) != 1:
             raise ValueError(
                 f"annotations={annotations}: {len(fitting)} of its {len(images)} images are named {path.name}, "
-                "expected 1 for each input"
+                "expected exactly 1 per input"
             )
         ids[path] = fitting[0]
     return ids

@@ -1,15 +1,15 @@
-"""Prepare COCO, Cityscapes, VOC or CamVid from their archives, or write generated scenes.
+"""Unpack and verify COCO, Cityscapes, VOC or CamVid, or write generated scenes.
 
 pocketvision prepare cityscapes
 pocketvision prepare coco downloads/ output=/data/coco
 pocketvision prepare shapes output=shapes_city layout=cityscapes size=[256,512] num_train=500
 
-Nothing is downloaded. Without archives it tells what to get where, and what is there already. An archive is
-recognised by what it holds; a folder stands for those in it that have their official names. All of it is checked
-before anything is written: size and MD5 where they are known, numbers of files, and that no name, link or size in it
-can do harm. The same command again goes on where it was stopped. A file of yours that differs is never replaced.
+Downloads nothing. Without archives, it prints what to download, where, and what is already done. Archives are
+recognized by their contents; a folder stands for the archives in it that have their official names. Everything is
+verified before anything is written: size and MD5 if known, file counts, and that no name, link or size is malicious.
+Run the same command again to continue after an interruption. It never replaces a file of yours that differs.
 
-`shapes` writes generated scenes to disk, as COCO's official layout (boxes) or Cityscapes' (label maps). More:
+`shapes` writes generated scenes in COCO's official layout (boxes) or Cityscapes' (label maps). More examples:
 
   pocketvision prepare voc VOCtrainval_06-Nov-2007.tar VOCtest_06-Nov-2007.tar
   pocketvision prepare shapes output=shapes_coco
@@ -45,27 +45,27 @@ OF_SHAPES = ("layout", "num_train", "num_val", "size", "preset", "seed")
 
 
 def prepare(config: DictConfig) -> None:
-    """Write generated scenes; or unpack what is given, and tell what is there and what is still to be got."""
+    """Write generated scenes, or unpack the given archives and print what is done and what is still missing."""
     settings = settings_of(config, PrepareConfig)
     name, paths = _choose(settings.dataset, list(settings.archives))
     usual = PrepareConfig()
     if name == "shapes":
         if paths or not settings.hashes:
-            raise ValueError(f"shapes are generated: leave {'hashes=false' if not paths else ', '.join(paths)} out")
+            raise ValueError(f"shapes are generated: drop {'hashes=false' if not paths else ', '.join(paths)}")
         write_shapes(settings)
         return
     asked = {key: getattr(settings, key) for key in OF_SHAPES}
     if given := [f"{key}={value}" for key, value in asked.items() if value != getattr(usual, key)]:
-        raise ValueError(f"{', '.join(given)} is for shapes, {name} is as its archives have it: leave it out")
+        raise ValueError(f"{', '.join(given)} applies only to shapes, not to {name}: drop it")
     data = PUBLIC_SETS[name]
     output = Path(settings.output or f"data/{data.name}")
     if output.exists() and not output.is_dir():
-        raise ValueError(f"output={output} is a file: give a folder")
+        raise ValueError(f"output={output} is a file: choose a folder")
     record = Record.load(output, data.name)
     archives = [path for given in paths for path in _archives(Path(given), data)]
     if missing := [str(path) for path in archives if not path.is_file()]:
         log.info("%s", overview(data, record, output))
-        raise FileNotFoundError(f"not there: {', '.join(missing)}; where to get what stands above")
+        raise FileNotFoundError(f"missing: {', '.join(missing)}; see above where to get them")
     found = [recognise(path, data) for path in archives]
     _check(data, record, found)
     for one in found:
@@ -77,18 +77,18 @@ def prepare(config: DictConfig) -> None:
 
 
 def _choose(dataset: str | None, arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The data set is `dataset=` or the first argument."""
+    """The dataset's name, `dataset=` or the first argument, and the remaining arguments."""
     name, rest = (dataset, list(arguments)) if dataset else (arguments[0] if arguments else None, list(arguments[1:]))
     names = ", ".join([*PUBLIC_SETS, "shapes"])
     if name is None:
-        raise ValueError(f"which data set? pocketvision prepare NAME [ARCHIVES ...], with {names}")
+        raise ValueError(f"name a dataset: pocketvision prepare NAME [ARCHIVES ...], one of {names}")
     if name not in [*PUBLIC_SETS, "shapes"]:
-        raise ValueError(f"dataset={name}: expected one of {names} (then the archives)")
+        raise ValueError(f"dataset={name}: expected one of {names}, followed by the archives")
     return name, rest
 
 
 def write_shapes(settings: PrepareConfig) -> None:
-    """Write `num_train` and `num_val` scenes; training and validation draw from different seeds."""
+    """Write `num_train` and `num_val` scenes; training and validation use different seeds."""
     if settings.layout not in SHAPES:
         raise ValueError(f"layout={settings.layout}: expected one of {', '.join(SHAPES)}")
     make_source, write = SHAPES[settings.layout]
@@ -106,28 +106,30 @@ def write_shapes(settings: PrepareConfig) -> None:
 
 
 def _archives(path: Path, data: PublicSet) -> list[Path]:
-    """An archive, or those in a folder that have the names they are served under."""
+    """The archive itself, or the archives in a folder that have their official names."""
     if not path.is_dir():
         return [path]
     here = [path / part.file for part in data.parts if (path / part.file).is_file()]
     if not here:
-        raise FileNotFoundError(f"no archive of {data.name} in {path}: {', '.join(part.file for part in data.parts)}")
+        raise FileNotFoundError(
+            f"{path} contains no archive of {data.name}, expected {', '.join(part.file for part in data.parts)}"
+        )
     return here
 
 
 def _check(data: PublicSet, record: Record, found: Sequence[Recognised]) -> None:
-    """All archives together, before the first is unpacked."""
+    """Check all archives together before the first is unpacked."""
     files = [one.part.file for one in found]
     if twice := {file for file in files if files.count(file) > 1}:
         both = [str(one.path) for one in found if one.part.file in twice]
-        raise ArchiveError(f"{' and '.join(both)} are the same part: give one of them")
+        raise ArchiveError(f"{' and '.join(both)} are the same part: keep only one of them")
     check_mixture(data, [*record.parts, *(file for file in files if file not in record.parts)])
 
 
 def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool) -> None:
     file = one.part.file
     if record.has(output, file):
-        log.info("%s: there already, %d files verified by their sizes", file, len(record.parts[file]))
+        log.info("%s: already done, %d files verified by size", file, len(record.parts[file]))
         return
     if hashes:
         check_whole(one)
@@ -146,26 +148,26 @@ def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool)
 
 
 def overview(data: PublicSet, record: Record, output: Path) -> str:
-    """What of a data set is there, what is still to be got and where, and what to do next."""
+    """What is done, what is missing and where to get it, and what to do next."""
     done = {part.file for part in data.parts if record.has(output, part.file)}
     lines = [f"{data.title}, in {output}", f"  terms: {data.terms}", *(f"  {note}" for note in data.notes)]
     for number, way in enumerate(data.ways):
         lines += [("  or:" if number else "  either:")] if len(data.ways) > 1 else []
         lines += [_line(data, file, file in done) for file in way]
     others = [part.file for part in data.parts if not any(part.file in way for way in data.ways)]
-    lines += ["  and, if you want it:", *(_line(data, file, file in done) for file in others)] if others else []
+    lines += ["  optional:", *(_line(data, file, file in done) for file in others)] if others else []
     for file in record.parts:
         if file not in done:
             lost = record.lost(output, file)
             lines.append(
-                f"  {file} was unpacked, but {len(lost)} files are gone or changed, first {lost[0]}: repeat it"
+                f"  {file} was unpacked, but {len(lost)} files are missing or changed, e.g. {lost[0]}: unpack it again"
             )
     if whole := [keys for way, keys in data.ways.items() if done.issuperset(way)]:
         keys = whole[0].format(root=shlex.quote(str(output.absolute())))
         commands = [f"  pocketvision {name} {keys}" for name in ("check-data", "browse", "train")]
-        lines += ["complete. Check it, look at it, then train:", *commands]
+        lines += ["complete. Check the data, look at it, then train:", *commands]
     else:
-        lines += ["then:", f"  pocketvision prepare {data.name} ARCHIVES ... output={shlex.quote(str(output))}"]
+        lines += ["next:", f"  pocketvision prepare {data.name} ARCHIVES ... output={shlex.quote(str(output))}"]
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
-"""Train a detector, a segmenter or a classifier; the same command again resumes.
+"""Train a detector, segmenter or classifier; run the same command again to resume.
 
 pocketvision train experiment=demo_detection
 pocketvision train experiment=ssdlite_coco name=first data.root=/data/coco
 torchrun --nproc_per_node=8 -m pocketvision train experiment=ssdlite_coco data.root=/data/coco precision=bf16
 
-A fresh start needs a new name. More:
+Use another name= to start over. More examples:
 
   pocketvision train experiment=lraspp_cityscapes name=first data.root=/data/cityscapes batch_size=8
   pocketvision train experiment=imagenet_v3_large name=first data.root=/data/imagenet
@@ -38,11 +38,11 @@ from torch.autograd import set_detect_anomaly
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Train as `config` says; returns the last evaluation's results.
+    """Train with `config`; returns the results of the last evaluation.
 
     Raises:
         SystemExit: SIGTERM or Ctrl-C; the run is saved.
-        FloatingPointError: a loss or a gradient was not finite.
+        FloatingPointError: a loss or gradient was not finite.
     """
     settings = build.train_settings(config)
     build.check_backbone(config)
@@ -60,7 +60,7 @@ def train(config: DictConfig) -> dict[str, float]:
 
 
 def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
-    batch = build.micro_batch(settings, ranks)  # an error of the command line before any data is read
+    batch = build.micro_batch(settings, ranks)  # report errors in the command before reading any data
     sources = _sources(config, settings)
     for source in sources.values():
         log_summary(source)
@@ -95,9 +95,7 @@ def _train_on(
     )  # fmt: skip
     steps = len(train_loader) // settings.accumulate
     if steps == 0:
-        raise ValueError(
-            f"batch_size={settings.batch_size} is more than the {len(train_data)} training images: lower it"
-        )
+        raise ValueError(f"batch_size={settings.batch_size} exceeds the {len(train_data)} training images: reduce it")
     epochs = settings.epochs or epochs_for(len(train_data))
     run = make_run(
         task, settings, ranks, folder=folder, header=run_header(config, task.labels, task.kind, sources, epochs),
@@ -131,7 +129,7 @@ def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
 
 
 def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:
-    """Tell and draw the step that ended the run."""
+    """Print and draw the step that stopped the run."""
     for number, (batch, lines) in enumerate(replay(run, dataset, collate)):
         for line in lines:
             log.info("%s", line)
@@ -141,7 +139,7 @@ def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:
 
 
 def _draw_batch(run: Run, batch: Batch, name: str) -> None:
-    """What the network sees, with the truth drawn on it."""
+    """Draw a batch as the network sees it, with its ground truth."""
     if run.ranks.is_main:
         batch = batch.to("cpu")
         drawn = [
@@ -149,13 +147,13 @@ def _draw_batch(run: Run, batch: Batch, name: str) -> None:
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
         write_image(run.folder / name, annotate.grid(drawn, 4))
-        log.info("the batch as the network sees it: %s", run.folder / name)
+        log.info("batch as the network sees it: %s", run.folder / name)
 
 
 def _announce(run: Run, num_train: int, num_val: int, steps: int) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     log.info(
-        "%s: %d training and %d validation images, %d classes; %s parameters; %d epochs of %d steps on %s x %d",
+        "%s: %d training and %d validation images, %d classes, %s parameters; %d epochs of %d steps on %s x %d",
         run.folder, num_train, num_val, run.task.labels.num_classes, f"{parameters:,}", run.epochs, steps,
         run.ranks.device, run.ranks.world,
     )  # fmt: skip

@@ -218,7 +218,7 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
         ({}, ["write=a.json"], "write=a.json needs folders of finished runs"),
         ({}, ["runs/x", "write=a.json", "output=b.png"], "output=b.png is for a comparison or a run's picture"),
         ({}, ["runs/x", "runs/x", "write=a.json"], "runs/x and runs/x both have seed=0"),
-        ({}, ["runs/x", "wirte=a.json"], "no key 'wirte'; did you mean write?"),
+        ({}, ["runs/x", "wirte=a.json"], "unknown key 'wirte'; did you mean write?"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_one_line(

@@ -34,11 +34,11 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     convert.main([*keys, "format=yolo", f"output={tmp_path}/out", "data.holdout=0.4"])
     told = capsys.readouterr().out
     assert "of 6 images are held out for it" in told
-    assert "outlines (segmentation) are not taken over" in told
+    assert "polygons (segmentation) are not converted" in told
     assert "1 category ids are renumbered from 1; the names are kept" in told
     assert f"train on them with data=yolo data.root={tmp_path}/out/data.yaml" in told
     convert.main([*keys, "format=voc", f"output={tmp_path}/bare", "images=none", "splits=[train]"])
-    assert f"annotations only: the images belong into {tmp_path}/bare/JPEGImages" in capsys.readouterr().out
+    assert f"annotations only: put the images into {tmp_path}/bare/JPEGImages" in capsys.readouterr().out
     convert.main([*keys, "format=coco", f"output={tmp_path}/coco", "images=none"])
     assert f"data.images={tmp_path}/photos data.val_images={tmp_path}/photos" in capsys.readouterr().out
 

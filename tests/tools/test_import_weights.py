@@ -83,7 +83,7 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
     assert model_again(photo).image.shape == (60, 80, 3)
     # and training starts from it
     assert not load_weights(build_task(load_run(tmp_path / "run").config).model, tmp_path / "run").reinitialized
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already contains a run"):
         import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
 
 
@@ -99,10 +99,10 @@ def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ((), "give run=FOLDER of a training run, file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
-        (("run=x", "weights=torchvision"), "run= brings its model and weights along"),
-        (("run=x", "public=ssdlite_torchvision"), "run= brings its model and weights along"),
-        (("weights=x.pth",), "weights=x.pth needs a published network: model=ssdlite_torchvision"),
+        ((), "set run=FOLDER (a training run), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
+        (("run=x", "weights=torchvision"), "run= already has a model and weights"),
+        (("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
+        (("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
         (("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
     ],
 )
@@ -115,7 +115,7 @@ def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Pat
 
 def test_import_without_weights(tmp_path: Path) -> None:
     config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
-    with pytest.raises(ValueError, match="give weights=FILE"):
+    with pytest.raises(ValueError, match="set weights=FILE"):
         import_weights(config)
 
 
@@ -154,7 +154,9 @@ def test_the_lines_of_the_documentation(
 
 
 def test_no_published_network_of_that_name() -> None:
-    with pytest.raises(ValueError, match=r"'ssdlite' is no published network .*there are c3net, classifier, espnet"):
+    with pytest.raises(
+        ValueError, match=r"'ssdlite' is not a published network; choose one of c3net, classifier, espnet"
+    ):
         pocketvision.load("ssdlite", weights="torchvision")
 
 

@@ -27,7 +27,7 @@ def test_a_backbone_contradicts(model: str, tmp_path: Path) -> None:
     choice = ("backbone=mobilenet_v3_small", f"model={model}")
     config = compose(*choice, "data=cityscapes", "data.root=/nowhere", "name=x", f"run_dir={tmp_path}/x")
     for act in (build_task, train):
-        with pytest.raises(ValueError, match=r"backbone \(MobileNetV3\) does not go with .*: set backbone=none"):
+        with pytest.raises(ValueError, match=r"backbone \(MobileNetV3\) is not supported by .*: set backbone=none"):
             act(config)
     assert not (tmp_path / "x").exists()
 
@@ -36,7 +36,7 @@ def test_a_backbone_contradicts(model: str, tmp_path: Path) -> None:
 def test_a_head_needs_a_backbone(choice: str, tmp_path: Path) -> None:
     config = compose(choice, "backbone=none", "data.root=/nowhere", f"run_dir={tmp_path}/x")
     for act in (build_task, train):
-        with pytest.raises(ValueError, match=r"backbone=none does not go with this model .*: choose backbone=NAME"):
+        with pytest.raises(ValueError, match=r"backbone=none is not supported by this model .*: choose backbone=NAME"):
             act(config)
 
 
@@ -70,7 +70,7 @@ def test_info_counts_without_a_backbone(logged: pytest.LogCaptureFixture) -> Non
     info(compose("experiment=paper/table8/espnetv2", "data.num_classes=20", config_name="info"))
     assert "788,762" in logged.text
     assert "2,697,742,960" in logged.text
-    assert "taps of the backbone" not in logged.text
+    assert "backbone features" not in logged.text
 
 
 @pytest.mark.parametrize("name", ["espnetv1", "espnetv2", "ccc2"])

@@ -18,11 +18,11 @@ OURS = [(table, row) for table, row in ROWS if row.experiment]
         ([], "1.0", ""),
         ([1.0], None, ""),
         ([None], "5.4", ""),
-        ([5.46], "5.4", "="),  # cut off
+        ([5.46], "5.4", "="),  # truncated
         ([5.46], "5.5", "="),  # rounded
         ([5.46], "5.6", "!"),
         ([2.889], "2.90", "~"),
-        ([2.86, 2.889], "2.90", "~"),  # the nearer one
+        ([2.86, 2.889], "2.90", "~"),  # the closer one
         ([2.86], "2.90", "!"),
         ([2.9, 3.5], "2.90", "="),
         ([300.77], "300", "="),
@@ -89,10 +89,10 @@ def test_times_and_accuracies_stand_beside_the_printed_ones(logged: pytest.LogCa
 
 def test_results_that_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match="has to lie in the folder of its run"):
+    with pytest.raises(ValueError, match="must be in its run folder"):
         read_results([str(tmp_path / "results.json")])
     (tmp_path / "config.yaml").write_text("name: mine")
-    with pytest.raises(ValueError, match=r"name=mine, which is no row's"):
+    with pytest.raises(ValueError, match=r"name=mine, which matches no row"):
         read_results([str(tmp_path / "results.json")])
 
 

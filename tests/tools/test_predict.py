@@ -116,7 +116,7 @@ def test_image_ids(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             image_ids([Path(name)], str(truth))
     truth.write_text("[]")
-    with pytest.raises(ValueError, match="no COCO annotation file"):
+    with pytest.raises(ValueError, match="not a COCO annotation file"):
         image_ids(files, str(truth))
 
 

@@ -296,7 +296,7 @@ def test_parts_may_come_one_by_one(use, run, tmp_path: Path) -> None:
     os.rename(paths[2], tmp_path / "renamed (1).zip")
     assert "complete" in run("coco", tmp_path / "renamed (1).zip")
     (tmp_path / "data/coco/val2017/000000000004.jpg").unlink()
-    assert "val2017.zip was unpacked, but 1 files are gone" in run("coco")
+    assert "val2017.zip was unpacked, but 1 files are missing or changed" in run("coco")
     assert "complete" in run("coco", paths[1])
 
 
@@ -306,11 +306,11 @@ def test_parts_may_come_one_by_one(use, run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "which data set"),
+        ([], "name a dataset"),
         (["imagenet"], "expected one of coco"),
-        (["coco", "nowhere.zip"], "not there: nowhere.zip"),
+        (["coco", "nowhere.zip"], "missing: nowhere.zip"),
         (["coco", "."], "no archive of coco"),
-        (["coco", "output=downloads/cut.zip"], "is a file: give a folder"),
+        (["coco", "output=downloads/cut.zip"], "is a file: choose a folder"),
         (["coco", "downloads/gtFine_trainvaltest.zip"], "none of coco's archives"),
         (["coco", "downloads/train2017.zip", "downloads/copy.zip"], "are the same part"),
         (["coco", "downloads/short.zip"], r"has 2 files for train2017/\*\.jpg, expected 3 of train2017\.zip"),

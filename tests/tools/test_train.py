@@ -154,19 +154,19 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_by_name() -> None:
     checkpoint = load_checkpoint(path)
     del checkpoint["optimizer_names"]
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"last\.pt is of an earlier version.*weights=runs/x"):
+    with pytest.raises(ValueError, match=r"last\.pt is from an earlier version.*weights=runs/x"):
         run("max_steps=3")
 
 
 def test_another_optimizer_starts_from_zero(logged: pytest.LogCaptureFixture) -> None:
     run("max_steps=2")
     run("accept_changes=true", "optimizer=sgd", "optimizer.lr=0.01")
-    assert "another optimizer, whose state starts from zero" in logged.text
+    assert "different optimizer; its state starts from zero" in logged.text
 
 
 def test_another_network_is_refused_even_then() -> None:
     run("max_steps=2")
-    with pytest.raises(ValueError, match=r"last\.pt are not of this network: .*size mismatch"):
+    with pytest.raises(ValueError, match=r"last\.pt do not fit this network: .*size mismatch"):
         run("accept_changes=true", "backbone.width=0.5")
 
 
@@ -185,10 +185,10 @@ def test_moved_data_resumes_and_other_data_is_refused(logged: pytest.LogCaptureF
     content = json.loads(path.read_text())
     content["annotations"][0]["bbox"][0] += 1
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"data\.train holds other images or other truth .*accept_changes=true"):
+    with pytest.raises(ValueError, match=r"data\.train has different images or annotations .*accept_changes=true"):
         coco(root="moved")
     coco("accept_changes=true", root="moved")
-    assert "accepted: data.train holds other images" in logged.text
+    assert "accepted: data.train has different images" in logged.text
     assert rows("x")[-1]["step"] == 4
 
 

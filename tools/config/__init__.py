@@ -1,1 +1,1 @@
-"""From a command line to objects: the only room that knows Hydra and all packages."""
+"""From a command line to objects: the only package that uses Hydra and knows all others."""

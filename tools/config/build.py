@@ -1,4 +1,4 @@
-"""From a configuration to objects: the one place that knows all four packages."""
+"""From a configuration to objects: the only module that knows all four packages."""
 
 import functools
 import inspect
@@ -34,20 +34,22 @@ from .overrides import with_implied
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
-LEAVE_OUT = ". Remedy: mend or remove it, or train without such files by on_bad_sample=skip"
-LEAVE_NOTHING_OUT = ". Evaluation leaves nothing out, its figures would be of other data: mend or remove it"
+LEAVE_OUT = ". Remedy: fix or remove it, or skip such files with on_bad_sample=skip"
+LEAVE_NOTHING_OUT = (
+    ". Evaluation does not skip files, because its metrics would describe different data: fix or remove it"
+)
 OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 
 
 @functools.cache
 def register_schemas() -> None:
-    """Make the dataclasses of conf/schema.py known to Hydra, as `schema/NAME`."""
+    """Register the dataclasses of conf/schema.py with Hydra, as `schema/NAME`."""
     for name, config in schema.CONFIGS.items():
         ConfigStore.instance().store(group="schema", name=name, node=config, package="_global_")
 
 
 def compose(*overrides: str, config_name: str = "train") -> DictConfig:
-    """The configuration a command would run with, e.g. `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
+    """The configuration that a command would use: `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
     register_schemas()
     overrides = tuple(with_implied(overrides, config_name))
     instance = GlobalHydra.instance()
@@ -60,13 +62,13 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
 
 
 def make(node: Any, **arguments: Any) -> Any:
-    """`instantiate`, with plain lists and dicts.
+    """`instantiate` with plain lists and dicts.
 
-    `arguments` go past Hydra: it would make an object of every `_target_` and answer every `${...}` in them, and the
-    names of classes come out of checkpoints and data sets.
+    `arguments` bypass Hydra, which would instantiate every `_target_` and resolve every `${...}` in them: class names
+    come from checkpoints and datasets.
 
     Raises:
-        ValueError: the target does not take such arguments.
+        ValueError: the target does not accept these arguments.
     """
     if not arguments:
         return instantiate(node, _convert_="all")
@@ -91,19 +93,19 @@ def missing_keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
-    """Model, criterion, postprocess and metric of a configuration; no data is read.
+    """Model, criterion, postprocessing and metric of a configuration; reads no data.
 
     Args:
-        labels: the data's label map. Without it the one that `data.labels` declares is used, or nameless classes where
-            `data.num_classes` says another number.
+        labels: the data's label map. None: the one that `data.labels` declares, or unnamed classes if
+            `data.num_classes` is a different number.
 
     Raises:
-        ValueError: model and data are of different tasks, model and backbone do not go together, or nothing tells the
-            number of classes.
+        ValueError: model and data are for different tasks, the model does not support the backbone, or the number of
+            classes is unknown.
     """
     kind = config.model.task
     if kind != config.data.task:
-        raise ValueError(f"model is for {kind} but data for {config.data.task}: choose another model= or data=")
+        raise ValueError(f"model is for {kind}, but data is for {config.data.task}: choose another model= or data=")
     check_backbone(config)
     labels = labels or declared_labels(config)
     parts: dict[str, Any] = {"num_classes": labels.num_classes}
@@ -114,7 +116,7 @@ def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
 
 
 def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
-    """What a task has beside its network: criterion, postprocess and metric."""
+    """A task's parts other than its network: criterion, postprocessing and metric."""
     names: dict[str, Any] = {"names": labels.names}
     if config.model.task == "segmentation":
         names |= {"categories": categories(labels), "instances": instance_sizes(labels)}
@@ -128,53 +130,57 @@ def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
 
 
 def _check_activation(criterion: Any, postprocess: Any) -> None:
-    """Raise ValueError if a detector's scores were learnt as one thing and would be read as another."""
+    """Raise ValueError if a detector's loss and its postprocessing use different score activations."""
     learnt, read = (getattr(part, "activation", None) for part in (criterion, postprocess))
     if learnt != read:
         fitting = "hard_negative" if read == "softmax" else "aligned or focal"
         raise ValueError(
-            f"model.postprocess.activation={read}, but what model.criterion ({type(criterion).__name__}) teaches are "
+            f"model.postprocess.activation={read}, but model.criterion ({type(criterion).__name__}) trains "
             f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting}"
         )
 
 
 def takes_backbone(config: DictConfig) -> bool:
-    """Whether the model is a head on an exchangeable backbone, and no network of its own."""
+    """Whether the model is a head for an exchangeable backbone rather than a complete network."""
     return "backbone" in inspect.signature(get_class(config.model.network._target_)).parameters
 
 
 def check_backbone(config: DictConfig) -> None:
-    """Raise ValueError if the model needs a backbone and has none, or the other way round."""
+    """Raise ValueError if the model needs a backbone and has none, or the other way around."""
     network, backbone = config.model.network._target_, config.backbone.get("_target_")
     if takes_backbone(config) == (backbone is not None):
         return
     network = network.rpartition(".")[2]
     if backbone is None:
-        raise ValueError(f"backbone=none does not go with this model ({network}, a head): choose backbone=NAME")
+        raise ValueError(
+            f"backbone=none is not supported by this model ({network} needs a backbone): choose backbone=NAME"
+        )
     raise ValueError(
-        f"backbone ({backbone.rpartition('.')[2]}) does not go with this model ({network}, which has no exchangeable "
-        "trunk): set backbone=none, or choose another model="
+        f"backbone ({backbone.rpartition('.')[2]}) is not supported by this model ({network}, which has its own "
+        "backbone): set backbone=none, or choose another model="
     )
 
 
 def data_tells_classes(config: DictConfig) -> bool:
-    """Whether the configuration leaves the classes to the data's files."""
+    """Whether the classes are read from the data's files."""
     return config.data.num_classes is None and config.data.get("labels") is None
 
 
 def declared_labels(config: DictConfig) -> LabelMap:
-    """The label map that the configuration tells by itself."""
+    """The label map that the configuration defines without reading data."""
     num_classes = config.data.num_classes
     labels = make(config.data.labels) if config.data.get("labels") is not None else None
     if labels is not None and num_classes in (None, labels.num_classes):
         return labels
     if num_classes is None:
-        raise ValueError("data.num_classes is null and only the data can tell it: give data.num_classes=N, or labels=")
+        raise ValueError(
+            "data.num_classes is null and cannot be determined without the data: set data.num_classes=N, or labels="
+        )
     return nameless_labels(num_classes, first=1 if config.data.task == "detection" else 0)
 
 
 def categories(labels: LabelMap) -> dict[str, list[int]] | None:
-    """Category name -> slots, where the labels have categories."""
+    """Category name -> slots, or None if the labels have no categories."""
     groups: dict[str, list[int]] = {}
     for label in labels.labels:
         if label.category:
@@ -186,18 +192,18 @@ def categories(labels: LabelMap) -> dict[str, list[int]] | None:
 
 
 def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = None) -> Any:
-    """The data set of `data.train` or `data.val`, before any augmentation.
+    """The dataset of `data.train` or `data.val`, before any augmentation.
 
     Args:
-        labels: the classes it has to have: those of the training split, or of a checkpoint.
+        labels: the required classes: those of the training split, or of a checkpoint.
 
     Raises:
-        ValueError: it has other classes, or not `data.num_classes` of them.
+        ValueError: the dataset has different classes, or not `data.num_classes` of them.
     """
     if split not in ("train", "val"):
-        raise ValueError(f"split={split}: a data group has the splits train and val")
+        raise ValueError(f"split={split}: expected train or val")
     node = config.data[split]
-    # A validation split may have fewer classes than the training one: slots come from there, not from counting anew.
+    # A validation split may have fewer classes than the training split, whose slots it keeps.
     source = make(node, labels=labels) if labels and _takes_labels(node._target_) else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
@@ -206,21 +212,21 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         )
     if labels and source.labels.names != labels.names:
         raise ValueError(
-            f"data.{split} has other classes ({known_names(source.labels)}) than the model ({known_names(labels)}): "
-            "use data with the same class list in the same order"
+            f"data.{split} has classes ({known_names(source.labels)}) that differ from the model's "
+            f"({known_names(labels)}): use data with the same class list in the same order"
         )
     limit = config.get("overfit")
     return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
 
 
 def _takes_labels(target: str) -> bool:
-    """Whether a source takes the classes it has to have: what is in its files may be only some of them."""
+    """Whether a source accepts the list of classes: its files may contain only some of them."""
     return "labels" in inspect.signature(get_object(target)).parameters
 
 
 def build_dataset(config: DictConfig, source: Any, *, training: bool) -> AugmentedDataset:
-    """Augmented and resized samples for training; for evaluation only resized, with the truth at its original size."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the package index for news
+    """Augmented and resized samples for training; for evaluation only resized, with the original ground truth."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would check the package index for updates
     policy = [make(step) for step in config.augment.train] if training else []
     size = config.data.input_size if training else config.data.eval_size
     resize = config.data.resize
@@ -229,10 +235,10 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
     if resize == "none":
         if config.data.eval_size is not None:
             raise ValueError(
-                f"data.eval_size={list(config.data.eval_size)} with data.resize=none: whole images are evaluated as "
-                "they are; set data.eval_size=null, or data.resize=stretch (or letterbox)"
+                f"data.eval_size={list(config.data.eval_size)} has no effect with data.resize=none, which evaluates "
+                "whole images unscaled: set data.eval_size=null, or data.resize=stretch (or letterbox)"
             )
-        size = None  # a crop of the policy makes the size
+        size = None  # the policy's crop determines the size
     size = None if size is None else tuple(size)
     transform = Transform(
         policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training,
@@ -250,33 +256,33 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
 
 
 def mosaic_share(config: DictConfig) -> float:
-    """The share of training samples that are joined of four; policies that no mosaic goes with have no such key.
+    """The share of training samples that are mosaics of four; policies without mosaics have no such key.
 
     Raises:
-        ValueError: it is none, or the samples have no boxes or masks, or are sure to differ in size.
+        ValueError: not a number from 0 to 1, or the task or the resizing does not support mosaics.
     """
     share, task, resize = config.augment.get("mosaic", 0.0), config.data.task, config.data.resize
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise ValueError(f"augment.mosaic={share}: expected a share of the samples from 0 to 1")
+        raise ValueError(f"augment.mosaic={share}: expected a number from 0 to 1, the share of the samples")
     if share and (task == "classification" or resize == "shorter"):
         raise ValueError(
-            f"augment.mosaic={share} joins boxes or masks of pictures of one size: it does not go with "
-            f"data.task={task} and data.resize={resize}; set augment.mosaic=0"
+            f"augment.mosaic={share} needs boxes or masks and pictures of one size, which data.task={task} with "
+            f"data.resize={resize} does not provide: set augment.mosaic=0"
         )
     return share
 
 
 def crop_fraction(config: DictConfig) -> float:
-    """The share that resize=center_crop looks at; data groups that are never cut have no such key."""
+    """The share of each side that resize=center_crop keeps; data groups without crops have no such key."""
     return config.data.get("crop_fraction", CROP_FRACTION)
 
 
 def build_loader(
     dataset: AugmentedDataset, *, batch_size: int, ranks: Ranks, workers: int, training: bool, seed: int = 0
 ) -> DataLoader[Batch]:
-    """Batches of this rank: in training shuffled by (seed, epoch) and full, otherwise in order and complete."""
+    """Batches of this rank: for training shuffled by (seed, epoch), full batches only; otherwise all, in order."""
     if not training and (dataset.transform.input_size is None or dataset.transform.resize == "shorter"):
-        batch_size = 1  # whole images differ in size, and what pads one to another would reach its pooled features
+        batch_size = 1  # whole images differ in size, and padding would affect pooled features
     sampler = EpochSampler(
         len(dataset),
         seed=seed,
@@ -294,7 +300,7 @@ def build_loader(
 
 
 def train_settings(config: DictConfig) -> schema.TrainConfig:
-    """The closed keys as a typed object. The open groups are left out: they may still lack a path."""
+    """The closed keys as a typed object, without the open groups: a path in them may still be missing."""
     names = [field.name for field in fields(schema.TrainConfig) if field.name not in OPEN_GROUPS]
     values: dict[str, Any] = {name: config[name] for name in names}
     values |= {name: OmegaConf.to_object(value) for name, value in values.items() if OmegaConf.is_config(value)}
@@ -304,25 +310,25 @@ def train_settings(config: DictConfig) -> schema.TrainConfig:
 
 
 def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
-    """Images of one pass of one rank.
+    """Images per pass of one rank.
 
     Raises:
-        ValueError: batch_size does not divide by ranks and accumulation steps.
+        ValueError: batch_size is not divisible by ranks x accumulation steps.
     """
     parts = ranks.world * settings.accumulate
     if settings.batch_size % parts:
         raise ValueError(
-            f"batch_size={settings.batch_size} (of all ranks and accumulation steps together) does not divide by "
+            f"batch_size={settings.batch_size} (over all ranks and accumulation steps in total) is not divisible by "
             f"{ranks.world} ranks x accumulate={settings.accumulate}"
         )
     return settings.batch_size // parts
 
 
 def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
-    """A function from a model to the optimizer of the `optimizer` group, its rate scaled with the batch.
+    """A function from a model to the optimizer of the `optimizer` group, its learning rate scaled with the batch size.
 
-    Linearly ([Goyal et al.](https://arxiv.org/abs/1706.02677)), but for Adam and AdamW by the root of it, because they
-    divide by the gradient's size ([Malladi et al.](https://arxiv.org/abs/2205.10287)).
+    Linearly ([Goyal et al.](https://arxiv.org/abs/1706.02677)), except for Adam and AdamW: with the square root,
+    because they divide by the gradient's magnitude ([Malladi et al.](https://arxiv.org/abs/2205.10287)).
     """
 
     def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -336,7 +342,7 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
         lr = config.optimizer.lr * scale
         groups = parameter_groups(model, decay, settings.decay_rule, lr=lr, factors=settings.lr_factors)
         if not groups:
-            raise ValueError(f"freeze={settings.freeze} leaves nothing that learns")
+            raise ValueError(f"freeze={settings.freeze} freezes the whole network: freeze fewer parts")
         try:
             return factory(groups, lr=lr)
         except TypeError as error:  # a key it does not have

@@ -1,4 +1,4 @@
-"""What every command shares: paths on the command line, one clear line for a user's mistake, logging."""
+"""Shared by every command: paths on the command line, one clear line for a user's error, logging."""
 
 import difflib
 import os
@@ -35,8 +35,8 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
 
     Args:
         positional: the key that collects arguments without a key (paths), e.g. `inputs` or `run`.
-        open_group: a key whose own keys are not known before the job runs; it checks them itself.
-        needs_data: whether keys that are still to be given (`data.root`) are an error.
+        open_group: a key whose own keys are known only to the job, which checks them itself.
+        needs_data: whether required keys that are not set (`data.root`) are an error.
     """
     title = config_name.replace("_", "-")
 
@@ -74,10 +74,10 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         sys.argv = [f"pocketvision {title}", *arguments]
         register_schemas()
         configure_logging()
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would otherwise print with advice of its own
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them with its own advice
         try:
             hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
-        except (HydraException, OmegaConfBaseException) as error:  # of the composition: guarded() lets none out
+        except (HydraException, OmegaConfBaseException) as error:  # from the composition: guarded() catches all others
             print(f"pocketvision {title}: error: {explain_composition(error, arguments, config_name)}", file=sys.stderr)
             raise SystemExit(2) from None
 
@@ -85,9 +85,9 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
 
 
 def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[str]:
-    """Arguments that Hydra's grammar understands: `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths, not expressions.
+    """Arguments in Hydra's grammar, so that `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths and not expressions.
 
-    An argument is a path if something of that name exists or it is no `key=value`; special values are quoted.
+    An argument is a path if it exists or is not a `key=value`; special values are quoted.
     """
     flags: list[str] = []  # Hydra's own: --cfg job, --multirun; they must not stand between overrides
     paths: list[str] = []
@@ -106,18 +106,18 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
         value = "[" + ",".join(_quoted(path) for path in paths) + "]" if positional.endswith("s") else _quoted(paths[0])
         overrides.append(f"{positional}={value}")
         if not positional.endswith("s") and len(paths) > 1:
-            raise SystemExit(f"only one {positional} can be given, got {paths}")
+            raise SystemExit(f"expected one {positional}, got {paths}")
     return [*overrides, *flags]
 
 
 def _quoted(text: str) -> str:
-    """In single quotes; inside them Hydra reads backslashes literally, except before a quote and at the end."""
-    text = text.replace("'", "\\'").replace("${", "\\${")  # a name, not OmegaConf's interpolation
+    """`text` in single quotes; inside them Hydra reads backslashes literally, except before a quote and at the end."""
+    text = text.replace("'", "\\'").replace("${", "\\${")  # a literal name, not an interpolation
     return f"'{text}\\'" if text.endswith("\\") else f"'{text}'"
 
 
 def _quote_value(argument: str) -> str:
-    """Quote the value of `key=value` where it names something on disk, or where Hydra cannot parse it."""
+    """Quote the value of `key=value` if it is an existing path or Hydra cannot parse it."""
     key, equals, value = argument.partition("=")
     if not equals or not value or value[0] in "'\"[{$":
         return argument
@@ -136,7 +136,7 @@ def _parses(argument: str) -> bool:
 
 
 def explain_composition(error: BaseException, arguments: Sequence[str], config_name: str) -> str:
-    """What is wrong with an override, without Hydra's advice on its own syntax."""
+    """What is wrong with an override, without Hydra's advice about its own syntax."""
     text = f"{error}\n{error.__cause__ or ''}"
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if unknown:
@@ -145,29 +145,29 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         prefix = f"{group}." if group else ""
         near = difflib.get_close_matches(unknown[1], _known_keys(group, arguments, config_name), n=1)
         hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-        return f"no key '{prefix}{unknown[1]}'{hint} (--help all lists the keys)"
+        return f"unknown key '{prefix}{unknown[1]}'{hint} (--help all lists all keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        # A group may lie in another (model/criterion), a choice in a folder (experiment=paper/...): Hydra tells which.
+        # Groups may be nested (model/criterion) and choices in folders (experiment=paper/...): Hydra's text says which.
         told = re.search(r"Available options in '([^']+)'", text)
         group = told[1] if told else str(error.missing_cfg_file).partition("/")[0]
         choice = str(error.missing_cfg_file).removeprefix(f"{group}/")
         options = list(error.options or [])
         near = difflib.get_close_matches(choice, options, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{group}={choice} is no choice{hint} (there are {', '.join(options)})"
+        return f"{group}={choice} is not an option{hint} (choose one of {', '.join(options)})"
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])
 
 
 def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[str]:
-    """The keys of a group of the configuration ("" is the whole), as the arguments choose it."""
+    """The keys of a group ("" is the whole configuration), as selected by the arguments."""
     if not group:
         return [field.name for field in fields(CONFIGS[config_name])]
     others = [a for a in arguments if _OVERRIDE.match(a) and not a.lstrip("~+").startswith(f"{group}.")]
     try:
         node = OmegaConf.select(compose(*others, config_name=config_name), group)
-    except (HydraException, OmegaConfBaseException):  # there is a second mistake: this one is told without a hint
+    except (HydraException, OmegaConfBaseException):  # there is a second error: report this one without a hint
         return []
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
@@ -184,7 +184,7 @@ def _is_dead_loader(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """The one message that matters: the cause inside Hydra's or a loader worker's wrapping, and the key it concerns."""
+    """The message that matters: the cause inside Hydra's or a loader worker's wrapper, and the key it concerns."""
     text = str(error)
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", text)
@@ -192,9 +192,12 @@ def explain(error: BaseException) -> str:
         where = f" (at {key[1]})" if key else ""
         return (explain(cause) if cause is not error else text) + where
     if _is_dead_loader(error):
-        return f"{text} Often memory ran out: try fewer workers=. The same command resumes from the last checkpoint"
+        return (
+            f"{text} Often this means out of memory: try fewer workers=. Run the same command again to resume from the "
+            "last checkpoint"
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.strerror}: {error.filename}"
-    if "Original Traceback" in text:  # raised in a loader worker: the last `Kind: message` of the text
+    if "Original Traceback" in text:  # raised in a loader worker: take the last `Kind: message`
         return re.split(r"\n\w*(?:Error|Exception): ", text)[-1].strip()
     return text

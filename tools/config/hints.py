@@ -1,4 +1,4 @@
-"""What a configuration is likely not to mean, told before training starts."""
+"""Warnings about settings that are probably unintended, logged before training starts."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from omegaconf import DictConfig
 from ...datasets.images.decoder import PictureFile
 from ...datasets.images.files import image_size
 
-_SHARE = 1 / 8  # of a photograph's pixels; the reference's crops of Cityscapes hold 0.28
-_PHOTOGRAPHS = 16  # that are asked for their size
+_SHARE = 1 / 8  # of a photograph's pixels; the reference's crops of Cityscapes cover 0.28
+_PHOTOGRAPHS = 16  # whose size is read
 _STRIDE = 32
 
 
 def crop_hint(config: DictConfig, source: Any) -> str | None:
-    """That training crops hold next to nothing of the photographs, and how to have these reduced; None: they do.
+    """A hint if training crops cover very little of the photographs, with the keys that downscale them; else None.
 
-    Asks some files' headers; one that cannot be read is left to whoever decodes it.
+    Reads some files' headers; unreadable ones are ignored here and reported when they are decoded.
     """
     crop, data = config.data.input_size, config.data
     if data.task != "segmentation" or data.resize != "none" or crop is None or not hasattr(source, "files"):
@@ -29,11 +29,11 @@ def crop_hint(config: DictConfig, source: Any) -> str | None:
     share = crop[0] * crop[1] / (height * width)
     if share >= _SHARE:
         return None
-    scale = (2 * share) ** 0.5  # a crop then holds half of a photograph
+    scale = (2 * share) ** 0.5  # a crop then covers half of a photograph
     fit = [max(_STRIDE, round(scale * side / _STRIDE) * _STRIDE) for side in (height, width)]
     return (
-        f"training crops of {crop[1]}x{crop[0]} hold {share:.1%} of a photograph of {width:.0f}x{height:.0f}. Unless "
-        f'what you look for is small, have them reduced: data.resize=letterbox "data.eval_size={fit}"'
+        f"training crops of {crop[1]}x{crop[0]} cover {share:.1%} of a photograph of {width:.0f}x{height:.0f}. Unless "
+        f'your objects are small, downscale the photographs: data.resize=letterbox "data.eval_size={fit}"'
     )
 
 

@@ -1,4 +1,4 @@
-"""A command line's overrides, as Hydra needs them."""
+"""A command line's overrides in the form that Hydra needs."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,10 +11,10 @@ NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of
 
 
 def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
-    """The overrides as Hydra needs them, with those that `model=NAME` implies.
+    """The overrides in the form that Hydra needs, with those that `model=NAME` implies.
 
-    Where weights are looked for it means the network as it was published; its backbone, classes and input size stand in
-    `conf/public/`. A network of its own has no backbone, also where an experiment chooses one.
+    In commands that load weights, `model=NAME` means the published network: its backbone, classes and input size come
+    from `conf/public/`. A model that is a complete network gets backbone=none, even if an experiment chooses one.
     """
     given = {override.partition("=")[0] for override in overrides}
     name = next((override[6:] for override in overrides if override.startswith("model=")), "")
@@ -35,7 +35,7 @@ def with_implied(overrides: Sequence[str], config_name: str) -> list[str]:
 
 
 def _replaced(override: str) -> list[str]:
-    """An override of a mapping with keys of the user's own: a whole one replaces the old, which Hydra would merge."""
+    """Make an override of the whole mapping `lr_factors` replace it; Hydra would merge them."""
     key, _, value = override.partition("=")
     if key == "lr_factors":
         return ["~lr_factors", f"+lr_factors={value}"]

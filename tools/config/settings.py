@@ -1,4 +1,4 @@
-"""A command's closed keys as the dataclass that conf/schema.py has for it."""
+"""A command's closed keys as its dataclass from conf/schema.py."""
 
 from dataclasses import fields
 from typing import Any, TypeVar, cast
@@ -12,10 +12,10 @@ Settings = TypeVar("Settings")
 
 
 def settings_of(config: DictConfig, kind: type[Settings]) -> Settings:
-    """The keys of `kind` as a typed object. The open groups (`model`, `data`, ...) stay parts of a configuration.
+    """The keys of `kind` as a typed object. The open groups (`model`, `data`, ...) stay DictConfigs.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of range.
     """
     values = {field.name: _plain(config[field.name], is_open=field.type is Any) for field in fields(cast(Any, kind))}
     settings = kind(**values)

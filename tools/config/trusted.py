@@ -1,4 +1,4 @@
-"""Configurations out of a checkpoint, which are not to be trusted, and which of their targets may be called."""
+"""Configurations from checkpoints, which are untrusted, and the allowlist of targets that they may name."""
 
 import importlib
 import re
@@ -12,79 +12,80 @@ from omegaconf.errors import OmegaConfBaseException
 from ... import conf
 
 GROUPS = ("backbone", "model", "data")
-# No file of conf/ names these, but checkpoints do: a target of today, and those of earlier releases.
+# Named by checkpoints but by no file in conf/.
 UNNAMED = ("pocketvision.datasets.labels.nameless_labels",)
 
 
 def _targets_of_conf() -> Iterator[str]:
-    """Every target that the package's own files name in the groups that come out of checkpoints."""
+    """Every target that conf/ names in the groups that checkpoints contain."""
     for group in (*GROUPS, "public"):
         for path in sorted((Path(conf.__file__).parent / group).rglob("*.yaml")):
             yield from re.findall(r"^\s*_target_: *(pocketvision\.[\w.]+) *$", path.read_text("utf-8"), re.MULTILINE)
 
 
-# A configuration inside a checkpoint is untrusted. A target is allowed by what it *is*, its own module and qualified
-# name: a prefix of the dotted path can be walked around (`pocketvision.x.torch.load`).
+# A configuration inside a checkpoint is untrusted. A target is checked by its identity, its own module and qualified
+# name: checking a prefix of the dotted path could be bypassed (`pocketvision.x.torch.load`).
 ALLOWED_TARGETS = frozenset([*UNNAMED, *_targets_of_conf()])
 PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}", re.ASCII)
 MAX_DEPTH = 32  # ours are five levels deep
 
 
 def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
-    """Backbone, model and data of a checkpoint's configuration, resolved and every target in them checked.
+    """Backbone, model and data of a checkpoint's configuration, resolved, with every target checked.
 
     Args:
-        data: keys of the data group to replace, from the user, such as `root`.
+        data: the user's overrides for the data group, such as `root`.
 
     Raises:
-        ValueError: a target is not one of ours, an interpolation calls a resolver, a group is missing, references do
-            not resolve, or `data` has an unknown key.
+        ValueError: a target is not on the allowlist, an interpolation calls a resolver, a group is missing, references
+            do not resolve, or `data` has an unknown key.
     """
     lacking = [key for key in GROUPS if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping)]
     if lacking:
-        raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}: refused")
+        raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}")
     config = dict(config)
     for text in _texts(config):
         _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
     unknown = sorted(set(data or {}) - set(config["data"]))
     if unknown:
         raise ValueError(
-            f"data.{unknown[0]} is no key of this run's data group; it has: {', '.join(map(str, config['data']))}"
+            f"data.{unknown[0]} is not a key of this run's data group; its keys are: "
+            f"{', '.join(map(str, config['data']))}"
         )
     resolved = _resolve(config, data or {})
     part = {key: resolved[key] for key in GROUPS}
     part |= {"seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")}
-    # The result is a configuration again. An interpolation that came about only now, pieced together (`${a}{oc.env:B}`
+    # The result becomes a configuration again. An interpolation that only exists now, pieced together (`${a}{oc.env:B}`
     # where a is a dollar sign) or escaped, would be evaluated after all checks.
     _refuse(text for text in _texts(part) if "${" in text)
     for target in _targets(part):
         identity = _identity(target)
         if identity not in ALLOWED_TARGETS:
             raise ValueError(
-                f"the checkpoint's configuration asks for {target!r} ({identity}), which it may not: refused"
+                f"the checkpoint's configuration asks for {target!r} ({identity}), which is not on the allowlist"
             )
-    # What the training machine counted with may be missing here, where perhaps nothing is counted at all.
+    # The training machine's metric backend may be missing here and is perhaps not needed.
     if isinstance(metric := part["model"].get("metric"), dict):
         metric.pop("backend", None)
     return OmegaConf.create(part)
 
 
 def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
-    """Plain values, `data` merged into the data group. References in circles are a ValueError like other faults."""
+    """Plain values with `data` merged into the data group. Circular references are a ValueError like other errors."""
     try:
         whole = OmegaConf.create(config)
         whole.data = OmegaConf.merge(whole.data, data)
         resolved = OmegaConf.to_container(whole, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise ValueError(f"the checkpoint's configuration does not resolve: {error}") from error
+        raise ValueError(f"the checkpoint's configuration cannot be resolved: {error}") from error
     assert isinstance(resolved, dict)
     return resolved
 
 
 def _texts(node: Any, depth: int = 0) -> Iterable[str]:
-    """Every text among keys and values. The depth has a limit, because what was pickled may contain itself."""
+    """Every string among keys and values. The depth is limited, because pickled data may contain itself."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep: refused")
+        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep")
     if isinstance(node, str):
         yield node
     elif isinstance(node, Mapping):
@@ -98,7 +99,7 @@ def _texts(node: Any, depth: int = 0) -> Iterable[str]:
 def _refuse(texts: Iterable[str]) -> None:
     for text in texts:
         raise ValueError(
-            f"the checkpoint's configuration holds {text[:200]!r}, not a plain value or reference: refused"
+            f"the checkpoint's configuration contains {text[:200]!r}, which is not a plain value or reference"
         )
 
 
@@ -114,10 +115,10 @@ def _targets(node: Any) -> Iterable[Any]:
 
 
 def _identity(target: Any) -> str:
-    """Module and qualified name of the object behind a dotted name; only modules of ours are imported to find out."""
+    """Module and qualified name of the object behind a dotted name; imports only modules of this package."""
     parts = str(target).split(".")
     if parts[0] != "pocketvision" or any(part.startswith("_") for part in parts):
-        return "not of pocketvision"
+        return "not part of pocketvision"
     module_name, _, name = str(target).rpartition(".")
     if module_name not in {allowed.rpartition(".")[0] for allowed in ALLOWED_TARGETS} | {
         ".".join(allowed.split(".")[:-2]) for allowed in ALLOWED_TARGETS

@@ -1,1 +1,1 @@
-"""The loop that every task shares; knows a `Task`, a loader and a run."""
+"""The training loop of all tasks; knows only a `Task`, a loader and a run."""

@@ -1,4 +1,4 @@
-"""Training samples whose files cannot be read (`on_bad_sample=skip`): counted, named once, and too many end the run."""
+"""Unreadable training samples (`on_bad_sample=skip`): counted and named once; too many stop the run."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ def bad_samples_path(folder: Path) -> Path:
 
 
 def tell_bad_samples(run: Run) -> None:
-    """Count what was left out since the last call, of all ranks, and name what is new.
+    """Count the samples skipped since the last call, over all ranks, and name the new ones.
 
-    Called before every row and every checkpoint, so that a resumed run counts as one that was not stopped.
+    Called before every row and every checkpoint, so that a resumed run counts like an uninterrupted one.
 
     Raises:
-        ValueError: more than a tenth of an epoch was left out.
+        ValueError: more than a tenth of an epoch was skipped.
     """
     if run.config.on_bad_sample != "skip":
         return
@@ -29,7 +29,7 @@ def tell_bad_samples(run: Run) -> None:
     if not found:
         return
     state, epoch = run.progress, run.steps_per_epoch * run.config.batch_size
-    # A sample's own file, not those of other tiles in its mosaic: a share of the samples is a share of the files then.
+    # Count a sample's own file, not those of other tiles in its mosaic: the share of samples is the share of files.
     count = sum(index in dict(skipped) for index, skipped in found)
     state.bad_samples += count
     state.bad_in_window += count
@@ -39,13 +39,13 @@ def tell_bad_samples(run: Run) -> None:
     if state.bad_samples > _LARGEST_SHARE * epoch:
         raise ValueError(
             f"on_bad_sample=skip: {state.bad_samples} of the {epoch} samples of epoch {state.epoch + 1} "
-            f"cannot be read, more than a tenth: that is another data set. They are in {path}. Remedy: mend or remove "
+            f"are unreadable, more than a tenth. They are listed in {path}. Remedy: fix or remove "
             "them (is a disk missing?)"
         )
 
 
 def _name(path: Path, found: dict[int, str]) -> None:
-    """Each sample once in a run: the file remembers which were told."""
+    """Name each sample once per run; the file records which were named."""
     lines = {f"{index}\t{' '.join(reason.split())}": reason for index, reason in sorted(found.items())}
     try:
         told = set(path.read_text("utf-8").splitlines()) if path.exists() else set()
@@ -53,14 +53,14 @@ def _name(path: Path, found: dict[int, str]) -> None:
         with open(path, "a", encoding="utf-8", errors="replace") as file:
             file.writelines(line + "\n" for line in new)
     except OSError as error:
-        log.error("%s could not be written: %s", path, error)
+        log.error("could not write %s: %s", path, error)
         new = lines
     for reason in list(new.values())[:_LINES]:
-        log.warning("left out: %s", reason)
+        log.warning("skipped: %s", reason)
     if len(new) > _LINES:
-        log.warning("left out: %d more, see %s", len(new) - _LINES, path)
+        log.warning("skipped %d more, see %s", len(new) - _LINES, path)
 
 
 def bad_samples_of(batch: Any) -> list[tuple[int, list[tuple[int, str]]]]:
-    """Of each sample that others stand in for, its index, and (index, reason) of all that could not be read."""
+    """For each replaced sample its index, and (index, reason) of every file that could not be read."""
     return [(meta["index"], meta["skipped"]) for meta in batch.metas if "skipped" in meta]

@@ -1,4 +1,4 @@
-"""Ranks: who am I, on which device, and the few collectives the loop needs. One process is simply world 1."""
+"""Ranks: this process's rank and device, and the few collectives the loop needs. One process is a world of 1."""
 
 import importlib
 import os
@@ -23,8 +23,8 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
-    hosts: Any = None  # a process group for what the hosts tell each other; None: the default one
-    peers: tuple[tuple[str, int], ...] = ()  # host and process of every rank
+    hosts: Any = None  # CPU process group; None: the default one
+    peers: tuple[tuple[str, int], ...] = ()  # host and process ID of every rank
 
     @property
     def is_main(self) -> bool:
@@ -32,10 +32,10 @@ class Ranks:
 
     @torch.no_grad()
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor (all of one type) becomes its sum over ranks, in place, in one collective.
+        """Replace each tensor (all of one type) by its sum over ranks, in place, in one collective.
 
-        Gradients go this way, too, and not through DistributedDataParallel: it lays them out anew after the first step,
-        so that from three ranks on a resumed run adds in another order than one that was not stopped.
+        Gradients use this too, not DistributedDataParallel: it rebuilds its buckets after the first step, so with three
+        or more ranks a resumed run would add in a different order than an uninterrupted one.
         """
         if self.world > 1 and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -45,13 +45,13 @@ class Ranks:
                 tensor.copy_(part.view_as(tensor))
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor becomes its mean over ranks, in place, in one collective."""
+        """Replace each tensor by its mean over ranks, in place, in one collective."""
         if self.world > 1 and tensors:
             self.sum(tensors)
             torch._foreach_div_(list(tensors), self.world)  # pyright: ignore[reportPrivateImportUsage]
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says yes. Between the hosts: the device is not asked, nor waited for."""
+        """Whether `flag` is true on any rank. Runs on the CPU, without a device sync."""
         if self.world == 1:
             return flag
         told = torch.tensor([int(flag)])
@@ -72,7 +72,7 @@ class Ranks:
 
     @contextmanager
     def peer_failures_told(self) -> Iterator[None]:
-        """While entered, an error because another rank is gone becomes a line in the log, and then PeerLost."""
+        """Turn errors caused by a lost rank into a log line and PeerLost."""
         try:
             yield
         except RuntimeError as error:  # torch has no class for gloo's
@@ -87,12 +87,15 @@ class Ranks:
         deadline = time.monotonic() + (0 if "imed out" in reason else 10)  # a connection closes before its process ends
         while not (dead := [f"rank {i} (process {pid})" for i, pid in local.items() if _is_gone(pid)]):
             if time.monotonic() > deadline:
-                what = f"another rank does not answer ({reason}); see its own messages"
+                what = f"another rank does not respond ({reason}); see its messages"
                 break
             time.sleep(0.05)
         else:
-            what = f"{', '.join(dead)} ended; if it has not said why above it was killed, often for lack of memory"
-        return f"{what}. So rank {self.rank} ends too. The same command goes on from the last checkpoint"
+            what = (
+                f"{', '.join(dead)} ended. If there is no message from it above, it was killed, often because memory "
+                "ran out"
+            )
+        return f"{what}. Rank {self.rank} stops as well. Run the same command again to resume from the last checkpoint"
 
 
 class PeerLost(SystemExit):
@@ -103,7 +106,7 @@ class PeerLost(SystemExit):
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether the process has ended; where that can be told, also if torchrun has not taken note yet (a zombie)."""
+    """Whether the process has ended; on Linux also if torchrun has not reaped it yet (a zombie)."""
     if os.name != "posix":
         return False
     try:
@@ -117,25 +120,25 @@ def _is_gone(pid: int) -> bool:
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of this process: `auto` is CUDA where there is one.
+    """The device of this process; `auto` is CUDA if available.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: the device does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={name}: torch sees no CUDA device here; use device=cpu or device=auto")
+        raise ValueError(f"device={name}: torch finds no CUDA device; use device=cpu or device=auto")
     try:
         return torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
     except RuntimeError as error:
-        raise ValueError(f"device={name} is no device: use auto, cpu, cuda or cuda:N") from error
+        raise ValueError(f"device={name} is not a device: choose auto, cpu, cuda or cuda:N") from error
 
 
 def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
-    """Join the process group that torchrun announces in the environment, if it does.
+    """Join the process group that torchrun sets in the environment, if any.
 
-    A collective that waits longer than `timeout_minutes` for a rank is an error on all others.
+    If a collective waits longer than `timeout_minutes` for a rank, it fails on all others.
     """
     world, local_rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     chosen = pick_device(device, local_rank)
@@ -144,8 +147,8 @@ def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:
     hosts = None
     peers: list[Any] = [None] * world
     if world > 1 and not dist.is_initialized():
-        # Default arguments there would hold a group that is there already, for good. Its threads would then outlive
-        # `stop_ranks`, and now and then one kills the process (SIGABRT) while Python shuts down.
+        # Imported later, its default arguments would hold the existing group forever. Its threads would then outlive
+        # `stop_ranks`, and occasionally one kills the process (SIGABRT) while Python shuts down.
         importlib.import_module("torch.distributed.nn")
         timeout = timedelta(minutes=timeout_minutes)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)

@@ -16,10 +16,10 @@ from .task import Metric, Task
 def evaluate(
     task: Task, model: nn.Module, loader: Any, ranks: Ranks, *, metric: Metric | None = None
 ) -> dict[str, float]:
-    """Results of `model` on the whole of `loader`'s data set: the metric's figures and the losses.
+    """Results of `model` on the whole dataset of `loader`: the metric's results and the losses.
 
     Args:
-        metric: one like the task's, for callers who ask it for more afterwards; all images will be in it.
+        metric: used instead of a copy of the task's, for callers that query it afterwards; it will contain all images.
     """
     metric = copy.copy(task.metric) if metric is None else metric
     metric.reset()
@@ -37,7 +37,7 @@ def evaluate(
         images += len(batch.metas)
     seconds = time.perf_counter() - start
     metric.merge(ranks.gather(metric.state()))
-    # By name and not tensor by tensor: a rank may have had no image, and so no losses.
+    # By name and not tensor by tensor: a rank may have had no image and thus no losses.
     found = ranks.gather(({key: value.item() for key, value in losses.items()}, count.item(), images))
     total = max(1.0, sum(n for _, n, _ in found))
     names = {key: None for sums, _, _ in found for key in sums}

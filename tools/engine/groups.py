@@ -1,4 +1,4 @@
-"""Parts of a network by name: which of its parameters stand still, and which learn at a rate of their own."""
+"""Parts of a network by name: frozen parameters, and those with their own learning rate."""
 
 import difflib
 import math
@@ -12,24 +12,24 @@ _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
-    """Parameters that lie under a prefix learn no more; their batch norms also need `hold_norms`.
+    """Freeze the parameters under each prefix; their batch norms also need `hold_norms`.
 
     Raises:
-        ValueError: a prefix is of no part of the model, see `part`; then nothing is frozen.
+        ValueError: a prefix matches no part of the model, see `part`; then nothing is frozen.
     """
     for parameter in [parameter for prefix in prefixes for parameter in part(model, prefix, key="freeze")]:
         parameter.requires_grad_(False)
 
 
 def hold_norms(model: nn.Module, *, all_norms: bool) -> list[nn.Module]:
-    """The batch norms that have to be in eval mode during training, so that their statistics do not move.
+    """The batch norms to keep in eval mode during training, so that their statistics do not change.
 
-    Those whose parameters are all frozen: frozen weights are meant for the statistics they were learnt with. `train()`
-    of the model wakes them up again, so `eval()` comes after it, each time.
+    These are the ones whose parameters are all frozen: frozen weights need the statistics they were trained with. The
+    model's `train()` resets them, so call `eval()` after it, each time.
 
     Args:
-        all_norms: every batch norm instead, for batches too small for statistics. Scale and shift of those that are not
-            frozen still learn.
+        all_norms: every batch norm instead, for batches too small for statistics. Scale and shift still learn unless
+            they are frozen.
     """
 
     def frozen(norm: nn.Module) -> bool:
@@ -40,13 +40,13 @@ def hold_norms(model: nn.Module, *, all_norms: bool) -> list[nn.Module]:
 
 
 def rate_factors(model: nn.Module, factors: Mapping[str, float]) -> dict[nn.Parameter, float]:
-    """Factor on the learning rate for each parameter under a prefix of `factors`; the others are left out.
+    """Learning rate factor of each parameter under a prefix in `factors`; other parameters are omitted.
 
-    The longest prefix decides, and of two as long a number before a range: `blocks.3` before `blocks.0-5`.
+    The longest prefix wins, and at equal length a number wins over a range: `blocks.3` over `blocks.0-5`.
 
     Raises:
-        ValueError: a factor is not a finite number above 0, a prefix is of no part of the model, or two prefixes with
-            different factors have an equal right to a parameter.
+        ValueError: a factor is not a finite number above 0, a prefix matches no part of the model, or two equally
+            specific prefixes with different factors match the same parameter.
     """
     chosen: dict[nn.Parameter, str] = {}
     for prefix in sorted(factors, key=_precision):
@@ -63,19 +63,19 @@ def rate_factors(model: nn.Module, factors: Mapping[str, float]) -> dict[nn.Para
 
 
 def part(model: nn.Module, prefix: str, *, key: str) -> list[nn.Parameter]:
-    """The parameters whose names lie under `prefix`, in whole components: `blocks.1` does not reach `blocks.10`.
+    """The parameters under `prefix`, matched by whole components: `blocks.1` does not match `blocks.10`.
 
     A component may be a range, both ends included: `backbone.blocks.0-5`.
 
     Args:
-        key: the configuration's key that the prefix stands in, for the error.
+        key: the configuration key with the prefix, for the error message.
 
     Raises:
-        ValueError: there are none, or the model does not reach to an end of the range. Names that come near are told.
+        ValueError: no parameter matches, or an end of the range does not exist. The message suggests similar names.
     """
     known = {name for name, _ in model.named_modules(remove_duplicate=False)} | set(_names(model))
     missing = [end for end in _ends(prefix) if end not in known]
-    named = model.named_parameters(remove_duplicate=False)  # a shared parameter answers to each of its names
+    named = model.named_parameters(remove_duplicate=False)  # a shared parameter has several names
     found = [parameter for name, parameter in named if _lies_under(name, prefix)]
     if missing or not found:
         raise ValueError(f"{key}: {_unknown(model, prefix, missing[-1] if missing else prefix)}")
@@ -101,7 +101,7 @@ def _ends(prefix: str) -> Iterator[str]:
 
 
 def _precision(prefix: str) -> tuple[int, int]:
-    """How closely a prefix describes: by its components, then by how few of them are ranges."""
+    """How specific a prefix is: by its number of components, then by how few of them are ranges."""
     components = prefix.split(".")
     return len(components), -sum(_RANGE.fullmatch(component) is not None for component in components)
 
@@ -109,15 +109,15 @@ def _precision(prefix: str) -> tuple[int, int]:
 def _check_factor(prefix: str, factor: float) -> None:
     if factor == 0:
         raise ValueError(
-            f"lr_factors: 0 for {prefix!r}: gradients would still be computed and batch norms still gather "
-            "statistics; use freeze"
+            f"lr_factors: 0 for {prefix!r} would still compute gradients and update batch norm statistics; use "
+            "freeze instead"
         )
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"lr_factors: {factor} for {prefix!r}: expected a finite number above 0")
 
 
 def _names(model: nn.Module) -> list[str]:
-    """Every prefix that a parameter lies under, its full name included."""
+    """Every prefix of a parameter's name, including the full name."""
     names: dict[str, None] = {}
     for name, _ in model.named_parameters(remove_duplicate=False):
         components = name.split(".")
@@ -127,9 +127,9 @@ def _names(model: nn.Module) -> list[str]:
 
 def _unknown(model: nn.Module, prefix: str, culprit: str) -> str:
     names = _names(model)
-    reason = f"there is no {culprit!r}" if culprit != prefix else "no parameter of the network lies there"
-    inside = [name for name in names if name.endswith(f".{culprit}")]  # a start was forgotten
+    reason = f"there is no {culprit!r}" if culprit != prefix else "it has no parameters"
+    inside = [name for name in names if name.endswith(f".{culprit}")]  # the first components were forgotten
     near = (inside or difflib.get_close_matches(culprit, names))[:3]
     hint = f"did you mean {', '.join(near)}? " if near else ""
     tops = ", ".join(name for name in names if "." not in name) or "none"
-    return f"{prefix!r}: {reason}; {hint}names begin with: {tops}"
+    return f"{prefix!r}: {reason}; {hint}names start with: {tops}"

@@ -1,4 +1,4 @@
-"""Training: one function that reads from top to bottom, and the small ones it calls."""
+"""The training loop: one function that reads from top to bottom, and the small ones it calls."""
 
 import itertools
 import signal
@@ -30,21 +30,21 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
 
     Raises:
         Stopped: SIGTERM or Ctrl-C; the run is saved.
-        FloatingPointError: a loss or a gradient was not finite; what made it is saved for mode=replay.
+        FloatingPointError: a loss or gradient was not finite; its inputs are saved for mode=replay.
     """
     resume(run)
     state = run.progress
     if _is_over(run) and not _evaluation_is_due(run):
-        log.info("%s is finished (step %d); a fresh start needs a new name", run.folder, state.step)
+        log.info("%s is finished (step %d); use another name= to start over", run.folder, state.step)
         return {}
     run.report = Report(run.folder if run.ranks.is_main else None, step=state.step, evaluated=state.evaluated)
     network: Any = torch.compile(run.model) if run.config.compile else run.model
     try:
-        # Within the signals: torchrun sends the ranks that are left a SIGTERM, which must not cut the message short.
+        # Inside StopSignals: torchrun sends SIGTERM to the remaining ranks, which must not cut the message short.
         with StopSignals() as signals, run.ranks.peer_failures_told():
             results = _train_and_evaluate(run, network, train_loader, val_loader, signals)
     except Stopped as stopped:
-        log.warning("stopped by %s at step %d; saved in %s: the same command goes on from there", stopped.name,
+        log.warning("stopped by %s at step %d; saved to %s. Run the same command again to resume", stopped.name,
                     state.step, run.folder / "checkpoints" / "last.pt")  # fmt: skip
         raise
     finally:
@@ -59,7 +59,7 @@ def _train_and_evaluate(
     results = {}
     while True:
         if _evaluation_is_due(run):
-            with signals.at_once():  # all but the evaluation itself is saved
+            with signals.at_once():  # everything except the evaluation itself is saved
                 results = _evaluate(run, val_loader)
             save(run)
         if _is_over(run):
@@ -71,7 +71,7 @@ def _train_and_evaluate(
 
 
 def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals) -> None:
-    """The rest of the epoch in progress, from the batch it stands at; less, where a signal or `max_steps` ends it."""
+    """Train the rest of the current epoch, or until a signal or `max_steps` ends it."""
     config, state = run.config, run.progress
     done = state.batches_done * config.accumulate
     loader.sampler.set_epoch(state.epoch, start=done * loader.batch_size)
@@ -104,7 +104,7 @@ def train_epoch(run: Run, network: nn.Module, loader: Any, signals: StopSignals)
 
 
 def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:
-    """One row for the steps since the last one; the only place where the loop waits for the device."""
+    """One row for the steps since the last row; the only place where the loop waits for the device."""
     _check_finite(run)
     tell_bad_samples(run)
     row = run.window.read()
@@ -121,19 +121,19 @@ def _log_row(run: Run, waiting: Waiting, lr: float) -> dict[str, float]:
     waiting.seconds = 0.0
     run.report.row("train", run.progress.step, row)
     if row.get("skipped"):
-        log.warning("%d of the steps to %d skipped: not finite", row["skipped"], run.progress.step)
+        log.warning("%d non-finite steps skipped up to step %d", row["skipped"], run.progress.step)
     return row
 
 
 def _checked_save(run: Run) -> None:
-    """What is saved has no bad step behind it that nobody reported yet."""
+    """Report bad steps and samples before saving, so that no checkpoint hides them."""
     _check_finite(run)
     tell_bad_samples(run)
     save(run)
 
 
 def _check_finite(run: Run) -> None:
-    """Wait for the device, and end the run if one of the steps in the window was not finite."""
+    """Wait for the device and stop the run if a step in the window was not finite."""
     if run.config.on_nonfinite is OnNonfinite.skip:
         return
     try:
@@ -147,7 +147,7 @@ def _names(batch: Any) -> list[tuple[int, int, str]]:
 
 
 def _micro_batches(loader: Any, accumulate: int) -> Iterator[list[Any]]:
-    """Groups of `accumulate` batches, one group an optimizer step; an incomplete last group is left out."""
+    """Groups of `accumulate` batches, one group per optimizer step; an incomplete last group is dropped."""
     iterator = iter(loader)
     while len(group := list(itertools.islice(iterator, accumulate))) == accumulate:
         yield group
@@ -158,7 +158,7 @@ def _is_over(run: Run) -> bool:
 
 
 def _evaluation_is_due(run: Run) -> bool:
-    """At the end of every `eval_every`-th epoch and wherever training ends, unless that was done already."""
+    """At the end of every `eval_every`-th epoch and at the end of training, unless already done."""
     state = run.progress
     end_of_epoch = state.batches_done == 0 and state.epoch > 0
     due = _is_over(run) or (end_of_epoch and state.epoch % run.config.eval_every == 0)
@@ -166,7 +166,7 @@ def _evaluation_is_due(run: Run) -> bool:
 
 
 def _evaluate(run: Run, loader: Any) -> dict[str, float]:
-    """Evaluate, log, keep the checkpoint if it is the best so far, and end the run if it has not improved for long."""
+    """Evaluate and log; save the best checkpoint; end the run if it has not improved for `patience` evaluations."""
     results = evaluate(run.task, run.best_weights, loader, run.ranks)
     state = run.progress
     state.evaluated, state.evaluations = state.step, state.evaluations + 1
@@ -182,6 +182,6 @@ def _evaluate(run: Run, loader: Any) -> dict[str, float]:
     run.report.row("val", state.step, results)
     if not state.finished and out_of_patience(state.best_evaluation, state.evaluations, run.config.patience):
         state.finished = True
-        log.info("no better %s in %d evaluations (patience=%d): stopped", run.task.metric.primary,
+        log.info("stopping early: %s has not improved in %d evaluations (patience=%d)", run.task.metric.primary,
                  state.evaluations - state.best_evaluation, run.config.patience)  # fmt: skip
     return results

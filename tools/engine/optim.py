@@ -1,4 +1,4 @@
-"""Parameter groups, learning-rate schedules, the moving average of weights, and when to stop."""
+"""Parameter groups, learning rate schedules, the moving average of weights, and early stopping."""
 
 import copy
 import math
@@ -20,20 +20,20 @@ def parameter_groups(
     lr: float | None = None,
     factors: Mapping[str, float] = {},
 ) -> list[dict[str, Any]]:
-    """Groups with and without weight decay, for each learning-rate factor; disjoint, and all trainable parameters.
+    """Groups with and without weight decay for each learning rate factor; disjoint, covering all trainable parameters.
 
-    The order depends on the factors' values and not on how they are written: 1 first (the rate that is reported is the
-    first group's), then from high to low; decay before none.
+    The order depends only on the factors' values: 1 first (the reported learning rate is that of the first group), then
+    from high to low; with decay before without.
 
     Args:
-        lr: the base rate; each group gets `lr` times its factor. Without it groups have no rate of their own.
-        factors: prefix of parameters' names (see `groups.part`) -> factor, 1 where there is none; the longest decides.
+        lr: the base learning rate; each group gets `lr` times its factor. None: groups have no `lr`.
+        factors: prefix of parameter names (see `groups.part`) -> factor, 1 by default; the longest prefix wins.
 
     Raises:
-        ValueError: factors without `lr`, or what `groups.rate_factors` refuses.
+        ValueError: factors without `lr`, or factors that `groups.rate_factors` rejects.
     """
     if factors and lr is None:
-        raise ValueError("learning-rate factors need a base rate: give lr")
+        raise ValueError("factors need a base learning rate: set lr")
     own_factor = rate_factors(model, factors)
     depthwise = {
         id(module.weight)
@@ -60,7 +60,7 @@ def parameter_groups(
 
 
 def schedule_factor(schedule: ScheduleConfig, *, total_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """Factor on the base learning rate as a pure function of the step, so that a resume cannot drift.
+    """Learning rate factor as a pure function of the step, so that a resume cannot drift.
 
     Warm-up is linear; the rest of the schedule starts after it, as TF's `cosine_decay_with_warmup`.
     """
@@ -104,7 +104,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the model's present weights after optimizer step `step` (0-based)."""
+        """Move toward the model's current weights after optimizer step `step` (0-based)."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for target, source in self._floats:
             target.lerp_(source, weight)
@@ -118,16 +118,16 @@ def total_norm(parameters: list[nn.Parameter]) -> Tensor:
 
 
 def improves(value: float, best: float | None) -> bool:
-    """Whether an evaluation's figure beats the best before it: NaN never does, and any number beats NaN."""
+    """Whether an evaluation beats the best one before it: NaN never does, and any number beats NaN."""
     if math.isnan(value):
         return False
     return best is None or math.isnan(best) or value > best
 
 
 def out_of_patience(best_at: int, now: int, patience: int | None) -> bool:
-    """Whether evaluation `now` is at least `patience` evaluations after `best_at`, the last that improved.
+    """Whether evaluation `now` is at least `patience` evaluations after `best_at`, the last one that improved.
 
-    Evaluations count from 1, and `best_at` is 0 before the first that improved; patience None is endless.
+    Evaluations count from 1, and `best_at` is 0 before the first improvement; patience None means never.
     """
     return patience is not None and now - best_at >= patience
 
@@ -139,10 +139,10 @@ FEWEST, MOST = 20, 240
 
 
 def epochs_for(num_images: int) -> int:
-    """Epochs for so many training images: 40 for 300, 160 for 75, 20 for 1,200; 20 to 240.
+    """Epochs for a number of training images: 40 for 300, 160 for 75, 20 for 1,200; from 20 to 240.
 
-    Below 300 as many steps as with 300, for fewer photographs need no fewer to learn from; above, by the inverse square
-    root, so that four times the photographs take twice the steps.
+    Below 300 images the number of steps stays that of 300, because fewer photographs do not need fewer steps. Above,
+    epochs follow the inverse square root, so that four times the photographs take twice the steps.
     """
     share = 300 / max(1, num_images)
     return min(MOST, max(FEWEST, round(EPOCHS_AT_300 * (share if share > 1 else math.sqrt(share)))))

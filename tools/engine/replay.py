@@ -1,4 +1,4 @@
-"""A step that was not finite: kept when it happens, looked at afterwards."""
+"""Non-finite steps: saved when they happen, recomputed afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def replay_path(folder: Path) -> Path:
 
 
 def stop_for_replay(run: Run, bad: NonfiniteError) -> str:
-    """Save all that the bad step came from, of every rank; returns what to tell the user."""
+    """Save the inputs of the bad step, from every rank; returns the message for the user."""
     parts = run.ranks.gather((bad.samples, bad.random))
     path = replay_path(run.folder)
     if run.ranks.is_main:
@@ -37,28 +37,29 @@ def stop_for_replay(run: Run, bad: NonfiniteError) -> str:
     names = [name for samples, _ in parts for micro_batch in samples for _, _, name in micro_batch]
     losses = ", ".join(f"{name} {value:.4g}" for name, value in bad.losses.items())
     return (
-        f"step {bad.step} is not finite: {losses}, gradient norm {bad.grad_norm:.4g}. It changed nothing. Its images: "
-        f"{', '.join(names[:8])}{f', and {len(names) - 8} more' if len(names) > 8 else ''}. To look at it, give the "
-        f"same command with mode=replay (it is saved in {path}). Remedies: a lower optimizer.lr, longer "
-        "schedule.warmup_epochs, clip_grad_norm, precision=fp32; or on_nonfinite=skip, which leaves such steps out"
+        f"step {bad.step} produced non-finite values: {losses}, gradient norm {bad.grad_norm:.4g}. It did not change "
+        f"the weights. Its images: {', '.join(names[:8])}{f', and {len(names) - 8} more' if len(names) > 8 else ''}. "
+        f"To recompute it, run the same command with mode=replay (the step is saved in {path}). Remedies: a lower "
+        "optimizer.lr, longer schedule.warmup_epochs, clip_grad_norm, precision=fp32; or on_nonfinite=skip, which "
+        "skips such steps"
     )
 
 
 def replay(run: Run, dataset: Any, collate: Callable[[list[Any]], Any]) -> Iterator[tuple[Any, list[str]]]:
-    """Each micro-batch of the saved step, and what there is to say about it.
+    """Each micro-batch of the saved step, and report lines about it.
 
-    `dataset[epoch, index]` gives an item, `collate` makes a batch of them.
+    `dataset[epoch, index]` returns an item, `collate` makes a batch of items.
 
     Raises:
         FileNotFoundError: no step of this run was saved.
     """
     path = replay_path(run.folder)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: no step of this run ended it by not being finite")
+        raise FileNotFoundError(f"{path} does not exist: no non-finite step stopped this run")
     checkpoint = load_checkpoint(path)
     run.model.load_state_dict(checkpoint["model"])
     run.training_mode()
-    yield None, [f"step {checkpoint['progress']['step'] + 1} as it was: {checkpoint['losses']}, "
+    yield None, [f"step {checkpoint['progress']['step'] + 1} as saved: {checkpoint['losses']}, "
                  f"gradient norm {checkpoint['grad_norm']}"]  # fmt: skip
     for rank, (samples, random) in enumerate(zip(checkpoint["samples"], checkpoint["random"], strict=True)):
         set_generator_state(random)
@@ -68,11 +69,11 @@ def replay(run: Run, dataset: Any, collate: Callable[[list[Any]], Any]) -> Itera
 
 
 def _look(run: Run, batch: Any, names: list[str]) -> list[str]:
-    """Forward and backward once more; where it stops being finite."""
+    """Repeat forward and backward and report where values become non-finite."""
     with _first_nonfinite(run.model) as first, autocast(run.ranks.device, run.config.precision):
         outputs = run.model(batch.images)
     sums, _ = run.task.criterion.sums(outputs, batch.targets)
-    lines = [f"  first output that is not finite: {first[0]}" if first else "  all outputs of the network are finite"]
+    lines = [f"  first non-finite output: {first[0]}" if first else "  all outputs of the network are finite"]
     for i, name in enumerate(names):
         parts, count = run.task.criterion.sums(_of_image(outputs, i, len(names)), batch.targets[i : i + 1])
         losses = "  ".join(f"{key} {value.item() / max(1.0, float(count)):.4g}" for key, value in parts.items())
@@ -80,13 +81,13 @@ def _look(run: Run, batch: Any, names: list[str]) -> list[str]:
     run.model.zero_grad(set_to_none=True)
     torch.stack(list(sums.values())).sum().backward()
     bad = [name for name, p in run.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    return [*lines, f"  gradients that are not finite: {', '.join(bad[:6]) or 'none'}"
+    return [*lines, f"  non-finite gradients: {', '.join(bad[:6]) or 'none'}"
             f"{f', and {len(bad) - 6} more' if len(bad) > 6 else ''}"]  # fmt: skip
 
 
 @contextmanager
 def _first_nonfinite(model: nn.Module) -> Iterator[list[str]]:
-    """While entered, fills a list with the name of the first module whose output is not finite."""
+    """While active, adds the name of the first module with a non-finite output to a list."""
     found: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -105,7 +106,7 @@ def _first_nonfinite(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _of_image(outputs: dict[str, Any], i: int, count: int) -> dict[str, Any]:
-    """Image i's part of outputs; what is not of single images (anchors, sizes) stays."""
+    """Image i's part of the outputs; values shared by all images (anchors, sizes) are kept."""
     return {
         key: value[i : i + 1] if isinstance(value, Tensor) and len(value) == count else value
         for key, value in outputs.items()

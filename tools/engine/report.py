@@ -1,4 +1,4 @@
-"""What a run says and writes: console, progress bar, metrics.jsonl, TensorBoard."""
+"""What a run records: metrics.jsonl and TensorBoard."""
 
 import json
 import math
@@ -14,19 +14,19 @@ import torch
 from ..system.console import log
 from ..system.files import replace_file
 
-MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that no two runs share
+MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that differ between any two runs
 
 
 class Report:
-    """The files of one run folder. Only the main rank writes; the others hold a silent one (`folder=None`)."""
+    """The files of one run folder. Only the main rank writes; the others have a silent one (`folder=None`)."""
 
     def __init__(self, folder: Path | None, *, step: int = 0, evaluated: int = 0) -> None:
-        """Rows after the checkpoint's `step`, and evaluations after `evaluated`, will be written again: they go."""
+        """Remove rows after the checkpoint's `step` and evaluations after `evaluated`: they will be written again."""
         self.folder = folder
         self._board: Any = None
         if folder is None:
             return
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import: only where it writes
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import: only if it is used
 
         folder.mkdir(parents=True, exist_ok=True)
         self._cut_back({"train": step, "val": evaluated})
@@ -54,10 +54,10 @@ class Report:
             for key, value in values.items():
                 self._board.add_scalar(f"{kind}/{key}", value, step)
         except OSError as error:
-            log.error("step %d could not be written to %s: %s", step, self._metrics, error)
+            log.error("could not write step %d to %s: %s", step, self._metrics, error)
 
     def flush(self) -> None:
-        """Everything so far is on disk: what a checkpoint has behind it must not be lost with the process."""
+        """Write everything so far to disk: rows before a checkpoint must not be lost with the process."""
         if self._board is not None:
             self._board.flush()
             with open(self._metrics, "a") as file:
@@ -72,7 +72,7 @@ def _is_kept(line: str, last: Mapping[str, int]) -> bool:
     try:
         row = json.loads(line)
         return row["step"] <= last[row["kind"]]
-    except (json.JSONDecodeError, KeyError, TypeError):  # a row that a crash cut
+    except (json.JSONDecodeError, KeyError, TypeError):  # a row truncated by a crash
         return False
 
 
@@ -96,7 +96,7 @@ class Waiting:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory so far, in GB: of tensors on a CUDA device, otherwise of this process; 0 where nobody tells."""
+    """Peak memory so far, in GB: of tensors on a CUDA device, otherwise of this process; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     try:

@@ -1,4 +1,4 @@
-"""Saving a run and bringing it back, bit by bit."""
+"""Saving and resuming a run, bit-identical."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,10 +12,10 @@ from .state import Progress, load_latest, load_state, random_state, save_checkpo
 def save(run: Run, name: str = "last.pt") -> bool:
     """Write a checkpoint: the main rank writes, every rank contributes its random state.
 
-    A disk that is full does not stop the run: what was saved stays, and the next save tries again.
+    A full disk does not stop the run: earlier checkpoints stay, and the next save tries again.
 
     Returns:
-        Whether it was written, on every rank.
+        Whether it was written, the same on every rank.
     """
     random_states = run.ranks.gather(random_state())
     failed = run.ranks.is_main and not run.config.debug and not _write(run, name, _state(run, random_states))
@@ -31,7 +31,7 @@ def _write(run: Run, name: str, state: dict[str, Any]) -> bool:
         if run.progress.finished and name == "last.pt":
             raise
         reason = error.strerror or error
-        log.error("step %d not saved: %s: %s. Earlier checkpoints are whole; the next save tries again",
+        log.error("could not save step %d: %s: %s. Earlier checkpoints are intact; the next save tries again",
                   run.progress.step, path, reason)  # fmt: skip
         return False
     return True
@@ -53,13 +53,13 @@ def _state(run: Run, random_states: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def resume(run: Run) -> None:
-    """Continue from the youngest readable checkpoint of the run folder, where there is one.
+    """Continue from the latest readable checkpoint in the run folder, if there is one.
 
     1. weights and their average, 2. optimizer, schedule and scaler, 3. position, 4. random state of each rank.
 
     Raises:
-        ValueError: none can be read, it is of an earlier version, or the run was made with other data or another number
-            of processes (unless `accept_changes`).
+        ValueError: none is readable, it is from an earlier version, or the run was started with different data or a
+            different number of processes (unless `accept_changes`).
     """
     if run.config.debug:
         return
@@ -73,11 +73,11 @@ def resume(run: Run) -> None:
     changes = [*_changed_data(run, checkpoint), *_changed_ranks(run, checkpoint)]
     if "optimizer_names" not in checkpoint:
         raise ValueError(
-            f"{path} is of an earlier version, whose optimizer state has no names: start with another name= and "
+            f"{path} is from an earlier version, whose optimizer state has no names: start with another name= and "
             f"weights={path}"
         )
     if changes and not run.config.accept_changes:
-        raise ValueError(f"{path}: " + "; ".join(changes) + ". Use another name=, or go on with accept_changes=true")
+        raise ValueError(f"{path}: " + "; ".join(changes) + ". Use another name=, or continue with accept_changes=true")
     for change in changes:
         log.warning("accepted: %s", change)
     load_state(run.model, checkpoint["model"], path)
@@ -94,19 +94,19 @@ def resume(run: Run) -> None:
 
 
 def _parameter_names(run: Run) -> list[str]:
-    """The optimizer's parameters in its order, which its state is numbered by."""
+    """The names of the optimizer's parameters, in the order that numbers its state."""
     names = {parameter: name for name, parameter in run.model.named_parameters()}
     return [names[parameter] for group in run.optimizer.param_groups for parameter in group["params"]]
 
 
 def _restore_optimizer(run: Run, checkpoint: dict[str, Any]) -> None:
-    """The optimizer's state and the schedule's position; rates, groups and other settings are those of this start."""
+    """Restore optimizer state and schedule position; learning rates, groups and other settings come from this start."""
     groups, saved = run.optimizer.state_dict()["param_groups"], checkpoint["optimizer"]
     if groups[0].keys() == saved["param_groups"][0].keys():
         run.optimizer.load_state_dict({"state": _state_by_name(run, checkpoint), "param_groups": groups})
         start_momentum(run.optimizer)
     else:
-        log.warning("accepted: another optimizer, whose state starts from zero")
+        log.warning("accepted: different optimizer; its state starts from zero")
     schedule = run.schedule
     schedule.load_state_dict({**checkpoint["schedule"], "base_lrs": schedule.base_lrs})
     for group, lr, factor in zip(run.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
@@ -114,7 +114,7 @@ def _restore_optimizer(run: Run, checkpoint: dict[str, Any]) -> None:
 
 
 def _state_by_name(run: Run, checkpoint: dict[str, Any]) -> dict[int, Any]:
-    """The saved state with this start's numbers: `freeze`, `lr_factors` and `decay_rule` group parameters anew."""
+    """The saved state with this start's numbering, which `freeze`, `lr_factors` and `decay_rule` can change."""
     names, saved = _parameter_names(run), checkpoint["optimizer"]["state"]
     known = {name: saved[i] for i, name in enumerate(checkpoint["optimizer_names"]) if i in saved}
     missing = [name for name in names if name not in known]
@@ -127,7 +127,7 @@ def _state_by_name(run: Run, checkpoint: dict[str, Any]) -> dict[int, Any]:
 def _changed_data(run: Run, checkpoint: dict[str, Any]) -> list[str]:
     old, new = checkpoint.get("data", {}), run.header.get("data", {})
     return [
-        f"data.{split} holds other images or other truth than when this run was made"
+        f"data.{split} has different images or annotations than when this run was started"
         for split in new
         if old.get(split, new[split]) != new[split]
     ]
@@ -138,7 +138,7 @@ def _changed_ranks(run: Run, checkpoint: dict[str, Any]) -> list[str]:
     if old == new:
         return []
     return [
-        f"this run was made with {old} processes, this start has {new} (steps see the same images, but rounding and "
+        f"this run was started with {old} processes, now there are {new} (steps see the same images, but rounding and "
         "dropout differ)"
     ]
 
@@ -146,5 +146,5 @@ def _changed_ranks(run: Run, checkpoint: dict[str, Any]) -> list[str]:
 def _restore_random_state(run: Run, states: list[dict[str, Any]]) -> None:
     if len(states) == run.ranks.world:
         set_random_state(states[run.ranks.rank])
-    else:  # a new one for each rank, from all that tells them apart
+    else:  # a new state, different for each rank and step
         seed_everything(run.config.seed + 1_000_003 * run.progress.step + run.ranks.rank)

@@ -1,4 +1,4 @@
-"""Everything that moves during training, in one object."""
+"""Everything that changes during training, in one object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from .window import Window
 
 @dataclass
 class Run:
-    """A task with what trains it. Its state is all there is to save, and all a resume brings back."""
+    """A task and everything that trains it. Checkpoints save its state, and resuming restores it."""
 
     task: Task
     config: TrainConfig
@@ -33,12 +33,12 @@ class Run:
     held_norms: list[nn.Module]  # batch norms that stay in eval mode
     header: dict[str, Any]  # configuration, label map, versions, data, epochs: travels in every checkpoint
     window: Window
-    halted: Tensor  # bool: a step was not finite, and nothing may move the weights until that is reported
+    halted: Tensor  # bool: a step was not finite; the weights must not change until it is reported
     steps_per_epoch: int
     epochs: int
     progress: Progress = field(default_factory=Progress)
     report: Report = field(default_factory=lambda: Report(None))
-    bad_samples: list[tuple[int, list[tuple[int, str]]]] = field(default_factory=list)  # of this rank, not told yet
+    bad_samples: list[tuple[int, list[tuple[int, str]]]] = field(default_factory=list)  # of this rank, not reported yet
 
     @property
     def model(self) -> nn.Module:
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def best_weights(self) -> nn.Module:
-        """The network that is evaluated: the moving average where there is one."""
+        """The network to evaluate: the moving average if there is one."""
         return self.ema.module if self.ema else self.task.model
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step, without the factors of single parts."""
+        """The learning rate of the next step, without `lr_factors`."""
         return self.optimizer.defaults["lr"] * self.schedule.lr_lambdas[0](self.schedule.last_epoch)
 
     @property
@@ -59,7 +59,7 @@ class Run:
         return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
 
     def training_mode(self) -> None:
-        """Everything trains but the norms that are held."""
+        """Training mode for everything except frozen batch norms."""
         self.model.train()
         for norm in self.held_norms:
             norm.eval()
@@ -68,7 +68,7 @@ class Run:
 def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, header: dict[str, Any],
              make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], epochs: int,
              steps_per_epoch: int) -> Run:  # fmt: skip
-    """Move the task to its device and make what moves with it."""
+    """Move the task to its device and create optimizer, schedule, scaler and average."""
     if config.batch_norm is BatchNorm.sync:
         _synchronize_norms(task.model, ranks)
     freeze(task.model, config.freeze)
@@ -98,21 +98,23 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
 
 
 def _synchronize_norms(model: nn.Module, ranks: Ranks) -> None:
-    """Batch statistics over the images of all ranks.
+    """Compute batch statistics over the images of all ranks.
 
     Raises:
-        ValueError: not on CUDA, where alone torch has it.
+        ValueError: the device is not CUDA, the only one that torch supports here.
     """
     if ranks.device.type != "cuda":
-        raise ValueError(f"batch_norm=sync needs CUDA devices, this is {ranks.device}: use batch_norm=local or frozen")
+        raise ValueError(
+            f"batch_norm=sync needs CUDA, but the device is {ranks.device}: use batch_norm=local or frozen"
+        )
     if ranks.world > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros for the momentum of SGD where it has none yet, which a first step makes the gradient.
+    """Start SGD's momentum at zero if it has none yet; the first step then sets it to the gradient.
 
-    torch's fused SGD leaves it uninitialised where the first step is skipped (measured with torch 2.14).
+    torch's fused SGD leaves it uninitialized if the first step is skipped (measured with torch 2.14).
     """
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save, leave."""
+"""SIGTERM and Ctrl-C: finish the step, save, exit."""
 
 import contextlib
 import signal
@@ -13,14 +13,14 @@ class Stopped(SystemExit):
     """The run was asked to stop; everything up to the last step is saved."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)  # what a shell reports for a process that a signal ended
+        super().__init__(128 + number)  # the shell's convention for a process ended by a signal
         self.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 class StopSignals:
-    """While entered, the first SIGTERM or Ctrl-C is only noted in `received`; a second Ctrl-C interrupts at once.
+    """While active, the first SIGTERM or Ctrl-C is only recorded in `received`; a second Ctrl-C interrupts at once.
 
-    Second is what comes a second later: a single Ctrl-C arrives twice under torchrun, which passes it on.
+    The second must come at least a second later: torchrun forwards a single Ctrl-C, so it arrives twice.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A part of the work that may be cut anywhere, because all that counts is saved."""
+        """A part of the work that may be interrupted anywhere, because everything important is saved."""
         if self.received is not None:
             raise Stopped(self.received)
         self._at_once = True

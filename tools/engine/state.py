@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain JSON values only, written whole or not at all."""
+"""Checkpoints: tensors and plain JSON values only, written atomically."""
 
 import io
 import os
@@ -22,7 +22,7 @@ FORMAT = "pocketvision-checkpoint-1"
 
 @dataclass
 class Progress:
-    """Where a run stands. `batches_done` counts the optimizer steps of the epoch in progress."""
+    """The progress of a run. `batches_done` counts the optimizer steps of the current epoch."""
 
     step: int = 0
     epoch: int = 0
@@ -32,23 +32,23 @@ class Progress:
     evaluated: int = 0  # the step of the last evaluation
     evaluations: int = 0
     best_evaluation: int = 0  # which of them was the best
-    bad_samples: int = 0  # left out in the epoch in progress, by all ranks
+    bad_samples: int = 0  # skipped in the current epoch, over all ranks
     bad_in_window: int = 0  # of these, since the last row of metrics.jsonl
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) -> None:
-    """Write `path` whole or not at all; the `keep - 1` files before it stay as NAME-1.pt (the younger), NAME-2.pt ...
+    """Write `path` atomically; the `keep - 1` files before it stay as NAME-1.pt (the newest), NAME-2.pt, ...
 
     Raises:
-        OSError: the disk is full, or the like. All that was there before is still there.
+        OSError: the disk is full, or similar. All earlier files are still there.
     """
-    content = io.BytesIO()  # a full disk is a plain OSError then, and nothing is slower: torch writes a zip's end last
+    content = io.BytesIO()  # makes a full disk a plain OSError, at no cost: torch writes the end of a zip last
     torch.save({"format": FORMAT, **checkpoint}, content)
     replace_file(path, content.getbuffer(), before=lambda: _rotate(path, keep))
 
 
 def _rotate(path: Path, keep: int) -> None:
-    """NAME.pt becomes NAME-1.pt as well, NAME-1.pt becomes NAME-2.pt ...; NAME.pt itself is never missing."""
+    """NAME.pt is linked to NAME-1.pt, NAME-1.pt becomes NAME-2.pt, ...; NAME.pt itself is never missing."""
     if keep < 2 or not path.exists():
         return
     names = [path, *(numbered(path, i) for i in range(1, keep))]
@@ -56,7 +56,7 @@ def _rotate(path: Path, keep: int) -> None:
         if younger.exists():
             os.replace(younger, older)
     temporary = path.with_name(f".{names[1].name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    temporary.unlink(missing_ok=True)  # of a killed process with the same ID
     try:
         os.link(path, temporary)
     except OSError:  # a file system without hard links
@@ -70,10 +70,10 @@ def numbered(path: Path, number: int) -> Path:
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The youngest of last.pt, last-1.pt, ... that can be read; None where there is none of them.
+    """The first readable one of last.pt, last-1.pt, ...; None if none of them exists.
 
     Raises:
-        ValueError: none can be read; the first complaint is told.
+        ValueError: none is readable; the message is that of the first.
     """
     older = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda p: (len(p.name), p.name))
     problems = []
@@ -85,10 +85,10 @@ def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
             log.warning("%s", error)
             continue
         if problems:
-            log.warning("going on from %s (step %d) instead", candidate, checkpoint["progress"]["step"])
+            log.warning("using %s (step %d) instead", candidate, checkpoint["progress"]["step"])
         return candidate, checkpoint
     if problems:
-        raise ValueError(f"{problems[0]} No older checkpoint can be read either: start afresh under another name=")
+        raise ValueError(f"{problems[0]} No older checkpoint is readable either: start over with another name=")
     return None
 
 
@@ -96,41 +96,39 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that `save_checkpoint` wrote; nothing in the file can run code.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, or not one of ours.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is truncated or not a pocketvision checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     checkpoint = read_tensors(path, label=str(path), what="checkpoint")
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a checkpoint of pocketvision; for other weights use weights= and weights_source="
-        )
+        raise ValueError(f"{path} is not a pocketvision checkpoint; for other weights use weights= and weights_source=")
     return checkpoint
 
 
 def read_tensors(path: Path, *, label: str, what: str) -> Any:
-    """What `torch.save` wrote, restricted to tensors and plain values.
+    """The content of a `torch.save` file, restricted to tensors and plain values.
 
     Raises:
-        ValueError: `label` is no readable `what`.
+        ValueError: `label` is not a readable `what`.
     """
     try:
         compressed = _is_compressed(path)
         content = None if compressed else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are cut or foreign
-        told = "truncated or foreign?"
+    except Exception as error:  # torch raises half a dozen kinds for truncated and other files
+        told = f"truncated, or not a {what}?"
         if isinstance(error, pickle.UnpicklingError):
-            told = "truncated, foreign, or with other Python objects than tensors, which are never loaded"
+            told = f"truncated, not a {what}, or with Python objects other than tensors, which are never loaded"
         raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): {told}") from error
     if compressed:
-        raise ValueError(f"{label} is compressed, as no {what} is that `torch.save` wrote: it could fill the memory")
+        raise ValueError(f"{label} is compressed, unlike any {what} that `torch.save` writes: it could exhaust memory")
     return content
 
 
 def _is_compressed(path: Path) -> bool:
-    """Such a file could unpack to a thousand times its size."""
+    """Whether the zip has compressed entries; such a file could unpack to a thousand times its size."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -138,16 +136,16 @@ def _is_compressed(path: Path) -> bool:
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """The weights of a checkpoint into its network.
+    """Load the weights of a checkpoint into its network.
 
     Raises:
-        ValueError: they are those of another network.
+        ValueError: the weights are from a different network.
     """
     try:
         model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:  # the latter two: it is no state dict
+    except (RuntimeError, TypeError, AttributeError) as error:  # the latter two: not a state dict
         lines = [line.strip() for line in str(error).splitlines()]
-        raise ValueError(f"the weights in {path} are not of this network: {' '.join(lines[:3])}") from error
+        raise ValueError(f"the weights in {path} do not fit this network: {' '.join(lines[:3])}") from error
 
 
 def random_state() -> dict[str, Any]:
@@ -170,7 +168,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def generator_state() -> dict[str, Tensor]:
-    """State of torch's own generators, which dropout draws from; small, and known to the host."""
+    """State of torch's generators, which dropout uses; small, and on the host."""
     state = {"torch": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 

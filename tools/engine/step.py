@@ -1,4 +1,4 @@
-"""One optimizer step: forward, criterion, backward, and an update that a bad step cannot make."""
+"""One optimizer step: forward, criterion, backward, and an update that is masked for non-finite steps."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -16,18 +16,18 @@ from .run import Run
 
 @dataclass(frozen=True)
 class Step:
-    """What a step gave, of all ranks together. Everything stays on the device: nobody waits for it."""
+    """The results of a step over all ranks. Everything stays on the device, without a sync."""
 
     losses: dict[str, Tensor]  # means
     norm: Tensor  # of the gradient, before clipping
-    finite: Tensor  # bool: losses and gradient were; otherwise the step moved nothing
+    finite: Tensor  # bool: losses and gradient were finite; otherwise the step changed nothing
 
 
 def train_step(run: Run, network: nn.Module, batches: Sequence[Any]) -> Step:
     """One optimizer step over `accumulate` micro-batches.
 
-    Losses are summed first and divided by the count over all micro-batches and ranks: how a batch is split does not
-    matter, but for criteria that look at a batch as a whole (`region_weight`, mining) and batch norm.
+    Losses are summed first and divided by the count over all micro-batches and ranks, so that splitting a batch makes
+    no difference, except for criteria that use the whole batch (`region_weight`, mining) and batch norm.
     """
     config, ranks = run.config, run.ranks
     totals: dict[str, Tensor] = {}
@@ -62,19 +62,19 @@ def _forward(network: nn.Module, images: Tensor) -> Any:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
-            f"batch norms have one value for each channel to learn from: {len(images)} image in a pass, maps of 1x1. "
-            "Raise batch_size, lower accumulate, or set batch_norm=frozen"
+            f"batch norm has only one value per channel to compute statistics from: {len(images)} image per pass, "
+            "1x1 feature maps. Increase batch_size, reduce accumulate, or set batch_norm=frozen"
         ) from error
 
 
 def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Divide the summed gradients by the common count, clip, step.
 
-    Once a step was not finite, and until that is reported, no later one moves the weights either: they are then still
-    those that made it (`on_nonfinite=skip` goes on instead).
+    After a non-finite step, later steps do not change the weights either until it is reported: the weights are then
+    still those that caused it (`on_nonfinite=skip` continues instead).
 
     Returns:
-        The norm before clipping, whether losses and gradient were finite, whether the weights moved.
+        The norm before clipping, whether losses and gradient were finite, whether the weights changed.
     """
     run.scaler.unscale_(run.optimizer)
     torch._foreach_mul_(_gradients(run.model), 1 / count)  # pyright: ignore
@@ -83,7 +83,7 @@ def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, T
     if run.config.clip_grad_norm:
         nn.utils.clip_grads_with_norm_(parameters, run.config.clip_grad_norm, norm)
     good_loss, good_norm = losses.isfinite().all(), norm.isfinite()
-    # An infinite gradient is how fp16 finds its loss scale: that step is left out, but nothing is wrong.
+    # fp16 finds its loss scale by infinite gradients: such a step is skipped, but it is not an error.
     finite = good_loss if run.scaler.is_enabled() else good_loss & good_norm
     if run.config.on_nonfinite is OnNonfinite.stop:
         run.halted |= ~finite
@@ -100,9 +100,9 @@ def _gradients(model: nn.Module) -> list[Tensor]:
 
 
 def step_if(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
-    """`optimizer.step()` where `good` (bool, on the device) is true, without asking the device.
+    """`optimizer.step()` if `good` (bool, on the device) is true, without a device sync.
 
-    torch's fused optimizers take such a flag, as GradScaler gives it. Of others parameters and state are put back.
+    torch's fused optimizers accept such a flag, as GradScaler sets it. For others, parameters and state are restored.
     """
     if all(group.get("fused") for group in optimizer.param_groups):
         optimizer.found_inf = (~good).float()  # pyright: ignore[reportAttributeAccessIssue]
@@ -121,19 +121,19 @@ def step_if(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
 
 
 def _state(optimizer: torch.optim.Optimizer, device: torch.device) -> list[Tensor]:
-    """Tensors of the state; not the step counters that torch keeps on the host, where the flag is not known."""
+    """The state's tensors, except the step counters that torch keeps on the host, where the flag is unknown."""
     values = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in values if isinstance(value, Tensor) and value.device == device]
 
 
 def moving_statistics(model: nn.Module) -> list[Tensor]:
-    """The running means and variances that a forward pass in training mode moves."""
+    """The running means and variances that a forward pass in training mode updates."""
     norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.training]
     return [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
 
 
 def remember(tensors: Sequence[Tensor]) -> Callable[[Tensor], None]:
-    """A function that, called with false (bool, on the device), makes the tensors what they are now."""
+    """A function that restores the tensors' current values when called with false (bool, on the device)."""
     before = [tensor.detach().clone() for tensor in tensors]
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What the loop needs to know of a task."""
+"""The interface between the loop and a task."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Criterion(Protocol):
-    """Maps outputs and targets to losses. A `least_matches` is how much an image counts for at least, on average."""
+    """Maps outputs and targets to losses. An optional `least_matches` is the minimum average count per image."""
 
     def __call__(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]: ...
 
@@ -17,9 +17,9 @@ class Criterion(Protocol):
 
 
 class Metric(Protocol):
-    """Accumulates predictions against truth; `state` and `merge` join the parts of several processes."""
+    """Accumulates predictions and ground truth; `state` and `merge` combine the parts of several processes."""
 
-    primary: str  # the figure that tells which checkpoint is best; higher is better
+    primary: str  # the result that selects the best checkpoint; higher is better
 
     def update(self, predictions: Any, targets: Any, metas: Any) -> None: ...
     def compute(self) -> dict[str, float]: ...
@@ -34,7 +34,7 @@ class Postprocess(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its loss, its decoding and its metric. They meet only in documented dicts."""
+    """A network with its loss, postprocessing and metric. They interact only through documented dicts."""
 
     kind: str  # detection, segmentation or classification
     model: nn.Module

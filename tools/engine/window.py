@@ -1,4 +1,4 @@
-"""The steps since the last log row, kept on the device until somebody reads them."""
+"""The steps since the last log row, kept on the device until they are read."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Samples = list[list[tuple[int, int, str]]]  # of each micro-batch: epoch, index,
 
 @dataclass
 class NonfiniteError(Exception):
-    """A step whose loss or gradient was not finite; the weights are still those that made it."""
+    """A step whose loss or gradient was not finite; the weights are still those that caused it."""
 
     step: int  # counts from 1
     losses: dict[str, float]
@@ -32,7 +32,7 @@ class Window:
         self.losses: list[dict[str, Tensor]] = []
         self.norms: list[Tensor] = []
         self.finite: list[Tensor] = []
-        self.origins: list[tuple[Samples, dict[str, Any]]] = []  # not of steps before a resume
+        self.origins: list[tuple[Samples, dict[str, Any]]] = []  # not for steps before a resume
         self.start = time.perf_counter()
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Window:
         self.origins.append((samples, random))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint, so that a resumed run's next row is a mean over the same steps."""
+        """State for a checkpoint, so that a resumed run's next row averages over the same steps."""
         names = self.losses[0] if self.losses else ()
         return {
             "losses": {name: torch.stack([losses[name] for losses in self.losses]).cpu() for name in names},
@@ -62,10 +62,10 @@ class Window:
         self.origins, self.start = [], time.perf_counter()
 
     def check(self, step: int) -> None:
-        """Wait for the device and look at every step up to `step`, the last one added.
+        """Wait for the device and check every step up to `step`, the last one added.
 
         Raises:
-            NonfiniteError: the first one that was not finite.
+            NonfiniteError: a step was not finite; names the first.
         """
         good = torch.stack(self.finite).tolist() if self.finite else []
         if all(good):
@@ -76,7 +76,7 @@ class Window:
         raise NonfiniteError(step - len(self) + bad + 1, losses, self.norms[bad].item(), samples, random)
 
     def read(self) -> dict[str, float]:
-        """Means over the steps that were finite, how many were not, `steps` and `seconds` since the start; clears."""
+        """Means over the finite steps, the number of the others, `steps` and `seconds` since the start; then clears."""
         good = torch.stack(self.finite)
         kept = good.sum()
 

@@ -1,1 +1,1 @@
-"""A run's folder: its identity, its files, and the task back out of it."""
+"""Run folders: their identity, their files, and loading a task from them."""

@@ -1,4 +1,4 @@
-"""The files of a run's folder: what identifies the run, its lock, its configuration and its results."""
+"""The files in a run folder: the run's identity, lock, configuration and results."""
 
 import contextlib
 import importlib.metadata
@@ -18,7 +18,7 @@ from .keys import flat_json, is_free, plain, portable
 def run_header(
     config: DictConfig, labels: LabelMap, kind: str, sources: Mapping[str, Source], epochs: int
 ) -> dict[str, Any]:
-    """What every checkpoint of a run carries beside the state that moves."""
+    """The constant part of every checkpoint of a run."""
     versions = {
         name: importlib.metadata.version(name) for name in ("pocketvision", "torch", "torchvision", "albumentations")
     }
@@ -28,20 +28,20 @@ def run_header(
         "kind": kind,
         "data": {split: source.fingerprint() for split, source in sources.items()},
         "versions": versions,
-        "epochs": epochs,  # of the whole schedule: the configuration may leave them to the data
+        "epochs": epochs,  # of the whole schedule: the configuration may leave the number to the data
     }
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a start in this run folder would resume."""
+    """Whether starting in this run folder would resume a run."""
     return any((folder / "checkpoints").glob("last*.pt"))
 
 
 def check_same_run(folder: Path, config: DictConfig) -> None:
-    """A folder that holds a checkpoint may only be continued, or a step replayed, with the configuration that made it.
+    """Resuming, or replaying a step, requires the configuration that the run was started with.
 
     Raises:
-        ValueError: keys differ; they are named. With `accept_changes` the log tells them instead.
+        ValueError: keys differ; they are named. With `accept_changes` they are logged instead.
     """
     path = folder / "config.yaml"
     if not (has_checkpoint(folder) or config.replay) or not path.exists():
@@ -52,23 +52,23 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
     if not keys:
         return
-    changes = [f"{key} (was {before.get(key, 'not there')}, is {now.get(key, 'not there')})" for key in keys]
+    changes = [f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})" for key in keys]
     if config.accept_changes:
         log.warning("accepted: %s", ", ".join(changes))
         return
     raise ValueError(
-        f"{folder} holds a run made with another configuration; these keys differ: {', '.join(changes[:8])}"
-        f"{' ...' if len(keys) > 8 else ''}. The same command resumes it; for a fresh start give another name=..., to "
-        "go on nevertheless accept_changes=true"
+        f"{folder} contains a run with a different configuration; these keys differ: {', '.join(changes[:8])}"
+        f"{' ...' if len(keys) > 8 else ''}. Run the original command to resume it, use another name=... to start "
+        "over, or set accept_changes=true to continue anyway"
     )
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Two processes must not train in one folder; the lock ends with the process, however it ends.
+    """Keep two processes from training in one folder; the lock is released when the process ends, however it ends.
 
     Raises:
-        ValueError: another process trains there.
+        ValueError: another process is training there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a") as file:
@@ -78,13 +78,11 @@ def lock(folder: Path) -> Iterator[None]:
             yield
             return
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not inherited by loader processes
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not inherited by loader processes
         except BlockingIOError:
-            raise ValueError(
-                f"{folder} is being trained by another process: wait for it, or give another name="
-            ) from None
+            raise ValueError(f"another process is training in {folder}: wait for it, or use another name=") from None
         except OSError as error:  # a file system without locks
-            log.warning("%s cannot be locked (%s): start no second process there", folder, error)
+            log.warning("cannot lock %s (%s): do not start a second process in it", folder, error)
         try:
             yield
         finally:
@@ -92,7 +90,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """A start that failed leaves nothing behind."""
+    """Remove the folder of a failed start."""
     if [path.name for path in folder.iterdir()] == [".lock"]:
         (folder / ".lock").unlink()
         folder.rmdir()
@@ -104,6 +102,6 @@ def save_config(folder: Path, config: DictConfig) -> None:
 
 
 def write_results(path: Path, results: Mapping[str, float]) -> None:
-    """Results as one flat JSON object."""
+    """Write results as one flat JSON object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(results), indent=1) + "\n")

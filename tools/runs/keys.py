@@ -1,4 +1,4 @@
-"""A run's configuration as plain values, and which of its keys identify the run."""
+"""A run's configuration as plain values, and the keys that identify the run."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...retired import current
 
-# Keys that may differ between the first start of a run and a resume: they do not touch what is learnt.
+# Keys that may differ between the first start of a run and a resume: they do not affect what is learned.
 FREE_KEYS = (
     *("device", "threads", "workers", "timeout_minutes", "compile", "run_dir", "debug", "replay", "accept_changes"),
     *("cache", "cache_folder", "max_steps", "patience", "on_nonfinite", "on_bad_sample", "log_every", "save_every"),
@@ -17,7 +17,7 @@ FREE_KEYS = (
 )
 
 
-# Where the data lies; whether it still is the same data is told by its fingerprint.
+# Where the data is stored; its fingerprint shows whether it is still the same data.
 PATH_KEYS = ("root", "images", "val_images", "train_json", "val_json", "annotations", "folder", "masks", "lists")
 
 
@@ -29,9 +29,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def portable(config: DictConfig) -> Any:
-    """The configuration with its references to other keys, so that `evaluate ... data.root=ELSEWHERE` reaches them all.
+    """The configuration with its references to other keys kept, so that `evaluate ... data.root=ELSEWHERE` affects all.
 
-    What asks a resolver (`${oc.env:DATA}`) is answered here: another machine may answer otherwise.
+    Resolvers (`${oc.env:DATA}`) are resolved here, because another machine may give another value.
     """
 
     def settle(text: Any, value: Any) -> Any:
@@ -45,13 +45,13 @@ def portable(config: DictConfig) -> Any:
 
 
 def is_free(key: str) -> bool:
-    """Whether a dotted key of a configuration tells nothing of what is learnt."""
+    """Whether a dotted key does not affect what is learned."""
     parts = key.split(".")
     return parts[0] in FREE_KEYS or (parts[0] == "data" and parts[-1] in PATH_KEYS)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A configuration's values by their dotted keys; an empty mapping is a value."""
+    """A configuration's values by dotted key; an empty mapping is a value."""
     if isinstance(value, Mapping) and value:
         items = {}
         for key, item in value.items():
@@ -61,5 +61,5 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def flat_json(config: Any) -> dict[str, str]:
-    """The same, the values in json, and what they name by its present name."""
+    """The same with values as JSON and retired names replaced."""
     return {key: json.dumps(current(value), default=str) for key, value in flat(config).items()}

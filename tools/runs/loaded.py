@@ -1,4 +1,4 @@
-"""Run folders: what identifies a run, what stands in its checkpoints, and how to get a task back out of one."""
+"""Rebuild tasks from run folders, checkpoints and published weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def whole_config(run: "LoadedRun") -> dict[str, Any]:
-    """All that a run was trained with, where its folder still tells; else what its checkpoint was checked for."""
+    """The run's full configuration if its folder still has it; otherwise the checked part from its checkpoint."""
     path = run.folder / "config.yaml"
     config = OmegaConf.load(path) if path.is_file() else run.config
     assert isinstance(config, DictConfig)
@@ -31,33 +31,33 @@ def whole_config(run: "LoadedRun") -> dict[str, Any]:
 
 
 def check_weights(weights: str | None) -> None:
-    """Raise ValueError if an experiment that starts from weights got none."""
+    """Raise ValueError if an experiment requires weights and none are set."""
     if weights == "required":
         raise ValueError(
-            "this experiment starts from a backbone's weights: give weights=RUN (a run folder), weights=torchvision "
-            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; docs/weights.md tells which fit what"
+            "this experiment starts from a backbone's weights: set weights=RUN (a run folder), weights=torchvision "
+            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; see docs/weights.md for weights that fit"
         )
 
 
 def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False) -> tuple[Task, str]:
-    """A configuration's task with the weights of `weights=`, and what matched.
+    """A configuration's task with the weights of `weights=`, and a report of what matched.
 
-    Classes that the configuration leaves to the data are read from its validation split.
+    Classes that the configuration leaves to the data are read from the validation split.
 
     Args:
         settings: has `weights`, `weights_source` and `weights_reduce`.
-        partial: parts that the weights do not have may stay freshly initialised.
+        partial: tensors missing from the weights may stay randomly initialized.
 
     Raises:
-        ValueError: the weights do not fit, or not all of the network is in them.
+        ValueError: the weights do not fit, or do not cover the network.
     """
     check_weights(settings.weights)
     if not settings.weights:
-        raise ValueError("give weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
+        raise ValueError("set weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
     told_by_data = build.data_tells_classes(config)
     missing = build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data") if told_by_data else []
     if missing:
-        raise ValueError(f"the data tells the classes: give {', '.join(f'{key}=...' for key in missing)}")
+        raise ValueError(f"the classes come from the data: set {', '.join(f'{key}=...' for key in missing)}")
     task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
         task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
@@ -65,8 +65,8 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     )  # fmt: skip
     if report.reinitialized and not partial:
         raise ValueError(
-            f"weights={settings.weights} are not all of this network ({report}): choose the model and the "
-            "number of classes they were made for"
+            f"weights={settings.weights} do not cover this network ({report}): choose the model and number of "
+            "classes that they were trained for"
         )
     return task, str(report)
 
@@ -82,13 +82,13 @@ class LoadedRun:
     step: int
 
     def optimized(self, *, precision: str = "fp32", compile: bool = False) -> "LoadedRun":
-        """The same with a faster copy of the network, see `backbones.optimized.optimize`.
+        """The same task with a faster copy of the network, see `backbones.optimized.optimize`.
 
         Raises:
             ValueError: `precision` is neither fp32 nor bf16.
         """
         if precision not in _INFERENCE_TYPES:
-            raise ValueError(f"precision={precision}: networks run in {' or '.join(_INFERENCE_TYPES)}")
+            raise ValueError(f"precision={precision}: expected {' or '.join(_INFERENCE_TYPES)}")
         model = optimize(self.task.model, dtype=_INFERENCE_TYPES[precision], compile=compile)
         return replace(self, task=replace(self.task, model=model))
 
@@ -99,9 +99,9 @@ class LoadedRun:
 
 
 def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any = None) -> None:
-    """Raise ValueError for what needs `optimize`, and for any of the three with an exported `file`: it is as it is."""
+    """Raise ValueError for keys that need `optimize`, and for any of the three with an exported `file`."""
     if file and (optimize or precision != "fp32" or compile):
-        raise ValueError(f"{file} runs as it was exported: leave optimize=, precision= and compile= out")
+        raise ValueError(f"{file} cannot be changed after export: drop optimize=, precision= and compile=")
     if not optimize and (precision != "fp32" or compile):
         raise ValueError(f"precision={precision} compile={str(compile).lower()} need optimize=true")
 
@@ -109,21 +109,21 @@ def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any =
 def load_run(
     run: str | Path, *, which: str = "best", device: torch.device | str = "cpu", data: Mapping[str, Any] | None = None
 ) -> LoadedRun:
-    """Rebuild a run's task from its checkpoint alone; the moving average of the weights is used where there is one.
+    """Rebuild a run's task from its checkpoint alone, with the moving average of the weights if there is one.
 
     Args:
-        data: keys of the data group to replace, such as `root`.
+        data: overrides for the data group, such as `root`.
     """
     path = checkpoint_path(run, which)
     checkpoint = load_checkpoint(path)
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
-        raise ValueError(f"{path} is no checkpoint of a run: it has no {lacking[0]!r}")
+        raise ValueError(f"{path} is not a checkpoint of a run: it has no {lacking[0]!r}")
     config = trusted(checkpoint["config"], data=data)
     try:
         step = int(checkpoint["progress"]["step"])
         task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
     except (KeyError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} describes no network that can be built: {error!r:.300}") from error
+        raise ValueError(f"{path} describes a network that cannot be built: {error!r:.300}") from error
     load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
@@ -131,26 +131,26 @@ def load_run(
 
 
 def published_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a network as it was published.
+    """The configuration of a published network.
 
     Raises:
-        ValueError: there is none of this name in `conf/public/`.
+        ValueError: `conf/public/` has none with this name.
     """
     names = sorted(path.stem for path in Path(conf.__file__).parent.glob("public/*.yaml"))
     if name not in names:
-        raise ValueError(f"{name!r} is no published network that weights are loaded into; there are {', '.join(names)}")
+        raise ValueError(f"{name!r} is not a published network; choose one of {', '.join(names)}")
     return build.compose(f"model={name}", *overrides, config_name="predict")
 
 
 def load_published(config: DictConfig, *, device: torch.device | str = "cpu") -> LoadedRun:
-    """The task of a configuration's model, with the weights that others published for it.
+    """The task of a configuration's model with its published weights.
 
     Raises:
-        ValueError: the configuration names no model with data, or the weights are not all of it.
+        ValueError: the configuration has no model with data, or the weights do not cover the model.
     """
     if not config.get("model") or not config.get("data"):
         raise ValueError(
-            f"weights={config.weights} needs a published network: model=ssdlite_torchvision, lraspp_torchvision, "
+            f"weights={config.weights} needs a published network: set model=ssdlite_torchvision, lraspp_torchvision, "
             "classifier, espnet, espnetv2 or c3net"
         )
     task, report = task_of_weights(config, config)

@@ -1,1 +1,1 @@
-"""The terminal, the disk and the machine: nothing here knows what the program computes."""
+"""Terminal, disk and machine: nothing here depends on what the program computes."""

@@ -1,4 +1,4 @@
-"""Where decoded pictures are kept, for how long, and whether there is room for them."""
+"""Where decoded pictures are cached, for how long, and whether there is enough space."""
 
 import contextlib
 import hashlib
@@ -28,15 +28,15 @@ def cached(
     cache: str | None, sources: Mapping[str, Any], *, run: str | Path, folder: str | Path | None = None,
     reduced: bool = False, tell: bool = True,
 ) -> Iterator[None]:  # fmt: skip
-    """While this lasts, `sources` keep what they decode.
+    """Cache what `sources` decode while this is active.
 
     Args:
-        cache: "ram" (gone at the end of the last process that uses it), "disk" (stays), or None for neither.
-        run: the run's folder; its processes share one cache in memory.
-        folder: where "disk" keeps it; None: `~/.cache/pocketvision/decoded`.
+        cache: "ram" (removed when the last process that uses it ends), "disk" (stays), or None: no cache.
+        run: the run folder; its processes share one cache in memory.
+        folder: folder for "disk"; None: `~/.cache/pocketvision/decoded`.
 
     Raises:
-        ValueError: there is not enough room, or nothing to keep.
+        ValueError: there is not enough space, or nothing to cache.
     """
     if cache is None:
         yield
@@ -51,14 +51,14 @@ def cached(
 
 
 def ram_folder(run: str | Path) -> Path:
-    """In memory where the system has a file system for that, otherwise among temporary files; one for each run."""
+    """A folder per run, in shared memory if the system has it, otherwise in the temporary folder."""
     base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     name = hashlib.blake2b(os.path.abspath(run).encode(), digest_size=8).hexdigest()
     return base / f"{_PREFIX}-{_user()}-{name}"
 
 
 def default_folder() -> Path:
-    """Of cache=disk."""
+    """The default folder of cache=disk."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketvision" / "decoded"
 
 
@@ -71,7 +71,7 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
     if cache == "ram":
         free = min(free, *_free_memory())
     if tell and number:
-        what = f"{number:,} more pictures take about {_told(needed)} decoded"
+        what = f"{number:,} more pictures need about {_told(needed)} when decoded"
         log.info("cache=%s: %s, in %s (%s free)", cache, what, place, _told(free))
     if needed > _SHARE * free:
         other = "cache=disk, cache=null" if cache == "ram" else "cache_folder=FOLDER on another disk, cache=null"
@@ -81,13 +81,13 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
             else ""
         )
         raise ValueError(
-            f"cache={cache}: {number:,} pictures take about {_told(needed)} decoded, but {place.parent} has "
+            f"cache={cache}: {number:,} pictures need about {_told(needed)} when decoded, but {place.parent} has "
             f"{_told(free)} free{shm}. Remedy: {other}, or smaller photographs"
         )
 
 
 def _free_memory() -> list[int]:
-    """What the system and a container still give, in bytes; empty where neither says."""
+    """Available memory of the system and of a container, in bytes; empty if neither is known."""
     found = []
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -102,14 +102,14 @@ def _told(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-# ---- a folder that somebody uses -------------------------------------------------------------------------
+# ---- a shared folder -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _held(place: Path, *, remove: bool) -> Iterator[None]:
-    """The folder exists meanwhile; with `remove` the last process that leaves it takes it along."""
+    """Keep the folder while active; with `remove`, the last process that leaves it removes it."""
     if remove and fcntl is not None:
-        for other in place.parent.glob(f"{_PREFIX}-{_user()}-*"):  # of runs that were killed
+        for other in place.parent.glob(f"{_PREFIX}-{_user()}-*"):  # of killed runs
             if other != place:
                 _remove_unused(other)
     lock = _enter(place)
@@ -118,7 +118,7 @@ def _held(place: Path, *, remove: bool) -> Iterator[None]:
             raise ValueError(f"{place} belongs to another user: cache=ram will not use it. Remedy: cache=disk")
         yield
     finally:
-        if fcntl is not None:  # closing alone would not do: forked loader processes have inherited it
+        if fcntl is not None:  # closing is not enough: forked loader processes have inherited it
             fcntl.flock(lock, fcntl.LOCK_UN)
         lock.close()
         if remove:
@@ -126,22 +126,22 @@ def _held(place: Path, *, remove: bool) -> Iterator[None]:
 
 
 def _enter(place: Path) -> IO[str]:
-    """The folder's lock, shared with all others that use it."""
+    """The folder's lock, shared with all other users."""
     while True:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            lock = open(place / _LOCK, "a")  # noqa: SIM115  it is held for long
+            lock = open(place / _LOCK, "a")  # noqa: SIM115  it is held for a long time
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_SH)
             if os.path.samestat(os.fstat(lock.fileno()), os.stat(place / _LOCK)):
                 return lock
             lock.close()
         except FileNotFoundError:
-            pass  # somebody removed it at this moment
+            pass  # another process has just removed it
 
 
 def _remove_unused(place: Path) -> None:
     with contextlib.suppress(OSError), open(place / _LOCK, "a") as lock:
         if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError where others use it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError if it is in use
         shutil.rmtree(place, ignore_errors=True)

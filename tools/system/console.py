@@ -1,4 +1,4 @@
-"""What a person sees: log lines, progress, tables of numbers."""
+"""Terminal output: log lines, progress bars, tables of numbers."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def configure_logging() -> None:
 
 
 def printable(text: str) -> str:
-    """What a file holds may come into a message: no control characters but line ends, and no endless text."""
+    """Text that is safe to print, though parts of it may come from a file: no control characters, limited length."""
     text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ..."
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
@@ -44,7 +44,7 @@ def progress(
     initial: int = 0,
     unit: str = "it",
 ) -> tqdm:
-    """A progress bar on a terminal; in a file or a pipe a line a minute. The `unit` B counts in kB, MB, GB."""
+    """A progress bar on a terminal; one line per minute in a file or pipe. The `unit` B counts in kB, MB, GB."""
     on_terminal = sys.stderr.isatty()
     return tqdm(
         items,
@@ -63,7 +63,7 @@ def progress(
 
 
 class _Lines:
-    """What tqdm draws on where there is no terminal: of its drawings every minute one becomes a line."""
+    """Output for tqdm without a terminal: prints its current state as a line once per minute."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._next = stream, time.monotonic() + _SECONDS_OF_A_LINE
@@ -79,7 +79,7 @@ class _Lines:
 
 
 def table(results: Mapping[str, float], *, columns: int = 4) -> str:
-    """Results as aligned text, headline figures first, per-class ones (`name/class`) below."""
+    """Results as aligned text, headline results first, per-class ones (`name/class`) below."""
     heads = {k: v for k, v in results.items() if "/" not in k}
     lines = ["  " + "   ".join(f"{k:>8} {v:7.4f}" for k, v in chunk) for chunk in _chunks(list(heads.items()), columns)]
     groups: dict[str, list[tuple[str, float]]] = {}
@@ -89,7 +89,7 @@ def table(results: Mapping[str, float], *, columns: int = 4) -> str:
             groups.setdefault(group, []).append((name, value))
     for group, rows in groups.items():
         width = max(len(name) for name, _ in rows)
-        lines.append(f"  {group} of each class:")
+        lines.append(f"  {group} per class:")
         lines += ["    " + "   ".join(f"{n:<{width}} {v:7.4f}" for n, v in chunk) for chunk in _chunks(rows, 3)]
     return "\n".join(lines)
 
@@ -99,7 +99,7 @@ def _chunks(items: list[Any], size: int) -> list[list[Any]]:
 
 
 def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), indent: str = "") -> list[str]:
-    """Rows of cells as lines in which the columns of these numbers begin alike, and all others end alike."""
+    """Rows of cells as lines with aligned columns: those in `left` left-aligned, all others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

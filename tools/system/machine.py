@@ -1,4 +1,4 @@
-"""The machine that is measured on: the cores of this process, and how fast it multiplies matrices."""
+"""The machine used for measurements: the cores of this process, and its matrix multiplication speed."""
 
 import math
 import os
@@ -15,9 +15,9 @@ _SIDES = (512, 1024)
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, two threads of one core counted once and a container's quota respected.
+    """Physical cores that this process may use, within a container's quota.
 
-    Where the system does not tell, the number of logical processors.
+    If the system does not report them, the number of logical processors.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = {_siblings(cpu) for cpu in usable}
@@ -40,14 +40,14 @@ def _quota() -> int:
 
 
 def pin_threads(threads: int) -> None:
-    """Torch and cv2 use so many threads from now on."""
+    """Make torch and cv2 use this many threads."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
 
 
 @torch.inference_mode()
 def peak_madds(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.05) -> float:
-    """The highest rate, in multiply-adds a second, of square matrix products; each size is tried for `seconds`."""
+    """The highest rate, in multiply-adds per second, of square matrix products; each size runs for `seconds`."""
     best = 0.0
     for side in _SIDES:
         a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
@@ -62,13 +62,13 @@ def peak_madds(dtype: torch.dtype, device: torch.device, *, seconds: float = 0.0
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until an accelerator has done what it was told."""
+    """Wait until the accelerator has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def describe(device: torch.device, threads: int) -> dict[str, Any]:
-    """Plain facts for the results."""
+    """A description of the machine for the results."""
     return {
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -1,4 +1,4 @@
-"""How the C library hands out memory for large tensors, where that matters: on the CPU, under Linux."""
+"""How the C library allocates memory for large tensors, where that matters: on the CPU, on Linux."""
 
 import ctypes
 import os
@@ -10,12 +10,11 @@ _LARGE, _ALL = 1 << 30, (1 << 31) - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the process use the memory of freed tensors again, and whether that was possible.
+    """Let the process reuse the memory of freed tensors; returns whether that was possible.
 
-    glibc gives every block above 32 MB back to the system when it is freed and asks for it anew, and the system fills
-    each of its pages with zeros at the first touch: a segmenter at 512x1024 spends an eighth of its time on that, eight
-    such images half of it. The price: the process stays as large as it once was. Whoever sets glibc's own variables
-    (`MALLOC_...`) is left alone.
+    glibc returns every freed block above 32 MB to the system and requests it again, and the system zeroes each page on
+    first use: a segmenter at 512x1024 spends an eighth of its time on that, and half of it with eight such images. The
+    price: the process does not shrink. If glibc's own variables (`MALLOC_...`) are set, nothing is changed.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return False

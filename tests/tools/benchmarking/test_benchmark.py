@@ -327,7 +327,7 @@ def test_training_steps_leave_the_weights_as_they_are() -> None:
         (("training=true", "optimize=true", *DETECTOR), "drop it"),
         (("training=true", "file=a.onnx"), "cannot be trained"),
         (("file=a.onnx", "peer=torchvision"), "in addition to file="),
-        (("run=a", *DETECTOR), "run= brings its model"),
+        (("run=a", *DETECTOR), "run= already has a model"),
         (("run=nowhere",), "nowhere"),
         (("file=nowhere.onnx",), "nowhere.onnx"),
         (("min_score=0.5", *SEGMENTER), "min_score=0.5"),

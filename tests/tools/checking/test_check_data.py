@@ -151,7 +151,7 @@ def test_names_are_no_markup_and_no_control_characters(coco: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["ignore=[box_tny]"], r"ignore=\['box_tny'\]: no such kind of fault; there are format, "),
+        (["ignore=[box_tny]"], r"ignore=\['box_tny'\]: not a kind of fault; choose from format, "),
         (["split=test"], "split=test: choose train or val"),
         (["data=shapes_detection"], "data.train is ShapesDetection, which this command cannot check: .*CocoDetection"),
         (["data=coco", "data.root=/nowhere"], "annotation file not found: /nowhere/annotations"),

@@ -310,7 +310,7 @@ def test_the_learning_rate_is_linear_in_the_batch() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("schedule.gamma=0", r"schedule\.gamma=0.0: expected a factor above 0, at most 1"),
+        ("schedule.gamma=0", r"schedule\.gamma=0.0: expected a number above 0 and at most 1"),
         ("schedule.gamma=1.1", r"schedule\.gamma=1.1"),
         ("schedule.every_epochs=0", r"schedule\.every_epochs=0.0: expected more than 0"),
     ],
@@ -340,7 +340,7 @@ def test_without_augmentation_there_are_no_mosaics() -> None:
     ],
 )
 def test_what_has_no_mosaics_says_so_before_data_is_read(overrides: list[str], told: str) -> None:
-    with pytest.raises(ValueError, match=rf"augment\.mosaic=0.5 joins .*{told}"):
+    with pytest.raises(ValueError, match=rf"augment\.mosaic=0.5 needs .*{told}"):
         train(compose(*overrides, "augment.mosaic=0.5"))
 
 

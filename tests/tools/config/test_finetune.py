@@ -28,7 +28,7 @@ def test_epochs_follow_the_number_of_photographs(num_images: int, expected: int)
 @pytest.mark.parametrize("name", ["finetune_detection", "finetune_segmentation"])
 def test_it_asks_for_weights_before_it_looks_for_data(name: str) -> None:
     config = compose(f"experiment={name}", "data.num_classes=3", "name=nowhere")
-    with pytest.raises(ValueError, match="starts from a backbone's weights: give weights=RUN"):
+    with pytest.raises(ValueError, match="starts from a backbone's weights: set weights=RUN"):
         train(config)
 
 

@@ -161,7 +161,7 @@ def test_an_old_name_runs_with_its_old_keys(old: str, new: str, capsys: pytest.C
     found, rest = retired.current_command(name, arguments)
     assert [found, *rest] == new.split()
     told = capsys.readouterr().err
-    assert told.startswith(f"deprecated: write pocketvision {found} ")
+    assert told.startswith(f"deprecated: use pocketvision {found} ")
     assert told.count("\n") == 1
 
 

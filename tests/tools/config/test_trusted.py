@@ -70,7 +70,7 @@ def test_foreign_targets_are_refused_wherever_they_stand(target: Any) -> None:
     for place in ("backbone", "model", "data"):
         config = stored()
         config[place]["extra"] = [{"deep": {"_target_": target}}]
-        with pytest.raises(ValueError, match="refused"):
+        with pytest.raises(ValueError, match=REFUSED):
             trusted(config)
 
 
@@ -80,14 +80,14 @@ def test_foreign_targets_are_refused_wherever_they_stand(target: Any) -> None:
 def test_resolvers_are_refused(text: str) -> None:
     config = stored()
     config["data"]["preset"] = text
-    with pytest.raises(ValueError, match="refused"):
+    with pytest.raises(ValueError, match=REFUSED):
         trusted(config)
 
 
 def test_a_reference_cannot_smuggle_a_target_in() -> None:
     config = stored(optimizer={"_target_": "os.system"})
     config["data"]["labels"] = "${optimizer}"
-    with pytest.raises(ValueError, match="refused"):
+    with pytest.raises(ValueError, match=REFUSED):
         trusted(config)
 
 
@@ -155,6 +155,7 @@ def test_allowed_targets_exist() -> None:
 
 SSDLITE = "pocketvision.detection.network.SSDLite"
 SHAPES = {"_target_": "pocketvision.datasets.shapes.ShapesDetection", "length": 1}
+REFUSED = "not on the allowlist|not a plain value or reference"
 HOSTILE = {"_target_": "torch.load", "f": "payload.pt", "weights_only": False}
 
 
@@ -228,7 +229,7 @@ def nested(depth: int, end: Any) -> Any:
 def test_targets_of_an_attacker_are_refused(target: Any) -> None:
     config = stored()
     config["data"]["labels"] = {"_target_": target}
-    with pytest.raises(ValueError, match="refused"):
+    with pytest.raises(ValueError, match=REFUSED):
         trusted(config)
 
 
@@ -259,7 +260,7 @@ def test_hydras_other_keys_hide_no_target(node: Any) -> None:
     for place in ("backbone", "model", "data"):
         config = stored()
         config[place]["extra"] = node
-        with pytest.raises(ValueError, match=r"'torch\.load'.*refused"):
+        with pytest.raises(ValueError, match=r"'torch\.load'.*not on the allowlist"):
             trusted(config)
 
 
@@ -350,7 +351,7 @@ def test_no_resolver_is_called(text: str) -> None:
     for place in (value, target, key, elsewhere, top_level_key):
         config = stored()
         place(config)
-        with pytest.raises(ValueError, match="refused"):
+        with pytest.raises(ValueError, match=REFUSED):
             trusted(config)
 
 
@@ -373,7 +374,7 @@ def test_no_interpolation_is_left_for_later(text: str) -> None:
         config = stored(dollar="$")
         config["data"] |= {"dollar": "$", "brace": "{", "whole": "${data.dollar}{oc.env:HOME}"}
         (config if place in ("overfit", "seed") else config["data"])[place] = text
-        with pytest.raises(ValueError, match="refused"):
+        with pytest.raises(ValueError, match=REFUSED):
             trusted(config)
 
 
@@ -385,7 +386,7 @@ def test_a_target_is_checked_after_it_is_put_together(text: str) -> None:
     config = stored(evil="os.system", optimizer={"evil": "os.system"})
     config["data"] |= {"evil": "os.system", "first": "os", "second": "system", "word": "system"}
     config["data"]["labels"] = {"_target_": text}
-    with pytest.raises(ValueError, match=r"refused|does not resolve"):
+    with pytest.raises(ValueError, match=rf"{REFUSED}|cannot be resolved"):
         trusted(config)
 
 
@@ -404,7 +405,7 @@ def test_a_target_is_checked_after_it_is_put_together(text: str) -> None:
     ids=str,
 )
 def test_what_is_no_configuration_is_refused(broken: Any) -> None:
-    with pytest.raises(ValueError, match=r"has no group.*refused"):
+    with pytest.raises(ValueError, match=r"has no group"):
         trusted(broken)
 
 
@@ -417,22 +418,22 @@ def endless() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (endless(), "levels deep: refused"),
-        (nested(100, HOSTILE), "levels deep: refused"),
-        (nested(100_000, HOSTILE), "levels deep: refused"),
-        ("${data.extra}", "does not resolve"),
-        ({"a": "${data.extra.b}", "b": "${data.extra.a}"}, "does not resolve"),
-        ({"a": "${data}"}, "does not resolve"),
-        ({"a": "${data.extra}"}, "does not resolve"),
-        ("${nowhere}", "does not resolve"),
-        ("${...........seed}", "does not resolve"),
-        ("${data..train}", "does not resolve"),
-        ({1, 2}, "does not resolve"),
-        (OrderedDict(_target_="os.system"), "does not resolve|refused"),
-        (torch.zeros(1), "does not resolve"),
-        (torch.float32, "does not resolve"),
-        ({(1, 2): 3}, "does not resolve"),
-        ({None: 3}, "does not resolve"),
+        (endless(), "levels deep$"),
+        (nested(100, HOSTILE), "levels deep$"),
+        (nested(100_000, HOSTILE), "levels deep$"),
+        ("${data.extra}", "cannot be resolved"),
+        ({"a": "${data.extra.b}", "b": "${data.extra.a}"}, "cannot be resolved"),
+        ({"a": "${data}"}, "cannot be resolved"),
+        ({"a": "${data.extra}"}, "cannot be resolved"),
+        ("${nowhere}", "cannot be resolved"),
+        ("${...........seed}", "cannot be resolved"),
+        ("${data..train}", "cannot be resolved"),
+        ({1, 2}, "cannot be resolved"),
+        (OrderedDict(_target_="os.system"), rf"cannot be resolved|{REFUSED}"),
+        (torch.zeros(1), "cannot be resolved"),
+        (torch.float32, "cannot be resolved"),
+        ({(1, 2): 3}, "cannot be resolved"),
+        ({None: 3}, "cannot be resolved"),
     ],
     ids=lambda value: repr(value)[:40] if not isinstance(value, list) else "nested",
 )
@@ -458,7 +459,7 @@ def test_what_does_not_end_or_is_not_plain_is_refused(extra: Any, message: str) 
 def test_the_users_own_keys_carry_nothing_in(change: dict[str, Any], data: dict[str, Any]) -> None:
     config = stored(optimizer=HOSTILE)
     config["data"] |= {"root": "?", **change}
-    with pytest.raises(ValueError, match="refused"):
+    with pytest.raises(ValueError, match=REFUSED):
         trusted(config, data=data)
 
 

@@ -179,7 +179,7 @@ def _command(root: Path, *overrides: str) -> str:
 
 
 def test_the_default_names_the_file(made: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.jpg cannot be decoded: .* mend or remove it, or .* on_bad_sample=skip"):
+    with pytest.raises(ValueError, match=r"\.jpg cannot be decoded: .* fix or remove it, or .* on_bad_sample=skip"):
         run(made, "workers=0", skip=False)
     with pytest.raises(ValueError, match="on_bad_sample=drop: expected raise or skip"):
         run(made, "on_bad_sample=drop", skip=False)
@@ -196,7 +196,7 @@ def test_evaluation_skips_nothing(made: Path, tmp_path: Path) -> None:
     picture = min((root / "val2017").iterdir())
     whole = picture.read_bytes()
     picture.write_bytes(whole[:99])
-    message = rf"{picture.name} cannot be decoded: .*Evaluation leaves nothing out"
+    message = rf"{picture.name} cannot be decoded: .*Evaluation does not skip files"
     with pytest.raises(ValueError, match=message):
         run(root, "workers=0", "epochs=1")
     picture.write_bytes(whole)

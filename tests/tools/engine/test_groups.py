@@ -58,9 +58,9 @@ def test_freeze_takes_whole_components_and_ranges(prefixes: list[str], frozen: s
 @pytest.mark.parametrize(
     ("prefix", "told"),
     [
-        ("", "no parameter"),
-        ("plain", "no parameter"),  # a module, but one with nothing to learn
-        ("backbone.blocks.2", "no parameter"),
+        ("", "it has no parameters"),
+        ("plain", "it has no parameters"),  # a module, but one with nothing to learn
+        ("backbone.blocks.2", "it has no parameters"),
         ("backbone.", "did you mean backbone"),
         ("backbone.block", "did you mean backbone.blocks"),
         ("blocks", "did you mean backbone.blocks?"),
@@ -68,23 +68,23 @@ def test_freeze_takes_whole_components_and_ranges(prefixes: list[str], frozen: s
         ("blocks.0-5", "no 'blocks.5'; did you mean backbone.blocks.5"),
         ("backbone.blocks.12", "did you mean backbone.blocks.1"),
         ("backbone.blocks.5-12", "no 'backbone.blocks.12'"),
-        ("backbone.blocks.5-1", "no parameter"),
+        ("backbone.blocks.5-1", "it has no parameters"),
         ("head.0.weight.data", "did you mean head.0.weight"),
     ],
 )
 def test_a_prefix_of_nothing_is_refused_with_what_there_is(prefix: str, told: str) -> None:
     model = Network()
-    with pytest.raises(ValueError, match=r"names begin with: backbone, head$") as error:
+    with pytest.raises(ValueError, match=r"names start with: backbone, head$") as error:
         freeze(model, ["head", prefix])
     assert str(error.value).startswith(f"freeze: {prefix!r}: ")
     assert told in str(error.value)
     assert all(p.requires_grad for p in model.parameters())  # nor was the good one frozen
-    with pytest.raises(ValueError, match=r"^lr_factors: .*names begin with: backbone, head$"):
+    with pytest.raises(ValueError, match=r"^lr_factors: .*names start with: backbone, head$"):
         parameter_groups(model, 0.1, DecayRule.weights, lr=1.0, factors={prefix: 0.1})
 
 
 def test_a_model_without_parameters_has_no_parts() -> None:
-    with pytest.raises(ValueError, match="names begin with: none"):
+    with pytest.raises(ValueError, match="names start with: none"):
         freeze(nn.ReLU(), ["backbone"])
 
 
@@ -208,7 +208,7 @@ def test_equal_factors_share_groups_and_empty_groups_are_left_out() -> None:
 
 
 def test_factors_without_a_base_rate_are_refused() -> None:
-    with pytest.raises(ValueError, match="give lr"):
+    with pytest.raises(ValueError, match="set lr"):
         parameter_groups(Network(), 0.1, DecayRule.weights, factors={"head": 0.1})
 
 

@@ -168,17 +168,17 @@ def test_a_run_stops_names_the_images_and_is_replayed(in_tmp_path: Path, logged:
         train(compose(*SMALL, ABSURD, "mode=replay", "augment.mosaic=1"))
     train(compose(*SMALL, ABSURD, "mode=replay"))
     assert any("step 2 as it was" in line for line in logged.messages)
-    assert any("first output that is not finite: " in line for line in logged.messages)
+    assert any("first non-finite output: " in line for line in logged.messages)
     assert Path("runs/x/replay-1.png").is_file()
 
 
 def test_a_run_skips_and_counts(in_tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     train(compose(*SMALL, ABSURD, "on_nonfinite=skip"))
-    assert any("2 of the steps to 3 skipped: not finite" in line for line in logged.messages)
+    assert any("2 non-finite steps skipped up to step 3" in line for line in logged.messages)
     model: dict[str, Any] = load_checkpoint("runs/x/checkpoints/last.pt")["model"]
     assert all(value.isfinite().all() for value in model.values())
 
 
 def test_there_is_nothing_to_replay(in_tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no step of this run ended it"):
+    with pytest.raises(FileNotFoundError, match="no non-finite step stopped this run"):
         train(compose(*SMALL, "mode=replay"))

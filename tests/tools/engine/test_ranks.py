@@ -68,7 +68,7 @@ def test_a_rank_that_dies_is_named_first_and_the_next_start_resumes(tmp_path: Pa
         os.kill(started.ranks()[1], signal.SIGKILL)
         assert started.process.wait(20) != 0
     text = started.log.read_text()
-    told = re.search(r"rank 1 \(process \d+\) ended; .* killed.* So rank 0 ends too", text)
+    told = re.search(r"rank 1 \(process \d+\) ended\. .* killed.* Rank 0 stops as well", text)
     assert told, started.complaint()
     assert "Traceback" not in text[: told.start()]
     assert "failed (exitcode" not in text[: told.start()]  # torchrun's own
@@ -88,7 +88,7 @@ def test_a_rank_that_hangs_ends_the_others_within_the_timeout(tmp_path: Path) ->
             time.sleep(0.1)
         os.kill(second, signal.SIGKILL)  # as torchrun does after half a minute
         assert started.process.wait(20) != 0
-    assert "another rank does not answer" in started.log.read_text(), started.complaint()
+    assert "another rank does not respond" in started.log.read_text(), started.complaint()
 
 
 def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
     text = started.log.read_text()
     cause, told = (
         text.index(f"{picture.name} cannot be decoded"),
-        re.search(r"rank [01] \(process \d+\) ended; if", text),
+        re.search(r"rank [01] \(process \d+\) ended\. If", text),
     )
     assert told is None or cause < told.start()  # the other rank may have read the same picture
     assert "Traceback" not in text[:cause]
@@ -112,7 +112,7 @@ def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
 def test_another_number_of_ranks_is_refused_or_accepted(tmp_path: Path) -> None:
     finished(tmp_path / "x", [*SMALL, "epochs=1", "max_steps=2"])
     alone = [*SMALL, "epochs=1", f"run_dir={tmp_path}/x"]
-    with pytest.raises(ValueError, match=r"made with 2 processes, this start has 1 .*accept_changes=true"):
+    with pytest.raises(ValueError, match=r"started with 2 processes, now there are 1 .*accept_changes=true"):
         train(compose(*alone))
     train(compose(*alone, "accept_changes=true"))
     assert step(tmp_path / "x") == 8

@@ -65,7 +65,7 @@ def test_the_youngest_that_can_be_read_is_used(tmp_path: Path, caplog: pytest.Lo
     assert found is not None
     for each in tmp_path.iterdir():
         each.write_bytes(b"PK")
-    with pytest.raises(ValueError, match="No older checkpoint can be read either"):
+    with pytest.raises(ValueError, match="No older checkpoint is readable either"):
         load_latest(path)
 
 

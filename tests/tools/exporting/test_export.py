@@ -326,13 +326,13 @@ def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Pa
     path = onnx_files["detection"]
     with pytest.raises(ValueError, match="give run=FOLDER"):
         evaluate(compose(config_name="evaluate"))
-    with pytest.raises(ValueError, match="file= is all of a model"):
+    with pytest.raises(ValueError, match="file= contains the whole model"):
         evaluate(compose(f"file={path}", "run=x", config_name="evaluate"))
-    with pytest.raises(ValueError, match="no report: leave"):
+    with pytest.raises(ValueError, match="or report: drop"):
         evaluate(compose(f"file={path}", "report=true", config_name="evaluate"))
     config = compose(f"file={path}", "run=x", config_name="predict")
     config.inputs = [str(path)]
-    with pytest.raises(ValueError, match="file= is all of a model"):
+    with pytest.raises(ValueError, match="file= contains the whole model"):
         predict(config)
     assert isinstance(pocketvision.load(path), ExportedPredictor)
 
@@ -343,12 +343,12 @@ def test_a_file_is_as_it_was_exported(command: Any, key: str, onnx_files: dict[s
     config = compose(f"file={onnx_files['detection']}", key, config_name=command.__name__)
     if command is predict:
         config.inputs = [str(Path(__file__).resolve().parents[3] / "docs" / "demo.png")]
-    with pytest.raises(ValueError, match="runs as it was exported"):
+    with pytest.raises(ValueError, match="cannot be changed after export"):
         command(config)
 
 
 def test_a_file_is_as_it_was_exported_in_python_too(onnx_files: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="runs as it was exported"):
+    with pytest.raises(ValueError, match="cannot be changed after export"):
         pocketvision.load(onnx_files["detection"], optimize=True)
     with pytest.raises(ValueError, match="leave overrides, device out"):
         pocketvision.load(onnx_files["detection"], overrides=["x=1"], device="cuda")

@@ -137,5 +137,5 @@ def test_a_second_process_does_not_train_in_the_same_folder(tmp_path: Path) -> N
             assert second.process.wait() == 2
         first.process.terminate()
         assert first.process.wait() == 143
-    assert "is being trained by another process" in first.log.read_text()
-    assert "the same command goes on from there" in first.log.read_text()
+    assert "another process is training in" in first.log.read_text()
+    assert "Run the same command again to resume" in first.log.read_text()

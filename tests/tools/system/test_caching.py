@@ -106,7 +106,12 @@ def test_disk_stays(source: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("cache", "disk", "memory", "message"),
     [
-        ("ram", 10_000, [1 << 40], r"cache=ram: 1 pictures take about 0\.1 MB .*--shm-size.* cache=disk, cache=null"),
+        (
+            "ram",
+            10_000,
+            [1 << 40],
+            r"cache=ram: 1 pictures need about 0\.1 MB when decoded .*--shm-size.* cache=disk, cache=null",
+        ),
         ("ram", 1 << 40, [60_000], "cache=ram: 1 pictures"),
         ("disk", 10_000, [1 << 40], r"cache=disk: 1 pictures .* cache_folder=FOLDER on another disk"),
         ("disk", 1 << 40, [60_000], None),
@@ -153,7 +158,7 @@ def test_a_run_learns_the_same(own_memory: Path) -> None:
     ("keys", "message"),
     [
         (["cache=tape"], "cache=tape: expected ram, disk or null"),
-        (["cache=ram", "cache_folder=x"], "cache_folder=x is where cache=disk keeps its files"),
+        (["cache=ram", "cache_folder=x"], "cache_folder=x is used only with cache=disk"),
         (["cache=ram", "experiment=demo_detection"], "ShapesDetection reads no picture files"),
     ],
 )

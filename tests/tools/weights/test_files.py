@@ -115,7 +115,7 @@ def test_a_file_that_would_unpack_to_more_than_it_has(tmp_path: Path) -> None:
 
 def test_other_objects_than_tensors(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(1, 1), tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="other Python objects than tensors, which are never loaded"):
+    with pytest.raises(ValueError, match="Python objects other than tensors, which are never loaded"):
         read_content(tmp_path / "x.pth")
 
 
