@@ -101,7 +101,7 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], told: str) -> None:
         ({"output": "a", "coco_results": "a"}, "coco_results and output are one file"),
         ({"output": "a.npz"}, "the results are json"),
         ({"coco_results": "."}, "is a folder"),
-        ({"protocol": "sliding"}, "is scored as it is"),
+        ({"protocol": "sliding"}, "is scored directly"),
         ({"bootstrap": 2}, "bootstrap=2: expected 0"),
     ],
 )
