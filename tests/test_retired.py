@@ -10,7 +10,7 @@ from pocketvision.tools.runs.keys import flat_json
 
 @pytest.mark.parametrize(("old", "new"), retired.MODULES.items())
 def test_old_modules_have_todays_objects(old: str, new: str) -> None:
-    with pytest.warns(DeprecationWarning, match="is pocketvision"):
+    with pytest.warns(DeprecationWarning, match="has moved to pocketvision"):
         module = retired._Alias().create_module(None) or importlib.reload(importlib.import_module(old))
     today = importlib.import_module(new)
     public = [name for name in vars(today) if not name.startswith("_")]

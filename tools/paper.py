@@ -1,4 +1,4 @@
-"""Print the MobileNetV3 paper's Tables 3, 6, 7 and 8 beside our parameter counts, multiply-adds and times.
+"""Print the MobileNetV3 paper's tables beside our parameter counts, multiply-adds and times.
 
 pocketvision paper table=6
 pocketvision paper table=7 latency=true

@@ -194,7 +194,7 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
     [
         ({}, ["curve=a.json"], "curve=a.json needs one run folder, got []: pocketvision compare runs/NAME curve="),
         ({}, ["runs/x", "a.json", "curve=b.json"], "curve=b.json needs one run folder, got ['runs/x', 'a.json']"),
-        ({}, ["runs/x", "curve=a.json", "write=b.json"], "curve=a.json and write=b.json do not go together"),
+        ({}, ["runs/x", "curve=a.json", "write=b.json"], "curve=a.json and write=b.json exclude each other"),
         ({}, ["runs/x", "page=a.html", "output=b.json"], "output=b.json is for a comparison or a run's picture"),
         ({}, ["runs/none", "curve=x.json"], "runs/none does not exist: give the folder of a training run"),
         ({"a.json": "{}"}, ["a.json", "curve=runs/x"], "a.json is a file: give the folder of a training run"),

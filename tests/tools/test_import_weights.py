@@ -99,7 +99,7 @@ def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ((), "set run=FOLDER (a training run), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
+        ((), r"set run=FOLDER \(a training run\), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
         (("run=x", "weights=torchvision"), "run= already has a model and weights"),
         (("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
         (("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
@@ -128,7 +128,7 @@ def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest
     torch.save(build_task(compose(*network, "data.num_classes=3")).model.state_dict(), "weights.pth")
     import_weights(compose(*network, *data, "weights=weights.pth", "output=new", config_name="import_weights"))
     assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
-    with pytest.raises(ValueError, match=r"give data\.train_json=\.\.\., data\.images"):
+    with pytest.raises(ValueError, match=r"set data\.train_json=\.\.\., data\.images"):
         import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
 
 
@@ -154,9 +154,7 @@ def test_the_lines_of_the_documentation(
 
 
 def test_no_published_network_of_that_name() -> None:
-    with pytest.raises(
-        ValueError, match=r"'ssdlite' is not a published network; choose one of c3net, classifier, espnet"
-    ):
+    with pytest.raises(ValueError, match="not a published network; choose one of c3net, classifier, espnet"):
         pocketvision.load("ssdlite", weights="torchvision")
 
 

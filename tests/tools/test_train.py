@@ -196,7 +196,7 @@ def test_patience_ends_a_run_that_gets_no_better(logged: pytest.LogCaptureFixtur
     """Nothing learns: every evaluation equals the first. The run is then finished, also for the next start."""
     options = ("epochs=9", "eval_every=1", "patience=2", "optimizer.lr=0", "batch_norm=frozen")
     run(*options)
-    assert "in 2 evaluations (patience=2): stopped" in logged.text
+    assert "has not improved in 2 evaluations (patience=2)" in logged.text
     assert [row["epoch"] for row in rows("x") if row["kind"] == "train"][-1] == 3
     assert load_checkpoint("runs/x/checkpoints/last.pt")["progress"]["finished"]
     assert run(*options) == {}

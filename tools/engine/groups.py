@@ -109,8 +109,8 @@ def _precision(prefix: str) -> tuple[int, int]:
 def _check_factor(prefix: str, factor: float) -> None:
     if factor == 0:
         raise ValueError(
-            f"lr_factors: 0 for {prefix!r} would still compute gradients and update batch norm statistics; use "
-            "freeze instead"
+            f"lr_factors: 0 for {prefix!r}: gradients would still be computed and batch norm statistics updated; "
+            "use freeze instead"
         )
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"lr_factors: {factor} for {prefix!r}: expected a finite number above 0")

@@ -35,7 +35,7 @@ def check_weights(weights: str | None) -> None:
     if weights == "required":
         raise ValueError(
             "this experiment starts from a backbone's weights: set weights=RUN (a run folder), weights=torchvision "
-            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; docs/weights.md lists weights that fit"
+            "(downloads ImageNet's) or weights=FILE weights_source=torchvision; docs/weights.md lists those that fit"
         )
 
 

@@ -108,7 +108,7 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (
             ("train", "model/criterion=alignd"),
             2,
-            "error: model/criterion=alignd is not an option; did you mean aligned?",
+            "model/criterion=alignd is not an option; did you mean aligned?",
         ),
         (("train", "experiment=demo_detection", "data.num_train=64", "optimizer.lr=abc"), 2, "optimizer.lr=abc"),
         (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
@@ -116,7 +116,7 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
         (("evaluate", "run=runs/x", "bootstrp=200"), 2, "unknown key 'bootstrp'; did you mean bootstrap?"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
-        (("evaluate",), 2, "give run=FOLDER"),
+        (("evaluate",), 2, "set run=FOLDER"),
         (("compare", "page=a.html"), 2, "name the folders of evaluated runs"),
         (("compare", "no/such", "page=a.html"), 2, "write it with pocketvision evaluate run=no/such report=true"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),

@@ -236,13 +236,13 @@ def test_torchvisions_head_keeps_its_own_scores() -> None:
 
 
 def test_model_and_data_of_different_tasks() -> None:
-    with pytest.raises(ValueError, match="model is for detection but data for segmentation"):
+    with pytest.raises(ValueError, match="model is for detection, but data is for segmentation"):
         build_task(compose("model=ssdlite", "data=cityscapes", "data.root=x"))
 
 
 def test_whole_images_have_no_evaluation_size() -> None:
     config = compose("experiment=demo_segmentation", "data.resize=none", "data.num_val=1")
-    with pytest.raises(ValueError, match=r"data\.eval_size=\[128, 128\] with data\.resize=none"):
+    with pytest.raises(ValueError, match=r"data\.eval_size=\[128, 128\] has no effect with data\.resize=none"):
         build_dataset(config, build_source(config, "val"), training=False)
 
 
@@ -322,7 +322,7 @@ def test_values_of_the_schedule(override: str, message: str) -> None:
 
 @pytest.mark.parametrize("share", ["-0.1", "1.1", "nan", "half", "null", "true"])
 def test_a_share_of_mosaics_is_one(share: str) -> None:
-    with pytest.raises(ValueError, match=r"augment\.mosaic=\S+: expected a share of the samples from 0 to 1"):
+    with pytest.raises(ValueError, match=r"augment\.mosaic=\S+: expected a number from 0 to 1"):
         train(compose("experiment=small_detection", f"augment.mosaic={share}"))
 
 

@@ -44,7 +44,7 @@ def test_who_follows_the_hint_is_not_told_again(tmp_path: Path) -> None:
     source = folder(tmp_path, [(3000, 4000)])
     hint = crop_hint(config(), source)
     assert hint is not None
-    assert hint.startswith("training crops of 480x352 hold 1.4% of a photograph of 4000x3000. ")
+    assert hint.startswith("training crops of 480x352 cover 1.4% of a photograph of 4000x3000. ")
     overrides = hint.rpartition(": ")[2].replace('"', "").replace(", ", ",").split()
     assert crop_hint(config(*overrides), source) is None
 

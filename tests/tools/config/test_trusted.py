@@ -93,7 +93,7 @@ def test_a_reference_cannot_smuggle_a_target_in() -> None:
 
 def test_data_keys_are_replaced_or_unknown() -> None:
     assert trusted(stored(), data={"num_val": 3}).data.val.length == 3
-    with pytest.raises(ValueError, match=r"data\.rot is no key"):
+    with pytest.raises(ValueError, match=r"data\.rot is not a key"):
         trusted(stored(), data={"rot": "x"})
 
 

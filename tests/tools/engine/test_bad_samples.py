@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
     """Joined with others, a sample reads four files, but counts as bad for its own alone."""
     joined = f"augment.mosaic={mosaic}"
     run(made, "workers=0", joined, name="whole")
-    assert sum("left out: " in line and "cannot be decoded" in line for line in logged.messages) == 3
+    assert sum("skipped: " in line and "cannot be decoded" in line for line in logged.messages) == 3
     for stop in (7, 15):
         run(made, "workers=2", f"max_steps={stop}", joined, name="parts")
     run(made, "workers=1", joined, name="parts")
@@ -166,7 +166,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_counts_alike(
 
 def test_more_than_a_tenth_is_too_much(made: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"on_bad_sample=skip: \d of the 20 samples of epoch 1 cannot.*bad_samples\.txt"
+        ValueError, match=r"on_bad_sample=skip: \d of the 20 samples of epoch 1 are unreadable.*bad_samples\.txt"
     ):
         run(made, "workers=0", "overfit=20", "name=few")
 

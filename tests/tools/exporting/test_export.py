@@ -324,7 +324,7 @@ def test_other_classes_than_the_file_has(onnx_files: dict[str, Path]) -> None:
 
 def test_what_evaluate_and_predict_do_not_take_together(onnx_files: dict[str, Path]) -> None:
     path = onnx_files["detection"]
-    with pytest.raises(ValueError, match="give run=FOLDER"):
+    with pytest.raises(ValueError, match="set run=FOLDER"):
         evaluate(compose(config_name="evaluate"))
     with pytest.raises(ValueError, match="file= contains the whole model"):
         evaluate(compose(f"file={path}", "run=x", config_name="evaluate"))

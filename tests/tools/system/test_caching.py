@@ -110,7 +110,7 @@ def test_disk_stays(source: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "ram",
             10_000,
             [1 << 40],
-            r"cache=ram: 1 pictures need about 0\.1 MB when decoded .*--shm-size.* cache=disk, cache=null",
+            r"cache=ram: 1 pictures need about 0\.1 MB when decoded.*--shm-size.* cache=disk, cache=null",
         ),
         ("ram", 1 << 40, [60_000], "cache=ram: 1 pictures"),
         ("disk", 10_000, [1 << 40], r"cache=disk: 1 pictures .* cache_folder=FOLDER on another disk"),
