@@ -350,12 +350,12 @@ def test_a_file_is_as_it_was_exported(command: Any, key: str, onnx_files: dict[s
 def test_a_file_is_as_it_was_exported_in_python_too(onnx_files: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="runs as it was exported"):
         pocketvision.load(onnx_files["detection"], optimize=True)
-    with pytest.raises(ValueError, match="leave overrides, device out"):
+    with pytest.raises(ValueError, match="drop overrides, device"):
         pocketvision.load(onnx_files["detection"], overrides=["x=1"], device="cuda")
 
 
 def test_a_run_takes_no_overrides(runs: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="leave overrides out; they are for published networks"):
+    with pytest.raises(ValueError, match="drop overrides; only published networks"):
         pocketvision.load(runs["detection"], overrides=["data.eval_size=[64,64]"])
 
 
