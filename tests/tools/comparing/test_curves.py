@@ -192,7 +192,8 @@ def test_other_lengths_are_compared_and_said_so() -> None:
     assert told == "sound so far: epochs 1 to 3 of 12 lie within the reference's band"
     page = "\n".join(lines(found, departs=departs))
     assert (
-        "12 epochs of 320 images against 6 of 320: each epoch is compared with the reference after as many images" in page
+        "12 epochs of 320 images against 6 of 320: each epoch is compared with the reference after as many images"
+        in page
     )
     assert "settings that differ: epochs 12 against 6" in page
     assert "      1.8" in page
