@@ -340,7 +340,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Model]:
         Frame.alive = 0
         model = _Model(lambda: Frame.alive)
         monkeypatch.setattr(command, "read_shots", read)
-        monkeypatch.setattr(command, "_model", lambda config: model)
+        monkeypatch.setattr(command, "_model", lambda *_: model)
         return model
 
     return film
