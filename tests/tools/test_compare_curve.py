@@ -170,7 +170,7 @@ def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[s
     page = capsys.readouterr().out
     assert "6 epochs of 160 images against 6 of 320" in page
     assert "different data, or a different loss (classes 1 (newt) against 2 (cat, dog)): neither the level" in page
-    assert "nothing to judge yet: with other classes or another criterion it takes two" in page
+    assert "too early to judge: with different classes or a different criterion, two" in page
     same = Path(write_run("same", FALLING[:2]))
     write_checkpoint(same, ["cat", "dog"], epoch=2, data="other images")
     assert command(str(same), "curve=curve.json") == 0

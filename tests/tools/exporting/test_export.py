@@ -163,7 +163,7 @@ def test_whole_images_of_any_size_or_one(size: list[int] | None, tmp_path: Path)
         expected = eager(photo(height, width)).mask
         assert (model(photo(height, width)).mask != expected).mean() < 1e-3
     if size:
-        with pytest.raises(ValueError, match=r"takes images of \[64, 96\]"):
+        with pytest.raises(ValueError, match=r"takes images of size \[64, 96\]"):
             model(photo(60, 90))
 
 
