@@ -82,7 +82,7 @@ def test_predictions_of_any_tool(files: Path, tmp_path: Path) -> None:
     [
         ({"predictions": "x.json"}, r"needs annotations=FILE"),
         ({"predictions": "x.png", "annotations": "y.json"}, r"is for a JSON of detections"),
-        ({"predictions": "x.json", "annotations": "y.json", "run": "runs/a"}, "leave run= out"),
+        ({"predictions": "x.json", "annotations": "y.json", "run": "runs/a"}, "drop run="),
         ({"annotations": "y.json"}, "needs predictions=FILE"),
         ({"predictions": "x.json", "annotations": "y.json", "bootstrap": -1}, "bootstrap=-1: expected 0"),
         ({"predictions": "x.json", "annotations": "no.json"}, r"annotation file not found: no\.json"),

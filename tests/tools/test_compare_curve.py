@@ -170,7 +170,7 @@ def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[s
     page = capsys.readouterr().out
     assert "6 epochs of 160 images against 6 of 320" in page
     assert "different data, or a different loss (classes 1 (newt) against 2 (cat, dog)): neither the level" in page
-    assert "nothing to judge yet: with other classes or another criterion it takes two" in page
+    assert "too early to judge: with different classes or a different criterion, two" in page
     same = Path(write_run("same", FALLING[:2]))
     write_checkpoint(same, ["cat", "dog"], epoch=2, data="other images")
     assert command(str(same), "curve=curve.json") == 0
@@ -196,25 +196,25 @@ ROW = {"epoch": 1, "loss": {"mean": 1, "min": 1, "max": 1}}
         ({}, ["runs/x", "a.json", "curve=b.json"], "curve=b.json needs one run folder, got ['runs/x', 'a.json']"),
         ({}, ["runs/x", "curve=a.json", "write=b.json"], "curve=a.json and write=b.json exclude each other"),
         ({}, ["runs/x", "page=a.html", "output=b.json"], "output=b.json is for a comparison or a run's picture"),
-        ({}, ["runs/none", "curve=x.json"], "runs/none does not exist: give the folder of a training run"),
-        ({"a.json": "{}"}, ["a.json", "curve=runs/x"], "a.json is a file: give the folder of a training run"),
-        ({"runs/y/config.yaml": ""}, ["runs/y", "curve=a.json"], "runs/y has no metrics.jsonl: give the folder of a"),
+        ({}, ["runs/none", "curve=x.json"], "runs/none does not exist: expected the folder of a training run"),
+        ({"a.json": "{}"}, ["a.json", "curve=runs/x"], "a.json is a file: expected the folder of a training run"),
+        ({"runs/y/config.yaml": ""}, ["runs/y", "curve=a.json"], "runs/y has no metrics.jsonl: expected the folder"),
         ({"runs/y/a": ""}, ["runs/y", "curve=a.json"], "runs/y has no config.yaml"),
         ({"runs/y/config.yaml": "a: [", "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"],
-         "runs/y/config.yaml is no configuration of a run"),
+         "runs/y/config.yaml is not a run's configuration"),
         ({"runs/y/config.yaml": "model: {task: x}\nepochs: 0\nbatch_size: 1\nlog_every: 1\nseed: 0\n",
           "runs/y/metrics.jsonl": ""}, ["runs/y", "curve=a.json"], "is not a training run's configuration"),
-        ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "curve=a.json"], "runs/x/metrics.jsonl holds no rows"),
+        ({"runs/x/metrics.jsonl": "not\nrows\n[]\n"}, ["runs/x", "curve=a.json"], "runs/x/metrics.jsonl contains no"),
         ({"runs/x/metrics.jsonl": '{"kind": "train", "epoch": 0, "step": 1, "loss": 1}'}, ["runs/x", "curve=a.json"],
-         "runs/x/metrics.jsonl holds no rows"),
-        ({}, ["runs/x", "curve=none.json"], "none.json does not exist: the reference is a json file; pocketvision"),
-        ({}, ["runs/x", "curve=runs"], "runs is a folder: the reference is a json file"),
-        ({"a.json": TRUNCATED}, ["runs/x", "curve=a.json"], "a.json is no json that can be read"),
-        ({"a.json": "[" * 100_000}, ["runs/x", "curve=a.json"], "a.json is no json that can be read"),
-        ({"a.json": '{"AP": 0.3}'}, ["runs/x", "curve=a.json"], "a.json is no reference curve"),
-        ({"a.json": "[1]"}, ["runs/x", "curve=a.json"], "a.json is no reference curve"),
-        ({}, ["runs/x", "write=a.txt"], "write=a.txt: a reference is json"),
-        ({"a.json": '{"mine": 1}'}, ["runs/x", "write=a.json"], "a.json is no reference curve"),
+         "runs/x/metrics.jsonl contains no rows"),
+        ({}, ["runs/x", "curve=none.json"], "none.json does not exist: a reference is a JSON file; pocketvision"),
+        ({}, ["runs/x", "curve=runs"], "runs is a folder: a reference is a JSON file"),
+        ({"a.json": TRUNCATED}, ["runs/x", "curve=a.json"], "a.json is not valid JSON"),
+        ({"a.json": "[" * 100_000}, ["runs/x", "curve=a.json"], "a.json is not valid JSON"),
+        ({"a.json": '{"AP": 0.3}'}, ["runs/x", "curve=a.json"], "a.json is not a reference curve"),
+        ({"a.json": "[1]"}, ["runs/x", "curve=a.json"], "a.json is not a reference curve"),
+        ({}, ["runs/x", "write=a.txt"], "write=a.txt: a reference is JSON"),
+        ({"a.json": '{"mine": 1}'}, ["runs/x", "write=a.json"], "a.json is not a reference curve"),
         ({}, ["write=a.json"], "write=a.json needs folders of finished runs"),
         ({}, ["runs/x", "write=a.json", "output=b.png"], "output=b.png is for a comparison or a run's picture"),
         ({}, ["runs/x", "runs/x", "write=a.json"], "runs/x and runs/x both have seed=0"),
@@ -250,21 +250,21 @@ def test_mistakes_are_told_in_one_line(
     ],
 )  # fmt: skip
 def test_damaged_references_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"damaged\.json is a damaged reference curve"):
+    with pytest.raises(ValueError, match=r"damaged\.json is a corrupt reference curve"):
         read_reference(Path(damaged(change)))
 
 
 def test_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(write_run("known"), "write=curve.json") == 0
     assert command(write_run("x", task="segmentation"), "curve=curve.json") == 2
-    assert "runs/x is of segmentation and curve.json of detection" in capsys.readouterr().err
+    assert "runs/x is for segmentation and curve.json for detection" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"batch_size": 8}, "differ in more than their seed: batch_size 16 and 8, data.num_train 320 and 640, steps"),
-        ({"steps": 40}, "differ in more than their seed: data.num_train 320 and 640, steps_per_epoch 20 and 40"),
+        ({"batch_size": 8}, "differ in more than the seed: batch_size 16 and 8, data.num_train 320 and 640, steps"),
+        ({"steps": 40}, "differ in more than the seed: data.num_train 320 and 640, steps_per_epoch 20 and 40"),
         ({"classes": ["newt"]}, "classes null and [\"newt\"]"),
         ({"losses": FALLING[:5]}, "runs/other has 5 of 6 epochs, but a reference needs all of them"),
         ({"losses": (*FALLING[:5], None)}, "runs/other: loss of epoch 6 is not a positive number"),

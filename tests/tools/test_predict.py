@@ -340,7 +340,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Callable[..., _Model]:
         Frame.alive = 0
         model = _Model(lambda: Frame.alive)
         monkeypatch.setattr(command, "read_shots", read)
-        monkeypatch.setattr(command, "_model", lambda config: model)
+        monkeypatch.setattr(command, "_model", lambda *_: model)
         return model
 
     return film
@@ -391,10 +391,10 @@ def test_class_filter(endless: Callable[..., _Model], tmp_path: Path) -> None:
         ("batch_size=0", "batch_size=0: expected 1 or more"),
         ("every=0", "every=0: expected 1"),
         ("score_threshold=1.5", "score_threshold=1.5: expected a number from 0 to 1"),
-        ("write=[masks]", r"write=\[masks\]: of detection expected some of pictures, json, csv, coco"),
+        ("write=[masks]", r"write=\[masks\]: for detection, choose from pictures, json, csv, coco"),
         ("write=[]", r"write=\[\]: "),
         ("classes=[Dog]", "no class is named 'Dog'; did you mean dog"),
-        ("classes=[zebra]", "no class is named 'zebra'; there are dog, person"),
+        ("classes=[zebra]", "no class is named 'zebra'; choose from dog, person"),
     ],
 )
 def test_keys_that_cannot_be(key: str, message: str, endless: Callable[..., _Model], tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_torchvision_agrees_and_a_perturbed_layer_does_not(kind: str, training: 
     with torch.no_grad():
         subject.run.task.model.backbone.blocks[3].project.norm.weight.mul_(1.5)
     variants[1] = make_variant(subject, Spec("pocketvision"))
-    with pytest.raises(ValueError, match="as loaded does not compute what torchvision does"):
+    with pytest.raises(ValueError, match="as loaded does not agree with torchvision"):
         agree(mine, variants, trained=False)
 
 
@@ -285,7 +285,7 @@ def test_a_file_takes_a_batch_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_that_says_something_else_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pocketvision.tools.benchmarking.variants.load_file", lambda *_, **__: FakeFile())
-    with pytest.raises(ValueError, match="ONNX Runtime does not compute what as loaded does"):
+    with pytest.raises(ValueError, match="ONNX Runtime does not agree with as loaded"):
         benchmark(composed(f"run={run}", "file=a.onnx", "output=null", "min_score=0"))
 
 

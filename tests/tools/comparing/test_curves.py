@@ -215,7 +215,7 @@ def test_figures_are_shared_where_both_have_them() -> None:
     ("losses", "departs", "told"),
     [
         ([], False, "too early to judge: no epoch of runs/0 is complete"),
-        ((9.0,), False, "nothing to judge yet: with other classes or another criterion it takes two epochs"),
+        ((9.0,), False, "too early to judge: with different classes or a different criterion, two epochs"),
         (
             (9.0, 7.0, 6.5),
             False,

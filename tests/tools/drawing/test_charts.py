@@ -127,7 +127,7 @@ def test_a_thousand_classes_still_fit_into_pictures() -> None:
     matrix = matrix_chart("t", names, names, np.eye(1000, dtype=int))
     bars = row_chart("t", [(name, [Bar([(i, BLUE)], "")]) for i, name in enumerate(names)])
     assert max(matrix.width, matrix.height, bars.height) < 4000
-    assert bars.title == "t: the 100 first and the 100 last of 1000"
+    assert bars.title == "t: the top 100 and the bottom 100 of 1000"
     assert {"class 0", "class 999"} <= words(bars)
     assert "class 500" not in words(bars)
 

@@ -143,7 +143,7 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
         (["protocol=sliding", "window=[9,9]", "stride=[10,1]"], "larger than window"),
         (["scales=[]"], r"scales=\[\]"),
         (["split=test"], "split=test has no ground truth"),
-        (["split=test", "cityscapes_results=x.zip", "report=true"], "leave report out"),
+        (["split=test", "cityscapes_results=x.zip", "report=true"], "ground truth: drop report"),
         (["split=tset"], "split=tset: a data group has"),
         (["cityscapes_results={city}/data"], "already exists"),
         (["predictions=x"], "drop run=, file=, pictures=, report= and cityscapes_results="),
@@ -159,7 +159,7 @@ def test_errors_of_a_run(keys: list[str], message: str, city: Path) -> None:
     [
         (["predictions=nowhere"], "neither a folder nor a zip archive: nowhere"),
         (["predictions={city}/data/gtFine", "prediction_ids=x"], "expected label or train"),
-        (["predictions={city}", "++data.classes=3"], "data.classes says nothing of label pictures"),
+        (["predictions={city}", "++data.classes=3"], "data.classes does not apply to label maps"),
         (["predictions={city}", "~data.root"], "needs data.root=FOLDER"),
     ],
 )

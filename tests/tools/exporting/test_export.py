@@ -163,7 +163,7 @@ def test_whole_images_of_any_size_or_one(size: list[int] | None, tmp_path: Path)
         expected = eager(photo(height, width)).mask
         assert (model(photo(height, width)).mask != expected).mean() < 1e-3
     if size:
-        with pytest.raises(ValueError, match=r"takes images of \[64, 96\]"):
+        with pytest.raises(ValueError, match=r"takes images of size \[64, 96\]"):
             model(photo(60, 90))
 
 
@@ -350,12 +350,12 @@ def test_a_file_is_as_it_was_exported(command: Any, key: str, onnx_files: dict[s
 def test_a_file_is_as_it_was_exported_in_python_too(onnx_files: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="cannot be changed after export"):
         pocketvision.load(onnx_files["detection"], optimize=True)
-    with pytest.raises(ValueError, match="leave overrides, device out"):
+    with pytest.raises(ValueError, match="drop overrides, device"):
         pocketvision.load(onnx_files["detection"], overrides=["x=1"], device="cuda")
 
 
 def test_a_run_takes_no_overrides(runs: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="leave overrides out; they are for published networks"):
+    with pytest.raises(ValueError, match="drop overrides; only published networks"):
         pocketvision.load(runs["detection"], overrides=["data.eval_size=[64,64]"])
 
 

@@ -89,7 +89,7 @@ def test_images_of_every_kind(image: Any, expected: np.ndarray) -> None:
         (np.zeros((4, 5, 3), np.int64), "the array holds int64"),
         (np.full((4, 5, 3), 200.0), "float64 from 0 to 200: expected floats from 0 to 1"),
         (np.zeros((4, 5, 3), bool), "holds bool"),
-        (torch.zeros(4, 5, 3), r"tensor must be \[3, H, W\].*got \[4, 5, 3\]. This one looks .*: use tensor.permute"),
+        (torch.zeros(4, 5, 3), r"tensor must be \[3, H, W\].*got \[4, 5, 3\]. .*: use tensor.permute"),
         (torch.full((3, 4, 5), -2.1), "from -2.1 to 0.*not normalised"),
         (torch.zeros(3, 4, 5, dtype=torch.int64), "holds int64"),
         (b"", "the data is empty"),

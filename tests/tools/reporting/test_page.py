@@ -200,7 +200,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(evaluated: Any) -> None:
     assert len(list((folder / "report" / "images").iterdir())) == 2
     assert not list(folder.glob(".report*"))
     (folder / "report" / "summary.json").unlink()
-    with pytest.raises(ValueError, match=r"report is no report that could be replaced \(it has no summary.json\)"):
+    with pytest.raises(ValueError, match=r"report is not a report and will not be replaced \(it has no summary.json\)"):
         evaluated("detection")
 
 
@@ -241,7 +241,7 @@ def test_other_data_is_told(evaluated: Any, tmp_path: Path) -> None:
         (["a", "a/../a"], "x.html", "given twice"),
         (["a"], "x.png", r"x\.png: expected a file that ends in \.html"),
         (["a", "nowhere"], "x.html", r"nowhere/report/summary\.json does not exist: write it with .* report=true"),
-        (["a", "b"], "x.html", "these are of classification and detection"),
+        (["a", "b"], "x.html", "these are for classification and detection"),
         (["old"], "x.html", "written by another version"),
         (["broken"], "x.html", "is not an evaluation summary"),
     ],

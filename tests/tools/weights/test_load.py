@@ -152,7 +152,7 @@ def test_a_run_that_computed_something_else_is_refused_whole_and_told_of_its_bac
     """Its pictures were normalised otherwise, and its convolutions padded: no name and no shape would tell."""
     same = {"bn_eps": 1e-3, "padding": "same"}
     detector = SSDLite(MobileNetV3("small", init=FAST), num_classes=3, mean=(0.485, 0.456, 0.406))
-    with pytest.raises(ValueError, match=r"something else with them; set model.network.mean=\[0.5,0.5,0.5\]"):
+    with pytest.raises(ValueError, match=r"trained with; set model.network.mean=\[0.5,0.5,0.5\]"):
         load_weights(detector, of_a_run(detector), backbone=same)
     with pytest.raises(ValueError, match=r"set backbone.padding=same"):
         load_weights(ssdlite(), of_a_run(ssdlite()), backbone={"bn_eps": 1e-3, "padding": "symmetric"})
@@ -272,7 +272,7 @@ def test_a_download_is_kept(network: dict[str, Path], tmp_path: Path, monkeypatc
     kept.write_bytes(b"damaged")
     with pytest.raises(ValueError, match=rf"the file name says that its SHA-256 starts with {told}, but it is"):
         load_weights(model, "torchvision")
-    with pytest.raises(ValueError, match="weights=torchvision with weights_source=timm: leave weights_source out"):
+    with pytest.raises(ValueError, match="weights=torchvision with weights_source=timm: drop weights_source"):
         load_weights(model, "torchvision", source="timm")
 
 

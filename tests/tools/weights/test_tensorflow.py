@@ -209,7 +209,7 @@ def test_choices_of_the_released_networks_are_told(variables: Callable, caplog: 
         load_weights(segmenter(), variables("dl_v3_large"), source="tf")
         assert not caplog.records
         load_weights(segmenter(gate="sigmoid", pool="global"), variables("dl_v3_large"), source="tf")
-    assert "model.network.gate=qsigmoid model.network.pool=reference; here" in caplog.text
+    assert "model.network.gate=qsigmoid model.network.pool=reference; this network differs" in caplog.text
 
 
 # ---- parts of a network ----------------------------------------------------------------------------------
