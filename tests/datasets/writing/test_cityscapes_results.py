@@ -157,7 +157,7 @@ def test_a_bomb_is_not_decoded(tmp_path):
     [
         (lambda root: Results(root / "none", SIZES), "neither a folder nor a zip archive: .*none"),
         (lambda root: Results(root / "text.zip", SIZES), "text.zip is neither a folder nor a zip archive"),
-        (lambda root: Results(root, SIZES, prediction_ids="ids"), "prediction_ids=ids: expected label or train"),
+        (lambda root: Results(root, SIZES, prediction_ids="ids"), "prediction_ids=ids: choose label or train"),
         (lambda root: image_sizes([root / "text.zip"]), "text.zip is not a PNG"),
     ],
 )
