@@ -239,5 +239,5 @@ def test_refuses_what_it_does_not_know(arguments: dict[str, object], message: st
 
 @pytest.mark.parametrize("taps", [("c6",), "c5", ("c5", "block16")])
 def test_unknown_taps_are_an_error_that_lists_the_known(taps: tuple[str, ...] | str) -> None:
-    with pytest.raises(ValueError, match=r"unknown taps .* of MobileNetV3; it has \['stem', 'block1'"):
+    with pytest.raises(ValueError, match=r"unknown taps .* of MobileNetV3; choose from \['stem', 'block1'"):
         MobileNetV3("large")(torch.randn(1, 3, 32, 32), taps)

@@ -173,7 +173,7 @@ def test_where_the_two_scaling_rules_agree(width: float, same: bool) -> None:
 def test_renaming_refuses_what_is_not_a_mobilenet_v3() -> None:
     with pytest.raises(ValueError, match=r"no name starts with 'features.'"):
         from_torchvision({})
-    with pytest.raises(ValueError, match=r"no name starts with 'features.'; the first is 'conv1.weight'"):
+    with pytest.raises(ValueError, match=r"no name starts with 'features.'; the first tensor is 'conv1.weight'"):
         from_torchvision({"conv1.weight": torch.zeros(1)})
     state = mobilenet_v3_small().state_dict()
     with pytest.raises(ValueError, match=r"features.1.block.0.2.weight is not a tensor"):
