@@ -227,8 +227,8 @@ def test_export_with_free_sizes(padding: str) -> None:
             "nonlinearity='swish': choose one of 'paper', 'relu', 'hswish16', 'hswish112'",
         ),
         ({"variant": "small", "nonlinearity": "relu"}, "only supported by V3-Large, not by small"),
-        ({"minimalistic": True, "nonlinearity": "hswish16"}, "not of large, minimalistic=True"),
-        ({"init": "xavier"}, "initialisation"),
+        ({"minimalistic": True, "nonlinearity": "hswish16"}, "not by large, minimalistic=True"),
+        ({"init": "xavier"}, "initialization"),
         ({"width": 0.0}, "width must be positive"),
     ],
 )

@@ -213,6 +213,7 @@ def test_encodings(tmp_path: Path) -> None:
     (tmp_path / "bom.xml").write_bytes(b"\xef\xbb\xbf" + annotation(thing("é")).encode())
     assert parse_voc(tmp_path / "bom.xml").objects[0].name == "é"
 
+
 def test_a_prefix_needs_no_namespace(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(annotation(thing() + '<tool:note tool:by="x"/>'))
     assert parse_voc(tmp_path / "a.xml").objects[0].name == "dog"
