@@ -4,10 +4,16 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.sax import SAXParseException
+from xml.sax.handler import ContentHandler
+from xml.sax.xmlreader import InputSource
+
+from defusedxml.common import DTDForbidden
+from defusedxml.sax import make_parser
 
 _MAX_BYTES, _MAX_DEPTH = 16 << 20, 32  # VOC's largest file has 20 kB and five levels
 _KNOWN = ("utf-8", "utf8", "utf-16", "utf16", "iso-8859-1", "us-ascii", "ascii")  # to expat itself
@@ -89,37 +95,46 @@ def _text(node: Element, key: str) -> str:
     return (node.findtext(key) or "").strip()
 
 
+class _Handler(ContentHandler):
+    """Builds a tree of limited depth, without attributes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.builder, self._path, self._depth = TreeBuilder(), path, 0
+
+    def startElement(self, name: str, attrs: object) -> None:  # noqa: N802
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"{self._path} is more than {_MAX_DEPTH} levels deep: expected PASCAL VOC's XML")
+        self.builder.start(name, {})
+
+    def endElement(self, name: str) -> None:  # noqa: N802
+        self._depth -= 1
+        self.builder.end(name)
+
+    def characters(self, content: str) -> None:
+        self.builder.data(content)
+
+
 def _tree(data: bytes, path: Path) -> Element:
-    builder, depth = TreeBuilder(), 0
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise ValueError(f"{path} is more than {_MAX_DEPTH} levels deep: expected PASCAL VOC's XML")
-        builder.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    def refuse(*_: object) -> None:
+    data, encoding = _decoded(data, path)
+    source = InputSource()
+    source.setByteStream(BytesIO(data))
+    source.setEncoding(encoding)
+    # Not defusedxml.ElementTree, which rejects prefixes without a namespace.
+    parser, handler = make_parser(), _Handler(path)
+    parser.forbid_dtd = True
+    parser.setContentHandler(handler)
+    try:
+        parser.parse(source)
+    except DTDForbidden as error:
         raise ValueError(
             f"{path} has a DOCTYPE: rejected, because entities can expand without limit. Remedy: remove it"
-        )
-
-    data, encoding = _decoded(data, path)
-    parser = expat.ParserCreate(encoding)
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(data, True)
-        return builder.close()
-    except (expat.ExpatError, AssertionError) as error:
-        raise ValueError(f"{path} is not valid XML: {error}") from error
+        ) from error
+    except SAXParseException as error:
+        place = f"line {error.getLineNumber()}, column {error.getColumnNumber()}"
+        raise ValueError(f"{path} is not valid XML: {error.getMessage()}: {place}") from error
+    return handler.builder.close()
 
 
 def _decoded(data: bytes, path: Path) -> tuple[bytes, str | None]:

@@ -227,8 +227,8 @@ def test_export_with_free_sizes(padding: str) -> None:
             "nonlinearity='swish': choose one of 'paper', 'relu', 'hswish16', 'hswish112'",
         ),
         ({"variant": "small", "nonlinearity": "relu"}, "only supported by V3-Large, not by small"),
-        ({"minimalistic": True, "nonlinearity": "hswish16"}, "not of large, minimalistic=True"),
-        ({"init": "xavier"}, "initialisation"),
+        ({"minimalistic": True, "nonlinearity": "hswish16"}, "not by large, minimalistic=True"),
+        ({"init": "xavier"}, "initialization"),
         ({"width": 0.0}, "width must be positive"),
     ],
 )
@@ -239,5 +239,5 @@ def test_refuses_what_it_does_not_know(arguments: dict[str, object], message: st
 
 @pytest.mark.parametrize("taps", [("c6",), "c5", ("c5", "block16")])
 def test_unknown_taps_are_an_error_that_lists_the_known(taps: tuple[str, ...] | str) -> None:
-    with pytest.raises(ValueError, match=r"unknown taps .* of MobileNetV3; it has \['stem', 'block1'"):
+    with pytest.raises(ValueError, match=r"unknown taps .* of MobileNetV3; choose from \['stem', 'block1'"):
         MobileNetV3("large")(torch.randn(1, 3, 32, 32), taps)

@@ -235,7 +235,7 @@ def test_torch_mobilenet_v2(flat: bool, enliven: Callable) -> None:
 
 def test_torch_mobilenet_v2_refuses_others() -> None:
     state = mobilenet_v2().state_dict()
-    with pytest.raises(ValueError, match=r"fc\.bias is no tensor of a MobileNetV2"):
+    with pytest.raises(ValueError, match=r"fc\.bias is not a tensor of a MobileNetV2"):
         from_torch_mobilenet_v2(state | {"fc.bias": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"features\.3\.conv\.0\.0: expected 3 convolutions with batch norm"):
         from_torch_mobilenet_v2(state | {"features.3.conv.9.weight": torch.zeros(1)})

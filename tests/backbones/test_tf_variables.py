@@ -107,7 +107,7 @@ def hostile(writer: Any) -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "none of its 0 nodes"),
         "text": (b"not a graph at all, but text", "."),
         "pickle": (b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.", "."),
-        "huge length": (b"\x0a" + b"\x80" * 8 + b"\x40x", "claims 4611686018427387904 bytes where 1 are left"),
+        "huge length": (b"\x0a" + b"\x80" * 8 + b"\x40x", "declares 4611686018427387904 bytes, but only 1 are left"),
         "endless number": (b"\x0a" + b"\xff" * 20, "longer than ten bytes"),
         "field 0": (b"\x02\x00", "number 0"),
         "group": (b"\x0b\x0c", "wire type 3"),

@@ -52,12 +52,12 @@ def test_names_and_shapes(name: str) -> None:
 
 
 def test_what_is_not_timms_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no conv_stem.weight.*first is None"):
+    with pytest.raises(ValueError, match=r"no conv_stem.weight.*first tensor is None"):
         from_timm({})
     state = pinned_state("mobilenetv2_035")
-    with pytest.raises(ValueError, match=r"blocks.0.0.conv_exp.weight is no tensor of a timm"):
+    with pytest.raises(ValueError, match=r"blocks.0.0.conv_exp.weight is not a tensor of a timm"):
         from_timm(state | {"blocks.0.0.conv_exp.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"fc.bias is no tensor of a timm"):
+    with pytest.raises(ValueError, match=r"fc.bias is not a tensor of a timm"):
         classifier_from_timm(state | {"fc.bias": torch.zeros(1)})
 
 

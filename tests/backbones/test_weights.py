@@ -173,14 +173,14 @@ def test_where_the_two_scaling_rules_agree(width: float, same: bool) -> None:
 def test_renaming_refuses_what_is_not_a_mobilenet_v3() -> None:
     with pytest.raises(ValueError, match=r"no name starts with 'features.'"):
         from_torchvision({})
-    with pytest.raises(ValueError, match=r"no name starts with 'features.'; the first is 'conv1.weight'"):
+    with pytest.raises(ValueError, match=r"no name starts with 'features.'; the first tensor is 'conv1.weight'"):
         from_torchvision({"conv1.weight": torch.zeros(1)})
     state = mobilenet_v3_small().state_dict()
-    with pytest.raises(ValueError, match=r"features.1.block.0.2.weight is no tensor"):
+    with pytest.raises(ValueError, match=r"features.1.block.0.2.weight is not a tensor"):
         from_torchvision(state | {"features.1.block.0.2.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"backbone.strange is no tensor"):
+    with pytest.raises(ValueError, match=r"backbone.strange is not a tensor"):
         from_torchvision({"backbone.strange": torch.zeros(1)}, prefix="backbone.")
-    with pytest.raises(ValueError, match=r"fc.bias is no tensor"):
+    with pytest.raises(ValueError, match=r"fc.bias is not a tensor"):
         classifier_from_torchvision(state | {"fc.bias": torch.zeros(1)})
 
 

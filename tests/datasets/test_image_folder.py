@@ -56,7 +56,7 @@ def test_slots_of_the_validation_split_are_those_of_training(root: Path) -> None
     val = ImageFolder(root, split="val", labels=labels)
     assert [val.read(i).label for i in range(len(val))] == [0, 3]
     assert val.labels is labels
-    assert "2 of 4 classes have no folder there" in val.notes
+    assert "2 of 4 classes have no folder" in val.notes
     write(root / "val" / "cat" / "1.png")
     with pytest.raises(ValueError, match="has the class cat, which the training data or the model does not have"):
         ImageFolder(root, split="val", labels=labels)
@@ -70,7 +70,7 @@ def test_faults_are_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="empty has no subfolders"):
         ImageFolder(root, split="empty")
     (root / "train" / "new").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(endings \.bmp"):
+    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(extensions \.bmp"):
         ImageFolder(root)
     with pytest.raises(ValueError, match="limit=0"):
         ImageFolder(root, split="val", limit=0)

@@ -94,7 +94,7 @@ def test_class_file_with_colours_and_other_numbers(tmp_path):
         ("a.csv", "name,id\nsky\n", "a.csv is not a class list"),
         ("a.yaml", "- sky", "expected .txt, .csv or .json"),
         ("a.txt", "", "no classes remain"),
-        ("a.csv", "name,id\nsky,1\nroad,1\n", "source_id once.*twice: .1."),
+        ("a.csv", "name,id\nsky,1\nroad,1\n", "source_id must be unique.*twice: .1."),
     ],
 )
 def test_broken_class_files(tmp_path, name, text, message):

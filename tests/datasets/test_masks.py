@@ -79,7 +79,7 @@ def test_a_split_without_truth(city):
     data = Cityscapes(city, split="test", truth=False)
     sample = data.read(0)
     assert (sample.image_id, sample.image.shape, sample.mask, sample.ground_truth) == ("c_0_3", (2, 4, 3), None, None)
-    assert "without truth" in data.notes[0]
+    assert "without ground truth" in data.notes[0]
     assert data.fingerprint() == Cityscapes(city, split="test", truth=False).fingerprint()
     with pytest.raises(FileNotFoundError, match="1 of 1 label files of split 'test' are missing"):
         Cityscapes(city, split="test")

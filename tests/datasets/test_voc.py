@@ -88,7 +88,7 @@ def test_what_is_read_of_an_object(tmp_path: Path) -> None:
     assert VocDetection(root, difficult="drop", classes=["cat", "dog", "person"]).ground_truth(0)[
         "labels"
     ].tolist() == [3, 1]
-    with pytest.raises(ValueError, match="difficult=maybe: expected one of crowd, object, drop"):
+    with pytest.raises(ValueError, match="difficult=maybe: choose one of crowd, object, drop"):
         VocDetection(root, difficult="maybe")
 
 
@@ -128,7 +128,7 @@ def test_the_devkit(tmp_path: Path) -> None:
     assert len(VocDetection(tmp_path, years=[2012])) == len(VocDetection(tmp_path, years=["VOC2012"])) == 1
     with pytest.raises(FileNotFoundError, match=r"years=\[2010\]: .* has VOC2007, VOC2012"):
         VocDetection(tmp_path, years=[2010])
-    with pytest.raises(ValueError, match=r"years=\[2007\] choose among"):
+    with pytest.raises(ValueError, match=r"years=\[2007\] selects folders"):
         VocDetection(root, years=[2007])
     for where in (root, tmp_path):
         with pytest.raises(ValueError, match=r"is only for a plain folder: .* has its own"):
@@ -212,6 +212,11 @@ def test_encodings(tmp_path: Path) -> None:
         assert parse_voc(tmp_path / f"{number}.xml").objects[0].name == name
     (tmp_path / "bom.xml").write_bytes(b"\xef\xbb\xbf" + annotation(thing("é")).encode())
     assert parse_voc(tmp_path / "bom.xml").objects[0].name == "é"
+
+
+def test_a_prefix_needs_no_namespace(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(annotation(thing() + '<tool:note tool:by="x"/>'))
+    assert parse_voc(tmp_path / "a.xml").objects[0].name == "dog"
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + annotation(thing("&b;"))

@@ -185,7 +185,7 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
     data = YoloDetection(path, labels=coco_labels())
     assert (data.labels.num_classes, data.ground_truth(0)["labels"].tolist()) == (80, [17])
     path.write_text("train: images/train\nnames: [cat, hippogriff]\n")
-    with pytest.raises(ValueError, match="its classes hippogriff are not those of the training data"):
+    with pytest.raises(ValueError, match="its classes hippogriff do not match those of the training data"):
         YoloDetection(path, labels=coco_labels())
     faults: list[Fault] = []
     assert len(YoloDetection(path, labels=coco_labels(), report=faults.append).table.slots) == 0
@@ -240,7 +240,7 @@ def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
         ("0 0.5 0.5 1 1e999", "format", "expected class"),
         ("inf 0.5 0.5 1 1", "format", "expected class"),
         ("2 0.5 0.5 1 1", "unknown_category", "has the unknown class 2: the names are cat, dog"),
-        ("-1 0.5 0.5 1 1", "unknown_category", "has the class -1"),
+        ("-1 0.5 0.5 1 1", "unknown_category", "has the unknown class -1"),
         ("0 20 15 10 10", "not_normalized", "expected fractions of the image's width and height"),
         ("0 0.5 0.5 -0.2 1", "not_normalized", "expected fractions"),
     ],

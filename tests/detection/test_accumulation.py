@@ -67,7 +67,7 @@ def test_a_class_that_changes_is_noticed(coco_files: Any) -> None:
 
 
 def test_backends_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="backend=fast: expected pycocotools or faster"):
+    with pytest.raises(ValueError, match="backend=fast: choose pycocotools or faster"):
         CocoMetric({1: "cat"}, backend="fast")
     monkeypatch.setattr(accumulation.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'pocketvision\[faster\]'"):

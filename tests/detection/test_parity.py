@@ -136,7 +136,7 @@ def test_one_changed_layer_is_seen(torchvision_model: SSD, ours: SSDLite, pictur
 
 def test_foreign_names_are_refused(torchvision_model: SSD) -> None:
     state = torchvision_model.state_dict()
-    with pytest.raises(ValueError, match=r"head\.mask is no tensor of torchvision's SSDLite"):
+    with pytest.raises(ValueError, match=r"head\.mask is not a tensor of torchvision's SSDLite"):
         ssdlite_from_torchvision({**state, "head.mask": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"no name starts with 'backbone\.features\.0\.'"):
         ssdlite_from_torchvision({"conv1.weight": torch.zeros(1)})

@@ -141,8 +141,8 @@ def test_labels_outside_the_classes_make_the_loss_nan_elsewhere(options, monkeyp
         ({"ohem_threshold": 1.5}, "ohem_threshold must be a probability"),
         ({"ohem_threshold": 0}, "ohem_threshold must be a probability"),
         ({"ohem_min_kept": 0}, "ohem_min_kept=0: expected an integer of 1 or more"),
-        ({"region_weight": float("nan")}, "region_weight=nan: expected a number, 0 or more"),
-        ({"label_smoothing": -0.1}, "label_smoothing=-0.1: expected a number, from 0 to 1"),
+        ({"region_weight": float("nan")}, "region_weight=nan: expected a number of 0 or more"),
+        ({"label_smoothing": -0.1}, "label_smoothing=-0.1: expected a number from 0 to 1"),
         ({"class_weights": [1.0, 2.0]}, "2 class_weights for 5 classes"),
     ],
 )

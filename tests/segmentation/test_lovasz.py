@@ -103,5 +103,5 @@ def test_all_ignored() -> None:
 
 
 def test_the_weight_is_checked() -> None:
-    with pytest.raises(ValueError, match="region_weight=-1: expected a number, 0 or more"):
+    with pytest.raises(ValueError, match="region_weight=-1: expected a number of 0 or more"):
         PixelCriterion(region_weight=-1)

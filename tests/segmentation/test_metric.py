@@ -228,9 +228,12 @@ def test_large_images_count_exactly(monkeypatch):
         (lambda: lively_metric(3)[0].bootstrap(2, 0, weights=np.ones((2, 4))), r"\(2, 4\): expected \(2, 3\)"),
         (lambda: MeanIoU({1: "a", 2: "b"}), r"cover the slots 0\.\.K-1"),
         (lambda: MeanIoU({}), r"cover the slots 0\.\.K-1"),
-        (lambda: MeanIoU(NAMES, categories={"x": [0, 7]}), r"category 'x' has slots \[7\]"),
+        (lambda: MeanIoU(NAMES, categories={"x": [0, 7]}), r"category 'x' has the class indices \[7\]"),
         (lambda: add(MeanIoU(NAMES), [[0, 1]], [[0], [1]], "a.png"), r"image 'a.png': prediction of size \(1, 2\)"),
-        (lambda: add(MeanIoU(NAMES), [[0, 1]], [[0, 19]], "a.png"), r"image 'a.png': truth has labels \[19\]"),
+        (
+            lambda: add(MeanIoU(NAMES), [[0, 1]], [[0, 19]], "a.png"),
+            r"image 'a.png': the ground truth has labels \[19\]",
+        ),
     ],
 )
 def test_errors(make, message):

@@ -169,7 +169,7 @@ def test_tensorflow_notices_another_network(tf_errors, change):
 
 def test_unknown_names_raise(tf_variables):
     state = dict(lively_torchvision().state_dict())
-    with pytest.raises(ValueError, match=r"aux_classifier\.0\.weight is no tensor of torchvision's LR-ASPP"):
+    with pytest.raises(ValueError, match=r"aux_classifier\.0\.weight is not a tensor of torchvision's LR-ASPP"):
         lraspp_from_torchvision(state | {"aux_classifier.0.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"1 variables do not belong to DeepLab's LR-ASPP.*: logits/semantic/weights"):
         lraspp_from_deeplab(tf_variables | {"logits/semantic/weights": np.zeros((1, 1, 2, 2), np.float32)})

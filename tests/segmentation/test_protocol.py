@@ -137,7 +137,7 @@ def test_probabilities_of_zero_have_finite_logits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": (4, 4)}, "go together"),
+        ({"window": (4, 4)}, "set both or neither"),
         ({"window": (4,), "stride": (4, 4)}, r"window=\[4\]: expected \[h,w\]"),
         ({"window": (4, 4), "stride": (0, 4)}, r"stride=\[0, 4\]: expected \[h,w\]"),
         ({"window": (4, 4), "stride": (5, 4)}, r"stride=\[5, 4\] is larger than window=\[4, 4\]"),

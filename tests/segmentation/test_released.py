@@ -120,7 +120,7 @@ def test_every_key_is_accounted_for(case, states):
         with pytest.raises(ValueError, match="missing in the weights"):
             load_weights(model, {key: value for key, value in state.items() if key != name}, source=case)
     for name in ("fc.weight", f"{needed[5]}_2", "encoder.level5.0.act.weight", "module." + needed[0]):
-        with pytest.raises(ValueError, match=r"is no tensor of the released|not in the model"):
+        with pytest.raises(ValueError, match=r"is not a tensor of the released|not in the model"):
             load_weights(model, state | {name: torch.zeros(1)}, source=case)
 
 

@@ -158,7 +158,7 @@ def test_bfloat16_autocast_trains(family):
         (lambda: ESPNet(num_classes=20, channel_order="gbr"), 'channel_order must be "rgb" or "bgr"'),
         (lambda: ESPNet(num_classes=20, q=0), "p and q must be numbers of units, 1 or more; got p=2, q=0"),
         (lambda: ESPNet(num_classes=4), "num_classes must be at least 5, one per branch; got 4"),
-        (lambda: ESPNetv2(num_classes=20, width=0.75), r"width=0\.75: expected one of 0\.5, 1\.0"),
+        (lambda: ESPNetv2(num_classes=20, width=0.75), r"width=0\.75: choose one of 0\.5, 1\.0"),
         (lambda: C3Net(num_classes=20, dilations=(1, 2)), "dilations must be 2 or more"),
     ],
 )

@@ -114,7 +114,7 @@ def test_windows_are_one_to_two_sizes_large_and_lie_anywhere() -> None:
 
 
 def test_samples_of_different_size_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"0\.jpg has become 80x60 and 3\.jpg 81x60: set augment\.mosaic=0"):
+    with pytest.raises(ValueError, match=r"0\.jpg is 80x60 and 3\.jpg 81x60: set augment\.mosaic=0"):
         join([sample(0), sample(1), sample(2), sample(3, size=(60, 81))], np.random.default_rng(0), min_box_size=1)
 
 

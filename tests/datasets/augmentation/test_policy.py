@@ -189,7 +189,7 @@ def test_a_mistyped_argument_is_an_error():
         warnings.simplefilter("ignore")
         wrong = A.RandomBrightnessContrast(brightnes_limit=0.3)
     for policy in ([wrong], [A.OneOf([A.HorizontalFlip(), wrong])], [A.Sequential([A.SomeOf([wrong])])]):
-        with pytest.raises(ValueError, match=r"no argument brightnes_limit: it has .*brightness_limit"):
+        with pytest.raises(ValueError, match=r"no argument brightnes_limit: choose from .*brightness_limit"):
             Transform(policy, input_size=None, resize="none")
     for crop in (SSDRandomCrop, IoUCrop, ZoomOut, RandomScaleCrop):
         with pytest.raises(TypeError, match="overlapp"):
@@ -201,7 +201,7 @@ def test_a_mistyped_argument_is_an_error():
     [
         (None, "stretch", "need an input_size"),
         ((3, 4), "none", "input_size null"),
-        ((3, 4), "crop", "unknown resize 'crop': expected one of stretch, letterbox, shorter, center_crop"),
+        ((3, 4), "crop", "unknown resize 'crop': choose one of stretch, letterbox, shorter, center_crop"),
     ],
 )
 def test_contradictions(size, resize, message):

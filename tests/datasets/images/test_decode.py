@@ -88,7 +88,7 @@ def test_numbers_that_are_no_brightness(tmp_path):
     for array, message in (
         (np.array([[0.0, 300]], np.float32), "float32 from 0 to 300: expected floats from 0 to 1"),
         (np.array([[np.nan]]), "float64 from nan"),
-        (np.array([[-1.0]]), "from -1 to 0.*not normalised"),
+        (np.array([[-1.0]]), "from -1 to 0.*not normalized"),
         (np.array([[1]]), "int64: expected uint8, uint16"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -97,7 +97,7 @@ def test_numbers_that_are_no_brightness(tmp_path):
     big_endian = np.array([[0, 65535]], ">u2")
     assert to_uint8(big_endian).tolist() == [[0, 255]]
     cv2.imencode(".tif", np.full((2, 2), 1000, np.float32))[1].tofile(tmp_path / "hot.tif")
-    with pytest.raises(ValueError, match=r"hot\.tif holds float32 from 0 to 1000"):
+    with pytest.raises(ValueError, match=r"hot\.tif contains float32 from 0 to 1000"):
         decode_image(tmp_path / "hot.tif")
 
 
@@ -163,7 +163,7 @@ def test_masks_that_hold_no_class_numbers(tmp_path):
     _encode(tmp_path / "instances.png", np.full((2, 2), 26001, np.uint16))
     with pytest.raises(ValueError, match=r"colour\.png has 3 color channels.*class indices"):
         decode_mask(tmp_path / "colour.png")
-    with pytest.raises(ValueError, match=r"instances\.png holds uint16 values up to 26001"):
+    with pytest.raises(ValueError, match=r"instances\.png contains uint16 values up to 26001"):
         decode_mask(tmp_path / "instances.png")
 
 
@@ -175,7 +175,7 @@ def test_instance_ids(tmp_path):
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, ids)
     _encode(tmp_path / "colour.png", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"colour\.png holds uint8 \[2, 2, 3\]: expected instance ids"):
+    with pytest.raises(ValueError, match=r"colour\.png contains uint8 \[2, 2, 3\]: expected instance ids"):
         decode_instances(tmp_path / "colour.png")
     with pytest.raises(FileNotFoundError, match="instance file not found"):
         decode_instances(tmp_path / "none.png")

@@ -192,7 +192,7 @@ def test_sampler_goes_on_in_the_middle_of_an_epoch():
     [
         ({"last": "pad"}, "unknown last='pad'"),
         ({"rank": 2, "world": 2}, "rank 2 does not exist in a world of 2"),
-        ({"last": "drop", "batch_size": 11}, "10 samples do not fill one batch of 11.*lower the batch size"),
+        ({"last": "drop", "batch_size": 11}, "10 samples do not fill one batch of 11.*reduce the batch size"),
     ],
 )
 def test_sampler_errors(arguments, message):

@@ -92,10 +92,10 @@ def test_all_ids_of_the_table_may_be_predicted(tmp_path):
     [
         (np.zeros((3, 5, 3), np.uint8), "not a PNG with one channel of 8 bits"),
         (np.zeros((3, 5), np.uint16), "not a PNG with one channel of 8 bits"),
-        (np.zeros((5, 3), np.uint8), r"is 3x5 \(width x height\), its image 5x3"),
+        (np.zeros((5, 3), np.uint8), r"is 3x5 \(width x height\), but its image is 5x3"),
         (np.full((3, 5), 34, np.uint8), r"values \[34\], which are not label ids \(does it contain train ids\?\)"),
-        (b"", "no PNG"),
-        (b"GIF89a", "no PNG"),
+        (b"", "not a PNG"),
+        (b"GIF89a", "not a PNG"),
         (encoded(np.zeros((3, 5), np.uint8))[:40], "cannot be decoded"),
         (bytes(2_000_000), "2000000 bytes, more than"),
     ],
@@ -117,7 +117,7 @@ def test_missing_and_several(folder):
     (folder / "bonn_000000_000019_labelIds.png").unlink()
     (folder / "bonn_000001_000019_copy.png").write_bytes(b"")
     expected = (
-        "1 of 2 images have no picture, first: bonn_000000_000019. 1 of 2 images have several pictures, first: "
+        "1 of 2 images have no picture, the first ones: bonn_000000_000019. 1 of 2 images have several pictures, the first ones: "
         "bonn_000001_000019_copy.png and bonn_000001_000019_labelIds.png"
     )
     with pytest.raises(ValueError, match=expected.replace(".", r"\.")):
@@ -157,7 +157,7 @@ def test_a_bomb_is_not_decoded(tmp_path):
     [
         (lambda root: Results(root / "none", SIZES), "neither a folder nor a zip archive: .*none"),
         (lambda root: Results(root / "text.zip", SIZES), "text.zip is neither a folder nor a zip archive"),
-        (lambda root: Results(root, SIZES, prediction_ids="ids"), "prediction_ids=ids: expected label or train"),
+        (lambda root: Results(root, SIZES, prediction_ids="ids"), "prediction_ids=ids: choose label or train"),
         (lambda root: image_sizes([root / "text.zip"]), "text.zip is not a PNG"),
     ],
 )
