@@ -117,8 +117,8 @@ def test_missing_and_several(folder):
     (folder / "bonn_000000_000019_labelIds.png").unlink()
     (folder / "bonn_000001_000019_copy.png").write_bytes(b"")
     expected = (
-        "1 of 2 images have no picture, the first ones: bonn_000000_000019. 1 of 2 images have several pictures, "
-        "the first ones: "
+        "1 of 2 images have no picture, the first ones: bonn_000000_000019. "
+        "1 of 2 images have several pictures, the first ones: "
         "bonn_000001_000019_copy.png and bonn_000001_000019_labelIds.png"
     )
     with pytest.raises(ValueError, match=expected.replace(".", r"\.")):

@@ -474,7 +474,7 @@ def test_the_users_own_keys_may_ask_the_environment(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("classes.py", "raise SystemExit", "unknown ending"),
+        ("classes.py", "raise SystemExit", "unknown extension"),
         ("classes.txt", "__import__('os').abort()", None),
         ("classes.json", '["${oc.env:HOME}"]', None),
         ("classes.json", '{"_target_": "os.abort"}', "not a class list"),

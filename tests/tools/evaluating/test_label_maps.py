@@ -158,7 +158,7 @@ def test_errors_of_a_run(keys: list[str], message: str, city: Path) -> None:
     ("keys", "message"),
     [
         (["predictions=nowhere"], "neither a folder nor a zip archive: nowhere"),
-        (["predictions={city}/data/gtFine", "prediction_ids=x"], "expected label or train"),
+        (["predictions={city}/data/gtFine", "prediction_ids=x"], "choose label or train"),
         (["predictions={city}", "++data.classes=3"], "data.classes does not apply to label maps"),
         (["predictions={city}", "~data.root"], "needs data.root=FOLDER"),
     ],
