@@ -25,7 +25,7 @@ from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
-from pocketvision.tools.engine.distributed import start_ranks, stop_ranks
+from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
 from pocketvision.tools.evaluating.label_maps import score_pictures, write_test_results, written_results
 from pocketvision.tools.evaluating.others import score_predictions
@@ -64,51 +64,49 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         )
     ranks = start_ranks(settings.device)
     try:
-        run = load_run(settings.run, which=settings.checkpoint, device=ranks.device, data=settings.data)
-        run = with_protocol(run.as_asked(settings), settings)
-        check_asked(run.task.kind, settings.bootstrap, settings.coco_results)
-        output = _output(settings, run.folder / "results.json")
-        metric = with_backend(copy.copy(run.task.metric), settings.backend)
-        if settings.report:  # fail before the evaluation, not after it
-            at_least("report_images", settings.report_images, 0)
-            check_place(run.folder)
-        split = settings.split or ("train" if run.config.overfit else "val")
-        if split == "test":
-            write_test_results(run, settings, ranks)
-            return {}
-        source = build.build_source(run.config, split, labels=run.task.labels)
-        log_summary(source)
-        dataset = build.build_dataset(run.config, source, training=False)
-        loader = build.build_loader(
-            dataset, batch_size=images_at_once(settings), ranks=ranks, workers=settings.workers, training=False
-        )
-        log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
-        with written_results(run.task, source, settings.cityscapes_results, ranks) as task:
-            results = evaluate_task(task, task.model, loader, ranks, metric=metric)
-        if ranks.is_main:
-            about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
-                     "config": _about(settings, run)}  # fmt: skip
-            evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
-            results = _publish(settings, evaluation, output)
-            if settings.pictures:
-                folder = write_comparisons(
-                    run, source, count=settings.pictures, score_threshold=settings.score_threshold
-                )
-                log.info("pictures (ground truth beside prediction): %s", folder)
-            if settings.report:
-                page = write_report(
-                    run,
-                    metric,
-                    results,
-                    source,
-                    analysis=evaluation.analysis,
-                    split=split,
-                    images=settings.report_images,
-                )
-                log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
-        return results
+        return evaluate_run(settings, ranks)
     finally:
         stop_ranks()
+
+
+def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
+    """Results of a training run's network on a split of its data."""
+    assert settings.run
+    run = load_run(settings.run, which=settings.checkpoint, device=ranks.device, data=settings.data)
+    run = with_protocol(run.as_asked(settings), settings)
+    check_asked(run.task.kind, settings.bootstrap, settings.coco_results)
+    output = _output(settings, run.folder / "results.json")
+    metric = with_backend(copy.copy(run.task.metric), settings.backend)
+    if settings.report:  # fail before the evaluation, not after it
+        at_least("report_images", settings.report_images, 0)
+        check_place(run.folder)
+    split = settings.split or ("train" if run.config.overfit else "val")
+    if split == "test":
+        write_test_results(run, settings, ranks)
+        return {}
+    source = build.build_source(run.config, split, labels=run.task.labels)
+    log_summary(source)
+    dataset = build.build_dataset(run.config, source, training=False)
+    loader = build.build_loader(
+        dataset, batch_size=images_at_once(settings), ranks=ranks, workers=settings.workers, training=False
+    )
+    log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
+    with written_results(run.task, source, settings.cityscapes_results, ranks) as task:
+        results = evaluate_task(task, task.model, loader, ranks, metric=metric)
+    if not ranks.is_main:
+        return results
+    about = {"step": run.step, "params": sum(p.numel() for p in run.task.model.parameters()),
+             "config": _about(settings, run)}  # fmt: skip
+    evaluation = evaluation_of(run.task, run.config, source, metric, results, about=about)
+    results = _publish(settings, evaluation, output)
+    if settings.pictures:
+        folder = write_comparisons(run, source, count=settings.pictures, score_threshold=settings.score_threshold)
+        log.info("pictures (ground truth beside prediction): %s", folder)
+    if settings.report:
+        images, analysis = settings.report_images, evaluation.analysis
+        page = write_report(run, metric, results, source, analysis=analysis, split=split, images=images)
+        log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
+    return results
 
 
 def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:

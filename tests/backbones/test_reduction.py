@@ -181,7 +181,7 @@ def test_what_cannot_be_reduced() -> None:
         Reduction(state, "random")
     with pytest.raises(ValueError, match=r"stem.* has 16 channels, but the weights only 8"):
         reduce_trunk(Reduction(state, "first"), MobileNetV3("small", init=FAST))
-    with pytest.raises(ValueError, match=r"missing in the weights: blocks.11.project.norm.weight; only a net"):
+    with pytest.raises(ValueError, match=r"missing in the weights: blocks.11.project.norm.weight; only a wider net"):
         reduce_trunk(Reduction(state, "first"), MobileNetV3("large", width=0.35, init=FAST))
     with pytest.raises(ValueError, match="missing in the weights: stem"):
         reduce_trunk(Reduction({}, "importance"), MobileNetV3("small", init=FAST))

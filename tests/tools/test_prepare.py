@@ -230,7 +230,7 @@ def test_without_archives_it_tells_what_to_get_where(name: str, run: Callable[..
         for part in PUBLIC_SETS[name].parts:
             assert f"[    ] {part.file}  {part.url}" in printed
     assert not list(tmp_path.iterdir())
-    assert ("your own account" in printed and "csDownload" in printed) == (name == "cityscapes")
+    assert ("requires an account" in printed and "csDownload" in printed) == (name == "cityscapes")
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -241,7 +241,7 @@ def test_every_layout_is_built_verified_and_built_no_second_time(name: str, use,
     assert "verified by counts" in printed
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out put").rglob("*")}
     again = run(name, "downloads", f"output={tmp_path}/out put")
-    assert again.count("there already") == len(paths)
+    assert again.count("already done") == len(paths)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out put").rglob("*.[jp][pn]g")}.items() <= (
         before.items()
     )

@@ -260,7 +260,7 @@ def test_weights_of_another_run_start_a_new_one() -> None:
         run("data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
     assert not Path("runs/second").exists()
     run("epochs=1", "data.preset=hard", "weights=runs/first", "weights_new_predictors=true", name="second")
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match this model"):
         run("weights=runs/first/checkpoints/last.pt", "backbone.width=0.5", name="third")
 
 

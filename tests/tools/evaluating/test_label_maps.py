@@ -144,7 +144,7 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
         (["scales=[]"], r"scales=\[\]"),
         (["split=test"], "split=test has no ground truth"),
         (["split=test", "cityscapes_results=x.zip", "report=true"], "ground truth: drop report"),
-        (["split=tset"], "split=tset: a data group has"),
+        (["split=tset"], "split=tset: expected train or val"),
         (["cityscapes_results={city}/data"], "already exists"),
         (["predictions=x"], "drop run=, file=, pictures=, report= and cityscapes_results="),
     ],

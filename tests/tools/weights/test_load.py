@@ -85,7 +85,7 @@ def test_a_backbone_alone_is_reduced_too() -> None:
     assert {name.split(".")[0] for name in report.reinitialized} == {"aspp", "gate", "high_logits", "low_logits"}
     with pytest.raises(ValueError, match=r"shape of backbone.blocks.8.expand.conv.weight: \(288, 48, 1, 1\) in"):
         load_weights(model, state)
-    with pytest.raises(ValueError, match="weights_reduce must be one of 'importance', 'first'"):
+    with pytest.raises(ValueError, match="weights_reduce='last': choose one of 'importance', 'first'"):
         load_weights(model, state, reduce="last")
 
 
