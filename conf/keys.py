@@ -21,7 +21,7 @@ from . import schema
 
 CONF = Path(schema.__file__).parent
 GROUPS = {
-    "experiment": "A tested combination of settings.",
+    "experiment": "A preset: a complete set of settings.",
     "backbone": "The backbone. Every head works with every backbone.",
     "model": "Network, criterion, postprocessing and metric of a task.",
     "model/criterion": "A detector's loss and anchor matching; the default is that of the model's reference.",

@@ -17,7 +17,7 @@ NAME.CHART.png.
 curve=REFERENCE.json: a run's loss, epoch by epoch, beside a reference curve from other seeds. The run may still be in
 progress; only complete epochs count. Prints a table and a verdict and draws curve.png. The last complete epoch
 decides: the run departs if its loss lies above the band around the reference's mean (four standard deviations between
-the reference's seeds, at least 8 %, twice as wide in the first epoch). A lower loss is not a problem. See
+the reference's seeds, at least 8 %, twice as wide in the first epoch). A lower loss is normally fine. See
 docs/curves.md. Exit status: 0 if sound so far or too early to judge, 1 if the run departs, 2 for an error in the
 command or a file. write=REFERENCE.json writes a reference from finished runs of one configuration with different
 seeds.
