@@ -90,7 +90,7 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
     line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
-    with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to theirs"):
+    with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to the weights"):
         import_weights(compose(*line, config_name="import_weights"))
     assert not (tmp_path / "run").exists()
     assert import_weights(compose(*line, "weights_new_predictors=true", config_name="import_weights")).is_file()

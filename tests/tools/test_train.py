@@ -255,7 +255,7 @@ def test_overfit_learns_a_few_scenes_by_heart() -> None:
 def test_weights_of_another_run_start_a_new_one() -> None:
     run("epochs=1", name="first")
     with pytest.raises(
-        ValueError, match=r"class_towers.*set data\.num_classes to theirs; to train on, weights_new_predictors=true"
+        ValueError, match=r"class_towers.*set data\.num_classes to the weights' number; for training, weights_new_pred"
     ):
         run("data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
     assert not Path("runs/second").exists()
