@@ -97,8 +97,8 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"output": "sharp.json"}, "predictions and output are one file"),
-        ({"output": "a", "coco_results": "a"}, "coco_results and output are one file"),
+        ({"output": "sharp.json"}, "predictions and output are the same file"),
+        ({"output": "a", "coco_results": "a"}, "coco_results and output are the same file"),
         ({"output": "a.npz"}, "ends in .json"),
         ({"coco_results": "."}, "is a folder"),
         ({"protocol": "sliding"}, "is scored directly"),
@@ -212,7 +212,7 @@ def test_runs_are_evaluated_for_comparison(kind: str, tmp_path: Path) -> None:
         assert 0 < len(entries) <= 600
         assert "AP/low" in found
     else:
-        with pytest.raises(ValueError, match=r"coco_results=x\.json is for detection, this is segmentation"):
+        with pytest.raises(ValueError, match=r"coco_results=x\.json is for detection, not for segmentation"):
             evaluate(compose(f"run={tmp_path / 'run'}", "coco_results=x.json", config_name="evaluate"))
         with pytest.raises(ValueError, match="backend=faster is for detection, this run has MeanIoU"):
             evaluate(compose(f"run={tmp_path / 'run'}", "backend=faster", config_name="evaluate"))
