@@ -214,7 +214,7 @@ def test_runs_are_evaluated_for_comparison(kind: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(ValueError, match=r"coco_results=x\.json is for detection, not for segmentation"):
             evaluate(compose(f"run={tmp_path / 'run'}", "coco_results=x.json", config_name="evaluate"))
-        with pytest.raises(ValueError, match="backend=faster is for detection, this run has MeanIoU"):
+        with pytest.raises(ValueError, match="backend=faster is for detection, but this run uses MeanIoU"):
             evaluate(compose(f"run={tmp_path / 'run'}", "backend=faster", config_name="evaluate"))
 
 

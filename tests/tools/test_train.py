@@ -223,7 +223,7 @@ def test_debug_finds_the_operation_that_made_the_first_nan(monkeypatch: pytest.M
 
 
 def test_a_start_that_fails_leaves_no_folder() -> None:
-    with pytest.raises(ValueError, match="lower the batch size"):
+    with pytest.raises(ValueError, match="reduce the batch size"):
         run("batch_size=32")
     assert not Path("runs/x").exists()
 
