@@ -178,7 +178,7 @@ def test_a_classifier_starts_the_backbone(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((DETECTOR, V3, WIDTH), r"backbone\.reduced is null there, detection here: build both alike"),
+        ((DETECTOR, V3, WIDTH), r"backbone\.reduced is null there, detection here: use the same settings for both"),
         ((DETECTOR, V3, "backbone.reduced=null"), r"backbone\.width is 0\.35 there, 1\.0 here"),
         ((DETECTOR, V2, WIDTH, "backbone.reduced=null"), r"backbone\._target_ is .*MobileNetV3 there, .*MobileNetV2"),
         (

@@ -144,7 +144,7 @@ def test_a_run_beside_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(sound, "curve=curves/demo.json") == 0
     page = capsys.readouterr().out
     assert page.splitlines()[-1] == "sound so far: epochs 1 to 3 of 6 lie within the reference's band"
-    assert "      3   1.36      1.335  1.217 to 1.465  within" in page
+    assert "      3  1.36      1.335  1.217 to 1.465  within" in page
     assert "      3   AP 0.310 (0.300, 0.200 to 0.400)" in page
     assert cv2.imread("runs/sound/curve.png") is not None
 
@@ -160,7 +160,7 @@ def test_nothing_is_logged_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(known, "write=curve.json") == 0
     folder = write_run("new", [])
     assert command(folder, "curve=curve.json") == 0
-    assert "nothing to judge yet: no epoch of runs/new is whole" in capsys.readouterr().out
+    assert "too early to judge: no epoch of runs/new is complete" in capsys.readouterr().out
 
 
 def test_other_classes_and_other_images_are_told(capsys: pytest.CaptureFixture[str]) -> None:
