@@ -5,7 +5,6 @@ import inspect
 import math
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ...conf import schema
-from ...conf.limits import check
 from ...datasets.annotations.class_names import known_names
 from ...datasets.augmentation.policy import Transform
 from ...datasets.augmentation.resize import CROP_FRACTION
@@ -31,6 +29,7 @@ from ..engine.optim import parameter_groups
 from ..engine.task import Task
 from ..weights.load import load_weights
 from .overrides import with_implied
+from .settings import settings_of
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
@@ -38,7 +37,6 @@ LEAVE_OUT = ". Remedy: fix or remove it, or skip such files with on_bad_sample=s
 LEAVE_NOTHING_OUT = (
     ". Evaluation does not skip files, because its metrics would describe different data: fix or remove it"
 )
-OPEN_GROUPS = ("optimizer", "backbone", "model", "data", "augment")
 
 
 @functools.cache
@@ -300,13 +298,8 @@ def build_loader(
 
 
 def train_settings(config: DictConfig) -> schema.TrainConfig:
-    """The closed keys as a typed object, without the open groups: a path in them may still be missing."""
-    names = [field.name for field in fields(schema.TrainConfig) if field.name not in OPEN_GROUPS]
-    values: dict[str, Any] = {name: config[name] for name in names}
-    values |= {name: OmegaConf.to_object(value) for name, value in values.items() if OmegaConf.is_config(value)}
-    settings = schema.TrainConfig(**values)
-    check(settings)
-    return settings
+    """The keys of training as a typed object, checked; the open groups stay parts of the configuration."""
+    return settings_of(config, schema.TrainConfig)
 
 
 def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
