@@ -60,9 +60,12 @@ def test_a_run_folder_holds_what_is_promised(kind: str) -> None:
     assert Path("x.html").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("kind", ["detection", "segmentation"])
-def test_a_resumed_run_is_bit_identical(kind: str) -> None:
-    options = ("ema_decay=0.99", "accumulate=2", "clip_grad_norm=5.0")
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [("detection", ()), ("segmentation", ("precision=bf16", "model=raspp", "model.network.dropout=0.5"))],
+)
+def test_a_resumed_run_is_bit_identical(kind: str, extra: tuple[str, ...]) -> None:
+    options = ("ema_decay=0.99", "accumulate=2", "clip_grad_norm=5.0", *extra)
     run(*options, kind=kind, name="whole")
     whole = weights("whole")
     for stop in (3, 4):  # in the middle of the first epoch, and at its end

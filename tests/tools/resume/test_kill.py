@@ -21,23 +21,27 @@ SCENES = ("data.num_train=32", "data.num_val=4")
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes under /proc")
 
 
+# make test kills one process with its loaders, and two ranks with theirs; the others vary what a step computes, which
+# test_train resumes within one process.
 @needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "ranks", "options"),
+    ("kind", "ranks", "kills", "options"),
     [
-        ("detection", 1, ("workers=2", "ema_decay=0.9", "accumulate=2")),
-        ("segmentation", 1, ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2", "epochs=1")),
-        ("segmentation", 1, ("workers=0", "model=raspp", "model.network.dropout=0.5")),
-        ("detection", 3, ("workers=0", "ema_decay=0.9", "batch_size=6")),
-        ("segmentation", 2, ("workers=2", "model=raspp", "model.network.dropout=0.5", "batch_size=8")),
+        ("detection", 1, 3, ("workers=2", "ema_decay=0.9", "accumulate=2")),
+        ("segmentation", 2, 2, ("workers=2", "model=raspp", "model.network.dropout=0.5", "batch_size=8")),
+        pytest.param("segmentation", 1, 3, ("workers=0", "precision=bf16", "ema_decay=0.9", "accumulate=2"),
+                     marks=pytest.mark.by_hand),
+        pytest.param("segmentation", 1, 3, ("workers=0", "model=raspp", "model.network.dropout=0.5"),
+                     marks=pytest.mark.by_hand),
+        pytest.param("detection", 3, 4, ("workers=0", "ema_decay=0.9", "batch_size=6"), marks=pytest.mark.by_hand),
     ],
-)
+)  # fmt: skip
 def test_killed_runs_end_as_if_nothing_had_happened(
-    kind: str, ranks: int, options: tuple[str, ...], tmp_path: Path, asked: Any
+    kind: str, ranks: int, kills: int, options: tuple[str, ...], tmp_path: Path, asked: Any
 ) -> None:
     overrides = (f"experiment=demo_{kind}", *SMALL, *SCENES, "epochs=2", *options)
-    kill_and_compare(overrides, tmp_path / "runs", kills=asked.kills or 3, ranks=ranks)
+    kill_and_compare(overrides, tmp_path / "runs", kills=asked.kills or kills, ranks=ranks)
 
 
 @needs_proc
