@@ -52,17 +52,17 @@ def write_coco(folder: Path, num_images: int, num_boxes: int, *, polygon_points:
     return path
 
 
-class Repeated:
-    """A source, as often as processes need to do some ten batches each: work costs memory, whatever the size."""
+class Spread:
+    """So many samples, evenly over a source: work costs memory, so that sets of any size have to be read as often."""
 
-    def __init__(self, source: Any) -> None:
-        self.source, self.labels = source, source.labels
+    def __init__(self, source: Any, count: int) -> None:
+        self.source, self.count, self.labels = source, count, source.labels
 
     def __len__(self) -> int:
-        return max(8192, len(self.source))
+        return self.count
 
     def read(self, index: int) -> Any:
-        return self.source.read(index % len(self.source))
+        return self.source.read(index * len(self.source) // self.count)
 
 
 def proportional(pid: int) -> dict[str, float]:
@@ -71,8 +71,8 @@ def proportional(pid: int) -> dict[str, float]:
     return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss")}
 
 
-def loaders_memory(json_path: Path, folder: Path, method: str, workers: int) -> dict[str, float]:
-    """Megabytes of this process and of its loader processes after two epochs."""
+def loaders_memory(json_path: Path, folder: Path, method: str, workers: int, count: int) -> dict[str, float]:
+    """Megabytes of this process and of its loader processes after two epochs of `count` samples."""
     from pocketvision.datasets.augmentation.policy import Transform
     from pocketvision.datasets.coco import CocoDetection
     from pocketvision.datasets.loading.augmented import AugmentedDataset
@@ -80,7 +80,7 @@ def loaders_memory(json_path: Path, folder: Path, method: str, workers: int) -> 
 
     if method != "default":
         multiprocessing.set_start_method(method)
-    source: Any = Repeated(CocoDetection(json_path, folder))
+    source: Any = Spread(CocoDetection(json_path, folder), count)
     dataset = AugmentedDataset(source, transform=Transform(input_size=(SIDE, SIDE), resize="stretch"))
     sampler = EpochSampler(len(dataset), batch_size=64, last="drop")
     loader = make_loader(dataset, batch_size=64, sampler=sampler, workers=workers)
@@ -114,18 +114,25 @@ def _high_water() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def _in_a_process(*arguments: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, "measure", *arguments], stdout=subprocess.PIPE, check=True)
+def _in_a_process(*arguments: object) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, __file__, "measure", *map(str, arguments)], stdout=subprocess.PIPE, check=True
+    )
     return json.loads(done.stdout)
 
 
-def compare(method: str, workers: int, sizes: tuple[int, int] = COCO) -> dict[str, dict[str, float]]:
-    """Megabytes of this process and of its loader processes, of both sets; and the increase."""
+def compare(
+    method: str, workers: int, sizes: tuple[int, int] = COCO, *, count: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Megabytes of this process and of its loader processes, of both sets; and the increase.
+
+    `count` samples are read in an epoch of either (None: as many as the large one has images).
+    """
     with tempfile.TemporaryDirectory() as root:
         found = {}
         for name, (num_images, num_boxes) in {"small": (10, 73), "large": sizes}.items():
             path = write_coco(Path(root, name), num_images, num_boxes)
-            found[name] = _in_a_process("loaders", str(path), str(Path(root, name)), method, str(workers))
+            found[name] = _in_a_process("loaders", path, Path(root, name), method, workers, count or sizes[0])
     found["increase"] = {key: found["large"][key] - found["small"][key] for key in found["small"]}
     return found
 
@@ -135,13 +142,13 @@ def measure_json(megabytes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root:
         num_boxes = megabytes * 1900
         path = write_coco(Path(root, "x"), num_boxes // 7, num_boxes, polygon_points=23)
-        return _in_a_process("json", str(path))
+        return _in_a_process("json", path)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["measure", "loaders", path, folder, method, workers]:
-            print(json.dumps(loaders_memory(Path(path), Path(folder), method, int(workers))))
+        case ["measure", "loaders", path, folder, method, workers, count]:
+            print(json.dumps(loaders_memory(Path(path), Path(folder), method, int(workers), int(count))))
         case ["measure", "json", path]:
             print(json.dumps(json_peak(Path(path))))
         case ["json", megabytes]:
