@@ -51,7 +51,7 @@ def wait_for_training(started: disturb.Started) -> None:
         assert started.wait(0.02) is None, started.complaint()
 
 
-@pytest.mark.parametrize("way", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("way", ["SIGTERM", pytest.param("Ctrl-C", marks=pytest.mark.by_hand)])
 def test_a_signal_stops_all_ranks_at_the_same_step(way: str, tmp_path: Path) -> None:
     with disturb.training(ENDLESS, tmp_path / "x", ranks=2) as started:
         wait_for_training(started)
@@ -62,7 +62,8 @@ def test_a_signal_stops_all_ranks_at_the_same_step(way: str, tmp_path: Path) -> 
     assert started.log.read_text().count("stopped by") == 1  # not from every rank
 
 
-def test_a_rank_that_dies_is_named_first_and_the_next_start_resumes(tmp_path: Path) -> None:
+def test_a_rank_that_dies_is_named_first(tmp_path: Path) -> None:
+    """tests/tools/resume starts such a run again."""
     with disturb.training(ENDLESS, tmp_path / "x", ranks=2) as started:
         wait_for_training(started)
         os.kill(started.ranks()[1], signal.SIGKILL)
@@ -72,10 +73,6 @@ def test_a_rank_that_dies_is_named_first_and_the_next_start_resumes(tmp_path: Pa
     assert told, started.complaint()
     assert "Traceback" not in text[: told.start()]
     assert "failed (exitcode" not in text[: told.start()]  # torchrun's own
-    saved = step(tmp_path / "x")
-    assert saved > 0
-    text = finished(tmp_path / "x", [*ENDLESS, f"max_steps={saved + 2}"])
-    assert f"resuming {tmp_path}/x at step {saved} " in text
 
 
 def test_a_rank_that_hangs_ends_the_others_within_the_timeout(tmp_path: Path) -> None:

@@ -94,10 +94,10 @@ def _interrupt(started: Started, chance: random.Random) -> None:
 
 
 WAYS = {
+    "SIGKILL of one rank": _kill_one,
+    "Ctrl-C": _interrupt,
     "SIGKILL": _kill_all,  # what a power failure leaves of a run
     "SIGTERM": _terminate,  # a job's time is over
-    "Ctrl-C": _interrupt,
-    "SIGKILL of one rank": _kill_one,
 }
 
 
