@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ SMALL = ("experiment=demo_detection", "data.input_size=[64,64]", "data.num_train
          "eval_batch_size=2", "backbone.width=0.35", "threads=1", "device=cpu", "workers=0", "log_every=2",
          "save_every=2")  # fmt: skip
 ENDLESS = (*SMALL, "epochs=1000", "eval_every=1000")
+FROZEN = (*SMALL, "batch_size=16", "batch_norm=frozen", "epochs=4", "log_every=1", "eval_every=4",
+          "optimizer.lr=0.001", "keep_last=2")  # fmt: skip
 
 
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -106,26 +109,15 @@ def test_an_error_of_one_rank_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Traceback" not in text[:cause]
 
 
-def test_another_number_of_ranks_is_refused_or_accepted(tmp_path: Path) -> None:
-    finished(tmp_path / "x", [*SMALL, "epochs=1", "max_steps=2"])
-    alone = [*SMALL, "epochs=1", f"run_dir={tmp_path}/x"]
-    with pytest.raises(ValueError, match=r"started with 2 processes, now there are 1 .*accept_changes=true"):
-        train(compose(*alone))
-    train(compose(*alone, "accept_changes=true"))
-    assert step(tmp_path / "x") == 8
-
-
 @pytest.fixture(scope="module")
 def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folders of the same training by one process and by two. Three images in batches of two are evaluated.
 
     Frozen batch norm: then no image's loss depends on which others are in the same pass.
     """
-    options = [*SMALL, "batch_size=16", "batch_norm=frozen", "epochs=4", "log_every=1", "eval_every=4",
-               "optimizer.lr=0.001"]  # fmt: skip
     folder = tmp_path_factory.mktemp("ranks")
-    train(compose(*options, f"run_dir={folder}/1"))
-    assert "on cpu x 2" in finished(folder / "2", options)
+    train(compose(*FROZEN, f"run_dir={folder}/1"))
+    assert "on cpu x 2" in finished(folder / "2", FROZEN)
     return folder / "1", folder / "2"
 
 
@@ -146,3 +138,13 @@ def test_evaluation_counts_every_image_once(one_and_two: tuple[Path, Path]) -> N
     last = rows(one_and_two[1], "val")[-1]
     for key in ("AP", "AR100", "loss"):
         assert last[key] == pytest.approx(alone[key], abs=1e-4)
+
+
+def test_another_number_of_ranks_is_refused_or_accepted(one_and_two: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(one_and_two[1], tmp_path / "x"))
+    (folder / "checkpoints/last.pt").unlink()  # the one before it is used
+    alone = [*FROZEN, f"run_dir={folder}"]
+    with pytest.raises(ValueError, match=r"started with 2 processes, now there are 1 .*accept_changes=true"):
+        train(compose(*alone))
+    assert train(compose(*alone, "accept_changes=true"))
+    assert step(folder) == step(one_and_two[1]) == 8
