@@ -1,0 +1,118 @@
+"""What the open groups' keys take: every key, every spelling, before any data is read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from pocketvision.tools.config.build import compose
+from pocketvision.tools.config.values import GROUPS, Kind, check_groups, value_of
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+FILES = [path for group in GROUPS for path in sorted((CONF / group).rglob("*.yaml"))]
+
+
+def leaves(node: Any) -> list[tuple[str, Any]]:
+    """(key, value) of everything below that is no node with a target."""
+    if isinstance(node, list):
+        return [leaf for item in node if isinstance(item, dict) for leaf in leaves(item)]
+    if str(node.get("_target_", "pocketvision.")).startswith("albumentations."):  # which checks its own
+        return []
+    found = []
+    for key, value in node.items():
+        if key == "defaults" or key.startswith("_"):
+            continue
+        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+            found += leaves(value)
+        else:
+            found.append((key, value))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_key_has_a_kind_and_its_value_is_of_it(path: Path) -> None:
+    kinds = GROUPS[path.relative_to(CONF).parts[0]]
+    for key, value in leaves(yaml.safe_load(path.read_text())):
+        if (key, value) in (("labels", None), ("train", [])):  # a node, or a list of them
+            continue
+        assert key in kinds
+        if value != "???" and not str(value).startswith("${"):
+            assert value_of(key, value, kinds[key]) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [
+        ("input_size", 640, [640, 640]),
+        ("input_size", "640x640", [640, 640]),
+        ("input_size", "640,640", [640, 640]),
+        ("input_size", [96.0, 128.0], [96, 128]),
+        ("eval_size", None, None),
+        ("num_classes", 3.0, 3),
+        ("ignore_ids", 255, [255]),
+        ("ignore_ids", [], []),
+        ("ignore_ids", [11.0, 12], [11, 12]),
+        ("ignore_colors", [0, 0, 0], [[0, 0, 0]]),
+        ("ignore_colors", [], []),
+        ("classes", "classes.txt", "classes.txt"),
+        ("classes", ["sky", 2024], ["sky", "2024"]),
+        ("years", 2012, [2012]),
+        ("limit", 5.0, 5),
+        ("holdout", None, None),
+    ],
+)
+def test_spellings_that_are_read(key: str, value: Any, read: Any) -> None:
+    found = value_of(key, value, GROUPS["data"][key])
+    assert found == read
+    assert type(found) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("input_size", value) for value in ([], [96], [0, 96], [-5, 64], [1, 2, 3], [64.5, 64], [10**5, 10**5], 0, -6,
+                                              True, "", "640x480", "abc", float("nan"), [float("inf"), 1], {"h": 1})),
+        *(("num_classes", value) for value in (0, -1, 2.5, "3", True, [3], 10**12)),
+        *(("ignore_ids", value) for value in ("11", [11.5], [[1]], True, None)),
+        *(("ignore_colors", value) for value in ([0, 0], [[0, 0, 256]], "black", [[0, 0, 0], 1])),
+        *(("holdout", value) for value in (0, 1, -0.2, 1.5, "0.2", [0.2], True)),
+        *(("classes", value) for value in (3, True, [["a"]], [None], " ")),
+        *(("root", value) for value in (None, 3, ["a", "b"], "")),
+        ("limit", 2.5), ("resize", "zoom"), ("one_based", "yes"), ("years", [7]), ("slots", 91), ("seed", -1),
+    ],
+)  # fmt: skip
+def test_other_values_are_refused_by_key_and_value(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^data\.{key}=.*: expected "):
+        value_of(f"data.{key}", value, GROUPS["data"][key])
+
+
+def complaint(key: str, value: Any, kind: Kind) -> str:
+    """The message of a refusal, empty if the value is taken."""
+    try:
+        value_of(key, value, kind)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("value", ["some text", -1, [[]], {}, 1e30, True, None])
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_key_takes_a_value_or_names_itself(group: str, value: Any) -> None:
+    found = {key: complaint(key, value, kind) for key, kind in GROUPS[group].items()}
+    assert any(found.values())
+    assert all(text.startswith(f"{key}=") for key, text in found.items() if text)
+
+
+def test_groups_are_checked_in_place_and_other_classes_left_alone() -> None:
+    config = compose("experiment=demo_detection", "data.input_size=96", "backbone.bn_eps=abc")
+    with pytest.raises(ValueError, match=r"^backbone\.bn_eps=abc: expected a number above 0"):
+        check_groups(config)
+    config.backbone._target_ = "somebody.elses.Backbone"
+    config.data.train.size = "64x64"
+    check_groups(config)
+    assert OmegaConf.to_container(config.data.input_size) == [96, 96] == config.data.eval_size
+    assert config.data.train.size == [64, 64]
+    config.data.val.length = 0
+    with pytest.raises(ValueError, match=r"^data\.val\.length=0: expected a whole number of 1 or more"):
+        check_groups(config)
