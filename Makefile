@@ -3,6 +3,7 @@
 # make test-docs      runs every command of the pages: minutes, not part of make test, which only composes them
 # make test-package   builds the wheel, and loads the models from a bare clone
 # make test-slow      all tests that make test leaves out, the two above included
+# make test-gpu PYTHON=python3   what a GPU does and how fast, in five minutes; installs nothing, skips without a GPU
 # make setup  only make .venv
 # make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: setup demo test lint types unit test-docs test-package test-slow benchmark clean
+.PHONY: setup demo test lint types unit test-docs test-package test-slow test-gpu benchmark clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -58,6 +59,9 @@ test-package: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m by_hand --durations=15
+
+test-gpu:
+	@$(PYTHON) tests/gpu/check.py
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/peers.py output=build/benchmark/peers
