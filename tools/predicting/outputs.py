@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -51,6 +51,18 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+class _Text:
+    """A text file; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
+
+    def __init__(self, path: Path, *, newline: str | None = None) -> None:
+        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._file = open(self._part, "w", encoding="utf-8", errors="backslashreplace", newline=newline)  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+        os.replace(self._part, self._path)
+
+
 def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     """What to write: what the user asked for, or the default for this kind of model.
 
@@ -86,18 +98,12 @@ def _entry(found: Found, score_threshold: float) -> dict[str, Any]:
     return {"file": str(found.shot.path)} | frame | {key: value for key, value in entry.items() if key != "file"}
 
 
-def _open(path: Path, *, newline: str | None = None) -> TextIO:
-    """Open for text; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
-    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
-
-
-class JsonList:
+class JsonList(_Text):
     """A JSON list to which every result adds entries, one per line."""
 
     def __init__(self, path: Path, entries_of: Callable[[Found], list[dict[str, Any]]]) -> None:
-        self._path, self._part, self._entries_of = path, _part(path), entries_of
-        self._file = _open(self._part)
-        self._separator = "[\n"
+        super().__init__(path)
+        self._entries_of, self._separator = entries_of, "[\n"
 
     def write(self, found: Found) -> None:
         for entry in self._entries_of(found):
@@ -106,16 +112,15 @@ class JsonList:
 
     def close(self) -> None:
         self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        self._file.close()
-        os.replace(self._part, self._path)
+        super().close()
 
 
-class CsvTable:
+class CsvTable(_Text):
     """One row per detection, class in a mask, or top class of a classifier."""
 
     def __init__(self, path: Path, kind: str, *, score_threshold: float) -> None:
-        self._path, self._part, self._score_threshold = path, _part(path), score_threshold
-        self._file = _open(self._part, newline="")
+        super().__init__(path, newline="")
+        self._score_threshold = score_threshold
         self._table = csv.writer(self._file)
         self._table.writerow(COLUMNS[kind])
 
@@ -123,10 +128,6 @@ class CsvTable:
         frame = "" if found.shot.frame is None else found.shot.frame
         rows = csv_rows(found.result, score_threshold=self._score_threshold)
         self._table.writerows((str(found.shot.path), frame, *row) for row in rows)
-
-    def close(self) -> None:
-        self._file.close()
-        os.replace(self._part, self._path)
 
 
 def csv_rows(result: Result, *, score_threshold: float) -> Iterable[tuple[Any, ...]]:
@@ -224,7 +225,3 @@ class VideoFile:
     def close(self) -> None:
         self._writer.release()
         os.replace(self._part, self._path)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")

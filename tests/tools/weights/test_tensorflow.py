@@ -1,6 +1,5 @@
 """`weights_source=tf` from files: the official graphs' outputs, and what is told where they would be others."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -204,12 +203,11 @@ def test_symmetric_padding_is_the_same_on_padded_images(variables: Callable) -> 
     load_weights(segmenter(trunk={"padding": "symmetric"}), variables("dl_v3_large"), source="tf")
 
 
-def test_choices_of_the_released_networks_are_told(variables: Callable, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "pocketvision"):
-        load_weights(segmenter(), variables("dl_v3_large"), source="tf")
-        assert not caplog.records
-        load_weights(segmenter(gate="sigmoid", pool="global"), variables("dl_v3_large"), source="tf")
-    assert "model.network.gate=qsigmoid model.network.pool=reference; this network differs" in caplog.text
+def test_choices_of_the_released_networks_are_told(variables: Callable, logged: pytest.LogCaptureFixture) -> None:
+    load_weights(segmenter(), variables("dl_v3_large"), source="tf")
+    assert not logged.records
+    load_weights(segmenter(gate="sigmoid", pool="global"), variables("dl_v3_large"), source="tf")
+    assert "model.network.gate=qsigmoid model.network.pool=reference; this network differs" in logged.text
 
 
 # ---- parts of a network ----------------------------------------------------------------------------------
@@ -225,12 +223,11 @@ def test_choices_of_the_released_networks_are_told(variables: Callable, caplog: 
     ],
 )
 def test_a_classifier_starts_another_network(
-    model: Callable[[], nn.Module], told: str | None, variables: Callable, caplog: pytest.LogCaptureFixture
+    model: Callable[[], nn.Module], told: str | None, variables: Callable, logged: pytest.LogCaptureFixture
 ) -> None:
     network, weights = model(), variables("cls_v3_small")
-    with caplog.at_level(logging.WARNING, "pocketvision"):
-        report = load_weights(network, weights, source="tf")
-    assert (told in caplog.text) if told else not caplog.records
+    report = load_weights(network, weights, source="tf")
+    assert (told in logged.text) if told else not logged.records
     trunk = {name for name in network.state_dict() if name.startswith("backbone.") and "num_batches" not in name}
     assert set(report.loaded) == trunk
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
@@ -245,14 +242,13 @@ def test_a_trunk_without_its_last_convolution(variables: Callable) -> None:
     assert "5 are not part of this network (backbone.last.conv, backbone.last.norm)" in str(report)
 
 
-def test_other_classes_start_afresh_and_say_so(variables: Callable, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_classes_start_afresh_and_say_so(variables: Callable, logged: pytest.LogCaptureFixture) -> None:
     network = detector(num_classes=80)
-    with caplog.at_level(logging.WARNING, "pocketvision"):
-        with pytest.raises(ValueError, match="weights_new_predictors=true"):
-            load_weights(network, variables("ssd_v3_large"), source="tf")
-        report = load_weights(network, variables("ssd_v3_large"), source="tf", new_predictors=True)
-    assert "91 class slots, the network 81" in caplog.text
-    assert "data.slots=coco91 data.num_classes=90" in caplog.text
+    with pytest.raises(ValueError, match="weights_new_predictors=true"):
+        load_weights(network, variables("ssd_v3_large"), source="tf")
+    report = load_weights(network, variables("ssd_v3_large"), source="tf", new_predictors=True)
+    assert "91 class slots, the network 81" in logged.text
+    assert "data.slots=coco91 data.num_classes=90" in logged.text
     assert sorted(report.reinitialized) == sorted(
         f"class_towers.{i}.1.{leaf}" for i in range(6) for leaf in ("weight", "bias")
     )
