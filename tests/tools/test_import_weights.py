@@ -97,26 +97,26 @@ def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("command", "line", "message"),
     [
-        ((), r"set run=FOLDER \(a training run\), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
-        (("run=x", "weights=torchvision"), "run= already has a model and weights"),
-        (("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
-        (("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
-        (("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
+        (import_weights, ("public=ssdlite_torchvision", "output=x"), "set weights=FILE"),
+        (
+            predict,
+            (),
+            r"set run=FOLDER \(a training run\), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision",
+        ),
+        (predict, ("run=x", "weights=torchvision"), "run= already has a model and weights"),
+        (predict, ("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
+        (predict, ("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
+        (predict, ("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
     ],
 )
-def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Path) -> None:
-    config = compose(*line, config_name="predict")
-    config.inputs = [str(photo)]
+def test_contradictions_and_gaps(command: Any, line: tuple[str, ...], message: str, photo: Path) -> None:
+    config = compose(*line, config_name=command.__name__)
+    if command is predict:
+        config.inputs = [str(photo)]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        predict(config)
-
-
-def test_import_without_weights(tmp_path: Path) -> None:
-    config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
-    with pytest.raises(ValueError, match="set weights=FILE"):
-        import_weights(config)
+        command(config)
 
 
 def test_classes_that_only_the_data_can_tell(in_tmp_path: Path) -> None:

@@ -61,14 +61,10 @@ class ExportedPredictor(Predictor):
         Raises:
             ValueError: an image does not have the file's input size.
         """
-        size, (resized_to, resize) = self.interface.input_size, self.resizing
-        pairs = [prepare(image, resized_to, resize, crop_fraction=self.crop_fraction, exact=False) for image in images]
+        size, resize = self.resizing
+        pairs = [prepare(image, size, resize, crop_fraction=self.crop_fraction, exact=False) for image in images]
         for image, _ in pairs:
-            if size is not None and image.shape[:2] != size:
-                raise ValueError(
-                    f"{self.file.path} takes images of size {list(size)} (h, w), but this one is "
-                    f"{list(image.shape[:2])}: resize it, or export again with another input_size="
-                )
+            self._check_size(image.shape[:2])
         stacked = np.stack([image for image, _ in pairs])
         return self.arrange(torch.from_numpy(stacked).permute(0, 3, 1, 2)), [meta for _, meta in pairs]
 
@@ -78,8 +74,21 @@ class ExportedPredictor(Predictor):
         resize = "none" if self.interface.input == "photo" else self.config.data.resize
         return None if resize == "none" else self.interface.input_size, resize
 
+    def _check_size(self, found: tuple[int, ...]) -> None:
+        size = self.interface.input_size
+        if size is not None and tuple(found) != size:
+            raise ValueError(
+                f"{self.file.path} takes images of size {list(size)} (h, w), but this one is {list(found)}: resize it, "
+                "or export again with another input_size="
+            )
+
     def arrange(self, images: Tensor) -> np.ndarray:
-        """[B, 3, H, W] in the file's layout, padded to a full batch if the batch size is fixed."""
+        """[B, 3, H, W] in the file's layout, padded to a full batch if the batch size is fixed.
+
+        Raises:
+            ValueError: they do not have the file's input size.
+        """
+        self._check_size(images.shape[2:])
         if self.interface.input == "photo":
             images = images.permute(0, 2, 3, 1)
         lacking = (self.batch or 0) - len(images)
