@@ -106,7 +106,7 @@ class ExportedPredictor(Predictor):
             raw: dict[str, Any] = {k: v if k == "anchors" else v[:count] for k, v in tensors.items()}
             if kind == "segmentation":
                 raw["logits_size"] = Padding(**self.file.about["padding"]).padded(metas[0]["input_size"])
-            return self.task.postprocess(raw, metas)
+            return self.task.postprocess(raw, list(metas))
         if kind == "classification":
             rows = zip(tensors["labels"][:count], tensors["scores"][:count], strict=True)
             return [Ranking(labels, scores) for labels, scores in rows]
