@@ -62,9 +62,7 @@ def predict(config: DictConfig) -> int:
     if classes is not None:
         find_slots(model.labels, classes)
     output.mkdir(parents=True, exist_ok=True)
-    writers = make_writers(
-        output, model.task.kind, writes, score_threshold=settings.score_threshold, all_masks=settings.write is not None
-    )
+    writers = make_writers(output, model.task.kind, writes, all_masks=settings.write is not None)
     failed: list[Path] = []
     total, number, start = sum(count_shots(path, every=settings.every) for path in files), 0, time.perf_counter()
     try:
@@ -74,7 +72,8 @@ def predict(config: DictConfig) -> int:
             shots = progress(_readable(files, settings.every, failed), total=total, title="predicting")
             for number, (shot, result) in enumerate(_results(model, shots, settings.batch_size), start=1):
                 kept = result if classes is None else result.only(classes)
-                found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
+                shown, image_id = kept.above(settings.score_threshold), ids[shot.path] if ids else number
+                found = Found(shot, kept, shown, names[shot.path], image_id)
                 for writer in writers:
                     writer.write(found)
     finally:  # after an interruption too: the files are complete

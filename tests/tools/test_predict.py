@@ -139,11 +139,11 @@ def _result(*scores: float, image: np.ndarray | None = None) -> Result:
 
 def _found(result: Result, *, frame: int | None = None, name: str = "a", image_id: int = 1) -> Found:
     shot = Shot(Path(f"{name}.jpg"), result.image, frame, None if frame is None else 10.0)
-    return Found(shot, result, name, image_id)
+    return Found(shot, result, result.above(0.5), name, image_id)
 
 
 def _write(folder: Path, kind: str, writes: list[str], *results: Found, all_masks: bool = False) -> None:
-    for writer in make_writers(folder, kind, writes, score_threshold=0.5, all_masks=all_masks):
+    for writer in make_writers(folder, kind, writes, all_masks=all_masks):
         for found in results:
             writer.write(found)
         writer.close()

@@ -38,7 +38,10 @@ pytestmark = pytest.mark.usefixtures("traced_once")
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 SMALL = ("data.input_size=[64,64]", "data.num_val=3", "backbone.width=0.35")
 RUNS = {
-    "detection": ("experiment=demo_detection", *SMALL),
+    "detection": (
+        "experiment=demo_detection", *SMALL,
+        "backbone.minimalistic=true", "model.network.extra_channels=[64]", "+model.network.anchors.num_maps=4",
+    ),
     "segmentation": ("experiment=demo_segmentation", *SMALL),
     "classification": (
         "experiment=small_classification", "data.root=nowhere", "data.num_classes=5", "data.input_size=[64,64]",
