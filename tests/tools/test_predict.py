@@ -377,7 +377,7 @@ def test_class_filter(endless: Callable[..., _Model], tmp_path: Path) -> None:
         ("score_threshold=1.5", "score_threshold=1.5: expected a number from 0 to 1"),
         ("write=[masks]", r"write=\[masks\]: for detection, choose from pictures, json, csv, coco"),
         ("write=[]", r"write=\[\]: "),
-        ("classes=[Dog]", "no class is named 'Dog'; did you mean dog"),
+        ("classes=[Dog,persn]", "no class is named 'Dog', 'persn'; did you mean dog, person"),
         ("classes=[zebra]", "no class is named 'zebra'; choose from dog, person"),
     ],
 )

@@ -14,7 +14,7 @@ from pocketvision.datasets.labels import CITYSCAPES, detection_labels, segmentat
 from pocketvision.tools.config.build import build_source, build_task, compose
 from pocketvision.tools.drawing.annotate import class_colors
 from pocketvision.tools.predicting.predictor import Predictor, to_rgb
-from pocketvision.tools.predicting.result import Result, find_slots
+from pocketvision.tools.predicting.result import Result
 from pocketvision.tools.runs.loaded import LoadedRun
 
 
@@ -200,13 +200,6 @@ def test_only_some_classes_and_scores() -> None:
     assert set(np.unique(mask.label_ids())) == {7, 26}  # Cityscapes' labelIds
     assert {tuple(color) for color in mask.colors().reshape(-1, 3)} == {(128, 64, 128), (0, 0, 142)}
     assert class_colors(CITYSCAPES) == {label.slot: label.color for label in CITYSCAPES.labels}
-
-
-def test_names_of_classes() -> None:
-    assert find_slots(LABELS, []) == set()
-    assert find_slots(LABELS, ["dog", "person"]) == {1, 2}
-    with pytest.raises(ValueError, match="'Person', 'botle'; did you mean person, bottle"):
-        find_slots(LABELS, ["Person", "botle"])
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
