@@ -44,6 +44,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.pth" for name in MODELS}
 
 
+def made_run(*line: str) -> Path:
+    return import_weights(compose(*line, config_name="import_weights"))
+
+
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "photo.png"
@@ -66,12 +70,12 @@ def test_the_model_alone_means_the_published_network() -> None:
 @pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
 def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: Path, tmp_path: Path) -> None:
     """Imported and then predicted, or predicted at once: the same, with the classes' names."""
-    public, weights = f"public={model}", f"weights={files[model]}"
-    path = import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+    line = (f"public={model}", f"weights={files[model]}", SOURCE)
+    path = made_run(*line, f"output={tmp_path / 'run'}")
     assert path == tmp_path / "run" / "checkpoints" / "best.pt"
     assert names in load_run(tmp_path / "run").task.labels.names.values()
     entries = []
-    for number, source in enumerate(([public, weights, SOURCE], [f"run={tmp_path / 'run'}"])):
+    for number, source in enumerate((line, (f"run={tmp_path / 'run'}",))):
         output = tmp_path / str(number)
         config = compose(*source, f"output={output}", "score_threshold=0.01", config_name="predict")
         config.inputs = [str(photo)]
@@ -84,16 +88,16 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
     # and training starts from it
     assert not load_weights(build_task(load_run(tmp_path / "run").config).model, tmp_path / "run").reinitialized
     with pytest.raises(ValueError, match="already contains a run"):
-        import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+        made_run(*line, f"output={tmp_path / 'run'}")
 
 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
     line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
     with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to the weights"):
-        import_weights(compose(*line, config_name="import_weights"))
+        made_run(*line)
     assert not (tmp_path / "run").exists()
-    assert import_weights(compose(*line, "weights_new_predictors=true", config_name="import_weights")).is_file()
+    assert made_run(*line, "weights_new_predictors=true").is_file()
 
 
 @pytest.mark.parametrize(
@@ -125,10 +129,10 @@ def test_classes_that_only_the_data_can_tell(in_tmp_path: Path) -> None:
             "data.val_json=made/annotations/instances_val2017.json")  # fmt: skip
     network = ("experiment=small_detection", "backbone.width=0.35")
     torch.save(build_task(compose(*network, "data.num_classes=3")).model.state_dict(), "weights.pth")
-    import_weights(compose(*network, *data, "weights=weights.pth", "output=new", config_name="import_weights"))
+    made_run(*network, *data, "weights=weights.pth", "output=new")
     assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
     with pytest.raises(ValueError, match=r"set data\.train_json=\.\.\., data\.images"):
-        import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
+        made_run(*network, "weights=weights.pth", "output=other")
 
 
 def test_the_lines_of_the_documentation(
@@ -179,8 +183,7 @@ def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_
     else:
         logits.weight.data[:, 19] = 1.0  # PReLU leaves something positive
     torch.save(model.state_dict(), tmp_path / "x.pth")
-    line = [*network, f"weights={tmp_path / 'x.pth'}", f"output={tmp_path / 'run'}"]
-    import_weights(compose(*line, config_name="import_weights"))
+    made_run(*network, f"weights={tmp_path / 'x.pth'}", f"output={tmp_path / 'run'}")
     photo = next(tmp_path.glob("city/leftImg8bit/val/*/*.png"))
     result = pocketvision.load(tmp_path / "run")(photo)
     assert "ignored" in result.names

@@ -42,11 +42,6 @@ def test_every_head_computes_the_same(overrides: tuple[str, ...], enliven: Calla
     assert norms == 0 if "backbone=none" not in overrides else norms <= 20
 
 
-@pytest.fixture
-def run(trained_run: Callable[[str], Path]) -> Path:
-    return trained_run("segmentation")
-
-
 @pytest.mark.parametrize(
     ("options", "limit"),
     [
@@ -56,8 +51,8 @@ def run(trained_run: Callable[[str], Path]) -> Path:
         pytest.param({"compile": True}, 1e-3, marks=(pytest.mark.slow, pytest.mark.by_hand)),
     ],
 )
-def test_from_python(options: dict, limit: float, run: Path) -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+def test_from_python(options: dict, limit: float, trained_run: Callable[[str], Path]) -> None:
+    run, photo = trained_run("segmentation"), np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     model = pocketvision.load(run, optimize=True, **options)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.task.model.modules())
     assert (model(photo).mask != pocketvision.load(run)(photo).mask).mean() < limit
@@ -71,7 +66,8 @@ def test_from_python(options: dict, limit: float, run: Path) -> None:
         ({"optimize": True, "precision": "fp16"}, "fp32 or bf16"),
     ],
 )
-def test_contradictions(run: Path, options: dict, message: str) -> None:
+def test_contradictions(trained_run: Callable[[str], Path], options: dict, message: str) -> None:
+    run = trained_run("segmentation")
     with pytest.raises(ValueError, match=message):
         pocketvision.load(run, **options)
     config = compose(f"run={run}", *(f"{k}={str(v).lower()}" for k, v in options.items()), config_name="predict")
