@@ -157,3 +157,21 @@ def load_published(config: DictConfig, *, device: torch.device | str = "cpu") ->
     log.info("weights=%s: %s", config.weights, report)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     return LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.weights), step=0)
+
+
+def run_or_published(config: DictConfig, *, device: torch.device | str = "cpu", otherwise: str) -> LoadedRun:
+    """The run of `run=`, or the published network of `model=` and `weights=`.
+
+    Args:
+        otherwise: what else the command accepts, for its message.
+
+    Raises:
+        ValueError: both are set, or none.
+    """
+    if config.run and (config.weights or config.model):
+        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
+    if config.run:
+        return load_run(config.run, which=config.checkpoint, device=device)
+    if not config.weights:
+        raise ValueError(f"set run=FOLDER (a training run), {otherwise}model=ssdlite_torchvision weights=torchvision")
+    return load_published(config, device=device)
