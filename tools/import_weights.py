@@ -11,9 +11,10 @@ classes with them, as published (public=NAME). An experiment with its own data a
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from pocketvision.tools.config import build
+from omegaconf import DictConfig
+from pocketvision.conf.schema import TrainConfig
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import missing_keys, settings_of
 from pocketvision.tools.engine.state import Progress, save_checkpoint
 from pocketvision.tools.runs.folder import run_header, save_config
 from pocketvision.tools.runs.loaded import task_of_weights
@@ -26,11 +27,11 @@ def import_weights(config: DictConfig) -> Path:
     Raises:
         ValueError: the folder already contains a run, or the weights do not fit.
     """
-    settings = build.train_settings(config)
+    settings = settings_of(config, TrainConfig)
     folder = Path(config.output)
     if (folder / "checkpoints").exists():
         raise ValueError(f"output={folder} already contains a run: choose another folder")
-    if missing := build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data"):
+    if missing := missing_keys(config.data, "data"):
         raise ValueError(f"set {', '.join(f'{key}=...' for key in missing)}: the run will be evaluated on this data")
     task, report = task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...files import sync, whole_file
 from ..system.console import log
-from ..system.files import replace_file
 
 FORMAT = "pocketvision-checkpoint-1"
 
@@ -44,7 +44,10 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) ->
     """
     content = io.BytesIO()  # makes a full disk a plain OSError, at no cost: torch writes the end of a zip last
     torch.save({"format": FORMAT, **checkpoint}, content)
-    replace_file(path, content.getbuffer(), before=lambda: _rotate(path, keep))
+    with whole_file(path, durable=True) as unfinished:
+        unfinished.write_bytes(content.getbuffer())
+        sync(unfinished)  # before the earlier checkpoints move
+        _rotate(path, keep)
 
 
 def _rotate(path: Path, keep: int) -> None:

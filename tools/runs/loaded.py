@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ... import conf
 from ...backbones.optimized import optimize
+from ...conf.schema import RunConfig
 from ...datasets.labels import LabelMap
 from ..config import build
+from ..config.settings import missing_keys
 from ..config.trusted import trusted
 from ..engine.state import load_checkpoint, load_state
 from ..engine.task import Task
@@ -54,9 +56,8 @@ def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False)
     check_weights(settings.weights)
     if not settings.weights:
         raise ValueError("set weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
-    told_by_data = build.data_tells_classes(config)
-    missing = build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data") if told_by_data else []
-    if missing:
+    told_by_data = build.data_tells_classes(config.data)
+    if told_by_data and (missing := missing_keys(config.data, "data")):
         raise ValueError(f"the classes come from the data: set {', '.join(f'{key}=...' for key in missing)}")
     task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
@@ -92,10 +93,11 @@ class LoadedRun:
         model = optimize(self.task.model, dtype=_INFERENCE_TYPES[precision], compile=compile)
         return replace(self, task=replace(self.task, model=model))
 
-    def as_asked(self, config: Any) -> "LoadedRun":
+    def as_asked(self, settings: RunConfig) -> "LoadedRun":
         """Optimized if a command's keys say so."""
-        check_optimize(config.optimize, config.precision.value, config.compile)
-        return self.optimized(precision=config.precision.value, compile=config.compile) if config.optimize else self
+        precision = settings.precision.value
+        check_optimize(settings.optimize, precision, settings.compile)
+        return self.optimized(precision=precision, compile=settings.compile) if settings.optimize else self
 
 
 def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any = None) -> None:

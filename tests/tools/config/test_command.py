@@ -11,7 +11,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pocketvision.__main__ import main
-from pocketvision.tools.config.command import explain, missing_keys, quote_arguments
+from pocketvision.tools.config.command import explain, quote_arguments
+from pocketvision.tools.config.settings import missing_keys
 
 AWKWARD = [
     "IMG (1).jpg",
@@ -51,8 +52,10 @@ def test_a_command_with_one_positional() -> None:
 
 
 def test_missing_keys_are_found_without_resolving() -> None:
-    assert missing_keys({}) == []
-    assert missing_keys({"a": "???", "b": {"c": "${a}", "d": "???"}, "e": ["???"]}) == ["a", "b.d"]
+    assert missing_keys(OmegaConf.create({})) == []
+    config = OmegaConf.create({"a": "???", "b": {"c": "${a}", "d": "???"}, "e": ["???"]})
+    assert missing_keys(config) == ["a", "b.d"]
+    assert missing_keys(config.b, "x") == ["x.d"]
 
 
 def test_a_workers_error_is_reduced_to_its_message() -> None:
@@ -105,11 +108,10 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "experiment=demo_detection", "model.criterion.gama=1"), 2, "did you mean model.criterion.gamma?"),
         (("train", "backbone.widht=1", "epohcs=3"), 2, "unknown key 'backbone.widht' (--help all lists all keys)"),
         (("train", "experiment=demo_detectoin"), 2, "did you mean demo_detection?"),
-        (
-            ("train", "model/criterion=alignd"),
-            2,
-            "model/criterion=alignd is not an option; did you mean aligned?",
-        ),
+        (("train", "experimnt=demo_detection"), 2, "unknown key 'experimnt'; did you mean experiment?"),
+        (("export", "publik=espnet"), 2, "unknown key 'publik'; did you mean public?"),
+        (("train", "model/criterion=alignd"), 2, "model/criterion=alignd is not an option; did you mean aligned?"),
+        (("train", "model/criteron=focal"), 2, "unknown key 'model/criteron'; did you mean model/criterion?"),
         (("train", "experiment=demo_detection", "data.num_train=64", "optimizer.lr=abc"), 2, "optimizer.lr=abc"),
         (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
         (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),

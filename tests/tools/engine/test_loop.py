@@ -87,6 +87,7 @@ def test_a_pass_that_batch_norm_cannot_learn_from_says_what_to_do(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand  # tests/tools/engine/test_ranks.py compares whole runs
 def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
     # standalone: a free port, for two runs of the tests may meet on one machine
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -60,7 +60,7 @@ def make_run(folder: Path, *overrides: str) -> Path:
     """A run folder without any training."""
     torch.manual_seed(0)
     config = compose(*overrides, f"name={folder.name}")
-    task = build_task(config, labels=build_source(config, "val").labels if data_tells_classes(config) else None)
+    task = build_task(config, labels=build_source(config, "val").labels if data_tells_classes(config.data) else None)
     lively(task.model)
     if task.kind == "segmentation":  # several classes win somewhere
         image = torch.from_numpy(photo(64, 64)).permute(2, 0, 1)[None]
