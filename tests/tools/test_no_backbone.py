@@ -70,10 +70,3 @@ def test_info_counts_without_a_backbone(logged: pytest.LogCaptureFixture) -> Non
     assert "788,762" in logged.text
     assert "2,697,742,960" in logged.text
     assert "backbone features" not in logged.text
-
-
-@pytest.mark.parametrize("name", ["espnetv1", "espnetv2", "ccc2"])
-def test_experiments_take_half_resolution_and_a_weight_for_each_class(name: str) -> None:
-    config = compose(f"experiment=paper/table8/{name}")
-    assert list(config.data.input_size) == list(config.data.eval_size) == [512, 1024]
-    assert len(config.model.criterion.class_weights) == config.data.num_classes == 19

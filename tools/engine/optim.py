@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...conf.schema import DecayRule, ScheduleConfig, ScheduleName
 from .groups import rate_factors
@@ -107,11 +107,6 @@ class Ema:
             target.lerp_(source, weight)
         for target, source in self._counters:
             target.copy_(source)
-
-
-def total_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """The 2-norm over all gradients, on the device."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def improves(value: float, best: float | None) -> bool:

@@ -54,7 +54,7 @@ def _rotate(path: Path, keep: int) -> None:
     """NAME.pt is linked to NAME-1.pt, NAME-1.pt becomes NAME-2.pt, ...; NAME.pt itself is never missing."""
     if keep < 2 or not path.exists():
         return
-    names = [path, *(numbered(path, i) for i in range(1, keep))]
+    names = [path, *(path.with_stem(f"{path.stem}-{i}") for i in range(1, keep))]
     for older, younger in zip(names[:1:-1], names[-2:0:-1], strict=True):
         if younger.exists():
             os.replace(younger, older)
@@ -65,11 +65,6 @@ def _rotate(path: Path, keep: int) -> None:
     except OSError:  # a file system without hard links
         shutil.copy2(path, temporary)
     os.replace(temporary, names[1])
-
-
-def numbered(path: Path, number: int) -> Path:
-    """last.pt, last-1.pt, last-2.pt ..."""
-    return path.with_stem(f"{path.stem}-{number}") if number else path
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:

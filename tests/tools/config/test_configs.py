@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.conf.paper_tables import TABLES
@@ -138,24 +137,6 @@ def test_a_network_is_counted_as_ever(name: str) -> None:
 def test_torchvisions_segmenter_with_its_own_classes() -> None:
     model = build_task(compose("experiment=lraspp_torchvision", "data.num_classes=21")).model
     assert sum(p.numel() for p in model.parameters()) == 3_221_538
-
-
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("epoch=3", "epoch"),
-        ("model.network.fliters=3", "fliters"),
-        ("epochs=ten", "ten"),
-        ("precision=int8", "int8"),
-        ("schedule.name=cosin", "cosin"),
-        ("schedule.every_epoch=3", "every_epoch"),
-        ("backbone=mobilenet_v9", "mobilenet_v9"),
-    ],
-)
-def test_a_typo_is_an_error_that_names_it(override: str, named: str) -> None:
-    with pytest.raises(ConfigCompositionException) as error:
-        compose("experiment=demo_segmentation", override)
-    assert named in str(error.value) + str(error.value.__cause__)
 
 
 @pytest.mark.parametrize("criterion", ["aligned", "focal", "hard_negative"])

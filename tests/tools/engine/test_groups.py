@@ -203,13 +203,3 @@ def test_equal_factors_share_groups_and_empty_groups_are_left_out() -> None:
     groups = described(Network(), {"backbone": 0.1, "head": 0.1})
     assert [(rate, decay) for rate, decay, _ in groups] == [(0.05, 0.1), (0.05, 0.0)]
     assert {name for _, _, names in groups for name in names} == STEM | HEAD | ALL_BLOCKS
-
-
-def test_a_schedule_scales_each_group_from_its_own_rate() -> None:
-    groups = parameter_groups(Network(), 0.1, DecayRule.weights, lr=0.5, factors={"backbone": 0.1})
-    optimizer = torch.optim.SGD(groups, lr=0.5)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.05, 0.05]
-    optimizer.step()
-    schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25, 0.025, 0.025]
