@@ -142,11 +142,11 @@ def test_another_grouping_keeps_each_parameters_state(optimizer: str, monkeypatc
         checked.append(found)
 
     monkeypatch.setattr(loop, "resume", resumed)
-    changes = "lr_factors={backbone: 0.1}", "freeze=[backbone.stem]", "decay_rule=no_depthwise", "decay_rule=all"
+    changes = ("lr_factors={backbone: 0.1}", "freeze=[backbone.stem]"), ("decay_rule=all",)
     for change in changes:
         shutil.rmtree("runs/x", ignore_errors=True)
         shutil.copytree("stopped", "runs/x")
-        run(*settings, change, "accept_changes=true", "max_steps=3")
+        run(*settings, *change, "accept_changes=true", "max_steps=3")
     assert len(checked) == len(changes)
 
 
