@@ -3,7 +3,7 @@
 import sys
 
 from .help import title
-from .keys import choices_of, groups_of, keys_in, keys_of
+from .keys import choices_of, groups_of, keys_in, keys_of_command
 from .schema import CONFIGS
 
 BASH = """\
@@ -51,7 +51,7 @@ SHELLS = {"bash": (BASH, CASE), "zsh": (ZSH, CASE), "fish": (FISH, FISH_CASE)}  
 def words_of(command: str) -> list[str]:
     """Words that may follow a command: `key=`, `key=choice`, `group=choice`, `group.key=`."""
     groups = groups_of(command)
-    found = [f"{key.name}={choice}" for key in keys_of(CONFIGS[command]) for choice in key.choices or [""]]
+    found = [f"{key.name}={choice}" for key in keys_of_command(command) for choice in key.choices or [""]]
     for group in groups:
         found += [f"{group}={choice}" for choice in choices_of(group)]
         found += [f"{group}.{key}=" for key in keys_in(group) if group not in ("experiment", "public", "mode")]

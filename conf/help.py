@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from .keys import CONF, GROUPS, Key, choices_of, groups_of, keys_of
+from .keys import CONF, GROUPS, Key, choices_of, groups_of, keys_of, keys_of_command
 from .listed import LISTED, SECTIONS
 from .schema import CONFIGS, ScheduleConfig
 
@@ -58,7 +58,7 @@ def command_help(name: str, *, everything: bool = False) -> str:
     """Summary, examples, common keys (or all of them), groups and their choices, and details."""
     about, use, more = docstring(name)
     groups = groups_of(name)
-    keys = {key.name: key for key in keys_of(CONFIGS[name]) if key.name not in LISTED[name].unread}
+    keys = {key.name: key for key in keys_of_command(name)}
     parts = [about, textwrap.indent(use, "  ")]
     if everything:
         own = vars(CONFIGS[name])["__annotations__"]

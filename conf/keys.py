@@ -62,6 +62,11 @@ def keys_of(config: type) -> list[Key]:
     ]
 
 
+def keys_of_command(name: str) -> list[Key]:
+    """A command's keys, without the groups that it does not read."""
+    return [key for key in keys_of(schema.CONFIGS[name]) if key.name not in LISTED[name].unread]
+
+
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 

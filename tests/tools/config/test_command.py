@@ -1,8 +1,5 @@
 """The command line: awkward paths, and one clear line for a mistake."""
 
-import contextlib
-import io
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -72,22 +69,6 @@ def test_a_dead_loader_is_told_with_a_remedy() -> None:
     assert "try fewer workers=" in explain(error)
 
 
-def run_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """In this process, which is started already, and in a folder without runs: here may be those of `make demo`."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    log = logging.getLogger("pocketvision")
-    before = sys.argv, log.handlers, log.level, log.propagate
-    sys.argv = ["pocketvision", *arguments]
-    try:
-        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv, log.handlers, log.level, log.propagate = before
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
 def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pocketvision", "evaluate", "run=no/such/run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -130,8 +111,18 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("info", "model=lraspp"), 2, "model is for segmentation"),
     ],
 )
-def test_commands_say_what_is_wrong_in_words(arguments: tuple[str, ...], code: int, told: str, tmp_path: Path) -> None:
-    done = run_command(*arguments, folder=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert told in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+def test_commands_say_what_is_wrong_in_words(
+    arguments: tuple[str, ...], code: int, told: str, in_tmp_path: Path, logged: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process, which is started already, and in a folder without runs: here may be those of `make demo`."""
+    monkeypatch.setattr(sys, "argv", ["pocketvision", *arguments])
+    found = 0
+    try:
+        main()
+    except SystemExit as stop:
+        found = stop.code
+    printed = "".join(capsys.readouterr())
+    assert found == code, printed
+    assert told in printed
+    assert "Traceback" not in printed

@@ -301,6 +301,8 @@ def test_a_command_without_rate_factors_refuses_them(override: str) -> None:
         ("schedule.gamma=0", r"schedule\.gamma=0.0: expected a number above 0 and at most 1"),
         ("schedule.gamma=1.1", r"schedule\.gamma=1.1"),
         ("schedule.every_epochs=0", r"schedule\.every_epochs=0.0: expected more than 0"),
+        ("cache=tape", "cache=tape: expected ram, disk or null"),
+        ("cache_folder=x", "cache_folder=x is used only with cache=disk"),
         *((f"lr_factors={value}", "lr_factors") for value in ("null", "3", "[backbone]", "{backbone: fast}", "{1: 2}")),
     ],
 )

@@ -1,6 +1,7 @@
 """A configuration inside a checkpoint cannot run code."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -272,24 +273,16 @@ def test_a_key_that_only_looks_like_a_target_is_a_name(key: str) -> None:
     ids=lambda text: repr(text[:40]),
 )
 def test_no_resolver_is_called(text: str) -> None:
-    def value(config: dict[str, Any]) -> None:
-        config["data"]["preset"] = text
-
-    def target(config: dict[str, Any]) -> None:
-        config["model"]["network"]["_target_"] = text
-
-    def key(config: dict[str, Any]) -> None:
-        config["data"]["extra"] = {text: 1}
-
-    def elsewhere(config: dict[str, Any]) -> None:
-        config["optimizer"] = [{"deep": text}]
-
-    def top_level_key(config: dict[str, Any]) -> None:
-        config[text] = 1
-
-    for place in (value, target, key, elsewhere, top_level_key):
+    places: list[Callable[[dict[str, Any]], None]] = [
+        lambda config: config["data"].update(preset=text),
+        lambda config: config["model"]["network"].update(_target_=text),
+        lambda config: config["data"].update(extra={text: 1}),
+        lambda config: config.update(optimizer=[{"deep": text}]),
+        lambda config: config.update({text: 1}),
+    ]
+    for put in places:
         config = stored()
-        place(config)
+        put(config)
         with pytest.raises(ValueError, match=REFUSED):
             trusted(config)
 

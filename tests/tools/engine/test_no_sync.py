@@ -296,21 +296,16 @@ def test_a_look_inside_an_operator_is_seen_by_the_profiler() -> None:
     assert "_local_scalar_dense" in names_in(record)
 
 
-@pytest.mark.parametrize(
-    ("operator", "look"),
-    [("_local_scalar_dense", lambda x: x.sum().item()), ("index.Tensor", lambda x: x[x > 0])],
-    ids=["item", "mask"],
-)
 @pytest.mark.parametrize("where", ["criterion", "gradient", "optimizer"])
-def test_a_look_in_the_step_is_caught(where: str, operator: str, look: Any, monkeypatch: Any) -> None:
+def test_a_look_in_the_step_is_caught(where: str, monkeypatch: Any) -> None:
     class_loss = FocalCriterion.class_loss
 
-    def planted(self: FocalCriterion, logits: Tensor, assignment: Any) -> Tensor:
-        look(logits) if where == "criterion" else logits.register_hook(look_and_return)
-        return class_loss(self, logits, assignment)
+    def look(x: Tensor) -> None:
+        _ = x[x > 0]
 
-    def look_and_return(gradient: Tensor) -> None:
-        look(gradient)
+    def planted(self: FocalCriterion, logits: Tensor, assignment: Any) -> Tensor:
+        look(logits) if where == "criterion" else logits.register_hook(look)
+        return class_loss(self, logits, assignment)
 
     config = make_config("ssdlite_coco")
     settings = settings_of(config, TrainConfig)
@@ -323,5 +318,5 @@ def test_a_look_in_the_step_is_caught(where: str, operator: str, look: Any, monk
 
     if where != "optimizer":
         monkeypatch.setattr(FocalCriterion, "class_loss", planted)
-    with pytest.raises(SyncError, match=rf"aten\.{operator}.*test_no_sync\.py:\d+ .*lambda x: x"):
+    with pytest.raises(SyncError, match=r"aten\.index\.Tensor.*test_no_sync\.py:\d+ .*_ = x"):
         step(build_task(config), settings, make_optimizer, [make_batch("detection")], watch=NoSync())

@@ -11,61 +11,38 @@ from pocketvision.conf.schema import DecayRule, ScheduleConfig, ScheduleName
 from pocketvision.tools.engine.optim import Ema, improves, out_of_patience, parameter_groups, schedule_factor
 from torch import nn
 
-
-def factors(schedule: ScheduleConfig, steps: list[int], *, total: int = 100, epoch: int = 10) -> list[float]:
-    factor = schedule_factor(schedule, total_steps=total, steps_per_epoch=epoch)
-    return [factor(step) for step in steps]
+WARM = {"warmup_epochs": 2}
 
 
 @pytest.mark.parametrize(
-    ("schedule", "steps", "expected"),
+    ("name", "keys", "steps", "expected"),
     [
-        (ScheduleConfig(name=ScheduleName.constant), [0, 50, 100], [1, 1, 1]),
-        (ScheduleConfig(name=ScheduleName.cosine), [0, 50, 100], [1, 0.5, 0]),
-        (ScheduleConfig(name=ScheduleName.cosine, final_factor=0.1), [0, 100], [1, 0.1]),
-        (ScheduleConfig(name=ScheduleName.poly, power=0.9), [0, 50, 100], [1, 0.5**0.9, 0]),
-        (ScheduleConfig(name=ScheduleName.step, milestones=[0.5, 0.8]), [49, 50, 80], [1, 0.1, 0.01]),
+        ("constant", {}, [0, 50, 100], [1, 1, 1]),
+        ("cosine", {}, [0, 50, 100], [1, 0.5, 0]),
+        ("cosine", {"final_factor": 0.1}, [0, 100], [1, 0.1]),
+        ("poly", {"power": 0.9}, [0, 50, 100], [1, 0.5**0.9, 0]),
+        ("poly", {"power": 2, "final_factor": 0.2}, [0, 50, 100], [1, 0.4, 0.2]),
+        ("poly", WARM | {"power": 2, "warmup_factor": 0.5}, [0, 10, 20, 40, 60, 100], [0.5, 0.75, 1, 0.5625, 0.25, 0]),
+        ("step", {"milestones": [0.5, 0.8]}, [49, 50, 80], [1, 0.1, 0.01]),
         # the reference's detector: base 0.4 from 0.13333 over the warm-up, then cosine over what is left
-        (
-            ScheduleConfig(name=ScheduleName.cosine, warmup_epochs=2, warmup_factor=0.33333),
-            [0, 10, 20, 60, 100],
-            [0.33333, (1 + 0.33333) / 2, 1, 0.5, 0],
-        ),
-        (
-            ScheduleConfig(name=ScheduleName.cosine, warmup_epochs=2, warmup_factor=0, final_factor=0.2),
-            [5, 20, 40, 100],
-            [0.25, 1, 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 0.2],
-        ),
-        (
-            ScheduleConfig(name=ScheduleName.poly, power=2, warmup_epochs=2, warmup_factor=0.5),
-            [0, 10, 20, 40, 60, 100],
-            [0.5, 0.75, 1, 0.5625, 0.25, 0],
-        ),
-        (ScheduleConfig(name=ScheduleName.poly, power=2, final_factor=0.2), [0, 50, 100], [1, 0.4, 0.2]),
+        ("cosine", WARM | {"warmup_factor": 0.33333}, [0, 10, 20, 60, 100], [0.33333, (1 + 0.33333) / 2, 1, 0.5, 0]),
+        ("cosine", WARM | {"warmup_factor": 0, "final_factor": 0.2}, [5, 20, 40, 100],
+         [0.25, 1, 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 0.2]),
         # milestones are fractions of what is left after the warm-up: 60 and 80 of 20 ... 100
-        (
-            ScheduleConfig(name=ScheduleName.step, milestones=[0.5, 0.75], gamma=0.5, warmup_epochs=2),
-            [0, 10, 20, 59, 60, 79, 80, 100],
-            [0.001, 0.5005, 1, 1, 0.5, 0.5, 0.25, 0.25],
-        ),
-        (ScheduleConfig(warmup_epochs=0.5, warmup_factor=0), [0, 1, 5], [0, 0.2, 1]),
+        ("step", WARM | {"milestones": [0.5, 0.75], "gamma": 0.5}, [0, 10, 20, 59, 60, 79, 80, 100],
+         [0.001, 0.5005, 1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ("cosine", {"warmup_epochs": 0.5, "warmup_factor": 0}, [0, 1, 5], [0, 0.2, 1]),
         # steps down every 3 epochs of 10 steps, counted from the end of the warm-up
-        (
-            ScheduleConfig(name=ScheduleName.exponential, gamma=0.5, every_epochs=3),
-            [0, 29, 30, 59, 60, 100],
-            [1, 1, 0.5, 0.5, 0.25, 0.125],
-        ),
-        (
-            ScheduleConfig(name=ScheduleName.exponential, gamma=0.5, every_epochs=2.4, warmup_epochs=1),
-            [10, 33, 34, 57, 58],
-            [1, 1, 0.5, 0.5, 0.25],
-        ),
+        ("exponential", {"gamma": 0.5, "every_epochs": 3}, [0, 29, 30, 59, 60, 100], [1, 1, 0.5, 0.5, 0.25, 0.125]),
+        ("exponential", {"gamma": 0.5, "every_epochs": 2.4, "warmup_epochs": 1}, [10, 33, 34, 57, 58],
+         [1, 1, 0.5, 0.5, 0.25]),
         # a warm-up longer than the run is cut off by its end
-        (ScheduleConfig(warmup_epochs=20, warmup_factor=0), [0, 50, 100], [0, 0.25, 0.5]),
+        ("cosine", {"warmup_epochs": 20, "warmup_factor": 0}, [0, 50, 100], [0, 0.25, 0.5]),
     ],
-)
-def test_schedules(schedule: ScheduleConfig, steps: list[int], expected: list[float]) -> None:
-    assert factors(schedule, steps) == pytest.approx(expected, abs=1e-9)
+)  # fmt: skip
+def test_schedules(name: str, keys: dict[str, Any], steps: list[int], expected: list[float]) -> None:
+    factor = schedule_factor(ScheduleConfig(ScheduleName(name), **keys), total_steps=100, steps_per_epoch=10)
+    assert [factor(step) for step in steps] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_schedule_agrees_with_torchs_cosine() -> None:
