@@ -257,16 +257,15 @@ def test_overfit_learns_a_few_scenes_by_heart() -> None:
     assert results["mIoU"] > 0.65  # untrained: below 0.2
 
 
-def test_weights_of_another_run_start_a_new_one() -> None:
-    run("epochs=1", name="first")
+def test_weights_of_another_run_start_a_new_one(stopped: None) -> None:
     with pytest.raises(
         ValueError, match=r"class_towers.*set data\.num_classes to the weights' number; for training, weights_new_pred"
     ):
-        run("data.preset=hard", "weights=runs/first/checkpoints/last.pt", name="second")
+        run("data.preset=hard", "weights=runs/x/checkpoints/last.pt", name="second")
     assert not Path("runs/second").exists()
-    run("epochs=1", "data.preset=hard", "weights=runs/first", "weights_new_predictors=true", name="second")
+    run("epochs=1", "data.preset=hard", "weights=runs/x", "weights_new_predictors=true", name="second")
     with pytest.raises(ValueError, match="do not match this model"):
-        run("weights=runs/first/checkpoints/last.pt", "backbone.width=0.5", name="third")
+        run("weights=runs/x/checkpoints/last.pt", "backbone.width=0.5", name="third")
 
 
 @pytest.mark.parametrize("layout", ["coco", "cityscapes"])
