@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pocketvision.conf.schema import TrainConfig
+from pocketvision.conf.schema import ImportWeightsConfig
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import missing_keys, settings_of
 from pocketvision.tools.engine.state import Progress, save_checkpoint
@@ -27,13 +27,13 @@ def import_weights(config: DictConfig) -> Path:
     Raises:
         ValueError: the folder already contains a run, or the weights do not fit.
     """
-    settings_of(config, TrainConfig)  # values out of range are refused before any work
-    folder = Path(config.output)
+    settings = settings_of(config, ImportWeightsConfig)
+    folder = Path(settings.output)
     if (folder / "checkpoints").exists():
         raise ValueError(f"output={folder} already contains a run: choose another folder")
     if missing := missing_keys(config.data, "data"):
         raise ValueError(f"set {', '.join(f'{key}=...' for key in missing)}: the run will be evaluated on this data")
-    task, report = task_of_weights(config, partial=config.partial or config.weights_new_predictors)
+    task, report = task_of_weights(config, partial=settings.partial or settings.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
         **run_header(config, task.labels, task.kind, {}, epochs=0),

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 log = logging.getLogger("pocketvision")
+
+
 _MAX_MESSAGE = 3000  # characters
 _SECONDS_OF_A_LINE = 60
 
