@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.tools.config import build
-from pocketvision.tools.config.command import command, explain
+from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file, write_files

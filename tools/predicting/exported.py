@@ -41,9 +41,9 @@ class ExportedPredictor(Predictor):
         self.file = file
         self.interface = Interface.from_json(file.about["interface"])
         self.config = trusted(file.about["config"], data=data)
-        self.crop_fraction = build.crop_fraction(self.config)
+        self.crop_fraction = build.crop_fraction(self.config.data)
         self.labels = LabelMap.from_json(file.about["labels"])
-        parts = build.task_parts(self.config, self.labels)
+        parts = build.task_parts(self.config.model, self.labels)
         self.task = Task(kind=self.interface.kind, model=nn.Identity(), labels=self.labels, **parts)
 
     @property

@@ -104,7 +104,7 @@ class Predictor:
         self.labels = run.task.labels
         size = run.config.data.eval_size
         self._size = None if size is None else (int(size[0]), int(size[1]))
-        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config)
+        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config.data)
 
     def __repr__(self) -> str:
         names = list(self.labels.names.values())

@@ -88,7 +88,9 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def make(kind: str) -> Path:
         torch.manual_seed(0)
         config = compose(*RUNS[kind])
-        task = build_task(config, labels=build_source(config, "val").labels if data_tells_classes(config) else None)
+        task = build_task(
+            config, labels=build_source(config, "val").labels if data_tells_classes(config.data) else None
+        )
         lively(task.model)
         header = {"config": portable(config), "labels": task.labels.to_json(), "kind": task.kind}
         checkpoint = {**header, "model": task.model.state_dict(), "progress": {"step": 7}}
