@@ -1,5 +1,6 @@
 """Pocketvision: object detection and semantic segmentation that fit in a pocket."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import retired
@@ -10,17 +11,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["load", "load_weights"]
+_ROOMS = {"load": "predicting", "load_weights": "weights"}
 retired.install()
 
 
 def __getattr__(name: str) -> Any:
     """Import `load` and `load_weights` (and with them torch and Hydra) on first use."""
-    if name == "load":
-        from .tools.predicting.load import load
-
-        return load
-    if name == "load_weights":
-        from .tools.weights.load import load_weights
-
-        return load_weights
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".tools.{_ROOMS[name]}.load", __name__), name)

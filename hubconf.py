@@ -10,15 +10,13 @@ The repository root is the package. A clone's folder may have any name: it is im
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 # torch.hub checks for these packages before it calls anything.
-dependencies = [
-    *("torch", "torchvision", "numpy", "cv2", "pycocotools", "albumentations", "hydra", "safetensors", "tqdm")
-]
+dependencies = ["torch", "torchvision", "numpy", "cv2", "pycocotools", "albumentations", "hydra", "safetensors", "tqdm"]
 
 _ROOT = Path(__file__).resolve().parent
 
@@ -57,57 +55,31 @@ def lraspp_torchvision(
     return load("lraspp_torchvision", weights=weights, weights_source=weights_source, device=device)
 
 
-def mobilenet_v3_large(
-    *,
-    weights: str | Path | None = None,
-    weights_source: str = "pocketvision",
-    options: Mapping[str, Any] | None = None,
-) -> Any:
-    """The backbone: takes normalized images [B, 3, H, W] and returns a dict of feature maps (`feature_specs`).
+def _backbone(name: str, variant: Mapping[str, Any]) -> Callable[..., Any]:
+    def build(
+        *,
+        weights: str | Path | None = None,
+        weights_source: str = "pocketvision",
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The backbone: takes normalized images [B, 3, H, W] and returns a dict of feature maps (`feature_specs`).
 
-    Args:
-        weights: ImageNet weights: `torchvision`, `timm/NAME`, or a file in the format `weights_source`; None: random.
-        options: constructor arguments, such as `{"output_stride": 16, "width": 0.5}`.
-    """
-    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "large"}, options, weights, weights_source)
+        Args:
+            weights: ImageNet weights: `torchvision`, `timm/NAME`, or a file in the format `weights_source`; None:
+                random.
+            options: constructor arguments, such as `{"output_stride": 16, "width": 0.5}`.
+        """
+        from torch import nn
 
+        package = _package()
+        module, _, kind = name.partition(".")
+        make = getattr(importlib.import_module(f"pocketvision.backbones.{module}"), kind)
+        backbone = make(**{**variant, **(options or {})})
+        if weights is not None:
+            package.load_weights(nn.ModuleDict({"backbone": backbone}), weights, source=weights_source)
+        return backbone.eval()
 
-def mobilenet_v3_small(
-    *,
-    weights: str | Path | None = None,
-    weights_source: str = "pocketvision",
-    options: Mapping[str, Any] | None = None,
-) -> Any:
-    """The backbone, as `mobilenet_v3_large`."""
-    return _backbone("mobilenet_v3.MobileNetV3", {"variant": "small"}, options, weights, weights_source)
-
-
-def mobilenet_v2(
-    *,
-    weights: str | Path | None = None,
-    weights_source: str = "pocketvision",
-    options: Mapping[str, Any] | None = None,
-) -> Any:
-    """The backbone, as `mobilenet_v3_large`."""
-    return _backbone("mobilenet_v2.MobileNetV2", {}, options, weights, weights_source)
-
-
-def _backbone(
-    name: str,
-    variant: Mapping[str, Any],
-    options: Mapping[str, Any] | None,
-    weights: str | Path | None,
-    weights_source: str,
-) -> Any:
-    from torch import nn
-
-    package = _package()
-    module, _, kind = name.partition(".")
-    build = getattr(importlib.import_module(f"pocketvision.backbones.{module}"), kind)
-    backbone = build(**{**variant, **(options or {})})
-    if weights is not None:
-        package.load_weights(nn.ModuleDict({"backbone": backbone}), weights, source=weights_source)
-    return backbone.eval()
+    return build
 
 
 def _package() -> ModuleType:
@@ -127,3 +99,8 @@ def _package() -> ModuleType:
     if found != _ROOT:
         raise ImportError(f"pocketvision is already loaded from {found}, not from {_ROOT}: start a new process")
     return package
+
+
+mobilenet_v3_large = _backbone("mobilenet_v3.MobileNetV3", {"variant": "large"})
+mobilenet_v3_small = _backbone("mobilenet_v3.MobileNetV3", {"variant": "small"})
+mobilenet_v2 = _backbone("mobilenet_v2.MobileNetV2", {})

@@ -1,26 +1,25 @@
 """Shell completion scripts for commands, keys, groups and their choices."""
 
 import sys
-from collections.abc import Callable
 
 from .help import title
-from .keys import choices_of, groups_of, keys_in, keys_of
+from .keys import choices_of, groups_of, keys_in, keys_of_command
 from .schema import CONFIGS
 
 BASH = """\
 # pocketvision for bash: eval "$(pocketvision completion bash)" in ~/.bashrc
 _pocketvision() {{
-    local line="${{COMP_LINE:0:COMP_POINT}}" word command words
+    local line="${{COMP_LINE:0:COMP_POINT}}" word command found
     word="${{line##*[[:space:]]}}"
     read -r _ command _ <<< "$line"
     if [[ "$command" == "$word" ]]; then
-        words="{commands}"
+        found="{commands}"
     else
         case "$command" in
 {cases}
         esac
     fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    COMPREPLY=($(compgen -W "$found" -- "$word"))
     if [[ ${{#COMPREPLY[@]}} -eq 1 && "${{COMPREPLY[0]}}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
     # bash starts a new word at =, so the part before it must not be completed again
     if [[ "$word" == *=* && "$COMP_WORDBREAKS" == *=* ]]; then COMPREPLY=("${{COMPREPLY[@]#"${{word%%=*}}="}}"); fi
@@ -43,36 +42,20 @@ _pocketvision() {{
 }}
 compdef _pocketvision pocketvision"""
 
-FISH_COMMAND = "complete -c pocketvision -n __fish_use_subcommand -f -a '{commands}'"
-FISH_KEYS = "complete -c pocketvision -n '__fish_seen_subcommand_from {command}' -a '{words}'"
+CASE = '            {command}) found="{words}" ;;'
+FISH = "complete -c pocketvision -n __fish_use_subcommand -f -a '{commands}'\n{cases}"
+FISH_CASE = "complete -c pocketvision -n '__fish_seen_subcommand_from {command}' -a '{words}'"
+SHELLS = {"bash": (BASH, CASE), "zsh": (ZSH, CASE), "fish": (FISH, FISH_CASE)}  # a script and its line for a command
 
 
 def words_of(command: str) -> list[str]:
     """Words that may follow a command: `key=`, `key=choice`, `group=choice`, `group.key=`."""
     groups = groups_of(command)
-    found = [f"{key.name}={choice}" for key in keys_of(CONFIGS[command]) for choice in key.choices or [""]]
+    found = [f"{key.name}={choice}" for key in keys_of_command(command) for choice in key.choices or [""]]
     for group in groups:
         found += [f"{group}={choice}" for choice in choices_of(group)]
         found += [f"{group}.{key}=" for key in keys_in(group) if group not in ("experiment", "public", "mode")]
     return [*dict.fromkeys(word for word in found if word.rstrip("=") not in groups), "--help", "--cfg"]
-
-
-def _bash(words: dict[str, list[str]]) -> str:
-    cases = "\n".join(f'            {name}) words="{" ".join(found)}" ;;' for name, found in words.items())
-    return BASH.format(commands=" ".join(words), cases=cases)
-
-
-def _zsh(words: dict[str, list[str]]) -> str:
-    cases = "\n".join(f'            {name}) found="{" ".join(found)}" ;;' for name, found in words.items())
-    return ZSH.format(commands=" ".join(words), cases=cases)
-
-
-def _fish(words: dict[str, list[str]]) -> str:
-    lines = [FISH_KEYS.format(command=name, words=" ".join(found)) for name, found in words.items()]
-    return "\n".join([FISH_COMMAND.format(commands=" ".join(words)), *lines])
-
-
-SHELLS: dict[str, Callable[[dict[str, list[str]]], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
 
 
 def script(arguments: list[str]) -> str:
@@ -89,4 +72,6 @@ def script(arguments: list[str]) -> str:
         raise SystemExit(2)
     words = {title(name): words_of(name) for name in CONFIGS}
     words |= {"help": [*words], "completion": [*SHELLS]}
-    return SHELLS[arguments[0]](words)
+    whole, line = SHELLS[arguments[0]]
+    cases = "\n".join(line.format(command=name, words=" ".join(found)) for name, found in words.items())
+    return whole.format(commands=" ".join(words), cases=cases)

@@ -4,10 +4,10 @@ import ast
 import difflib
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from .keys import CONF, GROUPS, Key, choices_of, groups_of, keys_of
+from .keys import CONF, GROUPS, Key, choices_of, groups_of, keys_of, keys_of_command
 from .listed import LISTED, SECTIONS
 from .schema import CONFIGS, ScheduleConfig
 
@@ -57,11 +57,12 @@ def asked(name: str, arguments: Sequence[str]) -> str | None:
 def command_help(name: str, *, everything: bool = False) -> str:
     """Summary, examples, common keys (or all of them), groups and their choices, and details."""
     about, use, more = docstring(name)
-    groups, keys = groups_of(name), {key.name: key for key in keys_of(CONFIGS[name])}
+    groups = groups_of(name)
+    keys = {key.name: key for key in keys_of_command(name)}
     parts = [about, textwrap.indent(use, "  ")]
     if everything:
         own = vars(CONFIGS[name])["__annotations__"]
-        parts += _sections(sorted(keys.values(), key=lambda key: key.name not in own), groups)
+        parts += _sections(dict(sorted(keys.items(), key=lambda item: item[0] not in own)), groups)
     else:
         rows = [_group_row(k, groups[k], keys.get(k)) if k in groups else _row(keys[k]) for k in LISTED[name].often]
         parts.append("\n".join(["Common keys and their defaults:", *rows]))
@@ -74,17 +75,17 @@ def command_help(name: str, *, everything: bool = False) -> str:
     return "\n\n".join(parts)
 
 
-def _sections(keys: Iterable[Key], groups: dict[str, str]) -> list[str]:
+def _sections(keys: dict[str, Key], groups: dict[str, str]) -> list[str]:
     """All keys, under the headings from schema.py."""
     found: dict[str, list[str]] = {}
-    by_name = {key.name: key for key in keys}
-    for key in by_name.values():
-        if key.name not in groups and key.name != "schedule":
-            found.setdefault(key.section, []).append(_row(key))
+    for key in keys.values():
+        if key.name not in groups:
+            found.setdefault(key.section or "keys", []).append(_row(key))
     if "schedule" in groups:
         found["schedule"] = [_row(key, prefix="schedule.") for key in keys_of(ScheduleConfig)]
-    found["groups"] = [_group_row(group, choice, by_name.get(group)) for group, choice in groups.items()]
-    return ["\n".join([f"{section or 'keys'}:", *rows]) for section, rows in found.items() if rows]
+    if groups:
+        found["groups"] = [_group_row(group, choice, keys.get(group)) for group, choice in groups.items()]
+    return ["\n".join([f"{section}:", *rows]) for section, rows in found.items()]
 
 
 def _row(key: Key, *, prefix: str = "") -> str:
@@ -106,9 +107,9 @@ def _choices(group: str) -> str:
 
 
 def _columns(left: str, right: str) -> str:
-    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
-    lines = textwrap.wrap(right, max(width - INDENT - 2, 40), break_on_hyphens=False) or [""]
+    width, indent = min(shutil.get_terminal_size((100, 24)).columns, 120), " " * (INDENT + 2)
+    text = textwrap.fill(right, max(width, INDENT + 42), initial_indent=indent, subsequent_indent=indent,
+                         break_on_hyphens=False)  # fmt: skip
     if len(left) > INDENT - 2:
-        lines.insert(0, "")
-    first = f"  {left:<{INDENT}}{lines[0]}".rstrip()
-    return "\n".join([first, *(" " * (INDENT + 2) + line for line in lines[1:])])
+        return f"  {left}\n{text}".rstrip()
+    return f"  {left:<{INDENT}}{text.removeprefix(indent)}".rstrip()

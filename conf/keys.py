@@ -1,14 +1,9 @@
 """The contents of conf/ for help and reference: each dataclass's keys with comments, the groups and their choices."""
 
-import ast
 import inspect
-import io
 import json
 import re
-import tokenize
-from collections.abc import Iterator
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -18,6 +13,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from . import schema
+from .listed import LISTED
 
 CONF = Path(schema.__file__).parent
 GROUPS = {
@@ -48,21 +44,27 @@ class Key:
 
 def keys_of(config: type) -> list[Key]:
     """All keys, in order."""
-    places, said = {}, {}
+    said: dict[str, tuple[str, str]] = {}
     for base in reversed(config.__mro__):
-        for key, (section, text) in _comments(base).items():
-            places[key], said[key] = section, text or said.get(key)
+        for name, (section, text) in _comments().get(base.__name__, {}).items():
+            said[name] = section, text or said.get(name, ("", ""))[1]
+    defaults = config()
     return [
         Key(
-            name=f.name,
-            section=places[f.name],
-            kind=_kind(f.type),
-            default=_default(f),
-            about=said[f.name] or _said_of(f.type),
-            choices=_kind(f.type).split(" | ") if _is_enum(f.type) else [],
+            name=field.name,
+            section=said[field.name][0],
+            kind="group" if field.name in GROUPS and field.type is Any else _kind(field.type),
+            default=_default(getattr(defaults, field.name)),
+            about=said[field.name][1] or _said_of(field.type),
+            choices=_kind(field.type).split(" | ") if _is_enum(field.type) else [],
         )
-        for f in fields(config)
+        for field in fields(config)
     ]
+
+
+def keys_of_command(name: str) -> list[Key]:
+    """A command's keys, without the groups that it does not read."""
+    return [key for key in keys_of(schema.CONFIGS[name]) if key.name not in LISTED[name].unread]
 
 
 def _is_enum(kind: Any) -> bool:
@@ -73,7 +75,7 @@ def _said_of(kind: Any) -> str:
     """An enumeration's docstring and the comments of its members."""
     if not _is_enum(kind) or not kind.__doc__:
         return ""
-    members = [f"{name}: {text}" for name, (_, text) in _comments(kind).items() if text]
+    members = [f"{name}: {text}" for name, (_, text) in _comments()[kind.__name__].items() if text]
     return " ".join([inspect.cleandoc(kind.__doc__).replace("\n", " "), "; ".join(members)]).strip()
 
 
@@ -84,15 +86,10 @@ def _kind(kind: Any) -> str:
         return " | ".join("null" if part is type(None) else _kind(part) for part in get_args(kind))
     if get_origin(kind) is list:
         return f"list of {_kind(get_args(kind)[0])}"
-    if get_origin(kind) is dict:
-        return "mapping"
-    return {int: "int", float: "float", bool: "bool", str: "text"}.get(kind, "group" if kind is Any else "mapping")
+    return {int: "int", float: "float", bool: "bool", str: "text", Any: "any"}.get(kind, "mapping")
 
 
-def _default(field: Field[Any]) -> str:
-    value = field.default if field.default is not NO_DEFAULT else None
-    if field.default_factory is not NO_DEFAULT:
-        value = field.default_factory()
+def _default(value: Any) -> str:
     if value == schema.MISSING:
         return "..."
     if isinstance(value, schema.ScheduleConfig):
@@ -102,41 +99,22 @@ def _default(field: Field[Any]) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _comments(config: type) -> dict[str, tuple[str, str]]:
-    """(section, comment) of each key of a class of schema.py, or of each member of an enumeration."""
-    return _all_comments().get(config.__name__, {}) if config.__module__ == schema.__name__ else {}
-
-
 @cache
-def _all_comments() -> dict[str, dict[str, tuple[str, str]]]:
+def _comments() -> dict[str, dict[str, tuple[str, str]]]:
     """(section, comment) of each key, by class: the comment after it and the lines `#   ...` below it."""
-    source = inspect.getsource(schema)
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string[1:] for token in tokens if token.type == tokenize.COMMENT}
-    lines, found = source.splitlines(), {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
-            found[node.name] = dict(_comments_in(node, comments, lines))
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    members, name, section = {}, "", ""
+    for line in Path(schema.__file__).read_text("utf-8").splitlines():
+        if opened := re.match(r"class (\w+)", line):
+            members, section = found.setdefault(opened[1], {}), ""
+        elif more := re.match(r"    #   +(.*)", line):
+            members[name] = section, f"{members[name][1]} {more[1]}"
+        elif heading := re.match(r"    # (.*)", line):
+            section = heading[1]
+        elif key := re.match(r"    (\w+)(?::[^#=]*)? = .*?(?:  # (.*))?$", line):
+            name = key[1]
+            members[name] = section, key[2] or ""
     return found
-
-
-def _comments_in(
-    node: ast.ClassDef, comments: dict[int, str], lines: list[str]
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    section = ""
-    for part in node.body:
-        target = part.target if isinstance(part, ast.AnnAssign) else getattr(part, "targets", [None])[0]
-        if not isinstance(target, ast.Name):
-            continue
-        if lines[part.lineno - 2].startswith("    # "):
-            above = comments[part.lineno - 1]
-            section = section if above.startswith("   ") else above.strip()
-        said = [comments[n] for n in range(part.lineno, (part.end_lineno or 0) + 1) if n in comments]
-        line = (part.end_lineno or 0) + 1
-        while comments.get(line, "").startswith("   "):
-            said.append(comments[line])
-            line += 1
-        yield target.id, (section, " ".join(text.strip() for text in said))
 
 
 # ---- groups ----------------------------------------------------------------------------------------------
@@ -150,12 +128,22 @@ def choices_of(group: str) -> list[str]:
 
 
 def groups_of(command: str) -> dict[str, str]:
-    """A command's groups and its default choice of each: those in conf/COMMAND.yaml and the groups inside them."""
+    """The groups that a command reads and its default choice of each, the groups inside them included."""
+    chosen, unread = _defaults(CONF / f"{command}.yaml"), LISTED[command].unread
+    return {
+        group: chosen.get(group, "") for group in GROUPS if group.partition("/")[0] in chosen and group not in unread
+    }
+
+
+def _defaults(path: Path) -> dict[str, str]:
+    """The groups in a file's defaults list, and in those of the files that it includes."""
     chosen: dict[str, str] = {}
-    for entry in yaml.safe_load((CONF / f"{command}.yaml").read_text())["defaults"]:
+    for entry in yaml.safe_load(path.read_text()).get("defaults", []):
         if isinstance(entry, dict):
             chosen |= {group: str(choice or "null") for group, choice in entry.items()}
-    return {group: chosen.get(group, "") for group in GROUPS if group.partition("/")[0] in chosen}
+        elif (included := CONF / f"{entry}.yaml").is_file():
+            chosen |= _defaults(included)
+    return chosen
 
 
 def keys_in(group: str) -> list[str]:

@@ -8,10 +8,11 @@ SECTIONS = ("data", "training", "evaluation", "deployment", "more")  # of the li
 
 
 class Listed(NamedTuple):
-    """A command's section in the list of commands, and the keys and groups that its help shows first."""
+    """Where a command stands in the list of commands, and what its help shows."""
 
     section: str
-    often: tuple[str, ...]
+    often: list[str]  # the keys and groups to show first
+    unread: list[str]  # groups that it only accepts, because experiments set them
 
 
 CONFIGS: dict[str, type] = {}  # the settings of each command, by the name of its module in tools/
@@ -19,12 +20,12 @@ LISTED: dict[str, Listed] = {}
 Settings = TypeVar("Settings", bound=type)
 
 
-def command(section: str, often: str) -> Callable[[Settings], Settings]:
+def command(section: str, often: str, *, unread: str = "") -> Callable[[Settings], Settings]:
     """Register a settings class for the command of the same name: `CheckDataConfig` for `check-data`."""
 
     def register(config: Settings) -> Settings:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", config.__name__.removesuffix("Config")).lower()
-        CONFIGS[name], LISTED[name] = config, Listed(section, tuple(often.split()))
+        CONFIGS[name], LISTED[name] = config, Listed(section, often.split(), unread.split())
         return config
 
     return register

@@ -257,7 +257,8 @@ class ExportConfig:
     threads: int = 0  # CPU threads for the verification; 0: torch's default
 
 
-@command("deployment", "run experiment model file peer optimize training batch_size photos output")
+@command("deployment", "run experiment model file peer optimize training batch_size photos output",
+         unread="augment optimizer schedule")  # fmt: skip
 @dataclass
 class BenchmarkConfig(TrainConfig):
     """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what to measure and how."""
@@ -290,7 +291,7 @@ class BenchmarkConfig(TrainConfig):
     output: str | None = "benchmark"  # folder for results.json and pictures; null: none
 
 
-@command("data", "experiment data augment split count columns epoch statistics output")
+@command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule")
 @dataclass
 class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
@@ -304,7 +305,7 @@ class BrowseConfig(TrainConfig):
     statistics: int = 0  # number of images per split to count for the class, size and anchor charts; 0: no charts
 
 
-@command("data", "data experiment split output ignore examples workers")
+@command("data", "data experiment split output ignore examples workers", unread="augment optimizer schedule mode")
 @dataclass
 class CheckDataConfig(TrainConfig):
     """Keys of `pocketvision check-data`: those of train, and what to check."""
@@ -317,7 +318,7 @@ class CheckDataConfig(TrainConfig):
     examples: int = 12  # number of faults of each kind to list and draw
 
 
-@command("more", "experiment model backbone data input_size")
+@command("more", "experiment model backbone data input_size", unread="augment optimizer schedule mode")
 @dataclass
 class InfoConfig(TrainConfig):
     """Keys of `pocketvision info`: those of train, and the input size to count at."""
@@ -326,7 +327,8 @@ class InfoConfig(TrainConfig):
     input_size: list[int] | None = None  # h, w; null: input size of the data group
 
 
-@command("training", "model weights weights_source output experiment backbone data partial weights_reduce")
+@command("training", "model weights weights_source output experiment backbone data partial weights_reduce",
+         unread="augment optimizer schedule mode")  # fmt: skip
 @dataclass
 class ImportWeightsConfig(TrainConfig):
     """Keys of `pocketvision import-weights`: those of train, and where to create the run folder."""

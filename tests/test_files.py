@@ -48,6 +48,7 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    remove_leftovers(tmp_path / "missing")
     kept = tmp_path / "last.pt"
     kept.write_text("whole")
     (tmp_path / ".last.1.tmp.pt").write_text("half")

@@ -12,20 +12,17 @@ Writes one file that includes pre- and post-processing, and only if its results 
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.tools.config import build
-from pocketvision.tools.config.command import command, explain
+from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file, write_files
@@ -36,7 +33,7 @@ from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.predicting.interface import FORMATS, PRECISIONS, Interface, make_interface
 from pocketvision.tools.predicting.runtimes import PACKAGES, require
 from pocketvision.tools.runs.keys import portable
-from pocketvision.tools.runs.loaded import LoadedRun, load_published, load_run
+from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 from pocketvision.tools.system.console import log
 
 
@@ -44,7 +41,7 @@ def export(config: DictConfig) -> Path:
     """Export a run; the file is written only if its results agree with PyTorch's."""
     settings = settings_of(config, ExportConfig)
     check(settings)
-    run, source, plain = _run(config, settings)
+    run = run_or_published(config, otherwise="or ")
     interface = make_interface(
         run, input=settings.input, outputs=settings.outputs, input_size=settings.input_size, batch=settings.batch,
         candidates=settings.candidates,
@@ -58,17 +55,23 @@ def export(config: DictConfig) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder as the output, so that the move is atomic and a file with that name is always complete.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
-        about = partial(
-            describe_file, run, config=plain, format=settings.format, precision=settings.precision, source=source
-        )
-        log.info("exporting %s (step %d), input %s, %s", source, run.step, _shape(interface), settings.format)
-        paths = write_all(run, interface, Path(folder), about)
+        source = str(settings.run or settings.weights)
+        plain = load_checkpoint(run.path)["config"] if settings.run else portable(config)
+        abouts = {
+            one.outputs: describe_file(
+                run, one, config=plain, format=settings.format, precision=settings.precision, source=source
+            )
+            for one in (replace(interface, outputs="raw"), interface)
+        }
+        shape = f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
+        log.info("exporting %s (step %d), input %s, %s", source, run.step, shape, settings.format)
+        paths = write_all(run, interface, Path(folder), abouts)
         models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
         comparison = compare(run, models, photos, precision=settings.precision)
         log.info("verified against PyTorch on %d photographs:\n%s", len(photos), comparison.table())
         check_same(comparison, settings)
         del models
-        _move(paths[interface.outputs], output, about(interface) | {"comparison": comparison.to_json()})
+        _move(paths[interface.outputs], output, abouts[interface.outputs] | {"comparison": comparison.to_json()})
     log.info("written: %s, %s", output, output.with_suffix(".json").name)
     return output
 
@@ -85,18 +88,6 @@ def check(settings: ExportConfig) -> None:
     require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
 
 
-def _run(config: DictConfig, settings: ExportConfig) -> tuple[LoadedRun, str, Any]:
-    """The network on the CPU, the user's name for it, and its plain configuration."""
-    if settings.run and (settings.weights or settings.model):
-        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
-    if settings.run:
-        run = load_run(settings.run, which=settings.checkpoint)
-        return run, str(settings.run), load_checkpoint(run.path)["config"]
-    if not settings.weights:
-        raise ValueError("set run=FOLDER (a training run), or model=ssdlite_torchvision weights=torchvision")
-    return load_published(config), str(settings.weights), portable(config)
-
-
 def _output(settings: ExportConfig, run: LoadedRun) -> Path:
     ending = FORMATS[settings.format]
     output = Path(settings.output) if settings.output else run.folder / f"model{ending}"
@@ -105,14 +96,10 @@ def _output(settings: ExportConfig, run: LoadedRun) -> Path:
     return output
 
 
-def _shape(interface: Interface) -> str:
-    return f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
-
-
 def read_photos(settings: ExportConfig, run: LoadedRun) -> list[np.ndarray]:
     """`num_photos` photographs, evenly spaced, from `photos`, the validation split or generated scenes."""
     if settings.photos:
-        files = find_images(list(settings.photos))
+        files = find_images(settings.photos)
         return [decode_image(files[i]) for i in _spread(len(files), settings.num_photos)]
     try:
         source = build.build_source(run.config, "val", labels=run.task.labels)
@@ -129,17 +116,16 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def write_all(
-    run: LoadedRun, interface: Interface, folder: Path, about: Callable[[Interface], dict[str, Any]]
+    run: LoadedRun, interface: Interface, folder: Path, abouts: dict[str, dict[str, Any]]
 ) -> dict[str, list[Path]]:
     """The file, and one with raw outputs, by `outputs`: differences show best before post-processing."""
-    told = about(interface)
-    network = None if told["format"] == "torch_export" else network_proto(run, interface)
+    format = abouts["raw"]["format"]
+    network = None if format == "torch_export" else network_proto(run, interface)
     written = {}
-    for outputs in dict.fromkeys(("raw", interface.outputs)):
-        path = folder / outputs / f"model{FORMATS[told['format']]}"
+    for outputs, about in abouts.items():
+        path = folder / outputs / f"model{FORMATS[format]}"
         path.parent.mkdir()
-        one = replace(interface, outputs=outputs)
-        written[outputs] = write_files(run, network, one, path, about(one))
+        written[outputs] = write_files(run, network, replace(interface, outputs=outputs), path, about)
     return written
 
 

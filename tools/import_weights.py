@@ -11,9 +11,10 @@ classes with them, as published (public=NAME). An experiment with its own data a
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from pocketvision.tools.config import build
+from omegaconf import DictConfig
+from pocketvision.conf.schema import ImportWeightsConfig
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import missing_keys, settings_of
 from pocketvision.tools.engine.state import Progress, save_checkpoint
 from pocketvision.tools.runs.folder import run_header, save_config
 from pocketvision.tools.runs.loaded import task_of_weights
@@ -26,13 +27,13 @@ def import_weights(config: DictConfig) -> Path:
     Raises:
         ValueError: the folder already contains a run, or the weights do not fit.
     """
-    settings = build.train_settings(config)
-    folder = Path(config.output)
+    settings = settings_of(config, ImportWeightsConfig)
+    folder = Path(settings.output)
     if (folder / "checkpoints").exists():
         raise ValueError(f"output={folder} already contains a run: choose another folder")
-    if missing := build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data"):
+    if missing := missing_keys(config.data, "data"):
         raise ValueError(f"set {', '.join(f'{key}=...' for key in missing)}: the run will be evaluated on this data")
-    task, report = task_of_weights(config, settings, partial=config.partial or config.weights_new_predictors)
+    task, report = task_of_weights(config, partial=settings.partial or settings.weights_new_predictors)
     path = folder / "checkpoints" / "best.pt"
     save_checkpoint(path, {
         **run_header(config, task.labels, task.kind, {}, epochs=0),

@@ -21,7 +21,7 @@ def info(config: DictConfig) -> None:
     """Print the layer table and the counts at one input size."""
     torch.set_num_threads(config.threads or 1)  # a network as small as this only waits for more of them
     labels = None
-    if build.data_tells_classes(config):
+    if build.data_tells_classes(config.data):
         if "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group reads its classes from files: set data.num_classes=N")
         labels = build.build_source(config, "train").labels
@@ -40,7 +40,7 @@ def info(config: DictConfig) -> None:
     log.info("%s", "\n".join(columns([heads, *rows], left=(0, 1, 2))))
     counts = count(model, images)
     log.info("")
-    if build.takes_backbone(config):
+    if build.takes_backbone(config.model):
         backbone: Any = model.backbone
         taps = backbone.feature_specs.items()
         log.info("backbone features: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))

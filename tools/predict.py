@@ -44,7 +44,7 @@ from pocketvision.tools.predicting.inputs import Shot, count_shots, find_images,
 from pocketvision.tools.predicting.outputs import Found, check_writes, make_writers
 from pocketvision.tools.predicting.predictor import Predictor
 from pocketvision.tools.predicting.result import Result, find_slots
-from pocketvision.tools.runs.loaded import check_optimize, load_published, load_run
+from pocketvision.tools.runs.loaded import check_optimize, run_or_published
 from pocketvision.tools.system.console import log, progress
 
 
@@ -62,9 +62,7 @@ def predict(config: DictConfig) -> int:
     if classes is not None:
         find_slots(model.labels, classes)
     output.mkdir(parents=True, exist_ok=True)
-    writers = make_writers(
-        output, model.task.kind, writes, score_threshold=settings.score_threshold, all_masks=settings.write is not None
-    )
+    writers = make_writers(output, model.task.kind, writes, all_masks=settings.write is not None)
     failed: list[Path] = []
     total, number, start = sum(count_shots(path, every=settings.every) for path in files), 0, time.perf_counter()
     try:
@@ -74,7 +72,8 @@ def predict(config: DictConfig) -> int:
             shots = progress(_readable(files, settings.every, failed), total=total, title="predicting")
             for number, (shot, result) in enumerate(_results(model, shots, settings.batch_size), start=1):
                 kept = result if classes is None else result.only(classes)
-                found = Found(shot, kept, names[shot.path], ids[shot.path] if ids else number)
+                shown, image_id = kept.above(settings.score_threshold), ids[shot.path] if ids else number
+                found = Found(shot, kept, shown, names[shot.path], image_id)
                 for writer in writers:
                     writer.write(found)
     finally:  # after an interruption too: the files are complete
@@ -109,7 +108,7 @@ def _results(model: Predictor, shots: Iterable[Shot], batch_size: int) -> Iterat
         yield from zip(batch, model.stream((shot.image for shot in batch), batch_size=batch_size), strict=True)
 
 
-def _listed(value: Any) -> list[str] | None:
+def _listed(value: str | int | list[Any] | None) -> list[str] | None:
     """A list of names; a single name becomes a list."""
     return None if value is None else [str(value)] if isinstance(value, str | int) else [str(name) for name in value]
 
@@ -126,15 +125,8 @@ def _model(config: DictConfig, settings: PredictConfig) -> Predictor:
             raise ValueError("file= contains the whole model: drop run=, model= and weights=, or drop file=")
         check_optimize(settings.optimize, settings.precision.value, settings.compile, file=f"file={settings.file}")
         return load_file(settings.file, threads=settings.threads)
-    if settings.run and (settings.weights or settings.model):
-        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
-    if settings.run:
-        return Predictor(load_run(settings.run, which=settings.checkpoint, device=device).as_asked(settings))
-    if not settings.weights:
-        raise ValueError(
-            "set run=FOLDER (a training run), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"
-        )
-    return Predictor(load_published(config, device=device).as_asked(settings))
+    run = run_or_published(config, device=device, otherwise="file=MODEL.onnx, or ")
+    return Predictor(run.as_asked(settings))
 
 
 def output_names(files: Sequence[Path]) -> dict[Path, str]:

@@ -21,6 +21,7 @@ from pocketvision.datasets.loading.batches import Batch, collate
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.hints import crop_hint
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing import annotate
 from pocketvision.tools.drawing.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.engine import loop
@@ -44,9 +45,9 @@ def train(config: DictConfig) -> dict[str, float]:
         SystemExit: SIGTERM or Ctrl-C; the run is saved.
         FloatingPointError: a loss or gradient was not finite.
     """
-    settings = build.train_settings(config)
-    build.check_backbone(config)
-    build.mosaic_share(config)
+    settings = settings_of(config, TrainConfig)
+    build.check_backbone(settings.model, settings.backbone)
+    build.mosaic_share(settings.augment, settings.data)
     folder = Path(settings.run_dir)
     check_same_run(folder, config)
     check_weights(settings.weights)
@@ -99,14 +100,14 @@ def _train_on(
     epochs = settings.epochs or epochs_for(len(train_data))
     run = make_run(
         task, settings, ranks, folder=folder, header=run_header(config, task.labels, task.kind, sources, epochs),
-        make_optimizer=build.optimizer_factory(config, settings), epochs=epochs, steps_per_epoch=steps,
+        make_optimizer=build.optimizer_factory(settings), epochs=epochs, steps_per_epoch=steps,
     )  # fmt: skip
     if settings.replay:
         return _replay(run, train_data)
     if ranks.is_main:
         save_config(folder, config)
     _announce(run, len(train_data), len(sources["val"]), steps)
-    if ranks.is_main and (hint := crop_hint(config, sources["train"])):
+    if ranks.is_main and (hint := crop_hint(settings.data, sources["train"])):
         log.warning("%s", hint)
     if settings.debug:
         _draw_batch(run, next(iter(train_loader)), "batch.png")

@@ -13,10 +13,12 @@ import torch
 from pocketvision.tools.config.build import build_task, compose
 from pocketvision.tools.config.overrides import with_implied
 from pocketvision.tools.drawing.pictures import write_image
+from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.import_weights import import_weights
 from pocketvision.tools.predict import predict
 from pocketvision.tools.prepare import write_shapes
+from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import load_run
 from pocketvision.tools.weights.load import load_weights
 from torch import nn
@@ -42,6 +44,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.pth" for name in MODELS}
 
 
+def made_run(*line: str) -> Path:
+    return import_weights(compose(*line, config_name="import_weights"))
+
+
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "photo.png"
@@ -64,12 +70,12 @@ def test_the_model_alone_means_the_published_network() -> None:
 @pytest.mark.parametrize(("model", "names"), [("ssdlite_torchvision", "toothbrush"), ("lraspp_torchvision", "person")])
 def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: Path, tmp_path: Path) -> None:
     """Imported and then predicted, or predicted at once: the same, with the classes' names."""
-    public, weights = f"public={model}", f"weights={files[model]}"
-    path = import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+    line = (f"public={model}", f"weights={files[model]}", SOURCE)
+    path = made_run(*line, f"output={tmp_path / 'run'}")
     assert path == tmp_path / "run" / "checkpoints" / "best.pt"
     assert names in load_run(tmp_path / "run").task.labels.names.values()
     entries = []
-    for number, source in enumerate(([public, weights, SOURCE], [f"run={tmp_path / 'run'}"])):
+    for number, source in enumerate((line, (f"run={tmp_path / 'run'}",))):
         output = tmp_path / str(number)
         config = compose(*source, f"output={output}", "score_threshold=0.01", config_name="predict")
         config.inputs = [str(photo)]
@@ -79,63 +85,59 @@ def test_from_a_file_to_predictions(model: str, names: str, files: dict, photo: 
     found = entries[0].get("detections") or entries[0]["classes"]
     assert found
     assert "class " not in json.dumps(found)
-    model_again = pocketvision.load(tmp_path / "run")
-    assert model_again(photo).image.shape == (60, 80, 3)
     # and training starts from it
     assert not load_weights(build_task(load_run(tmp_path / "run").config).model, tmp_path / "run").reinitialized
     with pytest.raises(ValueError, match="already contains a run"):
-        import_weights(compose(public, weights, SOURCE, f"output={tmp_path / 'run'}", config_name="import_weights"))
+        made_run(*line, f"output={tmp_path / 'run'}")
 
 
 def test_weights_that_are_not_all_of_the_network(files: dict, tmp_path: Path) -> None:
     line = ["public=ssdlite_torchvision", f"weights={files['ssdlite_torchvision']}", SOURCE]
     line += [f"output={tmp_path / 'run'}", "data.slots=contiguous", "data.num_classes=80"]
     with pytest.raises(ValueError, match=r"predict another number of classes .*set data\.num_classes to the weights"):
-        import_weights(compose(*line, config_name="import_weights"))
+        made_run(*line)
     assert not (tmp_path / "run").exists()
-    assert import_weights(compose(*line, "weights_new_predictors=true", config_name="import_weights")).is_file()
+    assert made_run(*line, "weights_new_predictors=true").is_file()
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("command", "line", "message"),
     [
-        ((), r"set run=FOLDER \(a training run\), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision"),
-        (("run=x", "weights=torchvision"), "run= already has a model and weights"),
-        (("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
-        (("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
-        (("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
+        (import_weights, ("public=ssdlite_torchvision", "output=x"), "set weights=FILE"),
+        (
+            predict,
+            (),
+            r"set run=FOLDER \(a training run\), file=MODEL.onnx, or model=ssdlite_torchvision weights=torchvision",
+        ),
+        (predict, ("run=x", "weights=torchvision"), "run= already has a model and weights"),
+        (predict, ("run=x", "public=ssdlite_torchvision"), "run= already has a model and weights"),
+        (predict, ("weights=x.pth",), "weights=x.pth needs a published network: set model=ssdlite_torchvision"),
+        (predict, ("weights=x.pth", "public=ssdlite_torchvision"), "weights=x.pth: no such file"),
     ],
 )
-def test_contradictions_and_gaps(line: tuple[str, ...], message: str, photo: Path) -> None:
-    config = compose(*line, config_name="predict")
-    config.inputs = [str(photo)]
+def test_contradictions_and_gaps(command: Any, line: tuple[str, ...], message: str, photo: Path) -> None:
+    config = compose(*line, config_name=command.__name__)
+    if command is predict:
+        config.inputs = [str(photo)]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        predict(config)
+        command(config)
 
 
-def test_import_without_weights(tmp_path: Path) -> None:
-    config = compose("public=ssdlite_torchvision", f"output={tmp_path}", config_name="import_weights")
-    with pytest.raises(ValueError, match="set weights=FILE"):
-        import_weights(config)
-
-
-def test_classes_that_only_the_data_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_classes_that_only_the_data_can_tell(in_tmp_path: Path) -> None:
     write_shapes(compose("output=made", "num_train=2", "num_val=2", config_name="prepare"))
     data = ("data.train_json=made/annotations/instances_train2017.json", "data.images=made/val2017",
             "data.val_json=made/annotations/instances_val2017.json")  # fmt: skip
     network = ("experiment=small_detection", "backbone.width=0.35")
     torch.save(build_task(compose(*network, "data.num_classes=3")).model.state_dict(), "weights.pth")
-    import_weights(compose(*network, *data, "weights=weights.pth", "output=new", config_name="import_weights"))
+    made_run(*network, *data, "weights=weights.pth", "output=new")
     assert list(load_run("new").task.labels.names.values()) == ["circle", "square", "triangle"]
     with pytest.raises(ValueError, match=r"set data\.train_json=\.\.\., data\.images"):
-        import_weights(compose(*network, "weights=weights.pth", "output=other", config_name="import_weights"))
+        made_run(*network, "weights=weights.pth", "output=other")
 
 
 def test_the_lines_of_the_documentation(
-    files: dict, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    files: dict, photo: Path, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     torch.save(mobilenet_v3_small().state_dict(), "mobilenet_v3_small.pth")
     shutil.copy(files["ssdlite_torchvision"], "ssdlite320.pth")
     shutil.copy(photo, "photo.jpg")
@@ -171,8 +173,8 @@ def test_a_published_classifier_knows_its_classes(photo: Path, tmp_path: Path) -
 def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_path: Path) -> None:
     write_shapes(compose(f"output={tmp_path / 'city'}", "layout=cityscapes", "size=[32,64]", "num_train=1", "num_val=1",
                         config_name="prepare"))  # fmt: skip
-    config = compose(f"model={name}", f"data.root={tmp_path / 'city'}", "data.eval_size=[32,64]", config_name="predict")
-    model = build_task(config).model
+    network = (f"model={name}", f"data.root={tmp_path / 'city'}", "data.eval_size=[32,64]")
+    model = build_task(compose(*network, config_name="predict")).model
     assert (model.num_classes, model.num_outputs) == (19, 20)
     logits = model.decoder.logits
     nn.init.zeros_(logits.weight)
@@ -181,13 +183,7 @@ def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_
     else:
         logits.weight.data[:, 19] = 1.0  # PReLU leaves something positive
     torch.save(model.state_dict(), tmp_path / "x.pth")
-    line = [
-        f"model={name}",
-        f"weights={tmp_path / 'x.pth'}",
-        f"data.root={tmp_path / 'city'}",
-        "data.eval_size=[32,64]",
-    ]
-    import_weights(compose(*line, f"output={tmp_path / 'run'}", config_name="import_weights"))
+    made_run(*network, f"weights={tmp_path / 'x.pth'}", f"output={tmp_path / 'run'}")
     photo = next(tmp_path.glob("city/leftImg8bit/val/*/*.png"))
     result = pocketvision.load(tmp_path / "run")(photo)
     assert "ignored" in result.names
@@ -208,23 +204,13 @@ def test_void_is_ignored_in_predictions_and_missed_in_evaluation(name: str, tmp_
         ("ema", [1]),
     ],
 )
-def test_a_run_with_something_else_in_it(key: str, value: object, small_run: Path, tmp_path: Path) -> None:
-    content = torch.load(small_run, weights_only=True)
-    torch.save(content | {key: value}, tmp_path / "x.pt")
+def test_a_run_with_something_else_in_it(key: str, value: object, tmp_path: Path) -> None:
+    config = compose("experiment=small_classification", "backbone.width=0.35", "data.num_classes=2", "data.root=x")
+    task = build_task(config)
+    content = {"config": portable(config), "labels": task.labels.to_json(), "model": task.model.state_dict(),
+               "progress": {"step": 7}}  # fmt: skip
+    save_checkpoint(tmp_path / "x.pt", content)
+    assert load_run(tmp_path / "x.pt").step == 7
+    save_checkpoint(tmp_path / "x.pt", content | {key: value})
     with pytest.raises(ValueError, match=r"label map|network"):
         load_run(tmp_path / "x.pt")
-
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    network = ("model=classifier", "backbone=mobilenet_v3_small", "backbone.width=0.35", "data=image_folder")
-    torch.save(build_task(compose(*network, "data.num_classes=2")).model.state_dict(), folder / "x.pth")
-    line = [
-        "experiment=small_classification",
-        "data.num_classes=2",
-        "data.root=x",
-        f"weights={folder / 'x.pth'}",
-        f"output={folder / 'run'}",
-    ]
-    return import_weights(compose(*network, *line, config_name="import_weights"))

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from pocketvision.tools.config.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.conf.schema import TrainConfig
+from pocketvision.tools.config.build import build_task, compose, optimizer_factory
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.config.trusted import trusted
 from pocketvision.tools.info import info
 from pocketvision.tools.train import train
@@ -14,11 +16,15 @@ models = pytest.mark.parametrize("model", MODELS)
 
 
 @models
-def test_the_model_alone_suffices(model: str) -> None:
-    config = compose("data=cityscapes", f"model={model}")
-    task = build_task(config)
-    assert not hasattr(task.model, "backbone")
-    assert task.model.num_classes == 19
+@pytest.mark.parametrize(
+    ("choice", "num_classes"),
+    [(["data=cityscapes"], 19), (["experiment=small_segmentation", "data.num_classes=7"], 7)],  # which lends its recipe
+    ids=["data", "experiment"],
+)
+def test_the_model_alone_suffices(model: str, choice: list[str], num_classes: int) -> None:
+    network = build_task(compose(*choice, f"model={model}")).model
+    assert not hasattr(network, "backbone")
+    assert network.num_classes == num_classes
 
 
 @models
@@ -52,17 +58,10 @@ def test_a_checkpoints_configuration_is_trusted(model: str) -> None:
         trusted(stored)  # type: ignore[arg-type]
 
 
-@models
-def test_an_experiment_of_another_model_lends_its_recipe(model: str) -> None:
-    config = compose("experiment=small_segmentation", f"model={model}", "data.num_classes=7")
-    network = build_task(config).model
-    assert network.num_classes == 7
-
-
 def test_parts_learn_at_rates_of_their_own() -> None:
     config = compose("experiment=paper/table8/espnetv2", "freeze=[encoder.stem]")
     network = build_task(config).model
-    groups = optimizer_factory(config, train_settings(config))(network).param_groups
+    groups = optimizer_factory(settings_of(config, TrainConfig))(network).param_groups
     assert [group["lr"] for group in groups] == pytest.approx([0.005, 0.05])
 
 
@@ -71,10 +70,3 @@ def test_info_counts_without_a_backbone(logged: pytest.LogCaptureFixture) -> Non
     assert "788,762" in logged.text
     assert "2,697,742,960" in logged.text
     assert "backbone features" not in logged.text
-
-
-@pytest.mark.parametrize("name", ["espnetv1", "espnetv2", "ccc2"])
-def test_experiments_take_half_resolution_and_a_weight_for_each_class(name: str) -> None:
-    config = compose(f"experiment=paper/table8/{name}")
-    assert list(config.data.input_size) == list(config.data.eval_size) == [512, 1024]
-    assert len(config.model.criterion.class_weights) == config.data.num_classes == 19

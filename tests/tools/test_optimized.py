@@ -27,23 +27,10 @@ HEADS = {
 }  # fmt: skip
 
 
-def lively(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """Weights and statistics under which a wrong fold shows."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = None
-    with torch.no_grad():
-        model.train()(images)
-    return model.eval()
-
-
 @pytest.mark.parametrize("overrides", HEADS.values(), ids=HEADS)
-def test_every_head_computes_the_same(overrides: tuple[str, ...]) -> None:
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)
-    model = lively(build_task(compose(*overrides, "data.num_classes=6")).model.double(), images)
+def test_every_head_computes_the_same(overrides: tuple[str, ...], enliven: Callable) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 96, 128), dtype=np.uint8))
+    model = enliven(build_task(compose(*overrides, "data.num_classes=6")).model, images)
     fast = optimize(model, dtype=torch.float64)
     with torch.inference_mode():
         expected, found = model(images), fast(images)
@@ -55,26 +42,20 @@ def test_every_head_computes_the_same(overrides: tuple[str, ...]) -> None:
     assert norms == 0 if "backbone=none" not in overrides else norms <= 20
 
 
-@pytest.fixture
-def run(trained_run: Callable[[str], Path]) -> Path:
-    return trained_run("segmentation")
-
-
-def test_from_python(run: Path) -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    plain = pocketvision.load(run)
-    for options in ({}, {"precision": "bf16"}):
-        model = pocketvision.load(run, optimize=True, **options)
-        assert not any(isinstance(module, nn.BatchNorm2d) for module in model.task.model.modules())
-        assert (model(photo).mask != plain(photo).mask).mean() < (0.2 if options else 1e-3)
-
-
-@pytest.mark.slow  # needs a C++ compiler, and more than a minute of it
-@pytest.mark.by_hand
-def test_compiled(run: Path) -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    model = pocketvision.load(run, optimize=True, compile=True)
-    assert (model(photo).mask != pocketvision.load(run)(photo).mask).mean() < 1e-3
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({}, 1e-3),
+        ({"precision": "bf16"}, 0.2),
+        # needs a C++ compiler, and more than a minute of it
+        pytest.param({"compile": True}, 1e-3, marks=(pytest.mark.slow, pytest.mark.by_hand)),
+    ],
+)
+def test_from_python(options: dict, limit: float, trained_run: Callable[[str], Path]) -> None:
+    run, photo = trained_run("segmentation"), np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    model = pocketvision.load(run, optimize=True, **options)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.task.model.modules())
+    assert (model(photo).mask != pocketvision.load(run)(photo).mask).mean() < limit
 
 
 @pytest.mark.parametrize(
@@ -85,10 +66,11 @@ def test_compiled(run: Path) -> None:
         ({"optimize": True, "precision": "fp16"}, "fp32 or bf16"),
     ],
 )
-def test_contradictions(run: Path, options: dict, message: str) -> None:
+def test_contradictions(trained_run: Callable[[str], Path], options: dict, message: str) -> None:
+    run = trained_run("segmentation")
     with pytest.raises(ValueError, match=message):
         pocketvision.load(run, **options)
     config = compose(f"run={run}", *(f"{k}={str(v).lower()}" for k, v in options.items()), config_name="predict")
-    config.inputs = [str(Path(__file__).parent)]
-    with pytest.raises((ValueError, FileNotFoundError)):
+    config.inputs = [str(Path(pocketvision.__file__).parent / "docs" / "demo.png")]
+    with pytest.raises(ValueError, match=message):
         predict(config)

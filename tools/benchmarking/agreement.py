@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from ..exporting.verify import LIMITS, num_matched
+from ..exporting.verify import LIMITS, difference
 
 LOSS = {"fp32": 1e-3, "bf16": 0.1}  # relative
 
@@ -53,20 +51,11 @@ def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precis
     if kind == "training":
         worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
         return Agreement("loss off by", worst, LOSS[precision])
-    if kind == "detection":
-        total = sum(len(a) + len(b) for a, b in pairs)
-        matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-        return Agreement("unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched)
-    if kind == "segmentation":
-        same_shape = all(a.shape == b.shape for a, b in pairs)
-        wrong = sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs) if same_shape else 1.0
-        return Agreement("differing pixels", wrong, limits.pixels)
-    worst = max(float((_by_class(a) - _by_class(b)).abs().max()) for a, b in pairs)
-    return Agreement("probability off by", worst, limits.probability)
-
-
-def _by_class(ranking: Any) -> torch.Tensor:
-    return ranking.scores[ranking.labels.argsort()]
+    what, limit = {
+        "detection": ("unmatched detections", limits.unmatched),
+        "segmentation": ("differing pixels", limits.pixels),
+    }.get(kind, ("probability off by", limits.probability))
+    return Agreement(what, difference(kind, pairs, limits), limit)
 
 
 def check(reference: str, agreements: dict[str, Agreement]) -> None:

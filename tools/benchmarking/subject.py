@@ -80,9 +80,9 @@ class Subject:
 
     def _fresh(self) -> LoadedRun:
         config = self.config
-        if build.data_tells_classes(config) and "datasets.shapes." not in config.data.train._target_:
+        if build.data_tells_classes(config.data) and "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group reads its classes from files: set data.num_classes=N")
-        labels = build.build_source(config, "train").labels if build.data_tells_classes(config) else None
+        labels = build.build_source(config, "train").labels if build.data_tells_classes(config.data) else None
         task = build.build_task(config, labels=labels)
         size = config.data.eval_size or (192, 320)
         enliven(task.model, torch.from_numpy(np.stack(make_photos(4, size, seed=1))).permute(0, 3, 1, 2))

@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Sequence
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from ...datasets.annotations.faults import Fault, Report
 from ...datasets.checking.check import Checked, Reader
 from ...datasets.checking.contents import Contents
 from ...datasets.checking.reading import SOURCES, read_split
-from ..config.build import make
+from ..config.build import get_class, make
 
 
 def readers_of(config: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:

@@ -29,7 +29,6 @@ from ..engine.optim import parameter_groups
 from ..engine.task import Task
 from ..weights.load import load_weights
 from .overrides import with_implied
-from .settings import settings_of
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
@@ -76,17 +75,6 @@ def make(node: Any, **arguments: Any) -> Any:
         raise ValueError(f"{node._target_}: {error}") from error
 
 
-def missing_keys(node: Any, prefix: str = "") -> list[str]:
-    """Keys whose value is still `???`, in the order of the configuration."""
-    if isinstance(node, dict):
-        return [
-            found
-            for key, value in node.items()
-            for found in missing_keys(value, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [prefix] if node == "???" else []
-
-
 # ---- task ------------------------------------------------------------------------------------------------
 
 
@@ -104,24 +92,24 @@ def build_task(config: DictConfig, *, labels: LabelMap | None = None) -> Task:
     kind = config.model.task
     if kind != config.data.task:
         raise ValueError(f"model is for {kind}, but data is for {config.data.task}: choose another model= or data=")
-    check_backbone(config)
-    labels = labels or declared_labels(config)
+    check_backbone(config.model, config.backbone)
+    labels = labels or declared_labels(config.data)
     parts: dict[str, Any] = {"num_classes": labels.num_classes}
-    if takes_backbone(config):
+    if takes_backbone(config.model):
         parts["backbone"] = make(config.backbone)
     network = make(config.model.network, **parts)
-    return Task(kind=kind, model=network, labels=labels, **task_parts(config, labels))
+    return Task(kind=kind, model=network, labels=labels, **task_parts(config.model, labels))
 
 
-def task_parts(config: DictConfig, labels: LabelMap) -> dict[str, Any]:
+def task_parts(model: DictConfig, labels: LabelMap) -> dict[str, Any]:
     """A task's parts other than its network: criterion, postprocessing and metric."""
     names: dict[str, Any] = {"names": labels.names}
-    if config.model.task == "segmentation":
+    if model.task == "segmentation":
         names |= {"categories": categories(labels), "instances": instance_sizes(labels)}
     parts = {
-        "criterion": make(config.model.criterion),
-        "postprocess": make(config.model.postprocess),
-        "metric": make(config.model.metric, **names),
+        "criterion": make(model.criterion),
+        "postprocess": make(model.postprocess),
+        "metric": make(model.metric, **names),
     }
     _check_activation(parts["criterion"], parts["postprocess"])
     return parts
@@ -138,43 +126,43 @@ def _check_activation(criterion: Any, postprocess: Any) -> None:
         )
 
 
-def takes_backbone(config: DictConfig) -> bool:
+def takes_backbone(model: DictConfig) -> bool:
     """Whether the model is a head for an exchangeable backbone rather than a complete network."""
-    return "backbone" in inspect.signature(get_class(config.model.network._target_)).parameters
+    return "backbone" in inspect.signature(get_class(model.network._target_)).parameters
 
 
-def check_backbone(config: DictConfig) -> None:
+def check_backbone(model: DictConfig, backbone: DictConfig) -> None:
     """Raise ValueError if the model needs a backbone and has none, or the other way around."""
-    network, backbone = config.model.network._target_, config.backbone.get("_target_")
-    if takes_backbone(config) == (backbone is not None):
+    chosen = backbone.get("_target_")
+    if takes_backbone(model) == (chosen is not None):
         return
-    network = network.rpartition(".")[2]
-    if backbone is None:
+    network = model.network._target_.rpartition(".")[2]
+    if chosen is None:
         raise ValueError(
             f"backbone=none is not supported by this model ({network} needs a backbone): choose backbone=NAME"
         )
     raise ValueError(
-        f"backbone ({backbone.rpartition('.')[2]}) is not supported by this model ({network}, which has its own "
+        f"backbone ({chosen.rpartition('.')[2]}) is not supported by this model ({network}, which has its own "
         "backbone): set backbone=none, or choose another model="
     )
 
 
-def data_tells_classes(config: DictConfig) -> bool:
+def data_tells_classes(data: DictConfig) -> bool:
     """Whether the classes are read from the data's files."""
-    return config.data.num_classes is None and config.data.get("labels") is None
+    return data.num_classes is None and data.get("labels") is None
 
 
-def declared_labels(config: DictConfig) -> LabelMap:
+def declared_labels(data: DictConfig) -> LabelMap:
     """The label map that the configuration defines without reading data."""
-    num_classes = config.data.num_classes
-    labels = make(config.data.labels) if config.data.get("labels") is not None else None
+    num_classes = data.num_classes
+    labels = make(data.labels) if data.get("labels") is not None else None
     if labels is not None and num_classes in (None, labels.num_classes):
         return labels
     if num_classes is None:
         raise ValueError(
             "data.num_classes is null and cannot be determined without the data: set data.num_classes=N, or labels="
         )
-    return nameless_labels(num_classes, first=1 if config.data.task == "detection" else 0)
+    return nameless_labels(num_classes, first=1 if data.task == "detection" else 0)
 
 
 def categories(labels: LabelMap) -> dict[str, list[int]] | None:
@@ -239,7 +227,7 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         size = None  # the policy's crop determines the size
     size = None if size is None else tuple(size)
     transform = Transform(
-        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config), exact=not training,
+        policy, input_size=size, resize=resize, crop_fraction=crop_fraction(config.data), exact=not training,
         reduced=training and config.get("reduced_decode", False),
     )  # fmt: skip
     return AugmentedDataset(
@@ -248,18 +236,18 @@ def build_dataset(config: DictConfig, source: Any, *, training: bool) -> Augment
         seed=config.get("seed", 0),
         ground_truth=not training,
         skip_bad=training and config.get("on_bad_sample") == "skip",
-        mosaic=mosaic_share(config) if training else 0.0,
+        mosaic=mosaic_share(config.augment, config.data) if training else 0.0,
         remedy=LEAVE_OUT if training else LEAVE_NOTHING_OUT,
     )
 
 
-def mosaic_share(config: DictConfig) -> float:
+def mosaic_share(augment: DictConfig, data: DictConfig) -> float:
     """The share of training samples that are mosaics of four; policies without mosaics have no such key.
 
     Raises:
         ValueError: not a number from 0 to 1, or the task or the resizing does not support mosaics.
     """
-    share, task, resize = config.augment.get("mosaic", 0.0), config.data.task, config.data.resize
+    share, task, resize = augment.get("mosaic", 0.0), data.task, data.resize
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"augment.mosaic={share}: expected a number from 0 to 1, the share of the samples")
     if share and (task == "classification" or resize == "shorter"):
@@ -270,9 +258,9 @@ def mosaic_share(config: DictConfig) -> float:
     return share
 
 
-def crop_fraction(config: DictConfig) -> float:
+def crop_fraction(data: DictConfig) -> float:
     """The share of each side that resize=center_crop keeps; data groups without crops have no such key."""
-    return config.data.get("crop_fraction", CROP_FRACTION)
+    return data.get("crop_fraction", CROP_FRACTION)
 
 
 def build_loader(
@@ -297,11 +285,6 @@ def build_loader(
 # ---- training --------------------------------------------------------------------------------------------
 
 
-def train_settings(config: DictConfig) -> schema.TrainConfig:
-    """The keys of training as a typed object, checked; the open groups stay parts of the configuration."""
-    return settings_of(config, schema.TrainConfig)
-
-
 def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
     """Images per pass of one rank.
 
@@ -317,7 +300,7 @@ def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
     return settings.batch_size // parts
 
 
-def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
+def optimizer_factory(settings: schema.TrainConfig) -> Callable[[nn.Module], torch.optim.Optimizer]:
     """A function from a model to the optimizer of the `optimizer` group, its learning rate scaled with the batch size.
 
     Linearly ([Goyal et al.](https://arxiv.org/abs/1706.02677)), except for Adam and AdamW: with the square root,
@@ -325,14 +308,14 @@ def optimizer_factory(config: DictConfig, settings: schema.TrainConfig) -> Calla
     """
 
     def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        factory = make(config.optimizer)
+        factory = make(settings.optimizer)
         scale = settings.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0
         if issubclass(factory.func, torch.optim.Adam | torch.optim.AdamW):
             scale = math.sqrt(scale)
-        decay = config.optimizer.get("weight_decay", 0.0)
-        if not isinstance(config.optimizer.lr, int | float):
-            raise ValueError(f"optimizer.lr={config.optimizer.lr}: expected a number")
-        lr = config.optimizer.lr * scale
+        decay = settings.optimizer.get("weight_decay", 0.0)
+        if not isinstance(settings.optimizer.lr, int | float):
+            raise ValueError(f"optimizer.lr={settings.optimizer.lr}: expected a number")
+        lr = settings.optimizer.lr * scale
         groups = parameter_groups(model, decay, settings.decay_rule, lr=lr, factors=settings.lr_factors)
         if not groups:
             raise ValueError(f"freeze={settings.freeze} freezes the whole network: freeze fewer parts")

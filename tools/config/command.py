@@ -18,11 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from ...conf.help import asked
+from ...conf.keys import groups_of
 from ...conf.schema import CONFIGS
 from ..system.console import configure_logging, printable
 from ..system.memory import keep_freed_memory
-from .build import compose, missing_keys, register_schemas
+from .build import compose, register_schemas
 from .overrides import with_implied
+from .settings import missing_keys
 
 Job = Callable[[DictConfig], Any]
 _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p")
@@ -42,8 +44,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
 
     def guarded(config: DictConfig) -> None:
         try:
-            missing = missing_keys(OmegaConf.to_container(config, resolve=False))
-            if missing and needs_data:
+            if needs_data and (missing := missing_keys(config)):
                 raise ValueError(
                     "required: " + ", ".join(f"{key}=..." for key in missing) + f" (see pocketvision {title} --help)"
                 )
@@ -139,7 +140,8 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
     """What is wrong with an override, without Hydra's advice about its own syntax."""
     text = f"{error}\n{error.__cause__ or ''}"
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
-    if unknown:
+    unknown = unknown or re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    if unknown and unknown[1] not in groups_of(config_name):
         full = re.search(r"full_key: (\S+)", text)
         group = full[1].rpartition(".")[0] if full else ""
         prefix = f"{group}." if group else ""
@@ -163,7 +165,7 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
 def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[str]:
     """The keys of a group ("" is the whole configuration), as selected by the arguments."""
     if not group:
-        return [field.name for field in fields(CONFIGS[config_name])]
+        return [*groups_of(config_name), *(field.name for field in fields(CONFIGS[config_name]))]
     others = [a for a in arguments if _OVERRIDE.match(a) and not a.lstrip("~+").startswith(f"{group}.")]
     try:
         node = OmegaConf.select(compose(*others, config_name=config_name), group)

@@ -13,12 +13,12 @@ _PHOTOGRAPHS = 16  # whose size is read
 _STRIDE = 32
 
 
-def crop_hint(config: DictConfig, source: Any) -> str | None:
+def crop_hint(data: DictConfig, source: Any) -> str | None:
     """A hint if training crops cover very little of the photographs, with the keys that downscale them; else None.
 
     Reads some files' headers; unreadable ones are ignored here and reported when they are decoded.
     """
-    crop, data = config.data.input_size, config.data
+    crop = data.input_size
     if data.task != "segmentation" or data.resize != "none" or crop is None or not hasattr(source, "files"):
         return None
     indices = range(0, len(source), -(-len(source) // _PHOTOGRAPHS))

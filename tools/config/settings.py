@@ -1,5 +1,6 @@
-"""A command's closed keys as its dataclass from conf/schema.py."""
+"""A configuration as plain or typed values."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
@@ -27,3 +28,19 @@ def settings_of(config: DictConfig, kind: type[Settings]) -> Settings:
 def _plain(value: Any, *, is_open: bool) -> Any:
     is_group = is_open and isinstance(value, DictConfig)
     return OmegaConf.to_object(value) if OmegaConf.is_config(value) and not is_group else value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A configuration's values by dotted key; an empty mapping is a value."""
+    if isinstance(value, Mapping) and value:
+        items = {}
+        for key, item in value.items():
+            items |= flat(item, f"{prefix}.{key}" if prefix else str(key))
+        return items
+    return {prefix: value}
+
+
+def missing_keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Keys whose value is still `???`, in the order of the configuration."""
+    values = flat(OmegaConf.to_container(config, resolve=False), prefix)
+    return [key for key, value in values.items() if value == "???"]

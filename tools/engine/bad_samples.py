@@ -10,10 +10,6 @@ _LARGEST_SHARE = 0.1  # of an epoch
 _LINES = 20  # in the log, at a time
 
 
-def bad_samples_path(folder: Path) -> Path:
-    return folder / "bad_samples.txt"
-
-
 def tell_bad_samples(run: Run) -> None:
     """Count the samples skipped since the last call, over all ranks, and name the new ones.
 
@@ -33,7 +29,7 @@ def tell_bad_samples(run: Run) -> None:
     count = sum(index in dict(skipped) for index, skipped in found)
     state.bad_samples += count
     state.bad_in_window += count
-    path = bad_samples_path(run.folder)
+    path = run.folder / "bad_samples.txt"
     if run.ranks.is_main:
         _name(path, {index: reason for _, skipped in found for index, reason in skipped})
     if state.bad_samples > _LARGEST_SHARE * epoch:

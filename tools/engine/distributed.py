@@ -130,9 +130,12 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch finds no CUDA device; use device=cpu or device=auto")
     try:
-        return torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
+        device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
     except RuntimeError as error:
         raise ValueError(f"device={name} is not a device: choose auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device={device}: torch finds {count} CUDA devices, numbered from 0; use one of them")
+    return device
 
 
 def start_ranks(device: str = "auto", *, timeout_minutes: float = 30) -> Ranks:

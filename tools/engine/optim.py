@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...conf.schema import DecayRule, ScheduleConfig, ScheduleName
 from .groups import rate_factors
@@ -17,7 +17,7 @@ def parameter_groups(
     weight_decay: float,
     rule: DecayRule,
     *,
-    lr: float | None = None,
+    lr: float,
     factors: Mapping[str, float] = {},
 ) -> list[dict[str, Any]]:
     """Groups with and without weight decay for each learning rate factor; disjoint, covering all trainable parameters.
@@ -26,14 +26,12 @@ def parameter_groups(
     from high to low; with decay before without.
 
     Args:
-        lr: the base learning rate; each group gets `lr` times its factor. None: groups have no `lr`.
+        lr: the base learning rate; each group gets `lr` times its factor.
         factors: prefix of parameter names (see `groups.part`) -> factor, 1 by default; the longest prefix wins.
 
     Raises:
-        ValueError: factors without `lr`, or factors that `groups.rate_factors` rejects.
+        ValueError: `groups.rate_factors` rejects the factors.
     """
-    if factors and lr is None:
-        raise ValueError("factors need a base learning rate: set lr")
     own_factor = rate_factors(model, factors)
     depthwise = {
         id(module.weight)
@@ -51,10 +49,9 @@ def parameter_groups(
     groups: list[dict[str, Any]] = []
     for factor in sorted({1.0, *factors.values()}, key=lambda factor: (factor != 1, -factor)):
         members = [p for p in trainable if own_factor.get(p, 1.0) == factor]
-        rate = {} if lr is None else {"lr": lr * factor}
         groups += [
-            {"params": [p for p in members if decays(p)], "weight_decay": weight_decay, **rate},
-            {"params": [p for p in members if not decays(p)], "weight_decay": 0.0, **rate},
+            {"params": [p for p in members if decays(p)], "weight_decay": weight_decay, "lr": lr * factor},
+            {"params": [p for p in members if not decays(p)], "weight_decay": 0.0, "lr": lr * factor},
         ]
     return [group for group in groups if group["params"]]
 
@@ -112,11 +109,6 @@ class Ema:
             target.copy_(source)
 
 
-def total_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """The 2-norm over all gradients, on the device."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-
 def improves(value: float, best: float | None) -> bool:
     """Whether an evaluation beats the best one before it: NaN never does, and any number beats NaN."""
     if math.isnan(value):
@@ -132,10 +124,7 @@ def out_of_patience(best_at: int, now: int, patience: int | None) -> bool:
     return patience is not None and now - best_at >= patience
 
 
-EPOCHS_AT_300 = 40
-
-
-FEWEST, MOST = 20, 240
+_EPOCHS_AT_300, _FEWEST, _MOST = 40, 20, 240
 
 
 def epochs_for(num_images: int) -> int:
@@ -145,4 +134,4 @@ def epochs_for(num_images: int) -> int:
     epochs follow the inverse square root, so that four times the photographs take twice the steps.
     """
     share = 300 / max(1, num_images)
-    return min(MOST, max(FEWEST, round(EPOCHS_AT_300 * (share if share > 1 else math.sqrt(share)))))
+    return min(_MOST, max(_FEWEST, round(_EPOCHS_AT_300 * (share if share > 1 else math.sqrt(share)))))

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ...files import whole_file
 from ..system.console import log
-from ..system.files import replace_file
 
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that differ between any two runs
 
@@ -22,30 +22,23 @@ class Report:
 
     def __init__(self, folder: Path | None, *, step: int = 0, evaluated: int = 0) -> None:
         """Remove rows after the checkpoint's `step` and evaluations after `evaluated`: they will be written again."""
-        self.folder = folder
         self._board: Any = None
         if folder is None:
             return
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import: only if it is used
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._cut_back({"train": step, "val": evaluated})
+        self._metrics = folder / "metrics.jsonl"
+        if self._metrics.exists():
+            last = {"train": step, "val": evaluated}
+            rows = [line for line in self._metrics.read_text().splitlines() if _is_kept(line, last)]
+            with whole_file(self._metrics, durable=True) as unfinished:
+                unfinished.write_text("".join(row + "\n" for row in rows))
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    @property
-    def _metrics(self) -> Path:
-        assert self.folder is not None
-        return self.folder / "metrics.jsonl"
-
-    def _cut_back(self, last: Mapping[str, int]) -> None:
-        if not self._metrics.exists():
-            return
-        rows = [line for line in self._metrics.read_text().splitlines() if _is_kept(line, last)]
-        replace_file(self._metrics, "".join(row + "\n" for row in rows).encode())
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row to metrics.jsonl and to TensorBoard under `kind/`."""
-        if self.folder is None:
+        if self._board is None:
             return
         numbers = {key: value if math.isfinite(value) else None for key, value in values.items()}  # json has no NaN
         try:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...files import sync, whole_file
 from ..system.console import log
-from ..system.files import replace_file
 
 FORMAT = "pocketvision-checkpoint-1"
 
@@ -44,14 +44,17 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) ->
     """
     content = io.BytesIO()  # makes a full disk a plain OSError, at no cost: torch writes the end of a zip last
     torch.save({"format": FORMAT, **checkpoint}, content)
-    replace_file(path, content.getbuffer(), before=lambda: _rotate(path, keep))
+    with whole_file(path, durable=True) as unfinished:
+        unfinished.write_bytes(content.getbuffer())
+        sync(unfinished)  # before the earlier checkpoints move
+        _rotate(path, keep)
 
 
 def _rotate(path: Path, keep: int) -> None:
     """NAME.pt is linked to NAME-1.pt, NAME-1.pt becomes NAME-2.pt, ...; NAME.pt itself is never missing."""
     if keep < 2 or not path.exists():
         return
-    names = [path, *(numbered(path, i) for i in range(1, keep))]
+    names = [path, *(path.with_stem(f"{path.stem}-{i}") for i in range(1, keep))]
     for older, younger in zip(names[:1:-1], names[-2:0:-1], strict=True):
         if younger.exists():
             os.replace(younger, older)
@@ -62,11 +65,6 @@ def _rotate(path: Path, keep: int) -> None:
     except OSError:  # a file system without hard links
         shutil.copy2(path, temporary)
     os.replace(temporary, names[1])
-
-
-def numbered(path: Path, number: int) -> Path:
-    """last.pt, last-1.pt, last-2.pt ..."""
-    return path.with_stem(f"{path.stem}-{number}") if number else path
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ...conf.schema import OnNonfinite, Precision
-from .optim import total_norm
 from .run import Run
 
 
@@ -77,11 +76,11 @@ def _apply_gradients(run: Run, count: Tensor, losses: Tensor) -> tuple[Tensor, T
         The norm before clipping, whether losses and gradient were finite, whether the weights changed.
     """
     run.scaler.unscale_(run.optimizer)
-    torch._foreach_mul_(_gradients(run.model), 1 / count)  # pyright: ignore
-    parameters = [p for p in run.model.parameters() if p.grad is not None]
-    norm = total_norm(parameters)
+    gradients = _gradients(run.model)
+    torch._foreach_mul_(gradients, 1 / count)  # pyright: ignore
+    norm = nn.utils.get_total_norm(gradients)
     if run.config.clip_grad_norm:
-        nn.utils.clip_grads_with_norm_(parameters, run.config.clip_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_grad_norm, norm)
     good_loss, good_norm = losses.isfinite().all(), norm.isfinite()
     # fp16 finds its loss scale by infinite gradients: such a step is skipped, but it is not an error.
     finite = good_loss if run.scaler.is_enabled() else good_loss & good_norm

@@ -1,7 +1,5 @@
 """The detector's last steps as ONNX nodes: scores, the best candidates, one NonMaxSuppression, boxes in pixels."""
 
-from typing import Any
-
 import numpy as np
 
 from ...detection.boxes import CENTER_SCALE, SIZE_SCALE
@@ -34,7 +32,7 @@ def add_detections(
         smallest = graph.op("ReduceMin", size, np.array([2]), keepdims=0)
         keep = graph.op("And", keep, graph.op("Greater", smallest, 0.0))
     # The first `max_detections` of them.
-    position = graph.op("CumSum", graph.op("Cast", keep, to=_dtype("FLOAT")), np.array(1))
+    position = graph.op("CumSum", graph.cast(keep, "float32"), np.array(1))
     keep = graph.op("And", keep, graph.op("LessOrEqual", position, float(post.max_detections)))
     found = {"boxes": boxes, "scores": scores, "labels": labels}
     if interface.input == "photo":
@@ -44,12 +42,6 @@ def add_detections(
             for name, value in found.items()
         }
     return _padded(graph, found, keep, min(post.max_detections, count), count)
-
-
-def _dtype(name: str) -> int:
-    from onnx import TensorProto
-
-    return getattr(TensorProto, name)
 
 
 def _candidates(
@@ -98,7 +90,7 @@ def _pixels(graph: Graph, interface: Interface) -> tuple[str, str | None]:
     if not interface.resizes:
         return graph.constant(seen), None
     size = graph.op("Shape", interface.name, start=1, end=3)
-    limits = graph.op("Cast", graph.op("Gather", size, np.array([1, 0, 1, 0]), axis=0), to=_dtype("FLOAT"))
+    limits = graph.cast(graph.op("Gather", size, np.array([1, 0, 1, 0]), axis=0), "float32")
     return limits, graph.op("Div", limits, seen)
 
 
@@ -115,22 +107,16 @@ def _suppress(
     rows = graph.op("Unsqueeze", graph.op("Sub", labels, 1), np.array([1]))
     table = graph.op("ScatterElements", zeros, rows, graph.op("Unsqueeze", scores, np.array([1])), axis=1)
     if post.top_k is not None and post.top_k < count:
-        present = graph.op("Cast", graph.op("Greater", table, 0.0), to=_dtype("FLOAT"))
+        present = graph.cast(graph.op("Greater", table, 0.0), "float32")
         rank = graph.op("CumSum", present, np.array(2))
         table = graph.op("Where", graph.op("LessOrEqual", rank, float(post.top_k)), table, 0.0)
     most = count if post.max_per_class is None else post.max_per_class
     picked = graph.op("NonMaxSuppression", boxes, table, most, float(post.max_iou), float(post.min_score))
     place = graph.op("Gather", picked, np.array([0, 2]), axis=1)  # image and candidate
     shape = graph.op("Concat", batch, np.array([count]), axis=0)
-    none = graph.op("ConstantOfShape", shape, value=_tensor(np.zeros(1, np.float32)))
+    none = graph.op("ConstantOfShape", shape)
     one = graph.op("Expand", np.ones(1, np.float32), graph.size(place, 0))
     return graph.op("Greater", graph.op("ScatterND", none, place, one), 0.0)
-
-
-def _tensor(array: np.ndarray) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(array)
 
 
 def _padded(graph: Graph, found: dict[str, str], keep: str, length: int, count: int) -> dict[str, str]:
@@ -144,5 +130,5 @@ def _padded(graph: Graph, found: dict[str, str], keep: str, length: int, count: 
         taken = graph.op("GatherND", value, rows, batch_dims=1)
         mask = graph.op("Unsqueeze", filled, np.array([2])) if name == "boxes" else filled
         padded[name] = graph.op("Where", mask, taken, 0 if name == "labels" else 0.0)
-    padded["counts"] = graph.op("ReduceSum", graph.op("Cast", filled, to=_dtype("INT64")), np.array([1]), keepdims=0)
+    padded["counts"] = graph.op("ReduceSum", graph.cast(filled, "int64"), np.array([1]), keepdims=0)
     return padded

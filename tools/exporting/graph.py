@@ -11,6 +11,13 @@ IR_VERSION = 10  # supported by runtimes since 2024
 Value = str | float | int | Sequence[int] | np.ndarray
 
 
+def onnx_type(dtype: str) -> int:
+    """ONNX's number of a numpy dtype."""
+    from onnx import helper
+
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
 class Graph:
     """A graph under construction. Values are names; numbers and arrays passed instead become constants."""
 
@@ -39,6 +46,9 @@ class Graph:
         from onnx import helper
 
         self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.prefix}/{name}"))
+
+    def cast(self, value: str, dtype: str) -> str:
+        return self.op("Cast", value, to=onnx_type(dtype))
 
     def constant(self, value: Any) -> str:
         """The name of a constant: floats are float32, integers int64."""

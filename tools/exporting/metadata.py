@@ -2,13 +2,18 @@
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from ..predicting.interface import EXTRA_FILE, FORMATS, KEY, Interface, Padding
+from ..predicting.runtimes import openvino_core
 from ..runs.loaded import LoadedRun
-from .onnx_file import output_types
+from .onnx_file import build_onnx, output_types
+from .torch_file import build_program
 
 MEANINGS = {
     "boxes": "x1, y1, x2, y2 in pixels of the input, best first",
@@ -24,7 +29,7 @@ MEANINGS = {
 
 
 def describe_file(
-    run: LoadedRun, interface: Interface, *, config: Any, format: str, precision: str, source: str
+    run: LoadedRun, interface: Interface, *, config: Mapping[str, Any], format: str, precision: str, source: str
 ) -> dict[str, Any]:
     """Plain JSON: task, input, outputs, classes, thresholds, and the configuration of the run.
 
@@ -32,8 +37,7 @@ def describe_file(
         config: the run's configuration as plain values, with unresolved references.
         source: the run, as given by the user.
     """
-    task, model = run.task, cast(Any, run.task.model)
-    constants = model.normalize.constants
+    task, constants = run.task, cast(Any, run.task.model).normalize.constants
     outputs = {
         name: {"dtype": dtype, "shape": shape, "meaning": MEANINGS[name]}
         for name, dtype, shape in output_types(run, interface)
@@ -66,38 +70,26 @@ def describe_file(
     return json.loads(json.dumps(about))
 
 
-def short_entries(about: dict[str, Any]) -> dict[str, str]:
-    """Strings by key: everything under KEY, and separate entries that third-party tools look for."""
-    names = {key: about[key] if isinstance(about[key], str) else json.dumps(about[key]) for key in ("task", "classes")}
-    return {KEY: json.dumps(about), **names}
-
-
 def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, about: dict[str, Any]) -> list[Path]:
     """Write the file in the format given by `about`, and return all the files it consists of.
 
     Args:
         network: the ONNX graph of the network alone; None for torch_export.
     """
-    from . import onnx_file
-
-    format, entries = about["format"], short_entries(about)
+    format = about["format"]
     assert path.suffix == FORMATS[format]
     if format == "torch_export":
-        import torch
-
-        from .torch_file import build_program
-
         torch.export.save(build_program(run, interface), path, extra_files={EXTRA_FILE: json.dumps(about)})
         return [path]
-    model = onnx_file.build_onnx(run, network, interface, channels_last=format == "onnx", metadata=entries)
+    # Third-party tools look for the last two.
+    entries = {KEY: json.dumps(about), "task": about["task"], "classes": json.dumps(about["classes"])}
+    model = build_onnx(run, network, interface, channels_last=format == "onnx", metadata=entries)
     if format == "onnx":
         import onnx
 
         onnx.save(model, path)
         return [path]
     import openvino as ov
-
-    from ..predicting.runtimes import openvino_core
 
     converted = openvino_core().read_model(model.SerializeToString())
     for key, value in entries.items():

@@ -10,22 +10,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from ...detection.postprocess import num_candidates
 from ...segmentation.postprocess import IGNORED
-from ..predicting.interface import RAW_NAMES, Interface, Padding, RawNetwork, anchors_of, example_size
+from ..predicting.interface import RAW_NAMES, Interface, Padding, RawNetwork, example_outputs, example_size
 from ..runs.loaded import LoadedRun
 from .detection import add_detections
-from .graph import IR_VERSION, OPSET, Graph
+from .graph import IR_VERSION, OPSET, Graph, onnx_type
 from .segmentation import add_label_map
 
 IMAGES = "network/images"  # float32 [B, 3, h, w] in 0..255
 
 
 def network_proto(run: LoadedRun, interface: Interface) -> Any:
-    """The network alone, with batch norm folded into its convolutions.
-
-    Raises:
-        ValueError: its graph does not match the interface.
-    """
+    """The network alone, with batch norm folded into its convolutions."""
     names = [f"network/{name}" for name in RAW_NAMES[interface.kind]]
     size, axes = example_size(interface), {}
     if interface.batch is None:
@@ -74,9 +71,9 @@ def build_onnx(
     graph = helper.make_graph(
         [node for nodes in (before.nodes, network.graph.node, after.nodes) for node in nodes],
         f"pocketvision_{interface.kind}",
-        [helper.make_tensor_value_info(interface.name, _onnx_type("uint8"), interface.shape)],
+        [helper.make_tensor_value_info(interface.name, onnx_type("uint8"), interface.shape)],
         [
-            helper.make_tensor_value_info(name, _onnx_type(dtype), shape)
+            helper.make_tensor_value_info(name, onnx_type(dtype), shape)
             for name, dtype, shape in output_types(run, interface)
         ],
         [item for items in (before.initializers, network.graph.initializer, after.initializers) for item in items],
@@ -90,18 +87,10 @@ def build_onnx(
     return model
 
 
-def _onnx_type(dtype: str) -> int:
-    from onnx import helper
-
-    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-
 def add_images(interface: Interface, *, channels_last: bool) -> Graph:
     """The input as float32 [B, 3, h, w] in 0..255, not rounded after a resize."""
-    from onnx import TensorProto
-
     graph = Graph("pre")
-    value = graph.op("Cast", interface.name, to=TensorProto.FLOAT)
+    value = graph.cast(interface.name, "float32")
     if interface.input == "photo" and not channels_last:
         value = graph.op("Transpose", value, perm=[0, 3, 1, 2])
     if interface.resizes:
@@ -118,19 +107,18 @@ def add_images(interface: Interface, *, channels_last: bool) -> Graph:
 def _outputs(
     graph: Graph, run: LoadedRun, raw: dict[str, str], interface: Interface, channels_last: bool
 ) -> dict[str, str]:
-    task, model, post = run.task, cast(Any, run.task.model), cast(Any, run.task.postprocess)
+    classes, post = run.task.labels.num_classes, cast(Any, run.task.postprocess)
     if interface.kind == "detection":
-        anchors = anchors_of(run, interface)
+        anchors = example_outputs(run, interface)["anchors"].cpu().numpy()
         if interface.outputs == "raw":
             return raw | {"anchors": graph.constant(anchors)}
-        num_classes = model.num_slots - 1
-        return add_detections(graph, raw, anchors=anchors, num_classes=num_classes, post=post, interface=interface)
+        return add_detections(graph, raw, anchors=anchors, num_classes=classes, post=post, interface=interface)
     if interface.outputs == "raw":
         return raw
     if interface.kind == "segmentation":
-        shape = raw_shape(run, interface)
+        shape = example_outputs(run, interface)["logits"].shape
         found = add_label_map(
-            graph, raw["logits"], shape=shape, align_corners=post.align_corners, padding=Padding.of(model),
+            graph, raw["logits"], shape=shape, align_corners=post.align_corners, padding=Padding.of(run.task.model),
             interface=interface, channels_last=channels_last,
         )  # fmt: skip
         if post.void:
@@ -138,43 +126,30 @@ def _outputs(
             found = graph.op("Where", graph.op("Equal", found, void), ignored, found)
         return {"label_map": found}
     scores = graph.op("Softmax", raw["logits"], axis=1)
-    scores, labels = graph.ops("TopK", scores, np.array([task.labels.num_classes]), outputs=2, axis=1)
+    scores, labels = graph.ops("TopK", scores, np.array([classes]), outputs=2, axis=1)
     return {"labels": labels, "scores": scores}
-
-
-@torch.inference_mode()
-def raw_shape(run: LoadedRun, interface: Interface) -> tuple[int, ...]:
-    """The shape of the logits at the tracing size."""
-    device = next(run.task.model.parameters()).device
-    images = torch.zeros((1, 3, *example_size(interface)), device=device)
-    return tuple(run.task.model(images)["logits"].shape)
 
 
 def output_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, list[int | str]]]:
     """Name, dtype and shape of every output; a name in a shape stands for a dynamic axis."""
     batch: int | str = "batch" if interface.batch is None else interface.batch
-    classes, model, post = run.task.labels.num_classes, cast(Any, run.task.model), cast(Any, run.task.postprocess)
-    if interface.kind == "classification":
-        shape: list[int | str] = [batch, classes]
-        raw = interface.outputs == "raw"
-        return [("logits", "float32", shape)] if raw else [("labels", "int64", shape), ("scores", "float32", shape)]
-    if interface.kind == "segmentation":
-        if interface.outputs == "final":
-            size = list(interface.input_size or ("height", "width"))
-            return [("label_map", "uint8", [batch, *size])]
-        shape = [batch, *raw_shape(run, interface)[1:]]
-        return [("logits", "float32", shape if interface.network_size else [*shape[:2], "rows", "columns"])]
-    anchors = len(anchors_of(run, interface))
+    kind, classes = interface.kind, run.task.labels.num_classes
     if interface.outputs == "raw":
-        return [
-            ("class_logits", "float32", [batch, anchors, model.num_slots]),
-            ("box_deltas", "float32", [batch, anchors, 4]),
-            ("anchors", "float32", [anchors, 4]),
-        ]
+        found = example_outputs(run, interface)
+        shapes: dict[str, list[int | str]] = {name: [batch, *found[name].shape[1:]] for name in RAW_NAMES[kind]}
+        if kind == "segmentation" and interface.network_size is None:
+            shapes["logits"][2:] = ["rows", "columns"]
+        if kind == "detection":
+            shapes["anchors"] = [*found["anchors"].shape]
+        return [(name, "float32", shape) for name, shape in shapes.items()]
+    if kind == "classification":
+        return [("labels", "int64", [batch, classes]), ("scores", "float32", [batch, classes])]
+    if kind == "segmentation":
+        return [("label_map", "uint8", [batch, *(interface.input_size or ("height", "width"))])]
     rows: list[int | str] = ["detections"]
     if interface.input == "network":
-        most = min(post.max_detections, interface.candidates, anchors * classes)
-        rows = [batch, most]
+        logits, post = example_outputs(run, interface)["class_logits"], cast(Any, run.task.postprocess)
+        rows = [batch, min(post.max_detections, num_candidates(logits, interface.candidates, post.top_k))]
     types: list[tuple[str, str, list[int | str]]] = [
         ("boxes", "float32", [*rows, 4]), ("scores", "float32", rows), ("labels", "int64", rows)
     ]  # fmt: skip

@@ -28,7 +28,9 @@ def add_label_map(
     """
     seen = interface.network_size
     step = None if interface.resizes else _step(shape, align_corners, padding, interface)
-    height, width = _input_size(graph, interface) if seen is None or interface.resizes else (seen[0], seen[1])
+    height, width = seen or (0, 0)
+    if seen is None or interface.resizes:  # the photograph's, int64 [1] each
+        height, width = graph.size(interface.name, 1), graph.size(interface.name, 2)
     if step is not None:
         return _by_cells(graph, logits, step, align_corners, (height, width))
     network = (height, width) if seen is None else seen
@@ -59,11 +61,6 @@ def _step(shape: Sequence[int], align_corners: bool, padding: Padding, interface
     return int(step) if not steps and step == int(step) > 1 else None
 
 
-def _input_size(graph: Graph, interface: Interface) -> tuple[Value, Value]:
-    """Height and width of the photograph, int64 [1] each."""
-    return graph.size(interface.name, 1), graph.size(interface.name, 2)
-
-
 def _padded_size(graph: Graph, size: tuple[Value, Value], padding: Padding) -> tuple[Value, Value]:
     if isinstance(size[0], int) and isinstance(size[1], int):
         return padding.padded((size[0], size[1]))
@@ -89,14 +86,12 @@ def _resize(graph: Graph, value: str, size: tuple[Value, Value], *, align_corner
 
 def _best(graph: Graph, logits: str, *, axis: int, by_topk: bool = False) -> str:
     """The best class along an axis, as uint8 without that axis."""
-    from onnx import TensorProto
-
     if by_topk:
         best = graph.ops("TopK", logits, np.array([1]), outputs=2, axis=axis)[1]
         best = graph.op("Squeeze", best, np.array([axis]))
     else:
         best = graph.op("ArgMax", logits, axis=axis, keepdims=0)
-    return graph.op("Cast", best, to=TensorProto.UINT8)
+    return graph.cast(best, "uint8")
 
 
 def _by_cells(graph: Graph, logits: str, step: int, align_corners: bool, size: tuple[Value, Value]) -> str:

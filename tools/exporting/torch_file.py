@@ -61,9 +61,7 @@ class WholeCall(nn.Module):
 
 def build_program(run: LoadedRun, interface: Interface) -> Any:
     """Export the whole pipeline as a program."""
-    height, width = interface.input_size or (tuple(side + 1 for side in example_size(interface)))
-    if interface.input_size is None and interface.network_size is None:
-        height, width = example_size(interface)
+    height, width = interface.input_size or (side + 1 for side in example_size(interface))
     shape = (1, height, width, 3) if interface.input == "photo" else (interface.batch or 2, 3, height, width)
     axes: dict[int, Any] = {0: torch.export.Dim("batch")} if interface.batch is None else {}
     if interface.input_size is None:

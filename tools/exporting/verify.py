@@ -92,15 +92,25 @@ def compare(
         images = [_fitting(photo, some) for photo in photos[start : start + size]]
         outputs, expected, metas = _eager(run, images, some)
         array = some.arrange(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
-        raw = files["raw"].file.run(array)
+        found = {name: model.file.run(array) for name, model in files.items()}
+        raw, last = found["raw"], "final" if "final" in files else "raw"
         raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
-        if "final" in files:
-            final_pairs += zip(expected, files["final"].finish(files["final"].file.run(array), metas), strict=True)
-        else:
-            final_pairs += zip(expected, files["raw"].finish(raw, metas), strict=True)
+        final_pairs += zip(expected, files[last].finish(found[last], metas), strict=True)
     for name in raw_pairs[0][0]:
         result.add(f"{name}: difference / deviation", relative_difference(name, raw_pairs), limits.raw)
-    _COMPARE[run.task.kind](result, final_pairs, limits, run.task.labels.num_classes)
+    kind = run.task.kind
+    name, limit = {
+        "detection": ("unmatched detections", limits.unmatched),
+        "segmentation": ("differing pixels", limits.pixels),
+        "classification": ("probability: difference", limits.probability),
+    }[kind]
+    result.add(name, difference(kind, final_pairs, limits), limit)
+    if kind == "detection":
+        result.counts["detections"] = sum(len(a) for a, _ in final_pairs)
+    elif kind == "classification":
+        result.counts["same best class"] = float(np.mean([bool(a.labels[0] == b.labels[0]) for a, b in final_pairs]))
+    elif all(a.shape == b.shape for a, b in final_pairs):
+        result.counts |= _agreement(final_pairs, run.task.labels.num_classes)
     return result
 
 
@@ -116,10 +126,8 @@ def _eager(
 ) -> tuple[dict[str, Any], list[Any], list[dict[str, Any]]]:
     """PyTorch's outputs and results, computed as in evaluation."""
     interface = model.interface
-    if interface.resizes:
-        pairs = [prepare(image, interface.network_size, "stretch") for image in images]
-    else:
-        pairs = [prepare(image, None, "none") for image in images]
+    size, resize = (interface.network_size, "stretch") if interface.resizes else (None, "none")
+    pairs = [prepare(image, size, resize) for image in images]
     tensor = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
     metas = [meta for _, meta in pairs]
     device = next(run.task.model.parameters()).device
@@ -137,14 +145,25 @@ def relative_difference(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapp
     return float(np.abs(expected - actual).max() / max(expected.std(), 1e-12))
 
 
-def _detections(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
-    total = sum(len(a) for a, _ in pairs) + sum(len(b) for _, b in pairs)
-    matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-    result.add("unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched)
-    result.counts["detections"] = sum(len(a) for a, _ in pairs)
+def difference(kind: str, pairs: Sequence[tuple[Any, Any]], limits: Limits) -> float:
+    """The share of unmatched detections or of differing pixels, or the largest difference of a probability.
+
+    Args:
+        pairs: the expected and the actual Detections, label map or Ranking of each image.
+    """
+    if kind == "detection":
+        total = sum(len(a) + len(b) for a, b in pairs)
+        matched = sum(_num_matched(a, b, limits) + _num_matched(b, a, limits) for a, b in pairs)
+        return (total - matched) / total if total else 0.0
+    if kind == "segmentation":
+        if any(a.shape != b.shape for a, b in pairs):
+            return 1.0
+        return sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
+    by_class = [[item.scores[item.labels.argsort()] for item in pair] for pair in pairs]
+    return float(np.max([float((a - b).abs().max()) for a, b in by_class]))  # NaN if one is
 
 
-def num_matched(found: Any, others: Any, limits: Limits) -> int:
+def _num_matched(found: Any, others: Any, limits: Limits) -> int:
     """The number of detections with a match in `others`: same class, place and score."""
     if not len(found) or not len(others):
         return 0
@@ -155,29 +174,14 @@ def num_matched(found: Any, others: Any, limits: Limits) -> int:
     return int(near.any(1).sum())
 
 
-def _label_maps(result: Comparison, pairs: Sequence[tuple[Tensor, Tensor]], limits: Limits, num_classes: int) -> None:
-    shapes = all(a.shape == b.shape for a, b in pairs)
-    pixels = sum(a.numel() for a, _ in pairs)
-    different = sum(int((a != b).sum()) for a, b in pairs) / pixels if shapes else 1.0
-    result.add("differing pixels", different, limits.pixels)
-    if shapes:
-        joint = 0
-        for a, b in pairs:
-            both = (a < num_classes) & (b < num_classes)  # only pixels that belong to a class
-            joint += np.bincount(a[both].long().numpy() * num_classes + b[both].numpy(), minlength=num_classes**2)
-        table = np.asarray(joint).reshape(num_classes, num_classes)
-        union = table.sum(0) + table.sum(1) - table.diagonal()
-        result.counts["mIoU between the label maps"] = float((table.diagonal()[union > 0] / union[union > 0]).mean())
-        result.counts["classes seen"] = int((table.sum(1) > 0).sum())
-
-
-def _rankings(result: Comparison, pairs: Sequence[tuple[Any, Any]], limits: Limits, num_classes: int) -> None:
-    worst = 0.0
+def _agreement(pairs: Sequence[tuple[Tensor, Tensor]], num_classes: int) -> dict[str, float]:
+    joint = 0
     for a, b in pairs:
-        by_class = [item.scores[item.labels.argsort()] for item in (a, b)]
-        worst = max(worst, float((by_class[0] - by_class[1]).abs().max()))
-    result.add("probability: difference", worst, limits.probability)
-    result.counts["same best class"] = float(np.mean([int(a.labels[0]) == int(b.labels[0]) for a, b in pairs]))
-
-
-_COMPARE = {"detection": _detections, "segmentation": _label_maps, "classification": _rankings}
+        both = (a < num_classes) & (b < num_classes)  # only pixels that belong to a class
+        joint += np.bincount(a[both].long().numpy() * num_classes + b[both].numpy(), minlength=num_classes**2)
+    table = np.asarray(joint).reshape(num_classes, num_classes)
+    union = table.sum(0) + table.sum(1) - table.diagonal()
+    return {
+        "mIoU between the label maps": float((table.diagonal()[union > 0] / union[union > 0]).mean()),
+        "classes seen": int((table.sum(1) > 0).sum()),
+    }

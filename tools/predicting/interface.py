@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,16 +60,6 @@ class Interface:
         height, width = self.input_size or ("height", "width")
         batch = "batch" if self.batch is None else self.batch
         return [1, height, width, 3] if self.input == "photo" else [batch, 3, height, width]
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        if self.outputs == "raw":
-            return (*RAW_NAMES[self.kind], *(("anchors",) if self.kind == "detection" else ()))
-        if self.kind == "segmentation":
-            return ("label_map",)
-        if self.kind == "classification":
-            return ("labels", "scores")
-        return ("boxes", "scores", "labels") + (("counts",) if self.input == "network" else ())
 
     @property
     def resizes(self) -> bool:
@@ -165,8 +154,7 @@ def example_size(interface: Interface) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def anchors_of(run: LoadedRun, interface: Interface) -> np.ndarray:
-    """The detector's anchors [A, 4] at its network's input size."""
-    assert interface.network_size is not None
-    images = torch.zeros((1, 3, *interface.network_size), device=next(run.task.model.parameters()).device)
-    return run.task.model(images)["anchors"].cpu().numpy()
+def example_outputs(run: LoadedRun, interface: Interface) -> dict[str, Tensor]:
+    """The network's outputs for one image of the size used to trace it."""
+    device = next(run.task.model.parameters()).device
+    return run.task.model(torch.zeros((1, 3, *example_size(interface)), device=device))

@@ -1,17 +1,11 @@
 """`pocketvision.load`: a run, a published network or an exported file as a predictor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.loaded import check_optimize, load_published, load_run, published_config
 from .exported import is_exported, load_file
 from .predictor import Predictor
-
-
-def _refuse(run: str | Path, why: str, given: Mapping[str, bool]) -> None:
-    """Raise ValueError for arguments that would have no effect."""
-    if names := [name for name, is_given in given.items() if is_given]:
-        raise ValueError(f"load({str(run)!r}): drop {', '.join(names)}; {why}")
 
 
 def load(
@@ -41,19 +35,19 @@ def load(
         ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
             is set without `optimize`, or any of the three for an exported file.
     """
-
     exported = is_exported(run)
     check_optimize(optimize, precision, compile, file=run if exported else None)
-    told = {"weights": weights is not None, "source": source != "pocketvision", "overrides": bool(overrides)}
+    idle = {"source": source != "pocketvision", "overrides": bool(overrides)}
+    why = "only published networks, with weights=, accept them"
     if exported:
-        _refuse(
-            run,
-            "an exported file cannot be changed",
-            told | {"checkpoint": checkpoint != "best", "device": device != "cpu"},
-        )
+        idle = {"weights": weights is not None, **idle, "checkpoint": checkpoint != "best", "device": device != "cpu"}
+        why = "an exported file cannot be changed"
+    names = [name for name, is_given in idle.items() if is_given]
+    if names and (exported or weights is None):
+        raise ValueError(f"load({str(run)!r}): drop {', '.join(names)}; {why}")
+    if exported:
         return load_file(run)
     if weights is None:
-        _refuse(run, "only published networks, with weights=, accept them", told)
         loaded = load_run(run, which=checkpoint, device=device)
     else:
         config = published_config(str(run), overrides)

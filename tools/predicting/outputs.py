@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ class Found:
 
     shot: Shot
     result: Result  # of the classes asked for, all scores
+    shown: Result  # of the scores asked for
     name: str  # without an extension, for output files
     image_id: int
 
@@ -49,6 +50,18 @@ class Found:
 class Writer(Protocol):
     def write(self, found: Found) -> None: ...
     def close(self) -> None: ...
+
+
+class _Text:
+    """A text file; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
+
+    def __init__(self, path: Path, *, newline: str | None = None) -> None:
+        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._file = open(self._part, "w", encoding="utf-8", errors="backslashreplace", newline=newline)  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+        os.replace(self._part, self._path)
 
 
 def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -66,13 +79,12 @@ def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def make_writers(folder: Path, kind: str, writes: Sequence[str], *, score_threshold: float, all_masks: bool,
-                 ) -> list[Writer]:  # fmt: skip
+def make_writers(folder: Path, kind: str, writes: Sequence[str], *, all_masks: bool) -> list[Writer]:
     """The writers for `writes`; `all_masks` also writes the masks of video frames, one file each."""
     makers = {
-        "pictures": lambda: Pictures(folder, score_threshold=score_threshold),
-        "json": lambda: JsonList(folder / "predictions.json", lambda found: [_entry(found, score_threshold)]),
-        "csv": lambda: CsvTable(folder / "predictions.csv", kind, score_threshold=score_threshold),
+        "pictures": lambda: Pictures(folder),
+        "json": lambda: JsonList(folder / "predictions.json", lambda found: [_entry(found)]),
+        "csv": lambda: CsvTable(folder / "predictions.csv", kind),
         "coco": lambda: JsonList(folder / "coco_results.json", lambda found: found.result.to_coco(found.image_id)),
         "masks": lambda: Masks(folder, "mask", Result.label_ids, of_videos=all_masks),
         "colors": lambda: Masks(folder, "color", Result.colors, of_videos=all_masks),
@@ -80,24 +92,18 @@ def make_writers(folder: Path, kind: str, writes: Sequence[str], *, score_thresh
     return [makers[name]() for name in writes]
 
 
-def _entry(found: Found, score_threshold: float) -> dict[str, Any]:
+def _entry(found: Found) -> dict[str, Any]:
     frame = {} if found.shot.frame is None else {"frame": found.shot.frame}
-    entry = {"image_id": found.image_id} | found.result.to_json(score_threshold=score_threshold)
+    entry = {"image_id": found.image_id} | found.shown.to_json()
     return {"file": str(found.shot.path)} | frame | {key: value for key, value in entry.items() if key != "file"}
 
 
-def _open(path: Path, *, newline: str | None = None) -> TextIO:
-    """Open for text; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
-    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline=newline)
-
-
-class JsonList:
+class JsonList(_Text):
     """A JSON list to which every result adds entries, one per line."""
 
     def __init__(self, path: Path, entries_of: Callable[[Found], list[dict[str, Any]]]) -> None:
-        self._path, self._part, self._entries_of = path, _part(path), entries_of
-        self._file = _open(self._part)
-        self._separator = "[\n"
+        super().__init__(path)
+        self._entries_of, self._separator = entries_of, "[\n"
 
     def write(self, found: Found) -> None:
         for entry in self._entries_of(found):
@@ -106,44 +112,36 @@ class JsonList:
 
     def close(self) -> None:
         self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        self._file.close()
-        os.replace(self._part, self._path)
+        super().close()
 
 
-class CsvTable:
+class CsvTable(_Text):
     """One row per detection, class in a mask, or top class of a classifier."""
 
-    def __init__(self, path: Path, kind: str, *, score_threshold: float) -> None:
-        self._path, self._part, self._score_threshold = path, _part(path), score_threshold
-        self._file = _open(self._part, newline="")
+    def __init__(self, path: Path, kind: str) -> None:
+        super().__init__(path, newline="")
         self._table = csv.writer(self._file)
         self._table.writerow(COLUMNS[kind])
 
     def write(self, found: Found) -> None:
         frame = "" if found.shot.frame is None else found.shot.frame
-        rows = csv_rows(found.result, score_threshold=self._score_threshold)
-        self._table.writerows((str(found.shot.path), frame, *row) for row in rows)
-
-    def close(self) -> None:
-        self._file.close()
-        os.replace(self._part, self._path)
+        self._table.writerows((str(found.shot.path), frame, *row) for row in csv_rows(found.shown))
 
 
-def csv_rows(result: Result, *, score_threshold: float) -> Iterable[tuple[Any, ...]]:
+def csv_rows(result: Result) -> Iterable[tuple[Any, ...]]:
     """Rows of the columns after `file` and `frame`."""
     ids = result.label_map.source_ids
     if result.mask is not None:
         size = result.mask.size
         return [(ids.get(slot, slot), name, pixels, round(pixels / size, 6)) for slot, name, pixels in result.shares()]
-    shown = result.above(score_threshold)
-    assert shown.scores is not None
-    assert shown.labels is not None
-    heads = [(ids.get(int(slot), int(slot)), name) for slot, name in zip(shown.labels, shown.names, strict=True)]
-    scores = [round(float(score), 5) for score in shown.scores]
-    if shown.boxes is None:
+    assert result.scores is not None
+    assert result.labels is not None
+    heads = [(ids.get(int(slot), int(slot)), name) for slot, name in zip(result.labels, result.names, strict=True)]
+    scores = [round(float(score), 5) for score in result.scores]
+    if result.boxes is None:
         best = enumerate(zip(heads, scores, strict=True), start=1)
         return [(*head, score, rank) for rank, (head, score) in best][: len(result.top())]
-    boxes = np.round(shown.boxes.astype(float), 2).tolist()
+    boxes = np.round(result.boxes.astype(float), 2).tolist()
     return [(*head, score, *box) for head, score, box in zip(heads, scores, boxes, strict=True)]
 
 
@@ -167,22 +165,20 @@ class Masks:
 class Pictures:
     """The annotated image; the frames of a video become a video of the same size and frame rate."""
 
-    def __init__(self, folder: Path, *, score_threshold: float) -> None:
-        self._folder, self._score_threshold = folder, score_threshold
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._name = folder, ""
         self._video: VideoFile | None = None
-        self._name = ""
 
     def write(self, found: Found) -> None:
         if found.shot.frame is None:
-            picture = found.result.draw(score_threshold=self._score_threshold)
-            write_image(self._folder / f"{found.name}.png", picture)
+            write_image(self._folder / f"{found.name}.png", found.shown.draw(score_threshold=0.0))
             return
         if self._video is None or found.name != self._name:
             self.close()
             assert found.shot.rate is not None
             self._name = found.name
             self._video = VideoFile(self._folder / found.name, found.shot.image.shape[:2], rate=found.shot.rate)
-        self._video.write(found.result.draw(score_threshold=self._score_threshold, enlarge=False))
+        self._video.write(found.shown.draw(score_threshold=0.0, enlarge=False))
 
     def close(self) -> None:
         if self._video is not None:
@@ -224,7 +220,3 @@ class VideoFile:
     def close(self) -> None:
         self._writer.release()
         os.replace(self._part, self._path)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")

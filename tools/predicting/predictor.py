@@ -1,7 +1,7 @@
 """A trained run as a callable: images in; boxes or label maps in their pixels, or classes, out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..runs.loaded import LoadedRun
 from .result import Result
 
 Image = Any  # a path, a file's bytes, a numpy array, a torch tensor or a PIL image: see `to_rgb`
+Item = tuple[np.ndarray, str | None]  # uint8 RGB [H, W, 3] and its path, if it has one
 BATCH_SIZE = 16
 
 
@@ -103,7 +104,7 @@ class Predictor:
         self.labels = run.task.labels
         size = run.config.data.eval_size
         self._size = None if size is None else (int(size[0]), int(size[1]))
-        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config)
+        self._resize, self._crop_fraction = run.config.data.resize, crop_fraction(run.config.data)
 
     def __repr__(self) -> str:
         names = list(self.labels.names.values())
@@ -137,24 +138,15 @@ class Predictor:
         while batch := list(islice(remaining, batch_size)):
             read = [(self.read(image), str(image) if isinstance(image, str | Path) else None) for image in batch]
             for group in self._groups(read):
-                yield from self._predict(group)
+                found = self._find([image for image, _ in group])
+                yield from (self._result(*item, result) for item, result in zip(group, found, strict=True))
 
-    @staticmethod
-    def read(image: Image) -> np.ndarray:
-        """`to_rgb`: any image as uint8 RGB [H, W, 3]."""
-        return to_rgb(image)
+    read = staticmethod(to_rgb)
 
-    def _groups(self, images: list[tuple[np.ndarray, str | None]]) -> list[list[tuple[np.ndarray, str | None]]]:
-        """Group consecutive images of the same input size."""
-        if self._size is not None and self._resize != "shorter":
-            return [images] if images else []
-        groups: list[list[tuple[np.ndarray, str | None]]] = []
-        for item in images:
-            if groups and groups[-1][0][0].shape == item[0].shape:
-                groups[-1].append(item)
-            else:
-                groups.append([item])
-        return groups
+    def _groups(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """Consecutive images of the same input size."""
+        one_size = self._size is not None and self._resize != "shorter"
+        return (list(group) for _, group in groupby(items, lambda item: one_size or item[0].shape))
 
     def to_batch(self, images: Sequence[np.ndarray]) -> Batch:
         """The network's input for images uint8 RGB [H, W, 3] of the same input size."""
@@ -166,21 +158,14 @@ class Predictor:
         return collate(tensors).to(self.device)
 
     @torch.inference_mode()
-    def _predict(self, items: list[tuple[np.ndarray, str | None]]) -> list[Result]:
-        batch = self.to_batch([image for image, _ in items])
-        found = self.task.postprocess(self.task.model(batch.images), batch.metas)
-        return [self._result(image, path, item) for (image, path), item in zip(items, found, strict=True)]
+    def _find(self, images: Sequence[np.ndarray]) -> list[Any]:
+        """Each image's Detections, label map or Ranking."""
+        batch = self.to_batch(images)
+        return self.task.postprocess(self.task.model(batch.images), batch.metas)
 
     def _result(self, image: np.ndarray, path: str | None, found: Any) -> Result:
-        if self.task.kind == "segmentation":
-            return Result(image, self.labels, path, mask=found.cpu().numpy())
-        if self.task.kind == "classification":
-            scores, labels = found.scores.cpu().numpy(), found.labels.cpu().numpy()
-            return Result(image, self.labels, path, scores=scores, labels=labels)
-        return Result(
-            image, self.labels, path,
-            boxes=found.boxes.cpu().numpy(), scores=found.scores.cpu().numpy(), labels=found.labels.cpu().numpy(),
-        )  # fmt: skip
+        found = {"mask": found} if isinstance(found, Tensor) else vars(found)
+        return Result(image, self.labels, path, **{name: value.cpu().numpy() for name, value in found.items()})
 
 
 def _is_one(images: Any) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 from .interface import EXTRA_FILE, FORMATS, KEY
 
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
 RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+PACKAGES = {format: ("onnx", "onnxscript", *runtime) for format, runtime in RUNTIMES.items()}  # to write a file
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,6 @@ def require(names: tuple[str, ...], *, extra: str, need: str) -> None:
         raise ValueError(f"{need} needs {', '.join(missing)}: pip install 'pocketvision[{extra}]'")
 
 
-def format_of(path: Path) -> str:
-    """The format for a file's extension.
-
-    Raises:
-        ValueError: no format has this extension.
-    """
-    for name, ending in FORMATS.items():
-        if path.suffix.lower() == ending:
-            return name
-    raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(FORMATS.values())}")
-
-
 def open_file(path: str | Path, *, threads: int = 0, precision: str | None = None) -> ExportedFile:
     """Open a file that `pocketvision export` wrote.
 
@@ -57,13 +45,15 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         ValueError: its runtime is not installed, it is corrupt, or it was not written by `pocketvision export`.
     """
     path = Path(path)
-    format = format_of(path)
+    openers = {"onnx": _open_onnx, "openvino": _open_openvino, "torch_export": _open_torch}
+    format = next((name for name, ending in FORMATS.items() if path.suffix.lower() == ending), "")
+    if not format:
+        raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(FORMATS.values())}")
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     require(RUNTIMES.get(format, ()), extra=format, need=f"file={path}")
-    opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torch_export": _open_torch}[format]
     try:
-        text, start = opener(path)
+        text, start = openers[format](path)
     except Exception as error:  # every runtime raises its own errors for truncated or other files
         first = str(error).strip().splitlines() or [""]
         raise ValueError(
@@ -71,11 +61,10 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         ) from error
     try:
         about = json.loads(text or "")
-        kind, config = about["task"], about["config"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} was not written by pocketvision export: it has no metadata") from None
-    assert kind
-    assert config
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or not {"task", "config", "precision", "interface", "labels"} <= about.keys():
+        raise ValueError(f"{path} was not written by pocketvision export: it has no metadata")
     return ExportedFile(path, about, start(threads, precision or about["precision"]))
 
 

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ...retired import current
+from ..config.settings import flat
 
 # Keys that may differ between the first start of a run and a resume: they do not affect what is learned.
 FREE_KEYS = (
@@ -50,16 +50,6 @@ def is_free(key: str) -> bool:
     return parts[0] in FREE_KEYS or (parts[0] == "data" and parts[-1] in PATH_KEYS)
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A configuration's values by dotted key; an empty mapping is a value."""
-    if isinstance(value, Mapping) and value:
-        items = {}
-        for key, item in value.items():
-            items |= flat(item, f"{prefix}.{key}" if prefix else str(key))
-        return items
-    return {prefix: value}
-
-
 def flat_json(config: Any) -> dict[str, str]:
-    """The same with values as JSON and retired names replaced."""
+    """A configuration's values as JSON by dotted key, retired names replaced."""
     return {key: json.dumps(current(value), default=str) for key, value in flat(config).items()}

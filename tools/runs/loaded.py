@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ... import conf
 from ...backbones.optimized import optimize
+from ...conf.schema import RunConfig
 from ...datasets.labels import LabelMap
 from ..config import build
+from ..config.settings import missing_keys
 from ..config.trusted import trusted
 from ..engine.state import load_checkpoint, load_state
 from ..engine.task import Task
@@ -39,33 +41,31 @@ def check_weights(weights: str | None) -> None:
         )
 
 
-def task_of_weights(config: DictConfig, settings: Any, *, partial: bool = False) -> tuple[Task, str]:
+def task_of_weights(config: DictConfig, *, partial: bool = False) -> tuple[Task, str]:
     """A configuration's task with the weights of `weights=`, and a report of what matched.
 
     Classes that the configuration leaves to the data are read from the validation split.
 
     Args:
-        settings: has `weights`, `weights_source` and `weights_reduce`.
         partial: tensors missing from the weights may stay randomly initialized.
 
     Raises:
         ValueError: the weights do not fit, or do not cover the network.
     """
-    check_weights(settings.weights)
-    if not settings.weights:
+    check_weights(config.weights)
+    if not config.weights:
         raise ValueError("set weights=FILE weights_source=SOURCE, weights=torchvision or weights=timm/NAME")
-    told_by_data = build.data_tells_classes(config)
-    missing = build.missing_keys(OmegaConf.to_container(config.data, resolve=False), "data") if told_by_data else []
-    if missing:
+    told_by_data = build.data_tells_classes(config.data)
+    if told_by_data and (missing := missing_keys(config.data, "data")):
         raise ValueError(f"the classes come from the data: set {', '.join(f'{key}=...' for key in missing)}")
     task = build.build_task(config, labels=build.build_source(config, "val").labels if told_by_data else None)
     report = build.load_weights(
-        task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
+        task.model, config.weights, source=config.weights_source, reduce=config.weights_reduce,
         backbone=plain(config)["backbone"], new_predictors=partial,
     )  # fmt: skip
     if report.reinitialized and not partial:
         raise ValueError(
-            f"weights={settings.weights} do not cover this network ({report}): choose the model and number of "
+            f"weights={config.weights} do not cover this network ({report}): choose the model and number of "
             "classes that they were trained for"
         )
     return task, str(report)
@@ -92,10 +92,11 @@ class LoadedRun:
         model = optimize(self.task.model, dtype=_INFERENCE_TYPES[precision], compile=compile)
         return replace(self, task=replace(self.task, model=model))
 
-    def as_asked(self, config: Any) -> "LoadedRun":
+    def as_asked(self, settings: RunConfig) -> "LoadedRun":
         """Optimized if a command's keys say so."""
-        check_optimize(config.optimize, config.precision.value, config.compile)
-        return self.optimized(precision=config.precision.value, compile=config.compile) if config.optimize else self
+        precision = settings.precision.value
+        check_optimize(settings.optimize, precision, settings.compile)
+        return self.optimized(precision=precision, compile=settings.compile) if settings.optimize else self
 
 
 def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any = None) -> None:
@@ -153,7 +154,25 @@ def load_published(config: DictConfig, *, device: torch.device | str = "cpu") ->
             f"weights={config.weights} needs a published network: set model=ssdlite_torchvision, lraspp_torchvision, "
             "classifier, espnet, espnetv2 or c3net"
         )
-    task, report = task_of_weights(config, config)
+    task, report = task_of_weights(config)
     log.info("weights=%s: %s", config.weights, report)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     return LoadedRun(task=task, config=config, folder=Path("."), path=Path(config.weights), step=0)
+
+
+def run_or_published(config: DictConfig, *, device: torch.device | str = "cpu", otherwise: str) -> LoadedRun:
+    """The run of `run=`, or the published network of `model=` and `weights=`.
+
+    Args:
+        otherwise: what else the command accepts, for its message.
+
+    Raises:
+        ValueError: both are set, or none.
+    """
+    if config.run and (config.weights or config.model):
+        raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
+    if config.run:
+        return load_run(config.run, which=config.checkpoint, device=device)
+    if not config.weights:
+        raise ValueError(f"set run=FOLDER (a training run), {otherwise}model=ssdlite_torchvision weights=torchvision")
+    return load_published(config, device=device)

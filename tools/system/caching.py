@@ -17,7 +17,6 @@ except ImportError:  # Windows
 from ...datasets.images.cache import CachedDecoder, estimate
 from .console import log
 
-CACHES = ("ram", "disk")
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFIX, _LOCK = "pocketvision-cache", ".lock"
 _SHARE = 0.9  # of what is free

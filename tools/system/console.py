@@ -78,10 +78,10 @@ class _Lines:
         self._stream.flush()
 
 
-def table(results: Mapping[str, float], *, columns: int = 4) -> str:
+def table(results: Mapping[str, float]) -> str:
     """Results as aligned text, headline results first, per-class ones (`name/class`) below."""
     heads = {k: v for k, v in results.items() if "/" not in k}
-    lines = ["  " + "   ".join(f"{k:>8} {v:7.4f}" for k, v in chunk) for chunk in _chunks(list(heads.items()), columns)]
+    lines = ["  " + "   ".join(f"{k:>8} {v:7.4f}" for k, v in chunk) for chunk in _chunks(list(heads.items()), 4)]
     groups: dict[str, list[tuple[str, float]]] = {}
     for key, value in results.items():
         if "/" in key:

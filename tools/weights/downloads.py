@@ -15,6 +15,7 @@ from ...detection.network import SSDLite
 from ...files import whole_file
 from ...segmentation.network import LRASPP
 from ..system.console import log
+from .files import hash_in
 
 _NAME = re.compile(r"(torchvision)(?:/(\w+))?|(timm)/([\w.]+)")
 
@@ -110,11 +111,10 @@ def download(published: Published) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / published.file
     if path.is_file():
         return path
-    told = re.search(r"-([0-9a-f]{8,})\.", published.file)
     log.info("downloading %s to %s", published.url, path)
     try:
         with whole_file(path) as unfinished:  # several processes may start at the same time
-            torch.hub.download_url_to_file(published.url, str(unfinished), told[1] if told else None)
+            torch.hub.download_url_to_file(published.url, str(unfinished), hash_in(published.file))
     except (OSError, RuntimeError) as error:  # no network; wrong hash
         raise ValueError(
             f"{published.url} could not be downloaded ({error}). Download it on a machine with network access, put it "

@@ -87,16 +87,22 @@ def checkpoint_path(run: str | Path, which: str = "best") -> Path:
     raise FileNotFoundError(f"{run} {what}: expected the folder of a training run, or a checkpoint file")
 
 
+def hash_in(name: str) -> str | None:
+    """The start of a file's SHA-256 that its name contains, as torchvision's and timm's do."""
+    told = _HASH.search(name)
+    return told[1] if told else None
+
+
 def check_hash(path: Path) -> None:
-    """Raise ValueError if the file's name contains its SHA-256, as torchvision's and timm's do, and it differs."""
-    told = _HASH.search(path.name)
+    """Raise ValueError if the file's name contains its SHA-256, and it differs."""
+    told = hash_in(path.name)
     if told is None or not path.is_file():
         return
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(told[1]):
+    if not found.startswith(told):
         raise ValueError(
-            f"weights={path}: the file name says that its SHA-256 starts with {told[1]}, but it is {found[:16]}...: "
+            f"weights={path}: the file name says that its SHA-256 starts with {told}, but it is {found[:16]}...: "
             "the file is corrupt or a different one. Download it again; if the name contains no hash, rename the file"
         )
 

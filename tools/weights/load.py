@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ from .tensorflow import load_tf
 
 # Keys of the backbone group that determine which weights there are, or what they mean.
 SHAPING_KEYS = (
-    *("variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced", "last"),
-)
+    "_target_", "variant", "width", "min_depth", "divisor", "scaling", "minimalistic", "nonlinearity", "reduced",
+    "last",
+)  # fmt: skip
 # And those that change what the backbone computes with weights that fit.
 COMPUTING_KEYS = ("bn_eps", "padding", "gate")
 _PLAIN = str | int | float | None  # anything else in a hostile configuration cannot be compared
@@ -69,34 +71,29 @@ def load_weights(
             raise ValueError(f"weights={weights} with weights_source={source}: drop weights_source")
         weights, source = download(published), published.source
     if source == "tf":  # variables, not a state dict
-        return _load(
-            model, load_tf(model, weights), source=source, file="", reduce=reduce, differences={}, settings=(),
-            new_predictors=new_predictors,
-        )  # fmt: skip
-    file = "" if isinstance(weights, Mapping) else Path(weights).name
-    if file and source in ("torchvision", "timm"):
-        check_hash(Path(weights))  # pyright: ignore[reportArgumentType]
+        state = load_tf(model, weights)
+        return _load(model, state, source=source, reduce=reduce, new_predictors=new_predictors)
+    path = None if isinstance(weights, Mapping) else Path(weights)
+    if path and source in ("torchvision", "timm"):
+        check_hash(path)
     content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
     config = _config_of(content)
-    differences = _differences(config, backbone, ("_target_", *SHAPING_KEYS))
+    differences = _differences(config, backbone, SHAPING_KEYS)
     if any(key in ("_target_", "nonlinearity") for key in differences):  # shapes would not reveal it
         raise ValueError(f"the weights are for a different backbone: {_told(differences)}")
     theirs = state_of(content)
-    state = _renamed(model, theirs, source=source, label=f"weights={weights}" if file else "these weights")
+    try:
+        state = SOURCES[source](model, theirs)
+    except ValueError as error:
+        label = f"weights={weights}" if path else "these weights"
+        raise ValueError(f"{label}, weights_source={source}: {error}") from error
     report = _load(
-        model, state, source=source, file=file, reduce=reduce, differences=differences,
+        model, state, source=source, file=path.name if path else "", reduce=reduce, differences=differences,
         settings=_computing_keys(config, model, backbone), new_predictors=new_predictors,
     )  # fmt: skip
-    renamed = {id(tensor) for tensor in state.values()}
-    left_out = tuple(name for name, tensor in theirs.items() if id(tensor) not in renamed)
+    renamed = {tensor.data_ptr() for tensor in state.values()}  # not the tensors themselves, which may be reshaped
+    left_out = tuple(name for name, tensor in theirs.items() if tensor.data_ptr() not in renamed)
     return replace(report, unexpected=(*report.unexpected, *left_out))
-
-
-def _renamed(model: nn.Module, state: Mapping[str, Tensor], *, source: str, label: str) -> dict[str, Tensor]:
-    try:
-        return SOURCES[source](model, state)
-    except ValueError as error:
-        raise ValueError(f"{label}, weights_source={source}: {error}") from error
 
 
 def _load(
@@ -104,11 +101,11 @@ def _load(
     state: dict[str, Tensor],
     *,
     source: str,
-    file: str,
     reduce: str | None,
-    differences: Differences,
-    settings: Sequence[str],
     new_predictors: bool,
+    file: str = "",
+    differences: Differences = MappingProxyType({}),
+    settings: Sequence[str] = (),
 ) -> LoadReport:
     own_heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
     heads = {name for name in state if not name.startswith("backbone.")}
@@ -201,10 +198,8 @@ def _reduced(
             f"weights_reduce={rule}: {type(model).__name__} has no backbone whose channels can be selected"
         )
     reduction = Reduction(dict(state), rule)
-    if trunk is model:
-        reduce_trunk(reduction, trunk)
-    elif backbone_only:
-        reduce_trunk(reduction, trunk, prefix="backbone.")
+    if trunk is model or backbone_only:
+        reduce_trunk(reduction, trunk, prefix="" if trunk is model else "backbone.")
     elif isinstance(model, SSDLite):
         reduce_ssdlite(reduction, model)
     elif isinstance(model, LRASPP | RASPP):

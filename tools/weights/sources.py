@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from ...segmentation.c3net import C3Net
 from ...segmentation.espnet import ESPNet
 from ...segmentation.espnetv2 import ESPNetv2
 from ...segmentation.network import LRASPP
-from ...segmentation.standalone import StandaloneNetwork
 from ..system.console import log
 
 State = Mapping[str, Tensor]
@@ -47,30 +47,33 @@ def _from_timm(model: nn.Module, state: State) -> dict[str, Tensor]:
     return timm_names.from_timm(state, to="" if isinstance(model, Backbone) else "backbone.")
 
 
-def _released(source: str) -> Callable[[nn.Module, State], dict[str, Tensor]]:
-    return lambda model, state: _rename_released(model, state, source)
-
-
-def _rename_released(model: nn.Module, state: State, source: str) -> dict[str, Tensor]:
-    network, rename = RELEASED[source]
+def _from_released(
+    model: nn.Module, state: State, *, network: type[nn.Module], rename: Callable[[State], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """From a third-party network published with weights; its class is named after its `model=`."""
     if not isinstance(model, network):
-        raise ValueError(f"these weights are for model={source}, not for {type(model).__name__}")
+        raise ValueError(f"these weights are for model={network.__name__.lower()}, not for {type(model).__name__}")
     return rename(state)
 
 
-# Third-party networks published with weights: source -> network, and the function that renames its state dict.
-RELEASED: dict[str, tuple[type[StandaloneNetwork], Callable[[State], dict[str, Tensor]]]] = {
-    "espnet": (ESPNet, segmentation_weights.espnet_from_released),
-    "espnetv2": (ESPNetv2, segmentation_weights.espnetv2_from_released),
-    "c3net": (C3Net, segmentation_weights.c3net_from_released),
-}
 # weights_source -> a function from the model and a third-party state dict to one with our names.
 SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
     "pocketvision": lambda model, state: dict(state),
     "torchvision": _from_torchvision,
     "timm": _from_timm,
-    **{source: _released(source) for source in RELEASED},
+    "espnet": partial(_from_released, network=ESPNet, rename=segmentation_weights.espnet_from_released),
+    "espnetv2": partial(_from_released, network=ESPNetv2, rename=segmentation_weights.espnetv2_from_released),
+    "c3net": partial(_from_released, network=C3Net, rename=segmentation_weights.c3net_from_released),
 }
+
+
+def require(keys: Sequence[str], source: str) -> None:
+    """Raise ValueError if settings, as `key=value`, differ from those the weights were trained with."""
+    if keys:
+        raise ValueError(
+            f"weights_source={source}: the weights fit, but the network's settings differ from the ones they were "
+            f"trained with; set {' '.join(keys)}"
+        )
 
 
 def tell_settings(model: nn.Module, source: str, file: str, *, of_run: Sequence[str] = (), backbone_only: bool) -> None:
@@ -82,13 +85,10 @@ def tell_settings(model: nn.Module, source: str, file: str, *, of_run: Sequence[
         of_run: the differing settings, as `key=value`, of our run that the weights are from.
     """
     keys = [*of_run, *_foreign_settings(model, source, file, backbone_only=backbone_only)]
-    if keys and backbone_only:
-        log.warning("these weights were trained with different settings; to match them, set %s", " ".join(keys))
+    if not backbone_only:
+        require(keys, source)
     elif keys:
-        raise ValueError(
-            f"weights_source={source}: the weights fit, but the network's settings differ from the ones they were "
-            f"trained with; set {' '.join(keys)}"
-        )
+        log.warning("these weights were trained with different settings; to match them, set %s", " ".join(keys))
 
 
 def _foreign_settings(model: nn.Module, source: str, file: str, *, backbone_only: bool) -> list[str]:

@@ -22,6 +22,7 @@ from ...segmentation.weights import (
     raspp_from_deeplab,
 )
 from ..system.console import log
+from .sources import require
 
 SLOTS_OF_COCO91 = 91
 
@@ -39,20 +40,20 @@ def load_tf(model: nn.Module, weights: str | Path | Mapping[str, np.ndarray]) ->
     """
     variables = weights if isinstance(weights, Mapping) else read_variables(weights)
     if isinstance(model, Classifier) and is_classifier(variables):
-        _require([*trunk_settings(model.backbone), *normalize_settings(model.backbone, model.normalize)])
+        require([*trunk_settings(model.backbone), *normalize_settings(model.backbone, model.normalize)], "tf")
         return classifier_from_tf_slim(variables)
     if isinstance(model, SSDLite) and is_tf_detector(variables):
-        _require(tf_detector_settings(model))
+        require(tf_detector_settings(model), "tf")
         state = ssdlite_from_tf(variables, num_taps=len(model.taps))
         _tell_other_slots(model, state)
         return state
     if isinstance(model, LRASPP | RASPP) and deeplab_head(variables) == type(model).__name__.lower():
-        _require(deeplab_settings(model))
+        require(deeplab_settings(model), "tf")
         if doubts := deeplab_doubts(model):
             log.warning("the released DeepLab networks use %s; this network differs", " ".join(doubts))
         return (lraspp_from_deeplab if isinstance(model, LRASPP) else raspp_from_deeplab)(variables)
     if isinstance(model, Backbone):
-        _require(trunk_settings(model))
+        require(trunk_settings(model), "tf")
         return from_tf_slim(variables)
     if not isinstance(model.get_submodule("backbone") if hasattr(model, "backbone") else None, Backbone):
         raise ValueError(f"weights_source=tf: there are no TensorFlow weights for {type(model).__name__}")
@@ -66,14 +67,6 @@ def _backbone_settings(model: nn.Module) -> list[str]:
     keys = trunk_settings(trunk, padded_to_corners=corners)
     normalize = getattr(model, "normalize", None)
     return keys if normalize is None else [*keys, *normalize_settings(trunk, normalize)]
-
-
-def _require(keys: list[str]) -> None:
-    if keys:
-        raise ValueError(
-            "weights_source=tf: the weights fit, but the network's settings differ from the ones they were trained "
-            f"with; set {' '.join(keys)}"
-        )
 
 
 def _tell_other_slots(model: SSDLite, state: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pocketvision.tools.config.build import build_task, compose, optimizer_factory, train_settings
+from pocketvision.conf.schema import TrainConfig
+from pocketvision.tools.config.build import build_task, compose, optimizer_factory
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.optim import epochs_for
 from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
 from pocketvision.tools.import_weights import import_weights
@@ -49,8 +51,8 @@ def test_a_resume_without_them_is_told_what_it_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["finetune_detection", "finetune_segmentation"])
 def test_the_backbone_has_a_rate_of_its_own_and_imagenets_preprocessing(name: str) -> None:
     config = compose(f"experiment={name}", "data.num_classes=3")
-    settings, task = train_settings(config), build_task(config)
-    rates = sorted({group["lr"] for group in optimizer_factory(config, settings)(task.model).param_groups})
+    settings, task = settings_of(config, TrainConfig), build_task(config)
+    rates = sorted({group["lr"] for group in optimizer_factory(settings)(task.model).param_groups})
     assert rates == pytest.approx([settings.lr_factors["backbone"] * config.optimizer.lr, config.optimizer.lr])
     assert settings.epochs is None
     assert list(config.model.network.mean) == [0.485, 0.456, 0.406]

@@ -3,25 +3,30 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from pocketvision.datasets.mask_folder import MaskFolder
-from pocketvision.tools.config.build import compose
+from omegaconf import OmegaConf
+from pocketvision.datasets.images.decoder import PictureFile
 from pocketvision.tools.config.hints import crop_hint
 
-
-def folder(root: Path, sizes: list[tuple[int, int]]) -> MaskFolder:
-    for name in ("images", "labels"):
-        (root / "train" / name).mkdir(parents=True)
-    for i, (height, width) in enumerate(sizes):
-        for name, shape in (("images", (height, width, 3)), ("labels", (height, width))):
-            cv2.imwrite(str(root / "train" / name / f"{i}.png"), np.zeros(shape, np.uint8))
-    return MaskFolder(root, split="train", classes=["a", "b"])
+LARGE = (3000, 4000)
 
 
-def config(*overrides: str) -> Any:
-    return compose("experiment=small_segmentation", "data.root=x", "data.classes=[a,b]", *overrides)
+class Photographs:
+    """A source of files of these sizes; None: it has to be read."""
+
+    def __init__(self, *sizes: tuple[int, int] | None, path: str = "x.png") -> None:
+        self.sizes, self.path = sizes, Path(path)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def files(self, index: int) -> list[PictureFile]:
+        return [PictureFile(self.path, self.sizes[index]), PictureFile(self.path, (1, 1), mask=True)]
+
+
+def data(**changes: Any) -> Any:
+    keys = {"task": "segmentation", "resize": "none", "input_size": [352, 480], "eval_size": None}
+    return OmegaConf.create(keys | changes)
 
 
 @pytest.mark.parametrize(
@@ -32,36 +37,29 @@ def config(*overrides: str) -> Any:
         ([(1024, 1400)], "[512, 672]"),
         ([(4000, 3000), (480, 640), (4000, 3000)], "[672, 512]"),  # their medians
         ([(100, 60000)], "[32, 14240]"),
+        ([LARGE], "[512, 672]"),
     ],
 )
-def test_crops_of_large_photographs(sizes: list[tuple[int, int]], fit: str | None, tmp_path: Path) -> None:
-    hint = crop_hint(config(), folder(tmp_path, sizes))
+def test_crops_of_large_photographs(sizes: list[tuple[int, int]], fit: str | None) -> None:
+    hint = crop_hint(data(), Photographs(*sizes))
     assert (hint is None) == (fit is None)
     assert fit is None or hint.endswith(f'data.resize=letterbox "data.eval_size={fit}"')  # type: ignore[union-attr]
-
-
-def test_who_follows_the_hint_is_not_told_again(tmp_path: Path) -> None:
-    source = folder(tmp_path, [(3000, 4000)])
-    hint = crop_hint(config(), source)
-    assert hint is not None
-    assert hint.startswith("training crops of 480x352 cover 1.4% of a photograph of 4000x3000. ")
-    overrides = hint.rpartition(": ")[2].replace('"', "").replace(", ", ",").split()
-    assert crop_hint(config(*overrides), source) is None
-
-
-def test_what_cannot_be_read_is_no_hint(tmp_path: Path) -> None:
-    source = folder(tmp_path, [(3000, 4000)])
-    (tmp_path / "train/images/0.png").write_bytes(b"no picture")
-    assert crop_hint(config(), source) is None
+    if sizes == [LARGE]:
+        assert hint.startswith("training crops of 480x352 cover 1.4% of a photograph of 4000x3000. ")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    "changes",
     [
-        ["experiment=small_detection", "data.images=x"],
-        ["experiment=small_segmentation", "data.root=x", "data.classes=[a,b]", "data.resize=letterbox"],
-        ["experiment=demo_segmentation"],
+        {"task": "detection"},
+        {"input_size": None},
+        {"resize": "letterbox", "eval_size": [512, 672]},  # who follows the hint is not told again
     ],
 )
-def test_others_are_told_nothing(overrides: list[str], tmp_path: Path) -> None:
-    assert crop_hint(compose(*overrides), folder(tmp_path, [(3000, 4000)])) is None
+def test_others_are_told_nothing(changes: dict[str, Any]) -> None:
+    assert crop_hint(data(**changes), Photographs(LARGE)) is None
+
+
+def test_what_cannot_be_read_is_no_hint(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    assert crop_hint(data(), Photographs(None, path=str(tmp_path / "0.png"))) is None

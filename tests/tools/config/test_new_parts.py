@@ -79,12 +79,12 @@ input_size: [64, 64]
 eval_size: ${data.input_size}
 resize: stretch
 labels: null
-train: {split: train, _target_: pocketvision.datasets.toy.ToyBoxes, root: "${data.root}", classes: "${data.classes}"}
-val:
+train: &train
   _target_: pocketvision.datasets.toy.ToyBoxes
-  split: val
+  split: train
   root: ${data.root}
   classes: ${data.classes}
+val: {<<: *train, split: val}
 """
 RUN = """
 from pathlib import Path
@@ -93,6 +93,7 @@ from pocketvision import load
 from pocketvision.tools.config.build import build_source, build_task, compose
 from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.runs.folder import run_header, save_config
+from pocketvision.tools.toy_count import main
 
 config = compose("data=toy", "data.root=.", "backbone.width=0.35", "name=x")
 source = build_source(config, "train")
@@ -103,6 +104,7 @@ state = {"model": task.model.state_dict(), "ema": None, "progress": {"step": 0, 
 save_checkpoint(Path("runs/x/checkpoints/best.pt"), {**header, **state})
 save_config(Path("runs/x"), config)
 print(list(load("runs/x").labels.names.values()))
+main(["count=3"])
 """
 
 
@@ -143,7 +145,7 @@ def python(tree: Path, *arguments: str) -> str:
         ((), ["toy-count Count something; it needs no data"]),
         (("toy-count", "--help"), ["pocketvision toy-count count=3", "count=2", "said behind the numbers, and"]),
         (("train", "--help"), ["shapes_segmentation, toy, voc"]),
-        (("completion", "bash"), ['toy-count) words="count= word= ', " data=toy "]),
+        (("completion", "bash"), ['toy-count) found="count= word= ', " data=toy "]),
     ],
 )  # fmt: skip
 def test_help_and_completion_know_them(arguments: tuple[str, ...], told: list[str], tree: Path) -> None:
@@ -158,9 +160,5 @@ def test_the_reference_page_has_them(tree: Path) -> None:
     assert "`data=toy`\n\n```yaml\n# A line a box." in text
 
 
-def test_the_command_runs(tree: Path) -> None:
-    assert python(tree, "-m", "pocketvision", "toy-count", "count=3") == "0 1 2 end\n"
-
-
-def test_a_run_on_the_format_loads(tree: Path) -> None:
-    assert python(tree, "-c", RUN) == "['newt', 'toad']\n"
+def test_a_run_on_the_format_loads_and_the_command_runs(tree: Path) -> None:
+    assert python(tree, "-c", RUN) == "['newt', 'toad']\n0 1 2 end\n"

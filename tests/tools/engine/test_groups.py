@@ -169,19 +169,17 @@ def test_factors_are_finite_and_above_zero(factor: float, told: str) -> None:
         rate_factors(Network(), {"head": factor})
 
 
-def described(model: nn.Module, factors: Mapping[str, float], *, lr: float | None = 0.5) -> list[tuple]:
+def described(model: nn.Module, factors: Mapping[str, float]) -> list[tuple]:
     """Each group as (rate, decay, names of its parameters)."""
     names = {p: name for name, p in model.named_parameters()}
-    groups = parameter_groups(model, 0.1, DecayRule.weights, lr=lr, factors=factors)
-    return [(g.get("lr"), g["weight_decay"], [names[p] for p in g["params"]]) for g in groups]
+    groups = parameter_groups(model, 0.1, DecayRule.weights, lr=0.5, factors=factors)
+    return [(g["lr"], g["weight_decay"], [names[p] for p in g["params"]]) for g in groups]
 
 
 def test_without_factors_there_are_the_two_groups_there_always_were() -> None:
     weights = [n for n, p in Network().named_parameters() if p.ndim > 1]
     rest = [n for n, p in Network().named_parameters() if p.ndim <= 1]
-    assert described(Network(), {}, lr=None) == [(None, 0.1, weights), (None, 0.0, rest)]
     assert described(Network(), {}) == [(0.5, 0.1, weights), (0.5, 0.0, rest)]
-    assert "lr" not in parameter_groups(Network(), 0.1, DecayRule.weights)[0]
     assert parameter_groups(nn.ReLU(), 0.1, DecayRule.weights, lr=0.5) == []
 
 
@@ -205,18 +203,3 @@ def test_equal_factors_share_groups_and_empty_groups_are_left_out() -> None:
     groups = described(Network(), {"backbone": 0.1, "head": 0.1})
     assert [(rate, decay) for rate, decay, _ in groups] == [(0.05, 0.1), (0.05, 0.0)]
     assert {name for _, _, names in groups for name in names} == STEM | HEAD | ALL_BLOCKS
-
-
-def test_factors_without_a_base_rate_are_refused() -> None:
-    with pytest.raises(ValueError, match="set lr"):
-        parameter_groups(Network(), 0.1, DecayRule.weights, factors={"head": 0.1})
-
-
-def test_a_schedule_scales_each_group_from_its_own_rate() -> None:
-    groups = parameter_groups(Network(), 0.1, DecayRule.weights, lr=0.5, factors={"backbone": 0.1})
-    optimizer = torch.optim.SGD(groups, lr=0.5)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.05, 0.05]
-    optimizer.step()
-    schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25, 0.025, 0.025]

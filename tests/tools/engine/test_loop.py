@@ -13,7 +13,6 @@ from pocketvision.tools.engine.distributed import Ranks, pick_device, start_rank
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.step import train_step
 from pocketvision.tools.engine.task import Task
-from pocketvision.tools.system.console import table
 from torch import Tensor, nn
 
 
@@ -87,6 +86,7 @@ def test_a_pass_that_batch_norm_cannot_learn_from_says_what_to_do(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand  # tests/tools/engine/test_ranks.py compares whole runs
 def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
     # standalone: a free port, for two runs of the tests may meet on one machine
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -98,16 +98,26 @@ def test_two_ranks_take_the_same_step_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
 
 
-def test_a_table_of_nothing_and_of_classes() -> None:
-    assert table({}) == ""
-    assert "road" in table({"mIoU": 0.5, "IoU/road": 0.5})
-
-
-def test_a_device_that_is_not_there() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("needs a machine without CUDA")
-    with pytest.raises(ValueError, match="device=cuda"):
-        pick_device("cuda")
+@pytest.mark.parametrize(
+    ("name", "rank", "count", "expected"),
+    [
+        ("auto", 0, 0, "cpu"),
+        ("auto", 1, 2, "cuda:1"),
+        ("cuda:1", 0, 2, "cuda:1"),
+        ("cuda", 0, 0, ValueError("device=cuda: torch finds no CUDA device")),
+        ("cuda", 2, 2, ValueError("device=cuda:2: torch finds 2 CUDA devices")),  # more processes than devices
+        ("cuda:7", 0, 2, ValueError("device=cuda:7: torch finds 2 CUDA devices")),
+        ("gpu", 0, 2, ValueError("device=gpu is not a device")),
+    ],
+)
+def test_devices(name: str, rank: int, count: int, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if isinstance(expected, str):
+        assert str(pick_device(name, rank)) == expected
+        return
+    with pytest.raises(ValueError, match=str(expected)):
+        pick_device(name, rank)
 
 
 if __name__ == "__main__":  # one rank of test_two_ranks_take_the_same_step_as_one

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from pocketvision.files import remove_leftovers
 from pocketvision.tools.engine.report import Report
 from pocketvision.tools.engine.state import load_checkpoint, load_latest, save_checkpoint
 
@@ -129,14 +129,6 @@ def test_a_crash_anywhere_in_a_save_leaves_a_checkpoint(
         assert found[1]["progress"]["step"] in (2, 3)
 
 
-def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
-    remove_leftovers(tmp_path / "missing")
-    (tmp_path / ".last.pt.123.tmp").write_bytes(b"half")
-    (tmp_path / "last.pt").write_bytes(b"whole")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == ["last.pt"]
-
-
 def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     train, val = '{"kind": "train", "step": %d}\n', '{"kind": "val", "step": %d}\n'
     rows = train % 1 + train % 5 + val % 5 + train % 9 + '{"kind": "tra'
@@ -146,15 +138,18 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
         assert (tmp_path / "metrics.jsonl").read_text() == kept
 
 
-def test_tensorboard_shows_every_step_once(tmp_path: Path) -> None:
+def test_tensorboard_shows_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.summary.writer import event_file_writer
 
-    for first, last, kept in ((1, 6, 0), (4, 8, 3), (1, 2, 0)):  # killed at 6, resumed from 3, killed, begun anew
+    starts = (1, 6, 0), (4, 8, 3), (1, 2, 0)  # killed at 6, resumed from 3, killed, begun anew
+    for number, (first, last, kept) in enumerate(starts):
+        started = time.time() + number  # torch names its files by the second, and within one in no order
+        monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda now=started: now))
         report = Report(tmp_path, step=kept)
         for step in range(first, last + 1):
             report.row("train", step, {"loss": float(10 * kept + step)})
         report.close()
-        time.sleep(1.1)  # torch names its files by the second, and within one in no order
         events = EventAccumulator(str(tmp_path / "tensorboard"))
         events.Reload()
         assert [event.step for event in events.Scalars("train/loss")] == list(range(1, last + 1))

@@ -1,5 +1,8 @@
 """Post-processing inside exported files, as tensors and as ONNX nodes, beside its own in PyTorch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,61 +41,22 @@ POSTS = [
 ]
 
 
-def candidates_for(post: Postprocess) -> int:
-    """No more than `post` needs, out of three classes and 50 anchors."""
-    return 3 * min(50, post.top_k or 50)
-
-
-@pytest.mark.parametrize("post", POSTS)
-def test_post_processing_of_a_batch_in_tensors(post: Postprocess) -> None:
-    """Also none at all: nothing is above 0.99."""
-    generator = torch.Generator().manual_seed(1)
-    corner = torch.rand(40, 2, generator=generator) * 50
-    outputs = {
-        "class_logits": torch.randn(2, 40, 4, generator=generator),
-        "box_deltas": torch.randn(2, 40, 4, generator=generator),
-        "anchors": torch.cat((corner, corner + 20), dim=1),
-    }
-    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
-    expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * 2)
-
+def in_tensors(post: Postprocess, outputs: dict[str, torch.Tensor], interface: Interface) -> dict[str, Any]:
     class Network(nn.Module):
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
             return outputs
 
-    limits = torch.tensor([64.0, 64.0, 64.0, 64.0])
-    found = ExportedDetector(Network(), post, candidates=candidates_for(post), padded=True)(
-        torch.zeros(2, 3, 64, 64), limits
-    )
-    assert found["counts"].tolist() == [len(item) for item in expected]
-    assert (post.min_score == 0.99) == (len(expected[0]) == 0)
-    for i, item in enumerate(expected):
-        torch.testing.assert_close(found["boxes"][i, : len(item)], item.boxes)
-        assert found["labels"][i, : len(item)].equal(item.labels)
-        assert not found["scores"][i, len(item) :].any()
+    padded = interface.input == "network"
+    detector = ExportedDetector(Network(), post, candidates=interface.candidates, padded=padded)
+    found = detector(torch.zeros(1, 3, 64, 64), torch.tensor([64.0, 64.0, 64.0, 64.0]))
+    return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize("input", ["photo", "network"])
-@pytest.mark.parametrize("post", POSTS)
-def test_post_processing_as_onnx_nodes(post: Postprocess, input: str) -> None:
-    """Also none at all: nothing is above 0.99."""
+def as_onnx_nodes(post: Postprocess, outputs: dict[str, torch.Tensor], interface: Interface) -> dict[str, Any]:
     import onnxruntime
     from onnx import TensorProto, helper
 
     FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64  # noqa: N806
-    generator = torch.Generator().manual_seed(2)
-    batch, corner = (1 if input == "photo" else 3), torch.rand(50, 2, generator=generator) * 50
-    outputs = {
-        "class_logits": torch.randn(batch, 50, 4, generator=generator),
-        "box_deltas": torch.randn(batch, 50, 4, generator=generator),
-        "anchors": torch.cat((corner, corner + 20), dim=1),
-    }
-    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
-    expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * batch)
-    interface = Interface(
-        kind="detection", input=input, outputs="final", resize="none", input_size=(64, 64), network_size=(64, 64),
-        batch=None, candidates=candidates_for(post),
-    )  # fmt: skip
     graph, raw = Graph("post"), {name: name for name in ("class_logits", "box_deltas")}
     anchors = outputs["anchors"].numpy()
     found = add_detections(graph, raw, anchors=anchors, num_classes=3, post=post, interface=interface)
@@ -107,8 +71,29 @@ def test_post_processing_as_onnx_nodes(post: Postprocess, input: str) -> None:
     )  # fmt: skip
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = dict(zip(found, session.run(None, {name: outputs[name].numpy() for name in raw}), strict=True))
+    return dict(zip(found, session.run(None, {name: outputs[name].numpy() for name in raw}), strict=True))
+
+
+@pytest.mark.parametrize("way", [in_tensors, as_onnx_nodes])
+@pytest.mark.parametrize("input", ["photo", "network"])
+@pytest.mark.parametrize("post", POSTS)
+def test_post_processing(post: Postprocess, input: str, way: Callable) -> None:
+    """Also none at all: nothing is above 0.99."""
+    batch, generator = (1 if input == "photo" else 3), torch.Generator().manual_seed(2)
+    corner = torch.rand(50, 2, generator=generator) * 50
+    outputs = {
+        "class_logits": torch.randn(batch, 50, 4, generator=generator),
+        "box_deltas": torch.randn(batch, 50, 4, generator=generator),
+        "anchors": torch.cat((corner, corner + 20), dim=1),
+    }
+    outputs["class_logits"][..., 2] += 4 * (post.top_k == 10)
+    expected = post(outputs, [{"original_size": (64, 64), "input_size": (64, 64)}] * batch)
     assert (post.min_score == 0.99) == (len(expected[0]) == 0)
+    interface = Interface(
+        kind="detection", input=input, outputs="final", resize="none", input_size=(64, 64), network_size=(64, 64),
+        batch=None, candidates=3 * min(50, post.top_k or 50),  # no more than `post` needs, of three classes
+    )  # fmt: skip
+    values = way(post, outputs, interface)
     if input == "photo":
         values = {name: value[None] for name, value in values.items()}
     else:

@@ -56,3 +56,8 @@ def test_who_is_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_columns(rows: list[list[str]], left: tuple[int, ...], expected: list[str]) -> None:
     assert console.columns(rows, left=left) == expected
     assert console.columns(rows, left=left, indent="  ") == [f"  {line}" for line in expected]
+
+
+def test_a_table_of_nothing_and_of_classes() -> None:
+    assert console.table({}) == ""
+    assert "road" in console.table({"mIoU": 0.5, "IoU/road": 0.5})

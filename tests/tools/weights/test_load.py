@@ -1,7 +1,8 @@
 """Others' weights by file and by name: whole networks, backbones, fewer channels, settings that names do not tell."""
 
+import gzip
 import hashlib
-import logging
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
+from pocketvision.backbones.timm_names import make_trunk
 from pocketvision.detection.anchors import AnchorLayout
 from pocketvision.detection.network import SSDLite
 from pocketvision.segmentation.network import LRASPP, RASPP
@@ -128,15 +130,10 @@ def test_torchvisions_lraspp_in_another_setting(head: dict, backbone: dict, told
         load_weights(LRASPP(trunk, num_classes=21, **right | head), state, source="torchvision")
 
 
-def test_for_a_backbone_alone_they_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("pocketvision")
-    logger.addHandler(caplog.handler)
-    try:
-        report = load_weights(ssdlite(), mobilenet_v3_small().state_dict(), source="torchvision")
-    finally:
-        logger.removeHandler(caplog.handler)
+def test_for_a_backbone_alone_they_are_told(logged: pytest.LogCaptureFixture) -> None:
+    report = load_weights(ssdlite(), mobilenet_v3_small().state_dict(), source="torchvision")
     assert all(not name.startswith("backbone.") for name in report.reinitialized)
-    assert "to match them, set model.network.mean=[0.485,0.456,0.406]" in caplog.text
+    assert "to match them, set model.network.mean=[0.485,0.456,0.406]" in logged.text
 
 
 def of_a_run(model: nn.Module, **network: object) -> dict[str, object]:
@@ -147,7 +144,7 @@ def of_a_run(model: nn.Module, **network: object) -> dict[str, object]:
 
 
 def test_a_run_that_computed_something_else_is_refused_whole_and_told_of_its_backbone(
-    caplog: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
 ) -> None:
     """Its pictures were normalised otherwise, and its convolutions padded: no name and no shape would tell."""
     same = {"bn_eps": 1e-3, "padding": "same"}
@@ -157,22 +154,25 @@ def test_a_run_that_computed_something_else_is_refused_whole_and_told_of_its_bac
     with pytest.raises(ValueError, match=r"set backbone.padding=same"):
         load_weights(ssdlite(), of_a_run(ssdlite()), backbone={"bn_eps": 1e-3, "padding": "symmetric"})
     load_weights(ssdlite(), of_a_run(ssdlite()), backbone=same)
-    logger = logging.getLogger("pocketvision")
-    logger.addHandler(caplog.handler)
-    try:
-        classifier = Classifier(MobileNetV3("small", init=FAST), num_classes=5)
-        load_weights(ssdlite(), of_a_run(classifier), backbone=same)
-        assert not caplog.text
-        load_weights(detector, of_a_run(classifier), backbone=same)
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "to match them, set model.network.mean=[0.5,0.5,0.5]" in caplog.text
+    classifier = Classifier(MobileNetV3("small", init=FAST), num_classes=5)
+    load_weights(ssdlite(), of_a_run(classifier), backbone=same)
+    assert not logged.text
+    load_weights(detector, of_a_run(classifier), backbone=same)
+    assert "to match them, set model.network.mean=[0.5,0.5,0.5]" in logged.text
 
 
 @pytest.mark.parametrize("mean", [None, "0.5", ["a"], {"a": 1}, [[1]]])
 def test_a_run_whose_configuration_was_damaged_is_judged_by_its_weights(mean: object) -> None:
     model = ssdlite()
     assert not load_weights(model, of_a_run(model, mean=mean)).reinitialized
+
+
+def test_what_is_reshaped_is_not_reported_as_left_out() -> None:
+    """timm's classifiers have a 1x1 convolution where ours have a linear layer."""
+    pinned = gzip.decompress((Path(__file__).parents[2] / "assets" / "names" / "timm.json.gz").read_bytes())
+    state = {name: torch.ones(shape) for name, shape in json.loads(pinned)["mobilenetv3_small_050"]}
+    model = Classifier(make_trunk("mobilenetv3_small_050", init=FAST), init=FAST)
+    assert not load_weights(model, state, source="timm").unexpected
 
 
 # ---- by name ---------------------------------------------------------------------------------------------
