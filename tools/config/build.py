@@ -29,6 +29,7 @@ from ..engine.optim import parameter_groups
 from ..engine.task import Task
 from ..weights.load import load_weights
 from .overrides import with_implied
+from .values import normalize
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
@@ -46,16 +47,22 @@ def register_schemas() -> None:
 
 
 def compose(*overrides: str, config_name: str = "train") -> DictConfig:
-    """The configuration that a command would use: `compose("experiment=ssdlite_coco", "data.num_classes=3")`."""
+    """The configuration that a command would use: `compose("experiment=ssdlite_coco", "data.num_classes=3")`.
+
+    Raises:
+        ValueError: a value is not what its key takes.
+    """
     register_schemas()
     overrides = tuple(with_implied(overrides, config_name))
     instance = GlobalHydra.instance()
     outer, instance.hydra = instance.hydra, None  # a command that composes is itself running in one
     try:
         with initialize_config_module("pocketvision.conf", version_base="1.3"):
-            return hydra_compose(config_name, overrides=list(overrides))
+            config = hydra_compose(config_name, overrides=list(overrides))
     finally:
         instance.hydra = outer
+    normalize(config)
+    return config
 
 
 def make(node: Any, **arguments: Any) -> Any:

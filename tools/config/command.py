@@ -25,6 +25,7 @@ from ..system.memory import keep_freed_memory
 from .build import compose, register_schemas
 from .overrides import with_implied
 from .settings import missing_keys
+from .values import normalize
 
 Job = Callable[[DictConfig], Any]
 _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p")
@@ -44,6 +45,7 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
 
     def guarded(config: DictConfig) -> None:
         try:
+            normalize(config)
             if needs_data and (missing := missing_keys(config)):
                 raise ValueError(
                     "required: " + ", ".join(f"{key}=..." for key in missing) + f" (see pocketvision {title} --help)"
@@ -169,7 +171,11 @@ def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[
     others = [a for a in arguments if _OVERRIDE.match(a) and not a.lstrip("~+").startswith(f"{group}.")]
     try:
         node = OmegaConf.select(compose(*others, config_name=config_name), group)
-    except (HydraException, OmegaConfBaseException):  # there is a second error: report this one without a hint
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+    ):  # there is a second error: report this one without a hint
         return []
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
 

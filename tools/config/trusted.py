@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ... import conf
+from .values import normalize
 
 GROUPS = ("backbone", "model", "data")
 # Named by checkpoints but by no file in conf/.
@@ -67,7 +68,9 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
     # The training machine's metric backend may be missing here and is perhaps not needed.
     if isinstance(metric := part["model"].get("metric"), dict):
         metric.pop("backend", None)
-    return OmegaConf.create(part)
+    config = OmegaConf.create(part)
+    normalize(config)
+    return config
 
 
 def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:

@@ -1,5 +1,6 @@
 """What the keys of the open groups take: types, ranges, and the spellings that people write."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -214,15 +215,29 @@ GROUPS = {"backbone": BACKBONE, "model": MODEL, "data": DATA, "optimizer": OPTIM
 _OURS = ("pocketvision.", "torch.optim.")
 
 
-def check_groups(config: DictConfig) -> None:
-    """Bring the values of the open groups into their usual form, in place. Reads no data.
+def normalize(config: DictConfig) -> None:
+    """Bring all values into their usual form, in place: `~` in paths, and what the open groups' keys take.
 
     Raises:
         ValueError: a value is of another kind; names the key, the value and what the key takes.
     """
+    _expand_home(config)
     for group, kinds in GROUPS.items():
         if isinstance(node := config.get(group), DictConfig):
             _check(node, group, kinds)
+
+
+def _expand_home(node: DictConfig | ListConfig) -> None:
+    """No shell expands what follows `data.root=`, and nothing but a path begins with ~/ or $HOME."""
+    keys: Any = node if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        value = node[key]
+        if isinstance(value, DictConfig | ListConfig):
+            _expand_home(value)
+        elif isinstance(value, str) and value.startswith(("~", "$HOME")):
+            node[key] = os.path.expanduser(re.sub(r"^\$HOME(?=/|$)", "~", value))
 
 
 def _check(node: DictConfig, path: str, kinds: Mapping[str, Kind]) -> None:

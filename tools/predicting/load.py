@@ -1,5 +1,6 @@
 """`pocketvision.load`: a run, a published network or an exported file as a predictor."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def load(
         ValueError: it cannot be read, does not fit, or there is no such published network; `precision` or `compile`
             is set without `optimize`, or any of the three for an exported file.
     """
+    run = os.path.expanduser(run)
     exported = is_exported(run)
     check_optimize(optimize, precision, compile, file=run if exported else None)
     idle = {"source": source != "pocketvision", "overrides": bool(overrides)}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 from pocketvision.tools.config.build import compose
-from pocketvision.tools.config.values import GROUPS, Kind, check_groups, value_of
+from pocketvision.tools.config.values import GROUPS, Kind, normalize, value_of
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 FILES = [path for group in GROUPS for path in sorted((CONF / group).rglob("*.yaml"))]
@@ -107,12 +107,39 @@ def test_every_key_takes_a_value_or_names_itself(group: str, value: Any) -> None
 def test_groups_are_checked_in_place_and_other_classes_left_alone() -> None:
     config = compose("experiment=demo_detection", "data.input_size=96", "backbone.bn_eps=abc")
     with pytest.raises(ValueError, match=r"^backbone\.bn_eps=abc: expected a number above 0"):
-        check_groups(config)
+        normalize(config)
     config.backbone._target_ = "somebody.elses.Backbone"
     config.data.train.size = "64x64"
-    check_groups(config)
+    normalize(config)
     assert OmegaConf.to_container(config.data.input_size) == [96, 96] == config.data.eval_size
     assert config.data.train.size == [64, 64]
     config.data.val.length = 0
     with pytest.raises(ValueError, match=r"^data\.val\.length=0: expected a whole number of 1 or more"):
-        check_groups(config)
+        normalize(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path"),
+    [
+        ("data.root", "~/coco", "/home/me/coco"),
+        ("data.root", "$HOME/coco", "/home/me/coco"),
+        ("data.root", "~", "/home/me"),
+        ("data.root", "$HOMER/coco", "$HOMER/coco"),
+        ("run_dir", "~/runs/x", "/home/me/runs/x"),
+        ("weights", "~/x.pth", "/home/me/x.pth"),
+        ("data.root", "a/~/b", "a/~/b"),
+    ],
+)
+def test_home_is_expanded_in_every_path(key: str, value: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = compose("experiment=ssdlite_coco", "data.root=x", "name=x")
+    OmegaConf.update(config, key, value)
+    normalize(config)
+    assert OmegaConf.select(config, key) == path
+    assert config.data.val.root == config.data.root
+
+
+def test_home_is_expanded_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = compose("run=~/x", "inputs=[~/a.jpg,b.jpg]", config_name="predict")
+    assert (config.run, list(config.inputs)) == ("/home/me/x", ["/home/me/a.jpg", "b.jpg"])
