@@ -1,11 +1,9 @@
 """How a picture stores its colors, and its EXIF orientation."""
 
-import io
-import warnings
 from dataclasses import dataclass
 
 from ..images.files import orientation_of
-from ..images.headers import JPEG_SIGNATURE
+from ..images.headers import JPEG_SIGNATURE, opened_by_pil
 
 
 @dataclass(frozen=True)
@@ -18,16 +16,10 @@ class Mode:
 
 def mode_of(data: bytes) -> Mode:
     """The mode from a file's header; the default where PIL does not know the format."""
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about its size, which was checked, and about corruption, which the decoder reports
-            with Image.open(io.BytesIO(data)) as picture:
-                orientation = orientation_of(picture)
-                name, transparent = picture.mode, "transparency" in picture.info
+        with opened_by_pil(data) as picture:
+            orientation = orientation_of(picture)
+            name, transparent = picture.mode, "transparency" in picture.info
     except Exception:  # of a dozen kinds
         return Mode(1, ())
     notes = []

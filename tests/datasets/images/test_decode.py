@@ -74,6 +74,9 @@ FEW_OVER_WHITE = np.where(np.asarray(FEW)[..., None] == TRANSPARENT_INDEX, 255, 
         ),
         pytest.param(cv2.imencode(".png", RAMP.astype(np.uint16) * 16)[1].tobytes(), GREY3, id="12 bit in 16"),
         pytest.param(cv2.imencode(".tif", COLOURS[..., ::-1] / np.float32(255))[1].tobytes(), COLOURS, id="float TIFF"),
+        pytest.param(
+            _stored(Image.fromarray(RAMP / np.float32(255)), "TIFF", big_tiff=True), GREY3, id="float TIFF, large"
+        ),
     ],
 )  # fmt: skip
 def test_other_kinds_of_images_become_rgb(tmp_path, data, expected):
