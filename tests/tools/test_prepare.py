@@ -7,7 +7,7 @@ import re
 import signal
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from pocketvision.datasets.preparing.camvid import CLASSES
 from pocketvision.datasets.preparing.preparation import Record
 from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, Content, Part, count_content
 from pocketvision.tools import prepare as tool
-from pocketvision.tools.system.console import log
 
 Files = dict[str, bytes]
 
@@ -166,17 +165,14 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, dict[
     return prepare
 
 
-@pytest.fixture(autouse=True)
-def quiet_again() -> Iterator[None]:
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    in_tmp_path: Path,
+    logged: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
     """The command, in the test's folder; what it printed, after `status`."""
-    monkeypatch.chdir(tmp_path)
 
     def command(*words: str | Path, status: int = 0) -> str:
         monkeypatch.setattr("sys.argv", ["pocketvision"])
@@ -359,7 +355,8 @@ def test_another_set_in_the_folder_and_a_strange_record(use, run, tmp_path: Path
     paths = use("coco", coco())
     run("coco", paths[0], "output=out")
     assert "contains coco" in run("camvid", "output=out", status=2)
-    for text in ("{", "[]", '{"parts": {"a": {"../x": 1}}, "data": "coco", "version": 1}', "[" * 99999):
+    parts = '{"parts": {"a": {"%s": %s}}, "data": "coco", "version": 1}'
+    for text in ("{", "[]", parts % ("../x", "1"), parts % ("x", "1e999"), "[" * 99999):
         (tmp_path / "out/.prepared.json").write_text(text)
         assert "is not a record" in run("coco", "output=out", status=2)
 
