@@ -141,9 +141,9 @@ def test_no_mask_is_decoded_whose_chunks_announce_more_than_there_is(
     monkeypatch.setattr(masks.cv2, "imdecode", None)
     told: list[tuple[str, ...]] = []
     values = np.zeros(256, np.uint8)
-    if examine == "mask":
-        assert masks.examine_mask(data, "x.png", values, None, lambda *fault: told.append(fault)) is None
-        assert [kind for kind, _ in told] == ["undecodable"]
-    else:
-        masks.examine_instances(data, "x.png", np.zeros((9, 9), np.uint8), values, lambda text: told.append((text,)))
-        assert "expected instance ids" in told[0][0]
+    examined = {
+        "mask": lambda report: masks.examine_mask(data, "x.png", values, None, report),
+        "instances": lambda report: masks.examine_instances(data, "x.png", np.zeros((9, 9), np.uint8), values, report),
+    }[examine](lambda *fault: told.append(fault))
+    assert examined is None
+    assert [kind for kind, _ in told] == ["undecodable" if examine == "mask" else "instances"]

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,3 @@ def test_mutated_data_sets_are_checked_to_the_end(kind: str, tmp_path: Path, wor
         found += [finding.fault.kind for finding in checked.findings]
         json.dumps([finding.fault.message for finding in checked.findings])
     assert len(set(found)) >= {"Boxes": 8, "Masks": 5, "City": 4, "Folders": 3}[kind], set(found)
-
-
-def test_the_mutations_reach_every_kind_of_file(make: Callable[[type], Any], world: Any, mutations: Any) -> None:
-    rng = np.random.default_rng(0)
-    data = world.encoded(world.picture(0))
-    assert len({mutations.damage(data, rng) for _ in range(50)} - {data}) >= 45
-    splits = make(world.Boxes).splits["train"]
-    assert sum(mutations.damaged_value(splits, rng) != splits for _ in range(50)) >= 45
