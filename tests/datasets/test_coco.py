@@ -260,11 +260,9 @@ def test_images_in_sub_folders(write):
     files = write(change=lambda d: [i.update(file_name=f"deep/x/{i['file_name']}") for i in d["images"]])
     with pytest.raises(FileNotFoundError, match=r"2 of 2 images .*deep/x/1\.png, deep/x/2\.png"):
         CocoDetection(**files)
-    (files["images"] / "deep").mkdir()
-    (files["images"].parent / "x").mkdir()
-    for path in list(files["images"].glob("*.png")):
-        path.rename(files["images"].parent / "x" / path.name)
-    (files["images"].parent / "x").rename(files["images"] / "deep/x")
+    (files["images"] / "deep/x").mkdir(parents=True)
+    for path in files["images"].glob("*.png"):
+        path.rename(path.parent / "deep/x" / path.name)
     assert CocoDetection(**files).read(1).image_id == 2
 
 

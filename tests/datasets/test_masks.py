@@ -39,9 +39,6 @@ def test_cityscapes_by_both_suffixes(city):
         np.testing.assert_array_equal(sample.ground_truth["mask"], TRAIN_IDS)
         assert how in data.notes[0]
     assert len(Cityscapes(city, split="val", limit=1)) == 1
-
-
-def test_cityscapes_detects_train_ids(city):
     for path in city.glob("gtFine/val/town/*_labelIds.png"):
         path.unlink()
     data = Cityscapes(city, split="val")

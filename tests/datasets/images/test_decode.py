@@ -104,15 +104,6 @@ def test_numbers_that_are_no_brightness(tmp_path):
         decode_image(tmp_path / "hot.tif")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_exif_turns_transparent_pictures_too(kind, mode):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture = RGBA if mode == "RGBA" and kind != "JPEG" else Image.fromarray(COLOURS)
-    assert decode_bytes(_stored(picture, kind, exif=exif)).shape == (52, 40, 3)
-
-
 def test_exif_orientation_is_followed(tmp_path):
     picture = Image.new("RGB", (8, 4))
     picture.paste((255, 0, 0), (0, 0, 4, 4))

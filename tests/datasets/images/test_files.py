@@ -15,15 +15,20 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orien
 
 
 @pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
-def test_sizes_are_those_of_the_decoder(tmp_path: Path, kind: str, orientation: int | None) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [*((kind, "RGB") for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")),
+     *((kind, "RGBA") for kind in ("PNG", "WEBP", "TIFF"))],
+)  # fmt: skip
+def test_sizes_are_those_of_the_decoder(tmp_path: Path, kind: str, mode: str, orientation: int | None) -> None:
     exif = Image.Exif()
     if orientation:
         exif[274] = orientation
-    Image.new("RGB", (40, 30)).save(
-        tmp_path / "x", kind, **({"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {})
+    turns = kind not in ("BMP", "GIF")
+    Image.new(mode, (40, 30), (9, 9, 9, 99)[: len(mode)]).save(
+        tmp_path / "x", kind, **({"exif": exif} if turns else {})
     )
-    expected = (40, 30) if orientation in (6, 8) and kind not in ("BMP", "GIF") else (30, 40)
+    expected = (40, 30) if orientation in (6, 8) and turns else (30, 40)
     assert image_size(tmp_path / "x") == decode_image(tmp_path / "x").shape[:2] == expected
 
 
