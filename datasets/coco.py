@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, TableBuilder, agreed_labels, is_inside
+from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, TableBuilder, is_inside
 from .annotations.faults import Fault, Report, refuse
 from .annotations.records import read_tables
 from .labels import LabelMap, detection_labels
@@ -157,12 +157,20 @@ class _Reader:
             raise ValueError(f"{self.path}: {error}") from error
 
     def agree_with(self, labels: LabelMap) -> LabelMap:
-        """`labels`; the file may have fewer categories, but no others."""
+        """`labels`, which must have every class of the file under the same id and name; it may have more."""
+        known = {label.source_id: label.name for label in labels.labels}
         try:
-            return agreed_labels(self.labels("contiguous"), labels, str(self.path))
+            own = self.labels("contiguous").labels
         except ValueError as error:
             self.report(Fault("other_classes", str(self.path), str(error)))
             return labels
+        if other := [f"{one.source_id} {one.name}" for one in own if known.get(one.source_id) != one.name]:
+            message = (
+                f"{self.path}: its categories {', '.join(other[:5])} do not match those of the training data or the "
+                f"model ({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names must agree"
+            )
+            self.report(Fault("other_classes", str(self.path), message))
+        return labels
 
     def image_id(self, record: Record) -> int:
         number = _integer(record, "id")

@@ -237,9 +237,14 @@ class BoxSource:
         return notes
 
     def _check_files(self) -> None:
-        """Report missing images now, not hours into training."""
-        names = self.file_names.tolist()
-        missing = missing_files(self.images, names)
+        """Report missing images now, not hours into training. Listing is far cheaper than a look-up for every file."""
+        names, listed = self.file_names.tolist(), set()
+        for below in {name.rpartition("/")[0] for name in names}:
+            if (self.images / below).is_dir():
+                with os.scandir(self.images / below) as entries:
+                    listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
+        # Looked up again by name: a file system may list a name in another spelling.
+        missing = [name for name in names if name not in listed and not (self.images / name).is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
@@ -257,17 +262,6 @@ def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
     return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
 
 
-def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
-    """The relative names without a file in the folder. Listing is far cheaper than a look-up for every file."""
-    listed: set[str] = set()
-    for below in {name.rpartition("/")[0] for name in names}:
-        if (folder / below).is_dir():
-            with os.scandir(folder / below) as entries:
-                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
-    # Looked up again by name: a file system may list a name in another spelling.
-    return [name for name in names if name not in listed and not (folder / name).is_file()]
-
-
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """[N, 4] left, top, width, height to corners."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
@@ -282,19 +276,3 @@ def is_inside(name: str) -> bool:
     if not paths[0].name or name.endswith(("/", "/.")) or _STRANGE.search(name):
         return False
     return not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
-
-
-def agreed_labels(own: LabelMap, labels: LabelMap, source: str) -> LabelMap:
-    """`labels`, if it has every class of `own` under the same id and name; a split may have fewer classes.
-
-    Raises:
-        ValueError: a class differs.
-    """
-    known = {label.source_id: label.name for label in labels.labels}
-    other = [f"{label.source_id} {label.name}" for label in own.labels if known.get(label.source_id) != label.name]
-    if other:
-        raise ValueError(
-            f"{source}: its categories {', '.join(other[:5])} do not match those of the training data or the model "
-            f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names must agree"
-        )
-    return labels

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..images.files import orientation_of
-from ..images.headers import JPEG_SIGNATURE, opened_by_pil
+from ..images.headers import JPEG_SIGNATURE, opened_by_pil, png_header
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,7 @@ def mode_of(data: bytes) -> Mode:
         notes.append(("alpha", "has transparency: it is composited over white"))
     if name == "CMYK":
         notes.append(("cmyk", "is CMYK: it becomes RGB"))
-    if name.startswith(("I", "F")) or _is_deep_png(data):
+    header = png_header(np.frombuffer(data, np.uint8))
+    if name.startswith(("I", "F")) or (header and header.bit_depth == 16):
         notes.append(("deep", "has more than 8 bits per channel: they are scaled to 8"))
     return Mode(orientation, tuple(notes))
-
-
-def _is_deep_png(data: bytes) -> bool:
-    return data[1:4] == b"PNG" and len(data) > 24 and data[24] == 16
