@@ -105,10 +105,7 @@ def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots
 
 def coco_labels(slots: str = "contiguous") -> LabelMap:
     """COCO's 80 classes, without reading a file."""
-    from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights  # takes a second
-
-    names = SSDLite320_MobileNet_V3_Large_Weights.COCO_V1.meta["categories"]  # by id, from the background on
-    known = [(i, name) for i, name in enumerate(names) if i and name != "N/A"]
+    known = zip(_COCO_IDS, COCO_CLASSES, strict=True)
     return detection_labels(
         ((i, name, _COCO_CATEGORIES[max(first for first in _COCO_CATEGORIES if first <= i)]) for i, name in known),
         slots=slots,
@@ -231,13 +228,24 @@ VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
-# fmt: on
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)
 COCO_LAST_ID = 90  # COCO's ids go up to 90 and skip ten numbers
+_COCO_IDS = sorted({*range(1, COCO_LAST_ID + 1)} - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 # Each of COCO's supercategories begins with this id.
 _COCO_CATEGORIES = {
     1: "person", 2: "vehicle", 10: "outdoor", 16: "animal", 27: "accessory", 34: "sports", 44: "kitchen", 52: "food",
     62: "furniture", 72: "electronic", 78: "appliance", 84: "indoor",
-}  # fmt: skip
+}
+# fmt: on
 
 # Cityscapes' official table (cityscapesscripts, helpers/labels.py): name, labelId, trainId, category, color.
 # trainId 255 is not evaluated.
