@@ -27,9 +27,6 @@ class ColorTable:
         self._codes = np.array([code for code, _ in clear], np.int32)
         self._numbers = np.array([number for _, number in clear], np.uint8)
 
-    def __len__(self) -> int:
-        return len(self._codes) + len(self._shared)
-
     def content(self) -> Mapping[str, list[int]]:
         """For fingerprints."""
         return {"codes": self._codes.tolist(), "numbers": self._numbers.tolist()}
