@@ -137,10 +137,8 @@ def _chosen(folders: list[Path], years: Sequence[int | str] | None, root: Path) 
 
 
 def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
-    lists = {folder: _lists(folder) for folder in folders}
-    having = [
-        folder for folder in folders if split in lists[folder]
-    ] or folders  # if none has one, the first one's error
+    # If none has a list, the first one's error.
+    having = [folder for folder in folders if split in _lists(folder)] or folders
     parts = [_devkit(folder, split) for folder in having]
     entries = [
         Entry(f"{folder.name}/JPEGImages/{entry.image}", entry.xml)

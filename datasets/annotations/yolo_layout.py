@@ -88,7 +88,9 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     entries, notes = _listed(entries, path, key), []
     names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
     labels = [root / label_name(name) for name in names]
-    below = _prefix(root, entries)
+    # Names are relative to the split's folder, if it is one.
+    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
+    below = "" if below == "." or not (root / below).is_dir() else f"{below}/"
     if has_val and data.get("val") == data.get("train"):
         notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
@@ -189,12 +191,6 @@ def _place(root: Path, entry: str) -> Path:
 
 def _relative(where: Path, root: Path) -> str:
     return os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
-
-
-def _prefix(root: Path, entries: list[str]) -> str:
-    """The common prefix of a split's names if it is one folder, so that names are relative to it."""
-    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
-    return "" if below == "." or not (root / below).is_dir() else f"{below}/"
 
 
 def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:

@@ -174,9 +174,8 @@ def _read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
     problem = "corrupt, truncated, or not a picture"
-    level = cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # our error reports it with the file's name
+    # Our error reports it with the file's name.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:  # such as too many pixels

@@ -7,7 +7,7 @@ CamVid is fast.ai's. The others have no public hash: their files are counted.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class PublicSet:
     ways: Mapping[tuple[str, ...], str]
     one_way: bool = False
     masks: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def part(self, file: str) -> Part:
         return next(part for part in self.parts if part.file == file)

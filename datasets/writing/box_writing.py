@@ -188,9 +188,8 @@ def write_yolo(writing: Writing, sources: Mapping[str, BoxSource], names: Names,
     for split, source, index, name in _images(sources, names, advance):
         path, truth = source.images / str(source.file_names[index]), source.ground_truth(index)
         size = int(source.heights[index]), int(source.widths[index])
-        check_size(
-            image_size(path), size, path=path, source=source.annotations
-        )  # fractions of another size would be wrong
+        # Fractions of another size would be wrong.
+        check_size(image_size(path), size, path=path, source=source.annotations)
         _count_lost(writing, truth)
         image = f"images/{split}/{name}"
         writing.text(label_name(image), _yolo_lines(truth, size, numbers, writing.lost))
