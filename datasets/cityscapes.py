@@ -46,7 +46,8 @@ class Cityscapes(MaskPairs):
                 notes=[f"{len(images)} images of {folder}, without ground truth"],
             )
             return
-        found = suffix or detected_suffix(images[0], root)
+        kinds = (kind for kind in _SUFFIXES if label_file(images[0], root, kind).is_file())
+        found = suffix or next(kinds, _SUFFIXES[0])
         pairs = [(path.name.removesuffix(IMAGE_END), path, label_file(path, root, found)) for path in images]
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
         if missing and report is None:
@@ -96,13 +97,7 @@ def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
     return folder, images
 
 
-def detected_suffix(image: Path, root: str | Path) -> str:
-    """The first kind of label file that exists for an image."""
-    return next((s for s in _SUFFIXES if label_file(image, root, s).is_file()), _SUFFIXES[0])
-
-
 def label_file(image: Path, root: str | Path, suffix: str) -> Path:
-    """The label file of an image."""
     split, city = image.parts[-3:-1]
     return Path(root, "gtFine", split, city, f"{image.name.removesuffix(IMAGE_END)}_gtFine_{suffix}.png")
 

@@ -2,13 +2,13 @@
 
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, agreed_labels, is_inside
+from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, TableBuilder, is_inside
 from .annotations.faults import Fault, Report, refuse
 from .annotations.records import read_tables
 from .labels import LabelMap, detection_labels
@@ -79,11 +79,12 @@ def read_coco(
     """
     reader = _Reader(path, report)
     labels = reader.labels(slots) if labels is None else reader.agree_with(labels)
-    images = reader.table("images", reader.image)
-    columns = reader.annotations(labels, {image_id: row for row, (image_id, *_) in enumerate(images)})
-    ids, heights, widths = (np.array([image[column] for image in images], np.int64) for column in range(3))
-    names = np.array([name for *_, name in images], dtype=str)
-    return BoxTable(str(path), labels, ids, names, heights, widths, **columns)
+    builder, row_of = TableBuilder(str(path), labels), {}
+    for number, height, width, name in reader.table("images", reader.image):
+        row_of[number] = len(row_of)
+        builder.add_image(name, (height, width), image_id=number)
+    reader.annotations(builder, labels, row_of)
+    return builder.table()
 
 
 def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, np.ndarray]]]:
@@ -99,15 +100,17 @@ def read_truth(annotations: str | Path) -> tuple[LabelMap, dict[int, dict[str, n
     reader = _Reader(path, refuse)
     labels = reader.labels("contiguous")
     row_of = {image_id: row for row, image_id in enumerate(reader.table("images", reader.image_id))}
-    columns = reader.annotations(labels, row_of)
-    order = np.argsort(columns["image"], kind="stable")
-    starts, ends = (
-        np.searchsorted(columns["image"][order], np.arange(len(row_of)), side=side) for side in ("left", "right")
-    )
-    names = {"boxes_xywh": "boxes_xywh", "slots": "labels", "area": "area", "crowd": "crowd"}
-    arrays = {name: columns[key][order] for key, name in names.items()}
-    rows = zip(row_of, starts.tolist(), ends.tolist(), strict=True)
-    return labels, {image: {key: values[start:end] for key, values in arrays.items()} for image, start, end in rows}
+    builder = TableBuilder(str(path), labels)
+    reader.annotations(builder, labels, row_of)
+    table = builder.table()
+    order = np.argsort(table.image, kind="stable")
+    ends = np.searchsorted(table.image[order], np.arange(len(row_of) + 1)).tolist()
+    arrays = {"boxes_xywh": table.boxes_xywh, "labels": table.slots, "area": table.area, "crowd": table.crowd}
+    arrays = {key: values[order] for key, values in arrays.items()}
+    parts = map(slice, ends[:-1], ends[1:])
+    return labels, {
+        image: {key: values[part] for key, values in arrays.items()} for image, part in zip(row_of, parts, strict=True)
+    }
 
 
 class RecordError(Exception):
@@ -121,53 +124,55 @@ class _Reader:
         self.path, self.report, self.data = path, report, read_tables(path)
         self._image_ids: set[int] = set()
 
-    def table(self, table: str, parse: Callable[[Record], T]) -> list[T]:
+    def table(self, table: str, parse: Callable[[Record], T]) -> Iterator[T]:
         """The results of `parse`, without the records it rejects."""
-        return [row for row in map(self._parsed(table, parse), self.data[table]) if row is not None]
-
-    def _parsed(self, table: str, parse: Callable[[Record], T]) -> Callable[[Any], T | None]:
-        def parsed(record: Any) -> T | None:
+        for record in self.data[table]:
             try:
-                return parse(record)
+                yield parse(record)
             except RecordError as wrong:
                 kind, problem = wrong.args
                 image = record.get("file_name", "") if isinstance(record, dict) and table == "images" else ""
                 message = f"{self.path}: {table} record {str(record)[:200]} {problem}"
                 self.report(Fault(kind, str(self.path), message, image=str(image)))
-                return None
-
-        return parsed
 
     def labels(self, slots: str) -> LabelMap:
-        """The classes of the file's own categories."""
-        known: dict[int, tuple[int, str, str | None]] = {}
+        known: set[int] = set()
 
-        def category(record: Record) -> None:
+        def category(record: Record) -> tuple[int, str, str | None]:
             number = _integer(record, "id")
             if number in known:
                 raise RecordError(
                     "clashing_ids", f"has the id {number}, which another category also uses: ids must be unique"
                 )
-            known[number] = number, str(_value(record, "name")), str(record.get("supercategory") or "") or None
+            row = number, str(_value(record, "name")), str(record.get("supercategory") or "") or None
+            known.add(number)
+            return row
 
-        self.table("categories", category)
-        if not known:
+        rows = list(self.table("categories", category))
+        if not rows:
             raise ValueError(f"{self.path}: its list of categories is empty: it must name the classes")
         try:
-            return detection_labels(list(known.values()), slots=slots)
+            return detection_labels(rows, slots=slots)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
 
     def agree_with(self, labels: LabelMap) -> LabelMap:
-        """`labels`; the file may have fewer categories, but no others."""
+        """`labels`, which must have every class of the file under the same id and name; it may have more."""
+        known = {label.source_id: label.name for label in labels.labels}
         try:
-            return agreed_labels(self.labels("contiguous"), labels, str(self.path))
+            own = self.labels("contiguous").labels
         except ValueError as error:
             self.report(Fault("other_classes", str(self.path), str(error)))
             return labels
+        if other := [f"{one.source_id} {one.name}" for one in own if known.get(one.source_id) != one.name]:
+            message = (
+                f"{self.path}: its categories {', '.join(other[:5])} do not match those of the training data or the "
+                f"model ({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names must agree"
+            )
+            self.report(Fault("other_classes", str(self.path), message))
+        return labels
 
     def image_id(self, record: Record) -> int:
-        """The id of an `images` record."""
         number = _integer(record, "id")
         if number in self._image_ids:
             raise RecordError("clashing_ids", f"has the id {number}, which another image also uses: ids must be unique")
@@ -187,12 +192,11 @@ class _Reader:
             raise RecordError("no_size", "has no size: expected width and height of 1 or more")
         return number, height, width, name
 
-    def annotations(self, labels: LabelMap, row_of: dict[int, int]) -> dict[str, np.ndarray]:
-        """The columns of `BoxTable` about annotations."""
+    def annotations(self, builder: TableBuilder, labels: LabelMap, row_of: dict[int, int]) -> None:
+        """Add the boxes to images, whose rows `row_of` has by their ids."""
         slot_of = {source_id: slot for slot, source_id in labels.source_ids.items()}
         ids = sorted(slot_of)
         known = f"{len(ids)} categories, ids {ids if len(ids) <= 12 else f'{ids[0]} to {ids[-1]}'}"
-        rows, slots, boxes, areas, crowds = array("q"), array("q"), array("d"), array("d"), array("b")
         own_ids = array("q")
 
         def annotation(record: Record) -> None:
@@ -213,21 +217,11 @@ class _Reader:
                 raise RecordError("format", f"has iscrowd {crowd!r}: expected 0 or 1")
             if type(number := record.get("id")) is int and abs(number) < 2**63:
                 own_ids.append(number)
-            rows.append(row_of[image_id])
-            slots.append(slot_of[category])
-            boxes.extend(box)
-            areas.append(box[2] * box[3] if area is None else area)
-            crowds.append(bool(crowd))
+            builder.add_box(slot_of[category], box, row=row_of[image_id], area=area, crowd=bool(crowd))
 
-        self.table("annotations", annotation)
+        for _ in self.table("annotations", annotation):
+            pass
         self._check_own_ids(np.array(own_ids, np.int64))
-        return {
-            "image": np.array(rows, np.int64),
-            "slots": np.array(slots, np.int64),
-            "boxes_xywh": np.array(boxes, np.float64).reshape(-1, 4),
-            "area": np.array(areas, np.float64),
-            "crowd": np.array(crowds, bool),
-        }
 
     def _check_own_ids(self, ids: np.ndarray) -> None:
         """Not used here, but by other tools."""

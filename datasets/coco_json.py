@@ -38,5 +38,5 @@ class CocoJson(BoxSource):
         given = (val_json, val_images or images) if own else (train_json, images)
         path, folder = locate(*given, root=None, split=split)
         found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])
-        found = cut(found, split, holdout) if val_json is None and holdout is not None else found
+        found = cut(found, split, holdout, root=train_json) if val_json is None else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)

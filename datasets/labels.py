@@ -105,8 +105,10 @@ def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots
 
 def coco_labels(slots: str = "contiguous") -> LabelMap:
     """COCO's 80 classes, without reading a file."""
+    known = zip(_COCO_IDS, COCO_CLASSES, strict=True)
     return detection_labels(
-        ((i, name, category) for category, rows in COCO_TABLE.items() for i, name in rows.items()), slots=slots
+        ((i, name, _COCO_CATEGORIES[max(first for first in _COCO_CATEGORIES if first <= i)]) for i, name in known),
+        slots=slots,
     )
 
 
@@ -226,63 +228,24 @@ VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
-# fmt: on
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)
 COCO_LAST_ID = 90  # COCO's ids go up to 90 and skip ten numbers
-COCO_TABLE: dict[str, dict[int, str]] = {
-    "person": {1: "person"},
-    "vehicle": {2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat"},
-    "outdoor": {10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench"},
-    "animal": {
-        16: "bird",
-        17: "cat",
-        18: "dog",
-        19: "horse",
-        20: "sheep",
-        21: "cow",
-        22: "elephant",
-        23: "bear",
-        24: "zebra",
-        25: "giraffe",
-    },
-    "accessory": {27: "backpack", 28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase"},
-    "sports": {
-        34: "frisbee",
-        35: "skis",
-        36: "snowboard",
-        37: "sports ball",
-        38: "kite",
-        39: "baseball bat",
-        40: "baseball glove",
-        41: "skateboard",
-        42: "surfboard",
-        43: "tennis racket",
-    },
-    "kitchen": {44: "bottle", 46: "wine glass", 47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl"},
-    "food": {
-        52: "banana",
-        53: "apple",
-        54: "sandwich",
-        55: "orange",
-        56: "broccoli",
-        57: "carrot",
-        58: "hot dog",
-        59: "pizza",
-        60: "donut",
-        61: "cake",
-    },
-    "furniture": {62: "chair", 63: "couch", 64: "potted plant", 65: "bed", 67: "dining table", 70: "toilet"},
-    "electronic": {72: "tv", 73: "laptop", 74: "mouse", 75: "remote", 76: "keyboard", 77: "cell phone"},
-    "appliance": {78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator"},
-    "indoor": {
-        84: "book",
-        85: "clock",
-        86: "vase",
-        87: "scissors",
-        88: "teddy bear",
-        89: "hair drier",
-        90: "toothbrush",
-    },
+_COCO_IDS = sorted({*range(1, COCO_LAST_ID + 1)} - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+# Each of COCO's supercategories begins with this id.
+_COCO_CATEGORIES = {
+    1: "person", 2: "vehicle", 10: "outdoor", 16: "animal", 27: "accessory", 34: "sports", 44: "kitchen", 52: "food",
+    62: "furniture", 72: "electronic", 78: "appliance", 84: "indoor",
 }
+# fmt: on
 
 # Cityscapes' official table (cityscapesscripts, helpers/labels.py): name, labelId, trainId, category, color.
 # trainId 255 is not evaluated.

@@ -97,16 +97,11 @@ class MaskPairs:
             else files
         )
 
-    def of(self, pairs: Sequence[tuple[str, Path, Path | None]], folder: Path) -> "MaskPairs":
-        """A source with the same classes for other files below `folder`."""
-        return MaskPairs(pairs, folders=(folder, folder), labels=self.labels, table=self.table, notes=())
-
     def instances_path(self, index: int) -> str:
         """An image's instance-id picture, empty if there is none."""
         return self._instances[index] if len(self._instances) else ""
 
     def read_mask(self, index: int) -> np.ndarray:
-        """The mask without its image."""
         mask_path = self._masks[index]
         stored = self.decoder.mask(mask_path, self.colors)
         mask = cv2.LUT(stored, self.table)

@@ -89,7 +89,8 @@ class Shapes:
 
         `shuffle_labels` redraws every object's class after painting: anything still "learned" then is leakage.
         """
-        spec = _preset(preset)
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: choose one of {list(PRESETS)}")
         given = {
             "classes": None if classes is None else tuple(classes),
             "min_side": min_side,
@@ -98,7 +99,7 @@ class Shapes:
             "max_objects": max_objects,
             "min_visible": min_visible,
         }
-        self.spec = replace(spec, **{key: value for key, value in given.items() if value is not None})
+        self.spec = replace(PRESETS[preset], **{key: value for key, value in given.items() if value is not None})
         if length < 0 or seed < 0:
             raise ValueError(f"length {length}, seed {seed}: neither may be negative")
         if len(size) != 2 or min(size) < 1:
@@ -344,9 +345,3 @@ PRESETS = {
     "standard": SceneSpec(),
     "hard": SceneSpec(classes=("circle", "square", "triangle", "star", "cross", "ring"), min_side=0.08, max_side=0.5),
 }
-
-
-def _preset(name: str) -> SceneSpec:
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: choose one of {list(PRESETS)}")
-    return PRESETS[name]

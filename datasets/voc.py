@@ -1,13 +1,13 @@
 """PASCAL VOC annotations: the devkit's layout, or any folder of photographs and XML files (labelImg and others)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
 from .annotations.class_names import class_list, known_names
-from .annotations.faults import Fault, Report, Strict
-from .annotations.holdout import check_holdout, cut_undivided
+from .annotations.faults import Fault, Report, Strict, Tell
+from .annotations.holdout import check_holdout, cut
 from .annotations.split_lists import list_for, read_list
 from .annotations.voc_xml import VocXml, parse_voc
 from .annotations.watched import watched
@@ -15,7 +15,6 @@ from .images.files import IMAGE_ENDINGS, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
-Tell = Callable[[str, str], None]  # kind of fault, the text after the file name
 DIFFICULT = ("crowd", "object", "drop")
 
 
@@ -91,7 +90,7 @@ class VocDetection(BoxSource):
             if entry.xml in parsed:
                 reader.add(entry, parsed[entry.xml])
         found = FoundBoxes(reader.builder.table(), layout.images, [*layout.notes, *strict.notes()])
-        found = cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        found = cut(found, split, holdout, root=root) if layout.whole else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
@@ -138,10 +137,8 @@ def _chosen(folders: list[Path], years: Sequence[int | str] | None, root: Path) 
 
 
 def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
-    lists = {folder: _lists(folder) for folder in folders}
-    having = [
-        folder for folder in folders if split in lists[folder]
-    ] or folders  # if none has one, the first one's error
+    # If none has a list, the first one's error.
+    having = [folder for folder in folders if split in _lists(folder)] or folders
     parts = [_devkit(folder, split) for folder in having]
     entries = [
         Entry(f"{folder.name}/JPEGImages/{entry.image}", entry.xml)
@@ -228,7 +225,6 @@ class _Reader:
         self._files: dict[str, Path] = {}
 
     def add(self, entry: Entry, xml: VocXml) -> None:
-        """One image and its objects."""
         name = self._image_name(entry, xml)
         tell = self._teller(entry, name)
         if name in self._files:
@@ -261,10 +257,8 @@ class _Reader:
         self.builder.add_box(slot, (left, top, xmax - left, ymax - top), crowd=crowd)
 
     def _teller(self, entry: Entry, image: str) -> Tell:
-        def tell(kind: str, problem: str) -> None:
-            self._report(Fault(kind, str(entry.xml), f"{entry.xml}: {problem}", image=image))
-
-        return tell
+        xml = str(entry.xml)
+        return lambda kind, problem: self._report(Fault(kind, xml, f"{xml}: {problem}", image=image))
 
     def _image_name(self, entry: Entry, xml: VocXml) -> str:
         """The XML's own name determines the image, as in the devkit; its <filename> is often another machine's path."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder
 from .annotations.class_names import known_names
 from .annotations.faults import Fault, Report, Strict
-from .annotations.holdout import check_holdout, cut_undivided
+from .annotations.holdout import check_holdout, cut
 from .annotations.watched import watched
 from .annotations.yolo_layout import YoloLayout, locate_yolo
 from .images.files import image_size
@@ -64,7 +64,7 @@ class YoloDetection(BoxSource):
         notes = [*layout.notes, *strict.notes()]
         notes += [f"{reader.outlines} polygons: their bounding boxes are used"] if reader.outlines else []
         found = FoundBoxes(reader.builder.table(), layout.images, notes)
-        found = cut_undivided(found, split, holdout, root=root) if layout.whole else found
+        found = cut(found, split, holdout, root=root) if layout.whole else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
@@ -84,7 +84,6 @@ class _Reader:
             report(Fault("other_classes", layout.source, message))
 
     def add(self, name: str, path: Path | None) -> None:
-        """Add an image, and its label file if it has one."""
         try:
             size = image_size(self._layout.images / name)
         except FileNotFoundError:

@@ -44,13 +44,7 @@ def convert(config: DictConfig) -> None:
             log.info("%s: %d polygons (segmentation) are not converted", split, outlines)
     output = Path(settings.output)
     with progress([], total=sum(map(len, sources.values())), title="writing") as bar:
-        lost = write_boxes(
-            sources,
-            output,
-            layout=settings.format,
-            images=settings.images,
-            progress=lambda done, _: bar.update(done - bar.n),
-        )
+        lost = write_boxes(sources, output, layout=settings.format, images=settings.images, advance=bar.update)
     for line in lost:
         log.info("%s", line)
     if settings.images == "none" and settings.format != "coco":

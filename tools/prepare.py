@@ -28,7 +28,7 @@ from pocketvision.datasets.preparing.preparation import (
     check_counts,
     check_hash,
     check_mixture,
-    check_whole,
+    check_size,
     make_voc_masks,
     prepare_part,
     recognise,
@@ -101,7 +101,7 @@ def write_shapes(settings: PrepareConfig) -> None:
     }
     root, total = Path(settings.output or "data/shapes"), settings.num_train + settings.num_val
     with progress([], total=total, title="writing") as bar:
-        write(root, splits, progress=lambda done, _: bar.update(done - bar.n))
+        write(root, splits, advance=bar.update)
     log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, settings.layout, root)
 
 
@@ -132,13 +132,11 @@ def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool)
         log.info("%s: already done, %d files verified by size", file, len(record.parts[file]))
         return
     if hashes:
-        check_whole(one)
-        if one.part.md5:
-            size = one.path.stat().st_size
-            with progress([], total=size, title=f"checking {file}", unit="B") as bar:
-                check_hash(one, advance=bar.update)
-    else:
-        check_counts(one)
+        check_size(one)
+    check_counts(one)
+    if hashes and one.part.md5:
+        with progress([], total=one.path.stat().st_size, title=f"checking {file}", unit="B") as bar:
+            check_hash(one, advance=bar.update)
     targets = one.targets
     size = sum(member.size for member in one.members if member.index in targets)
     with progress([], total=size, title=f"unpacking {file}", unit="B") as bar:

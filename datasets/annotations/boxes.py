@@ -62,41 +62,44 @@ class BoxTable:
 
 
 class TableBuilder:
-    """Builds a table image by image, for formats with one file per image. Ids count from 1."""
+    """Builds a table record by record."""
 
     def __init__(self, source: str, labels: LabelMap) -> None:
         self._source, self._labels = source, labels
         self._names: list[str] = []
-        self._sizes, self._rows, self._slots = array("q"), array("q"), array("q")
-        self._boxes, self._crowd = array("d"), array("b")
+        self._ids, self._sizes, self._rows, self._slots = array("q"), array("q"), array("q"), array("q")
+        self._boxes, self._areas, self._crowd = array("d"), array("d"), array("b")
 
-    def add_image(self, name: str, size: tuple[int, int]) -> None:
-        """Add an image of `size` (h, w); the boxes added next belong to it."""
+    def add_image(self, name: str, size: tuple[int, int], *, image_id: int | None = None) -> None:
+        """Add an image of `size` (h, w). Without an id, images are numbered from 1."""
         self._names.append(name)
+        self._ids.append(len(self._names) if image_id is None else image_id)
         self._sizes.extend(size)
 
-    def add_box(self, slot: int, box_xywh: tuple[float, float, float, float], *, crowd: bool = False) -> None:
-        """Add a box to the last image."""
-        self._rows.append(len(self._names) - 1)
+    def add_box(
+        self, slot: int, box_xywh: Sequence[float], *, row: int = -1, area: float | None = None, crowd: bool = False
+    ) -> None:
+        """Add a box to the image number `row`, by default the last one; without an `area` it is the box's."""
+        self._rows.append(len(self._names) - 1 if row < 0 else row)
         self._slots.append(slot)
         self._boxes.extend(box_xywh)
+        self._areas.append(float(box_xywh[2]) * float(box_xywh[3]) if area is None else area)
         self._crowd.append(crowd)
 
     def table(self) -> BoxTable:
         """Everything that was added."""
-        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
         heights, widths = np.array(self._sizes, np.int64).reshape(-1, 2).T
         return BoxTable(
             self._source,
             self._labels,
-            image_ids=np.arange(1, len(self._names) + 1),
+            image_ids=np.array(self._ids, np.int64),
             file_names=np.array(self._names, dtype=str),
             heights=heights,
             widths=widths,
             image=np.array(self._rows, np.int64),
-            boxes_xywh=boxes,
+            boxes_xywh=np.array(self._boxes, np.float64).reshape(-1, 4),
             slots=np.array(self._slots, np.int64),
-            area=boxes[:, 2] * boxes[:, 3],
+            area=np.array(self._areas, np.float64),
             crowd=np.array(self._crowd, bool),
         )
 
@@ -192,11 +195,6 @@ class BoxSource:
         decode = partial(decode_checked, decoder=self.decoder, path=path, size=(height, width), source=self.annotations)
         return Pending(sample, (height, width), decode)
 
-    def has_boxes(self, index: int) -> bool:
-        """Whether it has a box that training uses."""
-        boxes = self.open(index).sample.boxes
-        return boxes is not None and len(boxes) > 0
-
     def files(self, index: int) -> list[PictureFile]:
         """What `read` decodes."""
         height, width = self._shared["sizes"][index].tolist()
@@ -204,17 +202,14 @@ class BoxSource:
 
     def ground_truth(self, index: int) -> dict[str, np.ndarray]:
         """`boxes_xywh`, `labels`, `area` and `crowd` of one image as the files have them, without its pixels."""
-        shared, part = self._shared, self._part(index)
+        shared = self._shared
+        part = slice(*shared["offsets"][index : index + 2].tolist())
         return {
             "boxes_xywh": shared["boxes_xywh"][part],
             "labels": shared["slots"][part].astype(np.int64),
             "area": shared["area"][part],
             "crowd": shared["crowd"][part],
         }
-
-    def _part(self, index: int) -> slice:
-        """The number of annotations of an image."""
-        return slice(*self._shared["offsets"][index : index + 2].tolist())
 
     def fingerprint(self) -> str:
         """Over the list of images, all their annotations (also those that training drops) and the classes."""
@@ -242,9 +237,14 @@ class BoxSource:
         return notes
 
     def _check_files(self) -> None:
-        """Report missing images now, not hours into training."""
-        names = self.file_names.tolist()
-        missing = missing_files(self.images, names)
+        """Report missing images now, not hours into training. Listing is far cheaper than a look-up for every file."""
+        names, listed = self.file_names.tolist(), set()
+        for below in {name.rpartition("/")[0] for name in names}:
+            if (self.images / below).is_dir():
+                with os.scandir(self.images / below) as entries:
+                    listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
+        # Looked up again by name: a file system may list a name in another spelling.
+        missing = [name for name in names if name not in listed and not (self.images / name).is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
@@ -262,17 +262,6 @@ def has_area(boxes: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
     return np.all((boxes[:, 2:] > boxes[:, :2]) & (boxes_xywh[:, 2:] > 0), axis=1)
 
 
-def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
-    """The relative names without a file in the folder. Listing is far cheaper than a look-up for every file."""
-    listed: set[str] = set()
-    for below in {name.rpartition("/")[0] for name in names}:
-        if (folder / below).is_dir():
-            with os.scandir(folder / below) as entries:
-                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
-    # Looked up again by name: a file system may list a name in another spelling.
-    return [name for name in names if name not in listed and not (folder / name).is_file()]
-
-
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """[N, 4] left, top, width, height to corners."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
@@ -287,19 +276,3 @@ def is_inside(name: str) -> bool:
     if not paths[0].name or name.endswith(("/", "/.")) or _STRANGE.search(name):
         return False
     return not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in paths)
-
-
-def agreed_labels(own: LabelMap, labels: LabelMap, source: str) -> LabelMap:
-    """`labels`, if it has every class of `own` under the same id and name; a split may have fewer classes.
-
-    Raises:
-        ValueError: a class differs.
-    """
-    known = {label.source_id: label.name for label in labels.labels}
-    other = [f"{label.source_id} {label.name}" for label in own.labels if known.get(label.source_id) != label.name]
-    if other:
-        raise ValueError(
-            f"{source}: its categories {', '.join(other[:5])} do not match those of the training data or the model "
-            f"({', '.join(f'{i} {name}' for i, name in list(known.items())[:5])}): ids and names must agree"
-        )
-    return labels

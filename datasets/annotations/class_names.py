@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..labels import LabelMap, detection_labels, read_class_file
+from ..labels import LabelMap, class_rows, detection_labels
 
 
 def class_list(
@@ -16,17 +16,11 @@ def class_list(
     Raises:
         ValueError: there are no classes, or a class occurs twice.
     """
-    names = names_of(classes) if classes is not None else names_of(beside) if beside.is_file() else sorted(set(found))
+    classes = beside if classes is None and beside.is_file() else classes
+    names = sorted(set(found)) if classes is None else [row["name"] for _, row in class_rows(classes)]
     if not names:
         raise ValueError(f"{source} lists no classes, and there are no objects to infer them from: set classes, a list")
     return numbered(dict(enumerate(names, start=1)), source)
-
-
-def names_of(classes: Sequence[str] | str | Path) -> list[str]:
-    """A list of names, from a list or a file."""
-    if isinstance(classes, str | Path):
-        return [row["name"] for row in read_class_file(classes)]
-    return [str(name) for name in classes]
 
 
 def numbered(names: dict[int, str], source: str) -> LabelMap:

@@ -96,6 +96,7 @@ class Fault:
 
 
 Report = Callable[[Fault], None]
+Tell = Callable[[str, str], None]  # the same for one file, by a kind of fault and a sentence or the rest of one
 
 
 def refuse(fault: Fault) -> None:

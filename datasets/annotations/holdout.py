@@ -1,7 +1,7 @@
 """A validation split for data that has none."""
 
-import hashlib
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
     check_holdout(fraction)
     if len(names) < 2:
         raise ValueError(f"{len(names)} images cannot be split into training and validation: provide 2 or more")
-    hashes = np.array([_place(name) for name in names])
+    digests = (sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names)
+    hashes = np.array([int(digest[:16], 16) / 2**64 for digest in digests])
     chosen = hashes < fraction
     if not chosen.any():
         chosen[hashes.argmin()] = True
@@ -35,11 +36,6 @@ def check_holdout(fraction: float | None) -> None:
         raise ValueError(
             f"holdout={fraction}: expected the fraction of images for validation, between 0 and 1, such as 0.2"
         )
-
-
-def _place(name: str) -> float:
-    """A number in [0, 1) that depends only on the name."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def split_rows(names: Sequence[str], split: str, fraction: float) -> tuple[np.ndarray, str]:
@@ -58,22 +54,17 @@ def split_rows(names: Sequence[str], split: str, fraction: float) -> tuple[np.nd
     return np.flatnonzero(chosen == (split == "val")), note
 
 
-def cut(found: FoundBoxes, split: str, fraction: float) -> FoundBoxes:
-    """`split_rows` of a layout; image ids stay."""
-    rows, note = split_rows(found.table.file_names.tolist(), split, fraction)
-    return FoundBoxes(found.table.take(rows), found.images, [*found.notes, note])
-
-
-def cut_undivided(found: FoundBoxes, split: str, fraction: float | None, *, root: str | Path) -> FoundBoxes:
-    """`cut` for images without splits; without a `fraction` all of them are for training.
+def cut(found: FoundBoxes, split: str, fraction: float | None, *, root: str | Path) -> FoundBoxes:
+    """`split_rows` of images without splits; image ids stay. Without a `fraction` all images are for training.
 
     Raises:
-        ValueError: the validation split is requested without a fraction; or as `cut`.
+        ValueError: the validation split is requested without a fraction; or as `split_rows`.
     """
-    if fraction is not None:
-        return cut(found, split, fraction)
-    if split == "val":
-        raise ValueError(
-            f"{root} has no validation split: set holdout, the fraction of images to hold out, such as 0.2"
-        )
-    return found
+    if fraction is None:
+        if split == "val":
+            raise ValueError(
+                f"{root} has no validation split: set holdout, the fraction of images to hold out, such as 0.2"
+            )
+        return found
+    rows, note = split_rows(found.table.file_names.tolist(), split, fraction)
+    return FoundBoxes(found.table.take(rows), found.images, [*found.notes, note])

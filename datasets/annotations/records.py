@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 TABLES = ("images", "annotations", "categories")
 _CHUNK = 1 << 20  # bytes
@@ -14,14 +14,6 @@ _NUMBER_GOES_ON = ("", ".", "e", "E", "+", "-")
 _BLANK = " \t\n\r"
 _NO_ID = -(2**63)
 _IMAGE_KEYS = ("id", "height", "width", "file_name")
-
-
-class Records(Protocol):
-    """The records of a table; they can be iterated repeatedly."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def append(self, record: Any) -> None: ...
 
 
 class Images(list[Any]):
@@ -41,7 +33,6 @@ class Annotations:
         self._unusual: dict[int, Any] = {}
 
     def append(self, record: Any) -> None:
-        """Add a record of any type."""
         row = _usual(record)
         if row is None:
             if isinstance(record, dict):
@@ -96,7 +87,7 @@ def _is_exact(value: Any) -> bool:
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """The tables of a JSON file in COCO's format, each as `Records`.
+    """The tables of a JSON file in COCO's format; their records can be iterated repeatedly.
 
     Besides the result it needs memory for the longest record and one chunk of the file.
 
@@ -131,7 +122,7 @@ class _Text:
         self._piece, self._passed, self.place, self._ended = self._decoder.decode(head), 0, 0, False
 
     def tables(self) -> Any:
-        """The outermost object, with tables as `Records` None for all other values; or another type of content."""
+        """The outermost object, with None for all that are no tables; or another type of content."""
         if self._next() != "{":
             return self._whole()
         found: dict[str, Any] = {}

@@ -51,7 +51,6 @@ class Pending:
             raise
 
     def read(self) -> Sample:
-        """The sample with its picture."""
         return replace(self.sample, image=self.pixels())
 
 
@@ -117,6 +116,5 @@ def evenly(total: int, count: int) -> list[int]:
 
 
 def log_summary(source: Source) -> None:
-    """Write a source's notes to the log."""
     for note in source.notes:
         logging.getLogger(__name__).info("%s: %s", type(source).__name__, note)

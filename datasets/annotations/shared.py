@@ -11,7 +11,7 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.context import get_spawning_popen
 from typing import Any
@@ -22,10 +22,11 @@ _ALIGNMENT = 64  # bytes; alignment of each array
 _Layout = list[tuple[str, str, tuple[int, ...], int]]  # per array: name, dtype, shape, first byte
 
 
-class SharedArrays(Mapping[str, np.ndarray]):
+class SharedArrays(dict[str, np.ndarray]):
     """Named read-only arrays, copied into shared memory; not shared on Windows."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
         layout: _Layout = []
         size = 0
         for name, array in arrays.items():
@@ -35,7 +36,7 @@ class SharedArrays(Mapping[str, np.ndarray]):
             size += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         self._attach(_memory(max(1, size)), max(1, size), layout)
         for name, array in arrays.items():
-            own = self._arrays[name]
+            own = self[name]
             own.flags.writeable = True
             own[...] = array
             own.flags.writeable = False
@@ -45,21 +46,11 @@ class SharedArrays(Mapping[str, np.ndarray]):
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
         memory: Any = bytearray(size) if descriptor is None else mmap.mmap(descriptor, size)
-        self._arrays: dict[str, np.ndarray] = {}
         for name, dtype, shape, start in layout:
             count = int(np.prod(shape))
             array = np.frombuffer(memory, dtype, count, start) if count else np.empty(0, dtype)
-            self._arrays[name] = array.reshape(shape)
-            self._arrays[name].flags.writeable = False
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+            self[name] = array.reshape(shape)
+            self[name].flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A handle for a process that is being started; a copy everywhere else."""

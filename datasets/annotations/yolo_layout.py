@@ -9,16 +9,25 @@ import yaml
 
 from ..images.files import IMAGE_ENDINGS, list_files
 from ..labels import LabelMap
-from .class_names import class_list, names_of, numbered
+from .class_names import class_list, numbered
 
 _MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; a thousand class names take 30 kB
-_STARTS = (
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-)
-_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+
+
+class _Loader(yaml.SafeLoader):
+    """Rejects references and deep nesting, whose parsing time is quadratic, before it parses them."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("references (*NAME) are not supported")
+        if self._depth >= _MAX_DEPTH and self.check_event(yaml.CollectionStartEvent):
+            raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class YoloLayout(NamedTuple):
@@ -79,7 +88,9 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     entries, notes = _listed(entries, path, key), []
     names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
     labels = [root / label_name(name) for name in names]
-    below = _prefix(root, entries)
+    # Names are relative to the split's folder, if it is one.
+    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
+    below = "" if below == "." or not (root / below).is_dir() else f"{below}/"
     if has_val and data.get("val") == data.get("train"):
         notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
@@ -96,15 +107,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} is larger than {_MAX_BYTES >> 10} kB: expected a data.yaml")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        depth = 0
-        for token in yaml.scan(text, yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                raise ValueError("references (*NAME) are not supported")
-            depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
-            if depth > _MAX_DEPTH:  # parsing time is quadratic in it
-                raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
-        data = yaml.safe_load(text)
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a data.yaml: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
@@ -148,7 +151,7 @@ def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
     if _below(there, home):
         if there.is_dir():
             return there
-    elif _same(there, home):
+    elif there.is_dir() and there.samefile(home):
         return home
     # From another machine, or relative to Ultralytics' datasets folder: the yaml usually lies next to its images.
     if any((home / _inner(entry)).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
@@ -163,10 +166,6 @@ def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
 def _below(path: Path, root: Path) -> bool:
     """Judged by names alone: a link below the root may point anywhere its owner wants."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
-
-
-def _same(path: Path, root: Path) -> bool:
-    return path.is_dir() and path.samefile(root)
 
 
 def _texts(entries: Any) -> list[str]:
@@ -192,12 +191,6 @@ def _place(root: Path, entry: str) -> Path:
 
 def _relative(where: Path, root: Path) -> str:
     return os.path.relpath(os.path.abspath(where), os.path.abspath(root)).replace(os.sep, "/")
-
-
-def _prefix(root: Path, entries: list[str]) -> str:
-    """The common prefix of a split's names if it is one folder, so that names are relative to it."""
-    below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
-    return "" if below == "." or not (root / below).is_dir() else f"{below}/"
 
 
 def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
@@ -263,6 +256,6 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     beside = next((path for path in lists if path.is_file()), lists[0])
     if classes is None and not beside.is_file():
         raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: set classes, a list of names")
-    found = class_list(names_of(beside if classes is None else classes), beside, [], source=str(root))
+    found = class_list(classes, beside, [], source=str(root))
     names = [name.removeprefix(below) for name in names]
     return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])

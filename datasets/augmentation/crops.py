@@ -192,7 +192,6 @@ class ZoomOut(PlannedTransform):
         self.side_range = tuple(side_range)
 
     def plan(self, boxes: np.ndarray, height: int, width: int) -> Plan:
-        """The whole image, padded."""
         ratio = self.random_generator.uniform(self.side_range[0], self.side_range[1])
         spare_w, spare_h = int(width * ratio) - width, int(height * ratio) - height
         across, down = self.random_generator.random(2)
@@ -231,7 +230,6 @@ class RandomScaleCrop(PlannedTransform):
         self.fit, self.resize = fit, resize
 
     def plan(self, boxes: np.ndarray, height: int, width: int) -> Plan:
-        """One window of the image."""
         low, high = self.scale
         if self.step is None:
             scale = self.random_generator.uniform(low, high)

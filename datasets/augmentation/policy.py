@@ -57,7 +57,11 @@ class Transform:
         self.min_box_size, self.exact, self.reduced = min_box_size, exact, reduced
         check_arguments(policy)
         self._pipelines = {boxes: _compose(policy, boxes=boxes) for boxes in (True, False)} if len(policy) else {}
-        self._planner: Any = None if exact or resize == "center_crop" else _planner_of(policy)
+        self._planner: Any = None
+        if not exact and resize != "center_crop":
+            from .planning import planner_of  # not at the top: albumentations is slow to import
+
+            self._planner = planner_of(policy)
 
     def __call__(self, sample: Sample | Pending, seed: int) -> tuple[Sample, dict[str, Any]]:
         """The transformed sample and its meta, the same for the same seed. `ground_truth` is unchanged."""
@@ -152,12 +156,6 @@ def _compose(policy: Sequence[Any], *, boxes: bool) -> Any:
 
     box_params = A.BboxParams("pascal_voc", clip=True, filter_invalid_bboxes=True) if boxes else None
     return A.Compose(list(policy), bbox_params=box_params)
-
-
-def _planner_of(policy: Sequence[Any]) -> Any:
-    from .planning import planner_of  # circular import; and albumentations is slow to import
-
-    return planner_of(policy)
 
 
 def _decoded(sample: Sample) -> Pending:

@@ -8,11 +8,7 @@ import numpy as np
 from ..annotations.sample import Sample
 
 FILL = (128, 128, 128)  # the color of padding: the mean, which normalization maps to (almost) zero
-
-
 RESIZES = ("stretch", "letterbox", "shorter", "center_crop", "none")
-
-
 CROP_FRACTION = 0.875
 
 

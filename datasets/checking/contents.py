@@ -1,7 +1,7 @@
 """A split as its reader found it, including faults: the input of a check."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Contents:
     colors: ColorTable | None = None  # of masks in color
     instance_values: np.ndarray | None = None  # uint8 [256], meaning of the instance ids' classes
     slots: np.ndarray | None = None  # int64 [N], the class of each image
-    spare: Sequence[str] = field(default=())  # masks without an image
+    spare: Sequence[str] = ()  # masks without an image
 
     @property
     def kind(self) -> str:
@@ -60,10 +60,8 @@ def _of_boxes(source: BoxSource) -> Contents:
     table, folder = source.table, source.images
     assert table is not None
     sizes = zip(table.heights.tolist(), table.widths.tolist(), strict=True)
-    pictures = [
-        Picture(
-            name, str(folder / name), table.source, size if min(size) > 0 else None
-        )  # a reader may not know the size
+    pictures = [  # a reader may not know the size
+        Picture(name, str(folder / name), table.source, size if min(size) > 0 else None)
         for name, size in zip(table.file_names.tolist(), sizes, strict=True)
     ]
     return Contents(table.labels, folder, pictures, boxes=table)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..annotations.faults import Fault
+from ..annotations.faults import Fault, Tell
 from ..images.decode import decode_bytes
 from ..images.headers import check_bytes, max_pixels, picture_size
 from ..images.label_colors import ColorTable
@@ -32,6 +31,10 @@ class Examined:
     digest: bytes = b""  # of the file's bytes
     thumbnail: bytes = b""  # THUMBNAIL x THUMBNAIL gray levels of the decoded picture
     pixels: dict[int, int] = field(default_factory=dict)  # of each slot in its mask, 255 included
+
+    def report_of(self, picture: Picture, path: str) -> Tell:
+        """A function that adds a fault of one of the picture's files."""
+        return lambda kind, message: self.faults.append(Fault(kind, path, message, image=picture.name))
 
 
 def examine(
@@ -57,8 +60,8 @@ def examine(
     return found
 
 
-def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
-    """A file's bytes; None after `report` got the reason, a kind and a sentence."""
+def read_file(path: str, report: Tell) -> bytes:
+    """A file's bytes; none after `report` got the reason."""
     try:
         count = os.stat(path).st_size
         try:
@@ -78,7 +81,7 @@ def read_file(path: str, report: Callable[[str, str], None]) -> bytes:
     return data
 
 
-def check_file(data: bytes, path: str, report: Callable[[str, str], None]) -> bool:
+def check_file(data: bytes, path: str, report: Tell) -> bool:
     """Check a file's bytes before decoding; returns whether it may be decoded."""
     kind, promised = content_kind(data), ending_kind(path)
     if is_picture(kind) and promised and kind != promised:
@@ -96,10 +99,7 @@ def check_file(data: bytes, path: str, report: Callable[[str, str], None]) -> bo
 
 def _examine_image(picture: Picture, found: Examined) -> np.ndarray | None:
     path = picture.path
-
-    def report(kind: str, message: str) -> None:
-        found.faults.append(Fault(kind, path, message, image=picture.name))
-
+    report = found.report_of(picture, path)
     data = read_file(path, report)
     if not data:
         return None
@@ -128,9 +128,7 @@ def _examine_image(picture: Picture, found: Examined) -> np.ndarray | None:
     return image
 
 
-def _check_size(
-    picture: Picture, size: tuple[int, int], mode: Mode, report: Callable[[str, str], None], *, kind: str = "wrong_size"
-) -> None:
+def _check_size(picture: Picture, size: tuple[int, int], mode: Mode, report: Tell, *, kind: str = "wrong_size") -> None:
     expected = picture.size
     assert expected is not None
     told = f"{picture.path} is {size[1]}x{size[0]} (width x height)"
@@ -156,10 +154,7 @@ def _examine_masks(
     found: Examined,
 ) -> None:
     path = picture.mask
-
-    def report(kind: str, message: str) -> None:
-        found.faults.append(Fault(kind, path, message, image=picture.name))
-
+    report = found.report_of(picture, path)
     data = read_file(path, lambda kind, message: report("missing_mask" if kind == "missing" else kind, message))
     if not data or not check_file(data, path, report):
         return
@@ -172,19 +167,11 @@ def _examine_masks(
         of_photo = Picture(picture.name, picture.path, path, (slots.shape[0], slots.shape[1]))
         orientation = mode_of(Path(picture.path).read_bytes())
         _check_size(of_photo, found.size, orientation, report, kind="mask_size")
-    if picture.instances and instance_values is not None:
-        _examine_instances(picture, slots, instance_values, found)
-
-
-def _examine_instances(picture: Picture, slots: np.ndarray, values: np.ndarray, found: Examined) -> None:
-    path = picture.instances
-
-    def report(kind: str, message: str) -> None:
-        found.faults.append(Fault(kind, path, message, image=picture.name))
-
-    data = read_file(path, report)
-    if data and check_file(data, path, report):
-        examine_instances(data, path, slots, values, lambda message: report("instances", message))
+    if (path := picture.instances) and instance_values is not None:
+        report = found.report_of(picture, path)
+        data = read_file(path, report)
+        if data and check_file(data, path, report):
+            examine_instances(data, path, slots, instance_values, report)
 
 
 def _one_line(error: Exception, path: str) -> str:

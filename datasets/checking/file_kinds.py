@@ -5,7 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from ..images.headers import END_OF_SCAN, png_chunks
+from ..images.headers import END_OF_IMAGE, jpeg_markers, png_chunks
 
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
@@ -59,7 +59,9 @@ def incomplete(data: bytes) -> str:
     """
     kind = content_kind(data)
     if kind == "JPEG":
-        return "" if _reaches_end(data) else "its end-of-image marker is missing"
+        # Thumbnails inside segments have ends of their own.
+        ends = any(marker == END_OF_IMAGE for marker, _ in jpeg_markers(data))
+        return "" if ends else "its end-of-image marker is missing"
     if kind == "PNG":
         return "" if b"IEND" in data[-64:] or _png_chunks(data)[0] else "its IEND chunk is missing"
     return ""
@@ -68,32 +70,6 @@ def incomplete(data: bytes) -> str:
 def broken_chunk(data: bytes) -> str:
     """The first chunk of a PNG with a wrong checksum; empty if there is none."""
     return _png_chunks(data)[1] if content_kind(data) == "PNG" else ""
-
-
-def _reaches_end(data: bytes) -> bool:
-    """Whether the segments of a JPEG lead to its end; thumbnails inside segments have their own ends."""
-    position = 2
-    while position + 1 < len(data):
-        if data[position] != 0xFF:  # bytes of a scan, or stray bytes
-            found = END_OF_SCAN.search(data, position)
-            if found is None:
-                return False
-            position = found.start()
-        marker = data[position + 1]
-        if marker == 0xD9:
-            return True
-        if marker == 0xFF:
-            position += 1
-        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            position += 2
-        elif position + 4 > len(data):
-            return False
-        else:
-            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-            if marker == 0xDA:  # a scan's data follow its header
-                found = END_OF_SCAN.search(data, position)
-                position = found.start() if found else len(data)
-    return False
 
 
 def _png_chunks(data: bytes) -> tuple[bool, str]:

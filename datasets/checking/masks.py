@@ -1,10 +1,9 @@
 """Checks masks and instance-id pictures."""
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
+from ..annotations.faults import Tell
 from ..images.decode import mask_from_bytes
 from ..images.headers import check_picture
 from ..images.label_colors import ColorTable
@@ -18,7 +17,7 @@ _IDS_A_CLASS = 1000  # an instance file contains class * 1000 + number, or only 
 
 
 def examine_mask(
-    data: bytes, path: str, values: np.ndarray, colors: ColorTable | None, report: Callable[[str, str], None]
+    data: bytes, path: str, values: np.ndarray, colors: ColorTable | None, report: Tell
 ) -> np.ndarray | None:
     """The slots of a mask, uint8 [H, W]; None if it is not a mask. Values that belong to no class become 255."""
     stored, complaint = overheard(lambda: mask_from_bytes(np.frombuffer(data, np.uint8), path, colors))
@@ -56,18 +55,17 @@ def _as_stored(data: bytes, path: str) -> np.ndarray | None:
     return found if isinstance(found, np.ndarray) else None
 
 
-def examine_instances(
-    data: bytes, path: str, slots: np.ndarray, values: np.ndarray, report: Callable[[str], None]
-) -> None:
+def examine_instances(data: bytes, path: str, slots: np.ndarray, values: np.ndarray, report: Tell) -> None:
     """Check that instance ids match the labels in size, and in class where both have one."""
     ids = _as_stored(data, path)
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
         what = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "nothing that can be decoded"
-        report(f"{path} contains {what}: expected instance ids, one channel of 16 bits")
+        report("instances", f"{path} contains {what}: expected instance ids, one channel of 16 bits")
         return
     if ids.shape != slots.shape:
         height, width = ids.shape
-        report(f"{path} is {width}x{height} (width x height), but its labels are {slots.shape[1]}x{slots.shape[0]}")
+        told = f"{path} is {width}x{height} (width x height), but its labels are {slots.shape[1]}x{slots.shape[0]}"
+        report("instances", told)
         return
     classes = np.where(ids >= _IDS_A_CLASS, ids // _IDS_A_CLASS, ids)
     theirs = values[np.minimum(classes, 255)]
@@ -75,6 +73,7 @@ def examine_instances(
     if wrong.any():
         y, x = np.argwhere(wrong)[0].tolist()
         report(
+            "instances",
             f"{path} contradicts the labels in {int(wrong.sum()):,} pixels, the first at x {x}, y {y}: id {ids[y, x]} "
-            f"is of class {theirs[y, x]}, but the mask says {slots[y, x]}"
+            f"is of class {theirs[y, x]}, but the mask says {slots[y, x]}",
         )

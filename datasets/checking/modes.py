@@ -1,11 +1,11 @@
 """How a picture stores its colors, and its EXIF orientation."""
 
-import io
-import warnings
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..images.files import orientation_of
-from ..images.headers import JPEG_SIGNATURE
+from ..images.headers import JPEG_SIGNATURE, opened_by_pil, png_header
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,10 @@ class Mode:
 
 def mode_of(data: bytes) -> Mode:
     """The mode from a file's header; the default where PIL does not know the format."""
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about its size, which was checked, and about corruption, which the decoder reports
-            with Image.open(io.BytesIO(data)) as picture:
-                orientation = orientation_of(picture)
-                name, transparent = picture.mode, "transparency" in picture.info
+        with opened_by_pil(data) as picture:
+            orientation = orientation_of(picture)
+            name, transparent = picture.mode, "transparency" in picture.info
     except Exception:  # of a dozen kinds
         return Mode(1, ())
     notes = []
@@ -37,10 +31,7 @@ def mode_of(data: bytes) -> Mode:
         notes.append(("alpha", "has transparency: it is composited over white"))
     if name == "CMYK":
         notes.append(("cmyk", "is CMYK: it becomes RGB"))
-    if name.startswith(("I", "F")) or _is_deep_png(data):
+    header = png_header(np.frombuffer(data, np.uint8))
+    if name.startswith(("I", "F")) or (header and header.bit_depth == 16):
         notes.append(("deep", "has more than 8 bits per channel: they are scaled to 8"))
     return Mode(orientation, tuple(notes))
-
-
-def _is_deep_png(data: bytes) -> bool:
-    return data[1:4] == b"PNG" and len(data) > 24 and data[24] == 16

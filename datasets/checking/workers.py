@@ -123,7 +123,6 @@ class _Worker:
             self._late = f"it took longer than {patience:g} s"
 
     def why(self) -> str:
-        """Why it died."""
         self.process.join(5)
         return self._late or f"it ended its process ({_ending(self.process.exitcode)})"
 

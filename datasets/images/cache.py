@@ -33,14 +33,12 @@ class CachedDecoder(Decoder):
         self.folder, self._told = Path(folder), False
 
     def image(self, path: str | Path, *, reduction: int = 1) -> np.ndarray:
-        """As `Decoder.image`."""
         reduction = reduction if is_jpeg(path) else 1
         return self._kept(
             path, f"image {reduction}", lambda: super(CachedDecoder, self).image(path, reduction=reduction)
         )
 
     def mask(self, path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
-        """As `Decoder.mask`."""
         return self._kept(path, _mask_kind(colors), lambda: super(CachedDecoder, self).mask(path, colors))
 
     def holds(self, file: PictureFile) -> bool:

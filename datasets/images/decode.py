@@ -1,6 +1,5 @@
 """Decodes image and mask files, with errors that name the file."""
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .headers import JPEG_SIGNATURE, check_bytes, check_picture, png_header
+from .headers import JPEG_SIGNATURE, TIFF_SIGNATURES, check_bytes, check_picture, opened_by_pil, png_header
 from .label_colors import ColorTable
 
 PNG_GRAY, PNG_PALETTE = 0, 3  # color types with one channel
@@ -43,7 +42,7 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", red
     check_picture(data, name)
     if _may_be_transparent(data, name) and (image := _over_white(data, name)) is not None:
         return image
-    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in (b"II*\0", b"MM\0*") else _COLOR  # TIFF: floats too
+    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in TIFF_SIGNATURES else _COLOR  # floats too
     if reduction > 1 and data[:2].tobytes() == JPEG_SIGNATURE:
         flags = _REDUCED[reduction]
     image = _decode(data, flags, name)
@@ -175,9 +174,8 @@ def _read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
     problem = "corrupt, truncated, or not a picture"
-    level = cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # our error reports it with the file's name
+    # Our error reports it with the file's name.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:  # such as too many pixels
@@ -191,12 +189,8 @@ def _decode(data: np.ndarray, flags: int, path: str | Path) -> np.ndarray:
 
 def _by_pil(data: np.ndarray, path: str | Path, convert: Callable[[Any], Any]) -> Any:
     """`convert` of the picture opened with PIL, whose size was checked."""
-    from PIL import Image
-
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit applies, which a user can raise
     try:
-        return convert(Image.open(io.BytesIO(data.tobytes())))
+        with opened_by_pil(data.data) as picture:
+            return convert(picture)
     except Exception as error:  # of a dozen kinds for corrupt files
         raise ValueError(f"{path} cannot be decoded: {error}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit

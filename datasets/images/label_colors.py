@@ -20,14 +20,12 @@ class ColorTable:
         for number, color in colors:
             if not all(0 <= channel <= 255 for channel in color):
                 raise ValueError(f"the color {color} of class {number}: expected red, green and blue from 0 to 255")
-            owners.setdefault(_code(color), set()).add(number)
+            red, green, blue = color
+            owners.setdefault(red << 16 | green << 8 | blue, set()).add(number)
         self._shared = {code: sorted(numbers) for code, numbers in owners.items() if len(numbers) > 1}
         clear = sorted((code, *numbers) for code, numbers in owners.items() if len(numbers) == 1)
         self._codes = np.array([code for code, _ in clear], np.int32)
         self._numbers = np.array([number for _, number in clear], np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._codes) + len(self._shared)
 
     def content(self) -> Mapping[str, list[int]]:
         """For fingerprints."""
@@ -63,11 +61,6 @@ class ColorTable:
             "add the colors to the class list, or ignore such pixels with ignore_colors; a JPEG never keeps "
             "colors exactly, and a mask of class indices has one channel"
         )
-
-
-def _code(color: Color) -> int:
-    red, green, blue = color
-    return red << 16 | green << 8 | blue
 
 
 def _color(code: int) -> Color:

@@ -55,7 +55,6 @@ class AugmentedDataset(Dataset[Item]):
 
     @property
     def labels(self) -> LabelMap:
-        """The source's classes."""
         return self.source.labels
 
     def __len__(self) -> int:
@@ -179,12 +178,10 @@ class FirstSamples:
         return getattr(self.source, "open", self.source.read)(self._index(index))
 
     def files(self, index: int) -> list[Any]:
-        """Like the source's."""
         return self.source.files(self._index(index))  # type: ignore[attr-defined]
 
     @property
     def decoder(self) -> Any:
-        """The source's."""
         return self.source.decoder  # type: ignore[attr-defined]
 
     @decoder.setter

@@ -15,14 +15,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from ...files import remove_leftovers
-from .targets import Advance, Target, check_space, check_target, same_as_stored, write_target
+from .targets import Advance, Target, check_space, check_target, write_target
 
 CHUNK = 1 << 20  # bytes; also the maximum size of a tar header
 _SMALL = 1 << 26  # bytes: too small for a bomb, whatever the ratio
@@ -51,16 +50,10 @@ class Member(NamedTuple):
 _Entry = tuple[Member | None, Callable[[], IO[bytes]]]  # None for a folder; and a function that opens the file
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of an archive's content. The defaults are far above any public dataset and below what fills a disk."""
-
-    members: int = 2_000_000  # files and folders
-    total: int = 1 << 40  # bytes unpacked
-    ratio: float = 50  # bytes unpacked per packed byte, from 64 MB on; masks reach 5
-
-
-LIMITS = Limits()
+# Far above any public dataset, and below what fills a disk.
+MAX_MEMBERS = 2_000_000  # files and folders
+MAX_TOTAL = 1 << 40  # bytes unpacked
+MAX_RATIO = 50  # bytes unpacked per packed byte, from 64 MB on; masks reach 5
 
 
 # ---- names -----------------------------------------------------------------------------------------------
@@ -120,7 +113,7 @@ def _folded(name: str) -> str:
 # ---- reading ---------------------------------------------------------------------------------------------
 
 
-def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
+def list_members(path: str | Path) -> list[Member]:
     """The files of an archive, in its order, after all checks that its headers allow.
 
     Raises:
@@ -128,21 +121,21 @@ def list_members(path: str | Path, limits: Limits = LIMITS) -> list[Member]:
         FileNotFoundError: it does not exist.
     """
     with _damage_named(path):
-        members = list(_bounded(_entries(path), os.stat(path).st_size, limits))
+        members = list(_bounded(_entries(path), os.stat(path).st_size))
         check_collisions(member.name for member in members)
     return members
 
 
-def _bounded(entries: Iterable[_Entry], packed: int, limits: Limits) -> Iterator[Member]:
+def _bounded(entries: Iterable[_Entry], packed: int) -> Iterator[Member]:
     """Stops at the first entry that exceeds a limit; in a gzip, before its content is unpacked."""
     total = 0
     for count, (member, _) in enumerate(entries, start=1):
-        if count > limits.members:
-            raise ValueError(f"it contains more than {limits.members:,} files and folders")
+        if count > MAX_MEMBERS:
+            raise ValueError(f"it contains more than {MAX_MEMBERS:,} files and folders")
         if member is None:
             continue
         total += member.size
-        if total > limits.total or total > max(_SMALL, limits.ratio * packed):
+        if total > MAX_TOTAL or total > max(_SMALL, MAX_RATIO * packed):
             raise ValueError(f"{packed:,} bytes would unpack to {total:,} or more: a decompression bomb")
         yield member
 
@@ -305,22 +298,16 @@ def unpack(
                 name = known[member.index].name
                 raise ValueError(f"it changed after it was checked: {name} is missing")
             target = targets[member.index]
-            if target.convert is None and same_as_stored(output / target.path, member.size, member.crc):
-                advance(member.size)
-                written[target.path] = member.size
-            else:
-                written[target.path] = write_target(output, target, _pieces(opened(), member, advance))
+            written[target.path] = write_target(output, target, _pieces(opened(), member, advance))
     return written
 
 
 def _pieces(file: IO[bytes], member: Member, advance: Advance) -> Iterator[bytes]:
-    """The content, which must have the declared size."""
+    """The content, which may be shorter than declared, but not longer: a reader stops there."""
     with file:
         done = 0
         while piece := file.read(CHUNK):
             done += len(piece)
-            if done > member.size:
-                raise ValueError(f"{member.name} is larger than the {member.size:,} bytes it declared")
             advance(len(piece))
             yield piece
         if done != member.size:

@@ -50,7 +50,9 @@ def from_colors(content: bytes, name: str) -> bytes:
     Raises:
         ValueError: it cannot be decoded, or more than 1 % of the pixels have colors other than CamVid's.
     """
-    picture = _decode(content, name)
+    picture: np.ndarray | None = cv2.imdecode(_checked(content, name), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError(f"{name} cannot be decoded: it is corrupt")
     strange = (picture & 63).any(axis=2)
     step = picture >> 6  # each channel is 0, 64, 128 or 192: 64 colors, of which 32 are classes
     index = step[..., 2] << 4 | step[..., 1] << 2 | step[..., 0]  # BGR
@@ -68,7 +70,7 @@ def from_numbers(content: bytes, name: str) -> bytes:
     Raises:
         ValueError: it cannot be decoded, or contains other values.
     """
-    mask = _NUMBER_TABLE[_numbers(content, name)]
+    mask = _NUMBER_TABLE[mask_from_bytes(_checked(content, name), name)]
     if (mask == 255).any():
         raise ValueError(f"{name} contains values above {len(CLASSES) - 1}: expected indices of CamVid's 32 classes")
     return _png(mask)
@@ -80,34 +82,22 @@ def checked_numbers(content: bytes, name: str) -> bytes:
     Raises:
         ValueError: it cannot be decoded, or contains other values.
     """
-    highest = int(_numbers(content, name).max())
+    highest = int(mask_from_bytes(_checked(content, name), name).max())
     if highest > VOID:
         raise ValueError(f"{name} contains the value {highest}: expected class indices 0 to 10, and {VOID} for void")
     return content
 
 
-def _check_size(data: np.ndarray, name: str) -> None:
+def _checked(content: bytes, name: str) -> np.ndarray:
+    """The bytes of a PNG that is no larger than CamVid's."""
+    data = np.frombuffer(content, np.uint8)
     header = png_header(data)
     if header is None:
         raise ValueError(f"{name} is not a PNG: expected a mask")
     if header.size[0] * header.size[1] > _MAX_PIXELS:
         raise ValueError(f"{name} declares {header.size[1]}x{header.size[0]} pixels: too large for a CamVid mask")
-
-
-def _decode(content: bytes, name: str) -> np.ndarray:
-    data = np.frombuffer(content, np.uint8)
-    _check_size(data, name)
     check_picture(data, name)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError(f"{name} cannot be decoded: it is corrupt")
-    return picture
-
-
-def _numbers(content: bytes, name: str) -> np.ndarray:
-    data = np.frombuffer(content, np.uint8)
-    _check_size(data, name)
-    return mask_from_bytes(data, name)
+    return data
 
 
 def _png(mask: np.ndarray) -> bytes:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ...files import remove_leftovers, whole_file
 from ..labels import VOC_CLASSES
@@ -38,9 +37,12 @@ class Record:
             return Record(data)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            parts = {str(file): _sizes(files) for file, files in content["parts"].items()}
+            parts = {
+                str(file): {safe_name(path): int(size) for path, size in files.items()}
+                for file, files in content["parts"].items()
+            }
             found, version = str(content["data"]), content["version"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not a record of pocketvision prepare ({error}): remove it and run the command again"
             ) from error
@@ -60,10 +62,6 @@ class Record:
     def has(self, output: Path, file: str) -> bool:
         """Whether a part is complete."""
         return file in self.parts and not self.lost(output, file)
-
-
-def _sizes(files: dict[str, Any]) -> dict[str, int]:
-    return {safe_name(path): int(size) for path, size in files.items()}
 
 
 def _size(path: Path) -> int | None:
@@ -107,12 +105,8 @@ def recognise(path: Path, data: PublicSet) -> Recognised:
     )
 
 
-def check_whole(found: Recognised) -> None:
-    """Check the size and the number of files, if known.
-
-    Raises:
-        ArchiveError: there are too few or too many files or bytes.
-    """
+def check_size(found: Recognised) -> None:
+    """Raise ArchiveError if the size is known and differs."""
     size, part = found.path.stat().st_size, found.part
     if part.size not in (None, size):
         cut = size < part.size
@@ -121,7 +115,6 @@ def check_whole(found: Recognised) -> None:
             f"{'it is truncated, finish the download' if cut else 'it is another file'}"
             " (or, if it was repacked, set hashes=false: then its files are only counted)"
         )
-    check_counts(found)
 
 
 def check_counts(found: Recognised) -> None:
@@ -138,9 +131,7 @@ def check_counts(found: Recognised) -> None:
 
 
 def check_hash(found: Recognised, *, advance: Advance = lambda _: None) -> None:
-    """Raise ArchiveError if the MD5 is known and differs."""
-    if found.part.md5 is None:
-        return
+    """Raise ArchiveError if the MD5 differs."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(found.path, "rb") as file:
         while piece := file.read(CHUNK):

@@ -7,13 +7,15 @@ CamVid is fast.ai's. The others have no public hash: their files are counted.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .camvid import checked_numbers, from_colors, from_numbers, split_of
 from .targets import Target
 
+Place = Callable[[str], Target | None]  # maps a member's name to its target; None: skipped
+Convert = Callable[[bytes, str], bytes]
 _CITYSCAPES_SPLITS = {"train": 2975, "val": 500, "test": 1525}
 _CAMVID_SPLITS = {"train": 367, "val": 101, "test": 233}
 
@@ -33,7 +35,7 @@ class Part:
     file: str  # as it is served
     url: str
     mark: str  # a regular expression that matches a member's name of this part only
-    place: Callable[[str], Target | None]  # maps a member's name to its target; None: skipped
+    place: Place
     counts: Mapping[str, int]  # regular expressions of target paths, and how many files must match
     size: int | None = None  # bytes
     md5: str | None = None
@@ -56,20 +58,24 @@ class PublicSet:
     ways: Mapping[tuple[str, ...], str]
     one_way: bool = False
     masks: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def part(self, file: str) -> Part:
         return next(part for part in self.parts if part.file == file)
 
 
-def keep(pattern: str, *, under: str = "") -> Callable[[str], Target | None]:
-    """Members whose name matches go to the path in its first group; others are skipped."""
+def keep(pattern: str, to: str = r"\1", convert: Convert | None = None) -> Place:
+    """Members whose name matches go to the path that the groups are put into; others are skipped."""
 
     def place(name: str) -> Target | None:
         match = re.fullmatch(pattern, name)
-        return Target(under + match[1]) if match else None
+        return Target(match.expand(to), convert) if match else None
 
     return place
+
+
+def _either(*places: Place) -> Place:
+    return lambda name: next((target for place in places if (target := place(name))), None)
 
 
 # ---- COCO ------------------------------------------------------------------------------------------------
@@ -120,12 +126,12 @@ def _cityscapes(kind: str, size: str, ends: tuple[str, ...]) -> Part:
     """Both archives contain a README and a license of the same name: the archive's name is prefixed to them."""
     end = "|".join(re.escape(end) for end in ends)
     files = keep(rf"(?:.*/)?({kind}/(?:train|val|test)/\w+/\w+_(?:{end}))")
-    papers = keep(r"(README|license\.txt)", under=f"{kind}_")
+    papers = keep(r"(README|license\.txt)", to=rf"{kind}_\1")
     return Part(
         f"{kind}_trainvaltest.zip",
         "https://www.cityscapes-dataset.com/downloads/ (log in), or csDownload",
         mark=rf"(.*/)?{kind}/\w+/\w+/\w+_{re.escape(ends[0])}",
-        place=lambda name: files(name) or papers(name),
+        place=_either(files, papers),
         counts={
             rf"{kind}/{split}/.*_{re.escape(end)}": number
             for split, number in _CITYSCAPES_SPLITS.items()
@@ -206,8 +212,7 @@ _FRAME = r"((?:0001TP|0006R0|0016E5|Seq05VD)_f?\d{5,6})"
 _UCL = "http://web4.cs.ucl.ac.uk/staff/g.brostow/MotionSegRecData"
 
 
-def _by_frame(pattern: str, kind: str, convert: Callable[[bytes, str], bytes] | None = None) \
-        -> Callable[[str], Target | None]:  # fmt: skip
+def _by_frame(pattern: str, kind: str, convert: Convert | None = None) -> Place:
     """Members whose name matches, with the frame as first group, go to their split's folder."""
 
     def place(name: str) -> Target | None:
@@ -218,22 +223,13 @@ def _by_frame(pattern: str, kind: str, convert: Callable[[bytes, str], bytes] | 
     return place
 
 
-def _by_folder(suffix: str, label_suffix: str, convert: Callable[[bytes, str], bytes]) \
-        -> Callable[[str], Target | None]:  # fmt: skip
+def _by_folder(suffix: str, label_suffix: str, convert: Convert) -> Place:
     """The splits as they are in the archive: `train/` and `train` + suffix, and so on."""
-
-    def place(name: str) -> Target | None:
-        if match := re.fullmatch(rf"(?:.*/)?(train|val|test)/({_FRAME})\.png", name):
-            return Target(f"{match[1]}/images/{match[2]}.png")
-        if match := re.fullmatch(rf"(?:.*/)?(train|val|test){suffix}/({_FRAME}){label_suffix}\.png", name):
-            return Target(f"{match[1]}/labels/{match[2]}.png", convert)
-        return None
-
-    return place
-
-
-def _either(*places: Callable[[str], Target | None]) -> Callable[[str], Target | None]:
-    return lambda name: next((target for place in places if (target := place(name))), None)
+    folder = "(?:.*/)?(train|val|test)"
+    return _either(
+        keep(rf"{folder}/{_FRAME}\.png", r"\1/images/\2.png"),
+        keep(rf"{folder}{suffix}/{_FRAME}{label_suffix}\.png", r"\1/labels/\2.png", convert),
+    )
 
 
 def _splits(kinds: tuple[str, ...], numbers: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -58,23 +57,6 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def same_as_stored(path: Path, size: int, crc: int | None) -> bool:
-    """Whether the same file already exists, by a zip's checksum, without unpacking.
-
-    Raises:
-        FileExistsError: a different one exists.
-    """
-    if crc is None or not path.exists():
-        return False
-    found, length = 0, 0
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            found, length = zlib.crc32(piece, found), length + len(piece)
-    if (found, length) != (crc, size):
-        raise _differs(path)
-    return True
 
 
 def write_target(output: Path, target: Target, pieces: Iterator[bytes]) -> int:

@@ -21,7 +21,7 @@ from ..images.decode import check_size
 from ..images.files import image_size
 from ..labels import LabelMap
 
-Progress = Callable[[int, int], object]  # images done, images in total
+Advance = Callable[[int], object]  # called with the number of images written since the last call
 IMAGES = ("link", "copy", "none")
 
 
@@ -49,7 +49,6 @@ class Writing:
         shutil.copyfile(source, path)
 
     def text(self, target: str, content: str) -> None:
-        """Write a text file."""
         path = self.root / target
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="\n")
@@ -77,7 +76,7 @@ def write_boxes(
     *,
     layout: str,
     images: str = "link",
-    progress: Progress | None = None,
+    advance: Advance = lambda _: None,
 ) -> list[str]:
     """Write splits in the layout `coco`, `voc` or `yolo`; returns one line per kind of loss.
 
@@ -87,7 +86,12 @@ def write_boxes(
     """
     labels = next(iter(sources.values())).labels
     _check_names(sources, labels, layout)
-    names = {"coco": _own_names, "voc": _shared_names, "yolo": _own_stems}[layout](sources)
+    if layout == "coco":
+        names = {split: source.file_names.tolist() for split, source in sources.items()}
+    elif layout == "voc":
+        names = _unique_stems(sources)
+    else:  # each split has a folder of its own
+        names = {split: _unique_stems({split: source})[split] for split, source in sources.items()}
     moved = sum(
         name != old for split, new in names.items() for name, old in zip(new, sources[split].file_names, strict=True)
     )
@@ -99,25 +103,13 @@ def write_boxes(
     with new_folder(output) as root:
         writing = Writing(root, images, labels)
         writing.lost["images renamed, because two would have shared one annotation file"] += moved
-        {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[layout](writing, sources, names, progress)
+        {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[layout](writing, sources, names, advance)
     return [f"{count} {what}" for what, count in writing.lost.items() if count]
 
 
 # ---- names -----------------------------------------------------------------------------------------------
 
 Names = dict[str, list[str]]
-
-
-def _own_names(sources: Mapping[str, BoxSource]) -> Names:
-    return {split: source.file_names.tolist() for split, source in sources.items()}
-
-
-def _own_stems(sources: Mapping[str, BoxSource]) -> Names:
-    return {split: _unique_stems({split: source})[split] for split, source in sources.items()}
-
-
-def _shared_names(sources: Mapping[str, BoxSource]) -> Names:
-    return _unique_stems(sources)
 
 
 def _unique_stems(sources: Mapping[str, BoxSource]) -> Names:
@@ -148,9 +140,7 @@ def _check_names(sources: Mapping[str, BoxSource], labels: LabelMap, layout: str
 # ---- the three formats -----------------------------------------------------------------------------------
 
 
-def write_coco(
-    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
-) -> None:
+def write_coco(writing: Writing, sources: Mapping[str, BoxSource], names: Names, advance: Advance) -> None:
     """`annotations/instances_SPLIT.json` and `SPLIT/`. Image and category ids stay."""
     ids = writing.labels.source_ids
     categories = [
@@ -159,7 +149,7 @@ def write_coco(
     ]
     rows: dict[str, tuple[list[Any], list[Any]]] = {split: ([], []) for split in sources}
     number = 0
-    for split, source, index, name in _images(sources, names, progress):
+    for split, source, index, name in _images(sources, names, advance):
         images, annotations = rows[split]
         image_id, truth = int(source.image_ids[index]), source.ground_truth(index)
         height, width = int(source.heights[index]), int(source.widths[index])
@@ -174,14 +164,12 @@ def write_coco(
         writing.text(f"annotations/instances_{split}.json", json.dumps(content, ensure_ascii=False))
 
 
-def write_voc(
-    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
-) -> None:
+def write_voc(writing: Writing, sources: Mapping[str, BoxSource], names: Names, advance: Advance) -> None:
     """`JPEGImages`, `Annotations`, `ImageSets/Main/SPLIT.txt` and `classes.txt`; pixel numbers start at 1, to 0.001.
 
     Crowd regions are `difficult` objects.
     """
-    for _, source, index, name in _images(sources, names, progress):
+    for _, source, index, name in _images(sources, names, advance):
         truth = source.ground_truth(index)
         stem = os.path.splitext(name)[0]
         if not (writing.root / f"Annotations/{stem}.xml").exists():  # otherwise it is in several splits
@@ -194,17 +182,14 @@ def write_voc(
     _count_ids(writing, sources)
 
 
-def write_yolo(
-    writing: Writing, sources: Mapping[str, BoxSource], names: Names, progress: Progress | None = None
-) -> None:
+def write_yolo(writing: Writing, sources: Mapping[str, BoxSource], names: Names, advance: Advance) -> None:
     """`data.yaml`, `images/SPLIT/` and `labels/SPLIT/`; fractions to 1e-10. Crowd regions cannot be represented."""
     numbers = {slot: number for number, slot in enumerate(writing.labels.names)}
-    for split, source, index, name in _images(sources, names, progress):
+    for split, source, index, name in _images(sources, names, advance):
         path, truth = source.images / str(source.file_names[index]), source.ground_truth(index)
         size = int(source.heights[index]), int(source.widths[index])
-        check_size(
-            image_size(path), size, path=path, source=source.annotations
-        )  # fractions of another size would be wrong
+        # Fractions of another size would be wrong.
+        check_size(image_size(path), size, path=path, source=source.annotations)
         _count_lost(writing, truth)
         image = f"images/{split}/{name}"
         writing.text(label_name(image), _yolo_lines(truth, size, numbers, writing.lost))
@@ -220,15 +205,12 @@ _COLUMNS = ("boxes_xywh", "labels", "area", "crowd")
 
 
 def _images(
-    sources: Mapping[str, BoxSource], names: Names, progress: Progress | None
+    sources: Mapping[str, BoxSource], names: Names, advance: Advance
 ) -> Iterator[tuple[str, BoxSource, int, str]]:
-    total, done = sum(map(len, sources.values())), 0
     for split, source in sources.items():
         for index, name in enumerate(names[split]):
             yield split, source, index, name
-            done += 1
-            if progress:
-                progress(done, total)
+            advance(1)
 
 
 def _voc_xml(name: str, source: BoxSource, index: int, truth: dict[str, np.ndarray], labels: LabelMap) -> str:

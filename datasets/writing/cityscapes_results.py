@@ -3,7 +3,9 @@
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -60,7 +62,7 @@ def result_tables(prediction_ids: str) -> tuple[np.ndarray, dict[int, str]]:
 class _File:
     name: str
     size: int  # bytes
-    read: Callable[[int], bytes]  # at most this many bytes
+    open: Callable[[], IO[bytes]]
 
 
 class Results:
@@ -122,7 +124,8 @@ class Results:
         if file.size > limit:
             raise ValueError(f"{file.name} has {file.size} bytes, more than any picture of {width}x{height} needs")
         try:
-            data = np.frombuffer(file.read(limit), np.uint8)
+            with file.open() as opened:
+                data = np.frombuffer(opened.read(limit), np.uint8)
         except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, ValueError) as error:
             raise ValueError(f"{file.name} cannot be read: {error}") from error  # encrypted or corrupt
         header = png_header(data)
@@ -160,16 +163,8 @@ def _image_of(name: str, image_ids: Mapping[str, Size]) -> str | None:
 def _folder_files(folder: Path) -> list[_File]:
     if not folder.is_dir():
         raise FileNotFoundError(f"neither a folder nor a zip archive: {folder}")
-
-    def reader(path: Path) -> Callable[[int], bytes]:
-        def read(limit: int) -> bytes:
-            with path.open("rb") as file:
-                return file.read(limit)
-
-        return read
-
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and path.is_file())
-    return [_File(path.relative_to(folder).as_posix(), path.stat().st_size, reader(path)) for path in paths]
+    return [_File(path.relative_to(folder).as_posix(), path.stat().st_size, partial(path.open, "rb")) for path in paths]
 
 
 def _zip_files(path: Path) -> list[_File]:
@@ -181,15 +176,7 @@ def _zip_files(path: Path) -> list[_File]:
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
     if len(entries) > _MAX_FILES:
         raise ValueError(f"{path} has {len(entries)} pictures: expected at most {_MAX_FILES}")
-
-    def reader(entry: zipfile.ZipInfo) -> Callable[[int], bytes]:
-        def read(limit: int) -> bytes:
-            with archive.open(entry) as file:
-                return file.read(limit)
-
-        return read
-
-    return [_File(entry.filename, entry.file_size, reader(entry)) for entry in entries]
+    return [_File(entry.filename, entry.file_size, partial(archive.open, entry)) for entry in entries]
 
 
 def image_sizes(paths: Iterable[str | Path]) -> list[Size]:

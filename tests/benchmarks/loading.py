@@ -107,7 +107,7 @@ def _sources(
     """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     if isinstance(source, CocoDetection):
-        order = [i for i in order if source.has_boxes(i)]  # its references leave out the others
+        order = [i for i in order if np.size(source.open(i).sample.boxes)]  # its references leave out the others
     order = order[: amount.images]
     if not amount.enlarge:
         yield "", source, order
@@ -116,7 +116,8 @@ def _sources(
     for ending in (".jpg", ".png"):
         say(f"enlarging, {ending}")
         pairs = [_enlarge(source, i, amount.enlarge, folder, ending) for i in order]
-        yield f" of {_size(amount.enlarge)}, {ending[1:]}", source.of(pairs, folder), list(range(len(pairs)))
+        large = MaskPairs(pairs, folders=(folder, folder), labels=source.labels, table=source.table, notes=())
+        yield f" of {_size(amount.enlarge)}, {ending[1:]}", large, list(range(len(pairs)))
         shutil.rmtree(folder / ending[1:])
 
 

@@ -157,7 +157,7 @@ def annotations(name: str) -> dict[str, Any]:
     }
 
 
-def read_all(source: Any, *, size: tuple[int, int] | None = (32, 32)) -> None:
+def read_all(source: Any, *, size: tuple[int, int] | None) -> None:
     """Every sample, through the loader, as training and as evaluation have it."""
     resize = "none" if size is None else "stretch"
     for truth in (False, True):
@@ -167,13 +167,25 @@ def read_all(source: Any, *, size: tuple[int, int] | None = (32, 32)) -> None:
     source.fingerprint()
 
 
+def read_or_check(
+    source: type, rng: Rng, *, size: tuple[int, int] | None = (32, 32), **arguments: Any
+) -> Callable[[], Any]:
+    """What training and evaluation do with a data set, or what `check-data` does."""
+
+    def check() -> None:
+        given = {"train": lambda report, train: read_split(source, arguments, labels=None, report=report)}
+        check_data(given, workers=0, input_size=SIZE)
+
+    return check if rng.random() < 0.5 else lambda: read_all(source(**arguments), size=size)
+
+
 def images_of(kind: str) -> Callable[[Path, Rng], Made]:
     def family(folder: Path, rng: Rng) -> Made:
         path = folder / f"images/a.{kind.lower()}"
         path.parent.mkdir()
         path.write_bytes(damage(picture(kind, rng), rng))
         (folder / "a.json").write_text(json.dumps(annotations(path.name)))
-        return path, lambda: read_all(CocoDetection(folder / "a.json", path.parent))
+        return path, read_or_check(CocoDetection, rng, annotations=folder / "a.json", images=path.parent)
 
     return family
 
@@ -183,7 +195,7 @@ def coco(folder: Path, rng: Rng) -> Made:
     (folder / "images/a.png").write_bytes(picture("PNG", rng))
     path = folder / "mangled.json"
     path.write_bytes(damaged_json(annotations("a.png"), rng))
-    return path, lambda: read_all(CocoDetection(path, folder / "images"))
+    return path, read_or_check(CocoDetection, rng, annotations=path, images=folder / "images")
 
 
 def mask_data(folder: Path, mask: bytes, rng: Rng) -> Path:
@@ -210,7 +222,7 @@ def masks(folder: Path, rng: Rng) -> Made:
     odd += [encoded(colours, "JPEG"), encoded(grey.resize((9, 9)), "PNG"), encoded(colours.convert("RGBA"), "PNG")]
     data = damage(good[rng.integers(len(good))], rng) if rng.random() < 0.7 else odd[rng.integers(len(odd))]
     path = mask_data(folder, data, rng)
-    return path, lambda: read_all(MaskFolder(folder, classes=["a", "b", "c"]), size=None)
+    return path, read_or_check(MaskFolder, rng, size=None, root=folder, classes=["a", "b", "c"])
 
 
 def instances(folder: Path, rng: Rng) -> Made:
@@ -232,14 +244,14 @@ def class_files(folder: Path, rng: Rng) -> Made:
     ][rng.integers(4)]
     path = folder / f"classes{ending}"
     path.write_bytes(data)
-    return path, lambda: read_all(MaskFolder(folder, classes=path), size=None)
+    return path, read_or_check(MaskFolder, rng, size=None, root=folder, classes=path)
 
 
 def class_folders(folder: Path, rng: Rng) -> Made:
     path = folder / "train/cat/a.webp"
     path.parent.mkdir(parents=True)
     path.write_bytes(damage(picture("WEBP", rng), rng))
-    return path, lambda: read_all(ImageFolder(folder))
+    return path, read_or_check(ImageFolder, rng, root=folder)
 
 
 def voc(folder: Path, rng: Rng) -> Made:
@@ -252,9 +264,7 @@ def voc(folder: Path, rng: Rng) -> Made:
     path = folder / "a.xml"
     path.write_bytes(damage(f"<annotation><filename>a.png</filename>{size}{things}</annotation>".encode(), rng))
     path.with_suffix(".png").write_bytes(picture("PNG", rng))
-    if rng.random() < 0.5:
-        return path, checked(VocDetection, root=folder)
-    return path, lambda: read_all(VocDetection(folder))
+    return path, read_or_check(VocDetection, rng, root=folder)
 
 
 def yolo(folder: Path, rng: Rng) -> Made:
@@ -269,7 +279,7 @@ def yolo(folder: Path, rng: Rng) -> Made:
     (folder / "labels/a.txt").write_bytes(labels)
     path.write_bytes(damage(path.read_bytes(), rng))
     root = folder / "data.yaml"
-    return path, checked(YoloDetection, root=root) if rng.random() < 0.5 else lambda: read_all(YoloDetection(root))
+    return path, read_or_check(YoloDetection, rng, root=root)
 
 
 def colored_masks(folder: Path, rng: Rng) -> Made:
@@ -278,31 +288,7 @@ def colored_masks(folder: Path, rng: Rng) -> Made:
     path = mask_data(folder, data, rng)
     (folder / "classes.csv").write_text("name,r,g,b\na,1,2,3\nb,200,0,0\nc,0,9,0\n")
     classes = folder / "classes.csv"
-    if rng.random() < 0.5:
-        return path, checked(MaskFolder, root=folder, classes=classes)
-    return path, lambda: read_all(MaskFolder(folder, classes=classes), size=None)
-
-
-def checked_coco(folder: Path, rng: Rng) -> Made:
-    """The json or the picture."""
-    kind = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")[rng.integers(6)]
-    path = folder / f"images/a.{kind.lower()}"
-    path.parent.mkdir()
-    spoil_json = rng.random() < 0.5
-    path.write_bytes(picture(kind, rng) if spoil_json else damage(picture(kind, rng), rng))
-    told = annotations(path.name)
-    (folder / "a.json").write_bytes(damaged_json(told, rng) if spoil_json else json.dumps(told).encode())
-    read = checked(CocoDetection, annotations=folder / "a.json", images=path.parent)
-    return folder / "a.json" if spoil_json else path, read
-
-
-def checked(source: type, **arguments: Any) -> Callable[[], Any]:
-    """What `check-data` does with it."""
-    return lambda: check_data(
-        {"train": lambda report, train: read_split(source, arguments, labels=None, report=report)},
-        workers=0,
-        input_size=SIZE,
-    )
+    return path, read_or_check(MaskFolder, rng, size=None, root=folder, classes=classes)
 
 
 FAMILIES: dict[str, Callable[[Path, Rng], Made]] = {
@@ -315,7 +301,6 @@ FAMILIES: dict[str, Callable[[Path, Rng], Made]] = {
     "voc xml": voc,
     "yolo": yolo,
     "coloured mask": colored_masks,
-    "coco, checked": checked_coco,
 }
 
 

@@ -39,9 +39,6 @@ def test_cityscapes_by_both_suffixes(city):
         np.testing.assert_array_equal(sample.ground_truth["mask"], TRAIN_IDS)
         assert how in data.notes[0]
     assert len(Cityscapes(city, split="val", limit=1)) == 1
-
-
-def test_cityscapes_detects_train_ids(city):
     for path in city.glob("gtFine/val/town/*_labelIds.png"):
         path.unlink()
     data = Cityscapes(city, split="val")
@@ -182,20 +179,7 @@ def _ids_file(folder, number):
 
 
 def test_real_folders(data_root):
-    classes = [
-        "Sky",
-        "Building",
-        "Pole",
-        "Road",
-        "Pavement",
-        "Tree",
-        "SignSymbol",
-        "Fence",
-        "Car",
-        "Pedestrian",
-        "Bicyclist",
-    ]
-    camvid = MaskFolder(data_root / "camvid", split="val", classes=classes, ignore_ids=[11])
+    camvid = MaskFolder(data_root / "camvid", split="val", classes=list("abcdefghijk"), ignore_ids=[11])
     assert (len(camvid), camvid.labels.num_classes) == (101, 11)
     assert set(np.unique(camvid.read(5).mask)) <= {*range(11), 255}
     ids, train_ids = (Cityscapes(data_root / "cityscapes_layout", suffix=s) for s in ("labelIds", "labelTrainIds"))

@@ -13,6 +13,12 @@ from pocketvision.tools import browse, convert, evaluate, train
 SHORT = ["epochs=1", "device=cpu", "threads=1", "workers=0", "batch_size=2", "data.input_size=[64,64]", "eval_every=1"]
 
 
+@pytest.fixture(autouse=True)
+def plain_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line without words of pytest's."""
+    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+
+
 def photographs(root: Path, count: int = 6) -> list[str]:
     """A json with one box on each of some pictures; the keys that name it."""
     images, annotations = [], []
@@ -28,8 +34,7 @@ def photographs(root: Path, count: int = 6) -> list[str]:
     return ["data=coco_json", f"data.train_json={root}/all.json", f"data.images={root}/photos"]
 
 
-def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = photographs(tmp_path)
     convert.main([*keys, "format=yolo", f"output={tmp_path}/out", "data.holdout=0.4"])
     told = capsys.readouterr().out
@@ -64,10 +69,7 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         (["format=voc", "data=yolo", "data.root={root}/none.yaml"], "not found: .*none.yaml, expected a data.yaml"),
     ],
 )
-def test_faults(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str], message: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["pocketvision"])
+def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: list[str], message: str) -> None:
     given = [*photographs(tmp_path), f"output={tmp_path}/out", *(key.format(root=tmp_path) for key in keys)]
     if any(key.startswith("data=") for key in keys):
         given = [f"output={tmp_path}/out", *(key.format(root=tmp_path) for key in keys)]
@@ -81,11 +83,9 @@ def test_faults(
 
 
 @pytest.mark.slow
-def test_runs_on_all_formats_learn_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_on_all_formats_learn_the_same(in_tmp_path: Path) -> None:
     """One epoch each: the same loss to the last bit, as boxes, names and order are the same; and what evaluates it."""
-    monkeypatch.setattr(sys, "argv", ["pocketvision"])
-    monkeypatch.chdir(tmp_path)
-    keys = photographs(tmp_path)
+    keys = photographs(in_tmp_path)
     for layout in ("yolo", "voc"):
         convert.main([*keys, f"format={layout}", f"output={layout}"])
     losses = {}

@@ -7,7 +7,7 @@ import re
 import signal
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from pocketvision.datasets.preparing.camvid import CLASSES
 from pocketvision.datasets.preparing.preparation import Record
 from pocketvision.datasets.preparing.public_sets import PUBLIC_SETS, Content, Part, count_content
 from pocketvision.tools import prepare as tool
-from pocketvision.tools.system.console import log
 
 Files = dict[str, bytes]
 
@@ -166,17 +165,14 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, dict[
     return prepare
 
 
-@pytest.fixture(autouse=True)
-def quiet_again() -> Iterator[None]:
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    in_tmp_path: Path,
+    logged: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
     """The command, in the test's folder; what it printed, after `status`."""
-    monkeypatch.chdir(tmp_path)
 
     def command(*words: str | Path, status: int = 0) -> str:
         monkeypatch.setattr("sys.argv", ["pocketvision"])
@@ -233,12 +229,34 @@ def test_without_archives_it_tells_what_to_get_where(name: str, run: Callable[..
     assert ("requires an account" in printed and "csDownload" in printed) == (name == "cityscapes")
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_is_built_verified_and_built_no_second_time(name: str, use, run, tmp_path: Path) -> None:
+def coco_is_read(root: Path) -> None:
+    for split, number in (("train2017", 3), ("val2017", 2)):
+        source = CocoDetection(root=root, split=split)
+        assert len(source) == number
+        assert source.read(0).image.shape == (8, 9, 3)
+
+
+def cityscapes_is_read_and_both_readmes_are_kept(root: Path) -> None:
+    assert [len(Cityscapes(root, split=split)) for split in ("train", "val", "test")] == [2, 1, 1]
+    assert ((root / "gtFine_README").read_bytes(), (root / "leftImg8bit_README").read_bytes()) == (b"truth", b"images")
+
+
+def voc_is_read(root: Path) -> None:
+    assert len(MaskFolder(root / "masks/VOC2012", split="val", classes=root / "masks/classes.txt")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("coco", coco_is_read), ("cityscapes", cityscapes_is_read_and_both_readmes_are_kept), ("voc", voc_is_read)],
+)
+def test_every_layout_is_built_verified_and_built_no_second_time(
+    name: str, read: Callable[[Path], None], use, run, tmp_path: Path
+) -> None:
     paths = use(name, LAYOUTS[name]())
     printed = run(name, *paths, f"output={tmp_path}/out put")
     assert "complete" in printed
     assert "verified by counts" in printed
+    read(tmp_path / "out put")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out put").rglob("*")}
     again = run(name, "downloads", f"output={tmp_path}/out put")
     assert again.count("already done") == len(paths)
@@ -246,21 +264,6 @@ def test_every_layout_is_built_verified_and_built_no_second_time(name: str, use,
         before.items()
     )
     assert not list(tmp_path.rglob(".*.tmp*"))
-
-
-def test_coco_is_read(use, run, tmp_path: Path) -> None:
-    run("coco", *use("coco", coco()))
-    for split, number in (("train2017", 3), ("val2017", 2)):
-        source = CocoDetection(root=tmp_path / "data/coco", split=split)
-        assert len(source) == number
-        assert source.read(0).image.shape == (8, 9, 3)
-
-
-def test_cityscapes_is_read_and_both_readmes_are_kept(use, run, tmp_path: Path) -> None:
-    run("cityscapes", *use("cityscapes", cityscapes()))
-    root = tmp_path / "data/cityscapes"
-    assert [len(Cityscapes(root, split=split)) for split in ("train", "val", "test")] == [2, 1, 1]
-    assert ((root / "gtFine_README").read_bytes(), (root / "leftImg8bit_README").read_bytes()) == (b"truth", b"images")
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -359,7 +362,8 @@ def test_another_set_in_the_folder_and_a_strange_record(use, run, tmp_path: Path
     paths = use("coco", coco())
     run("coco", paths[0], "output=out")
     assert "contains coco" in run("camvid", "output=out", status=2)
-    for text in ("{", "[]", '{"parts": {"a": {"../x": 1}}, "data": "coco", "version": 1}', "[" * 99999):
+    parts = '{"parts": {"a": {"%s": %s}}, "data": "coco", "version": 1}'
+    for text in ("{", "[]", parts % ("../x", "1"), parts % ("x", "1e999"), "[" * 99999):
         (tmp_path / "out/.prepared.json").write_text(text)
         assert "is not a record" in run("coco", "output=out", status=2)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pocketvision.datasets.checking import masks
-from pocketvision.datasets.checking.check import Checked, check_data
+from pocketvision.datasets.checking.check import Checked
 from pocketvision.datasets.checking.reading import read_split
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.coco_json import CocoJson
@@ -35,20 +35,16 @@ def write(make: Callable[[type], Any], world: Any, tmp_path: Path) -> Callable[[
     return written
 
 
-def check(source: type, **arguments: Any) -> Checked:
-    def reader(split: str) -> Callable[..., Any]:
-        given = {**arguments, "split": split}
-        return lambda report, train: read_split(source, given, labels=train and train.labels, report=report)
+@pytest.fixture
+def check(world: Any) -> Callable[..., Checked]:
+    def found(source: type, **arguments: Any) -> Checked:
+        return world.checked(source, lambda split: {**arguments, "split": split}, input_size=SIZE)
 
-    return check_data({split: reader(split) for split in ("train", "val")}, workers=0, input_size=SIZE)
-
-
-def kinds(checked: Checked) -> set[str]:
-    return set(checked.by_kind())
+    return found
 
 
 @pytest.mark.parametrize("layout", list(SOURCES))
-def test_clean_data_have_no_faults(layout: str, write: Callable[[str], Path]) -> None:
+def test_clean_data_have_no_faults(layout: str, write: Callable[[str], Path], check: Any) -> None:
     checked = check(SOURCES[layout], root=write(layout))
     assert [finding.fault for finding in checked.findings] == []
     assert {split: len(contents.pictures) for split, contents in checked.contents.items()} == {"train": 6, "val": 3}
@@ -89,16 +85,16 @@ def _one_stem(root: Path) -> None:
     ],
 )
 def test_faults(
-    layout: str, spoil: Callable[[Path], None], kind: str, along: set[str], write: Callable[[str], Path]
+    layout: str, spoil: Callable[[Path], None], kind: str, along: set[str], write: Callable[[str], Path], check: Any
 ) -> None:
     root = write(layout)
     spoil(root)
-    found = kinds(check(SOURCES[layout], root=root))
+    found = set(check(SOURCES[layout], root=root).by_kind())
     assert kind in found
     assert found <= {kind, *along}
 
 
-def test_a_share_of_one_json(make: Callable[[type], Any], world: Any) -> None:
+def test_a_share_of_one_json(make: Callable[[type], Any], world: Any, check: Any) -> None:
     data = make(world.Boxes)
     data.check()
     checked = check(CocoJson, train_json=data.root / "train.json", images=data.images, holdout=0.4)
@@ -107,7 +103,7 @@ def test_a_share_of_one_json(make: Callable[[type], Any], world: Any) -> None:
     assert not names["train"] & names["val"]
 
 
-def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
+def test_masks_in_colour(make: Callable[[type], Any], world: Any, check: Any) -> None:
     data = make(world.Masks)
     colors = np.array([[1, 2, 3], [200, 0, 0], [0, 0, 0]], np.uint8)
     for path in data.root.rglob("labels/*.png"):
@@ -115,8 +111,8 @@ def test_masks_in_colour(make: Callable[[type], Any], world: Any) -> None:
         path.write_bytes(world.encoded(colors[np.where(values == 255, 2, values)]))
     (data.root / "classes.csv").write_text("name,r,g,b\nsky,1,2,3\nroad,200,0,0\n")
     arguments = {"root": data.root, "classes": data.root / "classes.csv"}
-    assert kinds(check(MaskFolder, **arguments, ignore_colors=[[0, 0, 0]])) == set()
-    assert kinds(check(MaskFolder, **arguments)) == {"mask_type", "class_absent"}  # black is no class
+    assert check(MaskFolder, **arguments, ignore_colors=[[0, 0, 0]]).findings == []
+    assert set(check(MaskFolder, **arguments).by_kind()) == {"mask_type", "class_absent"}  # black is no class
 
 
 @pytest.mark.parametrize("kind", ["Boxes", "Masks", "City", "Folders"])
@@ -141,9 +137,9 @@ def test_no_mask_is_decoded_whose_chunks_announce_more_than_there_is(
     monkeypatch.setattr(masks.cv2, "imdecode", None)
     told: list[tuple[str, ...]] = []
     values = np.zeros(256, np.uint8)
-    if examine == "mask":
-        assert masks.examine_mask(data, "x.png", values, None, lambda *fault: told.append(fault)) is None
-        assert [kind for kind, _ in told] == ["undecodable"]
-    else:
-        masks.examine_instances(data, "x.png", np.zeros((9, 9), np.uint8), values, lambda text: told.append((text,)))
-        assert "expected instance ids" in told[0][0]
+    examined = {
+        "mask": lambda report: masks.examine_mask(data, "x.png", values, None, report),
+        "instances": lambda report: masks.examine_instances(data, "x.png", np.zeros((9, 9), np.uint8), values, report),
+    }[examine](lambda *fault: told.append(fault))
+    assert examined is None
+    assert [kind for kind, _ in told] == ["undecodable" if examine == "mask" else "instances"]

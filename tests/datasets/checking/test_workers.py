@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def test_a_process_of_a_forkserver_waits_for_work(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(processes, "multiprocessing", multiprocessing.get_context("forkserver"))
     worker = processes._Worker(abs)
     try:
-        worker.process.join(4)
+        worker.give(deque([0]), [-5])
+        assert worker.connection.poll(60)  # it has started
+        worker.process.join(1.5)  # and looks for its parent once a second
         assert worker.process.is_alive()
     finally:
         worker.end()
@@ -81,7 +84,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "from pocketvision.datasets.checking.workers import run\n"
         "def job(item):\n"
         f"    open(f'{tmp_path}/{{os.getpid()}}', 'w').close()\n"
-        "    time.sleep(0.2)\n"
+        "    time.sleep(0.02)\n"
         "run(job, range(1000), workers=2, lost=None)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

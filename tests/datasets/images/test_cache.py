@@ -80,11 +80,9 @@ def _assert_equal(found, expected):
             assert all(torch.equal(target[key], truth[key]) for key in truth)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize(("reduced", "training"), [(False, True), (True, True), (False, False)])
 @pytest.mark.parametrize("kind", MADE)
 def test_a_cache_changes_nothing(tmp_path, monkeypatch, kind, reduced, training):
-    reduced = reduced and training
     source = MADE[kind](tmp_path / "data")
     expected = _batches(source, kind, reduced=reduced, training=training)
     (tmp_path / "cache").mkdir()
@@ -139,9 +137,10 @@ def test_what_is_not_whole_is_decoded_again(tmp_path, damage):
     kept, path = CachedDecoder(tmp_path), _picture(tmp_path / "photo" / "x.png")
     expected = kept.image(path).copy()
     (file,) = (file for file in tmp_path.iterdir() if file.is_file())
-    file.write_bytes(file.read_bytes()[:-1] if damage is None else damage)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] if damage is None else damage)
     np.testing.assert_array_equal(kept.image(path), expected)
-    assert file.stat().st_size == cache._HEADER + expected.size
+    assert file.read_bytes() == whole
 
 
 def test_changing_pixels_changes_no_file(tmp_path):

@@ -74,6 +74,9 @@ FEW_OVER_WHITE = np.where(np.asarray(FEW)[..., None] == TRANSPARENT_INDEX, 255, 
         ),
         pytest.param(cv2.imencode(".png", RAMP.astype(np.uint16) * 16)[1].tobytes(), GREY3, id="12 bit in 16"),
         pytest.param(cv2.imencode(".tif", COLOURS[..., ::-1] / np.float32(255))[1].tobytes(), COLOURS, id="float TIFF"),
+        pytest.param(
+            _stored(Image.fromarray(RAMP / np.float32(255)), "TIFF", big_tiff=True), GREY3, id="float TIFF, large"
+        ),
     ],
 )  # fmt: skip
 def test_other_kinds_of_images_become_rgb(tmp_path, data, expected):
@@ -99,15 +102,6 @@ def test_numbers_that_are_no_brightness(tmp_path):
     cv2.imencode(".tif", np.full((2, 2), 1000, np.float32))[1].tofile(tmp_path / "hot.tif")
     with pytest.raises(ValueError, match=r"hot\.tif contains float32 from 0 to 1000"):
         decode_image(tmp_path / "hot.tif")
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_exif_turns_transparent_pictures_too(kind, mode):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture = RGBA if mode == "RGBA" and kind != "JPEG" else Image.fromarray(COLOURS)
-    assert decode_bytes(_stored(picture, kind, exif=exif)).shape == (52, 40, 3)
 
 
 def test_exif_orientation_is_followed(tmp_path):

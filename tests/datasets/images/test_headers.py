@@ -80,7 +80,8 @@ def _bomb(name):
 
 
 NO_SIZES = (b"", b"\xff", b"\xff\xd8", b"P6 ", b"BM", b"GIF89a", b"II*\0", b"II*\0\xff\xff\xff\xff", b"text",
-            b"RIFF0000WEBPVP8 ", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\0" * 9)  # fmt: skip
+            b"II+\0" + b"\xff" * 20, b"RIFF0000WEBPVP8 ", b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8\xff\xe0\0\0" * 9)  # fmt: skip
 
 
 @pytest.mark.parametrize("data", NO_SIZES)
