@@ -2,13 +2,15 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pocketvision.tools.benchmarking import plots, results
 from pocketvision.tools.benchmarking.case import Case
+from pocketvision.tools.benchmarking.subject import Setup
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.system.console import configure_logging, log
 from pocketvision.tools.system.memory import keep_freed_memory
@@ -29,6 +31,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     configure_logging()
     keep_freed_memory()
     return options, compose(*options.keys, config_name="benchmark")
+
+
+def with_keys(setup: Setup, **keys: Any) -> Setup:
+    """The same setup with some keys of the configuration changed."""
+    config = setup.config.copy()
+    for key, value in keys.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return replace(setup, config=config)
 
 
 def collect(cases: Iterable[Case]) -> list[Case]:

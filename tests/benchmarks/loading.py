@@ -23,6 +23,7 @@ from common import arguments, collect, parse, save
 from loading_peer import CocoPeer, MaskPeer
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.images.cache import CachedDecoder
 from pocketvision.datasets.images.decode import decode_image, decode_mask
@@ -33,6 +34,7 @@ from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
 from pocketvision.tools.benchmarking.case import Case, Row
 from pocketvision.tools.benchmarking.timing import Times, ratios
 from pocketvision.tools.config import build
+from pocketvision.tools.config.settings import settings_of
 from torch.utils.data import DataLoader
 
 PARTS = ("read", "decode", "augment", "collate")
@@ -281,8 +283,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     amount = Amount(options.images, tuple(options.enlarge) if options.enlarge else None)
     try:
         at_least("images", amount.images, 1)
-        check_numbers(config)
-        about = prepare_machine(config, threads=1)
+        check_numbers(settings_of(config, BenchmarkConfig))
+        about = prepare_machine(config.device, threads=1)
         with phase() as say:
             cases = collect(run_loading(config, amount, say=say))
     except ValueError as error:

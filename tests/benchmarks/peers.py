@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import arguments, parse, save
+from common import arguments, parse, save, with_keys
 from omegaconf import DictConfig
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
 from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.variant import Spec
 from pocketvision.tools.config import build
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
@@ -33,7 +35,7 @@ from pocketvision.tools.predicting.runtimes import PACKAGES, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun
 from pocketvision.tools.system import machine
-from pocketvision.tools.system.console import log
+from pocketvision.tools.system.console import columns, log
 
 # title, keys that make the subject, batch sizes of inference, keys of training beside them
 _SSDLITE = ("SSDLite 320", ("model=ssdlite_torchvision", "photo_size=[480,640]"), ("batch_size=16",))
@@ -72,7 +74,7 @@ def entries(config: DictConfig, threads: int, folder: Path, *, runs: Sequence[st
     for name, keys, training in (_SSDLITE, _LRASPP):
         base = Setup(_composed(config, *keys), threads)
         files = export_files(Subject(base), folder, name)
-        size = "x".join(map(str, base.config.photo_size))
+        size = _side(base.config.photo_size)
         for batch in _BATCHES:
             setup = replace(_of_batch(base, batch), specs=_specs(files))
             yield Entry(f"{name}, {size} photograph, batch {batch}", setup)
@@ -98,7 +100,7 @@ def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: in
 
 def _of_batch(base: Setup, batch: int) -> Setup:
     """Many photographs at a time are timed less often: else the suite would spend most of its time there."""
-    return base if batch == 1 else base.with_keys(batch_size=batch, warmup=1, repeats=1)
+    return base if batch == 1 else with_keys(base, batch_size=batch, warmup=1, repeats=1)
 
 
 def _composed(config: DictConfig, *keys: str) -> DictConfig:
@@ -159,9 +161,9 @@ def export_files(
 
 
 def _config_of(subject: Subject) -> Any:
-    if subject.config.run:
+    if subject.settings.run:
         return load_checkpoint(subject.run.path)["config"]
-    return portable(subject.config)
+    return portable(subject.setup.config)
 
 
 def summary(cases: Sequence[Case]) -> str:
@@ -171,11 +173,7 @@ def summary(cases: Sequence[Case]) -> str:
     for case in cases:
         found = {row.name: f"{row.ratio:.2f}" for row in case.rows[1:]}
         lines.append([case.title, *(found.get(name, "-") for name in names)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
+    return "\n".join(columns(lines))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -184,9 +182,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, config = parse(parser, argv)
     if given := [key for key in ("run", "file", "model", "peer") if config.get(key)]:
         parser.error(f"the networks are given here: leave {', '.join(given)} out (--runs adds yours)")
-    check_numbers(config)
+    check_numbers(settings_of(config, BenchmarkConfig))
     threads = config.threads or machine.physical_cores()
-    about = prepare_machine(config, threads)
+    about = prepare_machine(config.device, threads)
     save(config, run_peers(config, threads, runs=options.runs), machine=about)
 
 

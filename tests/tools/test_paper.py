@@ -64,8 +64,8 @@ def test_all_numbers_of_the_tables_are_the_papers(data_root: Path) -> None:
 
 
 def test_a_table_is_printed_with_marks_and_footnotes(logged: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    paper(compose("table=8", "format=markdown", f"output={tmp_path}/t.md", config_name="paper"))
-    text = (tmp_path / "t.md").read_text()
+    paper(compose("table=8", "format=markdown", f"output={tmp_path}/new/t.md", config_name="paper"))
+    text = (tmp_path / "new" / "t.md").read_text()
     assert logged.messages == [text.rstrip("\n")]
     lines = text.splitlines()
     assert "| V3 OS16 | 72.6 | 9.74 | 9.741 / 9.533 = | 2.48 | 2.478 / 2.425 = | yes |" in lines
@@ -88,12 +88,16 @@ def test_times_and_accuracies_stand_beside_the_printed_ones(logged: pytest.LogCa
 
 
 def test_results_that_are_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be in its run folder"):
-        read_results([str(tmp_path / "results.json")])
-    (tmp_path / "config.yaml").write_text("name: mine")
-    with pytest.raises(ValueError, match=r"name=mine, which matches no row"):
-        read_results([str(tmp_path / "results.json")])
+    (tmp_path / "results.json").write_text('{"AP": 0.2}')
+    for config, message in (
+        (None, "must be in its run folder"),
+        ("name: mine", "name=mine, which matches no row"),
+        ("name: table3_v3_small", r"results\.json has no top1: run pocketvision evaluate run=.* again"),
+    ):
+        if config:
+            (tmp_path / "config.yaml").write_text(config)
+        with pytest.raises(ValueError, match=message):
+            read_results([str(tmp_path / "results.json")])
 
 
 @pytest.mark.parametrize("override", ["table=5", "format=pdf", "repeats=0"])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,41 +39,30 @@ def compare(
         trained: false for random weights. Their scores are all close together, so half precision changes which
             candidates are best: that is not an error, and has no limit.
     """
-    agreement = _compare(kind, expected, found, precision=precision)
-    if precision == "fp32" or trained or math.isnan(agreement.value):
-        return agreement
-    return replace(agreement, limit=math.inf)
+    what, value, limit = _difference(kind, expected, found, precision)
+    judged = precision == "fp32" or trained or math.isnan(value)
+    return Agreement(what, value, limit if judged else math.inf)
 
 
-def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precision: str) -> Agreement:
+def _difference(kind: str, expected: Sequence[Any], found: Sequence[Any], precision: str) -> tuple[str, float, float]:
+    """What differs, by how much, and the limit."""
     limits = LIMITS[precision]
     if len(expected) != len(found):
-        return Agreement("missing images", 1.0, 0.0)
+        return "missing images", 1.0, 0.0
     pairs = list(zip(expected, found, strict=True))
     if kind == "training":
-        worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
-        return Agreement("loss off by", worst, LOSS[precision])
+        return "loss off by", max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), LOSS[precision]
     if kind == "detection":
         total = sum(len(a) + len(b) for a, b in pairs)
         matched = sum(num_matched(a, b, limits) + num_matched(b, a, limits) for a, b in pairs)
-        return Agreement("unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched)
+        return "unmatched detections", (total - matched) / total if total else 0.0, limits.unmatched
     if kind == "segmentation":
         same_shape = all(a.shape == b.shape for a, b in pairs)
         wrong = sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs) if same_shape else 1.0
-        return Agreement("differing pixels", wrong, limits.pixels)
+        return "differing pixels", wrong, limits.pixels
     worst = max(float((_by_class(a) - _by_class(b)).abs().max()) for a, b in pairs)
-    return Agreement("probability off by", worst, limits.probability)
+    return "probability off by", worst, limits.probability
 
 
 def _by_class(ranking: Any) -> torch.Tensor:
     return ranking.scores[ranking.labels.argsort()]
-
-
-def check(reference: str, agreements: dict[str, Agreement]) -> None:
-    """Raise ValueError if a variant does not agree with the reference: their times would not be comparable."""
-    for name, agreement in agreements.items():
-        if not agreement.holds:
-            raise ValueError(
-                f"{name} does not agree with {reference}: {agreement}, but rounding explains at most "
-                f"{agreement.limit:.2%}. Nothing was measured"
-            )

@@ -25,20 +25,15 @@ def _bars(case: Case) -> Chart:
     rows = []
     for row in case.rows:
         whole = Spread.of(row.times.whole).median
-        parts = [(end - start, colors[stage]) for stage, start, end in segments(row.times.stages, whole)]
+        parts = [(seconds, colors[stage]) for stage, seconds in lengths(row.times.stages, whole)]
         rows.append((row.name, [Bar(parts, f"{1e3 * whole:.1f} ms, x {row.ratio:.2f}")]))
     return row_chart(case.title, rows, legend=[(stage, colors[stage]) for stage in stages], width=_WIDTH)
 
 
-def segments(stages: Mapping[str, Sequence[float]], whole: float) -> list[tuple[str, float, float]]:
-    """(stage, start, end) in seconds that fill `whole`; stages with a longer sum are scaled down."""
+def lengths(stages: Mapping[str, Sequence[float]], whole: float) -> list[tuple[str, float]]:
+    """Stages and seconds that fill `whole`; stages with a longer sum are scaled down."""
     medians = {name: Spread.of(times).median for name, times in stages.items()}
     total = sum(medians.values())
     factor = min(1.0, whole / total) if total else 0.0
-    found, at = [], 0.0
-    for name, seconds in medians.items():
-        found.append((name, at, at + seconds * factor))
-        at += seconds * factor
-    if whole - at > 1e-3 * whole:
-        found.append((_REST, at, whole))
-    return found
+    rest = whole - factor * total
+    return [(name, factor * seconds) for name, seconds in medians.items()] + [(_REST, rest)] * (rest > 1e-3 * whole)

@@ -1,15 +1,15 @@
 """Cases as tables and as plain JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from ..drawing.pictures import write_image
 from ..system.console import columns, log
+from ..system.files import write_json
 from .case import Case, Row
 from .timing import Spread
 
@@ -19,18 +19,8 @@ def table(case: Case) -> str:
     stages = list(case.rows[0].times.stages)
     first = case.rows[0].name
     loading = case.kind == "loading"
-    heads = [
-        "",
-        "ms",
-        *["images/s"] * loading,
-        "quartiles",
-        f"x {first}",
-        *stages,
-        "MB",
-        "GMAdd/s",
-        "of peak",
-        f"against {first}",
-    ]
+    heads = ["", "ms", *["images/s"] * loading, "quartiles", f"x {first}", *stages, "MB", "GMAdd/s", "of peak"]
+    heads.append(f"against {first}")
     lines = [heads, *(_cells(row, stages, case.peaks, loading=loading) for row in case.rows)]
     used = [i for i in range(len(heads)) if any(line[i] for line in lines[1:])]
     ends = [place for place, i in enumerate(used) if i in (0, len(heads) - 1)]
@@ -61,11 +51,9 @@ def _cells(row: Row, stages: Sequence[str], peaks: Mapping[str, float], *, loadi
 
 def write(folder: Path, cases: Sequence[Case], *, machine: dict[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
     """Write results.json, with all times in seconds, and the pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    told = {"machine": machine, "cases": [_case_json(case) for case in cases]}
-    (folder / "results.json").write_text(json.dumps(told, indent=1) + "\n")
+    write_json(folder / "results.json", {"machine": machine, "cases": [_case_json(case) for case in cases]})
     for name, picture in pictures.items():
-        cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tofile(folder / name)
+        write_image(folder / name, picture)
     log.info("\nwritten: %s", ", ".join(str(folder / name) for name in ("results.json", *pictures)))
 
 

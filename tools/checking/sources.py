@@ -13,15 +13,15 @@ from ...datasets.checking.reading import SOURCES, read_split
 from ..config.build import make
 
 
-def readers_of(config: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:
-    """The readers that a check uses for the splits of `config.data`.
+def readers_of(data: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:
+    """The readers that a check uses for the splits of a data group.
 
     Raises:
         ValueError: there is no such split, or the check does not support this kind of data.
     """
     if unknown := [split for split in splits if split not in ("train", "val")]:
         raise ValueError(f"split={unknown[0]}: choose train or val")
-    return {split: _reader(config.data[split], split) for split in splits}
+    return {split: _reader(data[split], split) for split in splits}
 
 
 def _reader(node: DictConfig, split: str) -> Reader:
@@ -43,9 +43,8 @@ def _reader(node: DictConfig, split: str) -> Reader:
     return reader
 
 
-def check_num_classes(config: DictConfig, checked: Checked) -> None:
+def check_num_classes(declared: int | None, checked: Checked) -> None:
     """Report a `data.num_classes` that differs from the data's."""
-    declared = config.data.num_classes
     for split, contents in checked.contents.items():
         found = contents.labels.num_classes
         if declared not in (None, found):

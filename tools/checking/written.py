@@ -1,6 +1,5 @@
 """The text output of a check: a summary for people, check.json for programs."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
+from ..system.files import write_json
 from .anchors import Matches, unreached
 
 FORMAT = 1  # version of the check.json schema
@@ -65,7 +65,7 @@ def _reach(statistics: Statistics, matches: Matches) -> str:
     return line + "".join(f"{', ' if i else ': '}{name} {m:,} of {n:,}" for i, (_, name, m, n) in enumerate(worst))
 
 
-def write_json(
+def write_check(
     path: Path, checked: Checked, statistics: Mapping[str, Statistics], matches: Mapping[str, Matches]
 ) -> None:
     """All findings and counts; docs/check-data.md describes the schema."""
@@ -80,8 +80,7 @@ def write_json(
         },
         "findings": [_finding(finding) for finding in checked.findings],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -5,12 +5,12 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
 log = logging.getLogger("pocketvision")
-
+Row = TypeVar("Row")
 
 _MAX_MESSAGE = 3000  # characters
 _SECONDS_OF_A_LINE = 60
@@ -96,6 +96,13 @@ def table(results: Mapping[str, float], *, columns: int = 4) -> str:
 
 def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most `most` rows, evenly spaced, including the first and the last."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
 def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), indent: str = "") -> list[str]:
