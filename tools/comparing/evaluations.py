@@ -74,9 +74,9 @@ def _check_same(name: str, first: Evaluation, other_name: str, other: Evaluation
     if own != others:
         raise ValueError(f"{name} and {other_name} have different classes: {own[:5]} and {others[:5]}")
     if first.about["data"] != other.about["data"]:
-        shared, a, b = _shared(first, other), first.metric, other.metric
-        both = isinstance(a, CocoMetric) and isinstance(b, CocoMetric)
-        if both and shared and fingerprint_of_truth(a, shared) == fingerprint_of_truth(b, shared):
+        shared = _shared(first, other)
+        detectors = [metric for metric in (first.metric, other.metric) if isinstance(metric, CocoMetric)]
+        if shared and len({fingerprint_of_truth(metric, shared) for metric in detectors}) == 1:
             return  # one of them saw a few more images
         raise ValueError(
             f"{name} and {other_name} were evaluated on different data (fingerprints {first.about['data']} and "
