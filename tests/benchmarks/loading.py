@@ -206,22 +206,46 @@ def _mask_peer(config: DictConfig, source: MaskPairs, indices: Sequence[int]) ->
 
 
 def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
-    """Seconds for each photograph, in rounds in which every side loads all of them, part by part."""
+    """Seconds for each photograph, part by part."""
+    return _case(config, sides, f"{title}, one process", lambda side: _ladder(side, config.batch_size), say=say)
+
+
+def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
+    """The same by so many processes; their start is not counted."""
+    loaders = {side.name: side.loader(config.batch_size, config.workers) for side in sides}
+
+    def load(side: Side) -> tuple[float, dict[str, float]]:
+        start = time.perf_counter()
+        _drain(loaders[side.name])
+        return (time.perf_counter() - start) / len(side.keys), {}
+
+    return _case(config, sides, f"{title}, workers={config.workers}", load, say=say)
+
+
+def _case(
+    config: DictConfig,
+    sides: Sequence[Side],
+    title: str,
+    load: Callable[[Side], tuple[float, dict[str, float]]],
+    *,
+    say: Callable[[str], object],
+) -> Case:
+    """Rounds in which every side loads all photographs."""
     found = {side.name: Times() for side in sides}
     for number in range(-1, config.rounds):  # the first one fills the caches
         for side in sides:
             say(f"{title}, {side.name}")
-            whole, parts = _ladder(side, config.batch_size)
-            if number < 0:
-                continue
-            times = found[side.name]
-            times.whole.append(whole)
-            for name, seconds in zip(PARTS, parts, strict=True):
-                times.stages.setdefault(name, []).append(seconds)
-    return _case(config, sides, f"{title}, one process", found)
+            whole, parts = load(side)
+            if number >= 0:
+                found[side.name].whole.append(whole)
+                for name, seconds in parts.items():
+                    found[side.name].stages.setdefault(name, []).append(seconds)
+    faster = ratios(found, sides[0].name)
+    rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
+    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
 
 
-def _ladder(side: Side, batch_size: int) -> tuple[float, list[float]]:
+def _ladder(side: Side, batch_size: int) -> tuple[float, dict[str, float]]:
     """Seconds of a photograph's whole way, and of each part: what each call takes beyond the one before it."""
     steps = (
         partial(_each, _read, side.files), partial(_each, side.decoded, side.keys),
@@ -233,7 +257,8 @@ def _ladder(side: Side, batch_size: int) -> tuple[float, list[float]]:
         start = time.perf_counter()
         step()
         ends.append((time.perf_counter() - start) / len(side.keys))
-    return ends[-1], [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+    parts = [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+    return ends[-1], dict(zip(PARTS, parts, strict=True))
 
 
 def _each(function: Callable[[Any], Any], keys: Sequence[Any]) -> None:
@@ -249,26 +274,6 @@ def _read(paths: Sequence[Path]) -> None:
 def _drain(loader: DataLoader[Any]) -> None:
     for _ in loader:
         pass
-
-
-def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
-    """The same by so many processes; their start is not counted."""
-    loaders = [side.loader(config.batch_size, config.workers) for side in sides]
-    found = {side.name: Times() for side in sides}
-    for number in range(-1, config.rounds):
-        for side, loader in zip(sides, loaders, strict=True):
-            say(f"{title}, {side.name}, workers={config.workers}")
-            start = time.perf_counter()
-            _drain(loader)
-            if number >= 0:
-                found[side.name].whole.append((time.perf_counter() - start) / len(side.keys))
-    return _case(config, sides, f"{title}, workers={config.workers}", found)
-
-
-def _case(config: DictConfig, sides: Sequence[Side], title: str, found: dict[str, Times]) -> Case:
-    faster = ratios(found, sides[0].name)
-    rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
-    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
