@@ -184,7 +184,7 @@ def copy(tmp_path: Path) -> Path:
         ("tools/runs/keys.py", "from ..evaluating.scores import load"),
         ("tools/predicting/load.py", "from ..exporting.metadata import describe_file"),
         ("tools/evaluating/scores.py", "from ..exporting.verify import verify"),
-        ("tools/checking/page.py", "from ..reporting.page import page"),
+        ("tools/checking/written.py", "from ..reporting.page import page"),
         ("tools/exporting/verify.py", "from ..drawing import annotate"),
         ("tools/reporting/page.py", "from ..comparing.curves import read_curve"),
         ("tools/comparing/curves.py", "from ..exporting.metadata import describe_file"),

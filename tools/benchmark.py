@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
 from pocketvision.conf.schema import BenchmarkConfig
-from pocketvision.tools.benchmarking import plots, results
+from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject
 from pocketvision.tools.config.command import command
@@ -44,7 +44,7 @@ def benchmark(config: DictConfig) -> Case:
         case = run_case(Setup(config, threads, files, specs_of(settings)), title(settings), say=say)
     log.info("\n%s", results.table(case))
     if settings.output:
-        results.write(Path(settings.output), [case], machine=about, pictures={"benchmark.png": plots.draw_bars([case])})
+        results.write(Path(settings.output), [case], machine=about)
     return case
 
 

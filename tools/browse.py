@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import BrowseConfig
 from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import count_samples, matched
+from pocketvision.tools.checking.sources import count_samples, matched
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of

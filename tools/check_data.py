@@ -20,11 +20,9 @@ from pocketvision.datasets.checking.check import Checked, check_data
 from pocketvision.datasets.checking.statistics import of_contents
 from pocketvision.tools.checking.anchors import check_anchors, unreached
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import input_of, matched
-from pocketvision.tools.checking.page import write_page
 from pocketvision.tools.checking.pictures import fault_grids
-from pocketvision.tools.checking.sources import check_num_classes, readers_of
-from pocketvision.tools.checking.written import exit_status, summary, write_check
+from pocketvision.tools.checking.sources import check_num_classes, input_of, matched, readers_of
+from pocketvision.tools.checking.written import exit_status, summary, write_check, write_page
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing.pictures import write_image

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from pocketvision.tools.benchmarking import plots, results
+from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case
 from pocketvision.tools.benchmarking.subject import Setup
 from pocketvision.tools.config.build import compose
@@ -16,7 +16,6 @@ from pocketvision.tools.system.console import configure_logging, log
 from pocketvision.tools.system.memory import keep_freed_memory
 
 Say = Callable[[str], object]
-NONE: Mapping[str, np.ndarray] = {}
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -51,9 +50,12 @@ def collect(cases: Iterable[Case]) -> list[Case]:
 
 
 def save(
-    config: DictConfig, cases: Sequence[Case], *, machine: dict[str, Any], pictures: Mapping[str, np.ndarray] = NONE
+    config: DictConfig,
+    cases: Sequence[Case],
+    *,
+    machine: dict[str, Any],
+    pictures: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """results.json and the pictures in `output`, if there is one."""
     if config.output:
-        pictures = {**pictures, "benchmark.png": plots.draw_bars(cases)}
         results.write(Path(config.output), cases, machine=machine, pictures=pictures)

@@ -1,15 +1,18 @@
-"""The text output of a check: a summary for people, check.json for programs."""
+"""The output of a check: a summary for people, check.json for programs, and a self-contained page."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
+from ..drawing.figure import Chart
+from ..drawing.html import data_uri, render
 from ..system.files import write_json
 from .anchors import Matches, unreached
 
@@ -17,6 +20,7 @@ FORMAT = 1  # version of the check.json schema
 ERRORS, WARNINGS = 1, 3  # exit status; 2 is every command's status for an error in the command
 _EXAMPLES = 3  # findings per kind in the summary
 _WORST = 5  # classes
+_ROWS = 200  # findings per kind on the page; check.json has all
 
 
 def exit_status(checked: Checked) -> int:
@@ -111,3 +115,24 @@ def _split(statistics: Statistics, matches: Matches | None) -> dict[str, Any]:
     if matches is not None:
         whole["unreached"] = int((~matches.reached).sum())
     return {**whole, "classes": rows}
+
+
+# ---- the page ---------------------------------------------------------------------------------------------
+
+
+def write_page(path: Path, checked: Checked, charts: Mapping[str, Chart], grids: Mapping[str, np.ndarray]) -> None:
+    """Write counts, charts, and the findings of each kind with their picture."""
+    numbers = {f"{severity.value}s": checked.number(severity) for severity in Severity}
+    numbers |= {f"{split} images": len(contents.pictures) for split, contents in checked.contents.items()}
+    folders = sorted({str(contents.folder) for contents in checked.contents.values()})
+    values = {
+        "title": f"Check of {', '.join(folders)}", "cards": [(name, f"{n:,}", "") for name, n in numbers.items()],
+        "charts": charts, "kinds": checked.by_kind(), "severities": {kind: s.value for kind, s in KINDS.items()},
+        "remedies": REMEDIES, "pictures": {kind: _inlined(grid) for kind, grid in grids.items()}, "most": _ROWS,
+    }  # fmt: skip
+    path.write_text(render(Path(__file__).with_name("check.html.jinja"), values), encoding="utf-8")
+
+
+def _inlined(picture: np.ndarray) -> str:
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return data_uri(data.tobytes(), kind="jpeg")

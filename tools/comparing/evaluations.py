@@ -134,7 +134,6 @@ def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """The comparison as lines of text."""
     names = list(found["runs"])
     marks = [chr(ord("A") + i) if i < 26 else str(i) for i in range(len(names))]
     page = [f"{mark}  {name}" for mark, name in zip(marks, names, strict=True)]

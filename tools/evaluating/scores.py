@@ -116,7 +116,9 @@ def publish(
     if (found := evaluation.analysis) is not None:
         results |= class_results(found)
         heads = {key: value for key, value in heads.items() if "/" not in key}
-        lines += [*class_table(found, intervals), *error_lines(found)]
+        costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
+        lines += class_table(found, intervals)
+        lines.append(f"  AP50 points lost to each kind of error, one at a time: {costs}")
     if isinstance(evaluation.metric, MeanIoU):
         heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
@@ -182,12 +184,6 @@ def _cells(one: ClassFigures, intervals: Mapping[str, tuple[float, float]]) -> t
     pair = intervals.get(f"AP/{one.name}")
     ap, ap50, ar, f1 = (f"{value:.3f}" for value in (one.ap, one.ap50, one.ar, one.best_f1))
     return one.name, ap, ap50, ar, str(one.num_truths), threshold, f1, f"AP {_bracket(pair)}" if pair else ""
-
-
-def error_lines(found: DetectionAnalysis) -> list[str]:
-    """The AP50 lost to each kind of error."""
-    costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
-    return [f"  AP50 points lost to each kind of error, one at a time: {costs}"]
 
 
 def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:

@@ -18,7 +18,7 @@ from pocketvision.datasets.images.decode import decode_bytes
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.tools.benchmark import benchmark, check
-from pocketvision.tools.benchmarking import agreement, memory, pictures, plots, results, timing
+from pocketvision.tools.benchmarking import agreement, memory, pictures, results, timing
 from pocketvision.tools.benchmarking.case import agree, share_computed, specs_of
 from pocketvision.tools.benchmarking.peer import make_peer
 from pocketvision.tools.benchmarking.subject import Setup, Subject
@@ -389,8 +389,8 @@ def test_the_share_computed_is_what_the_label_map_computes() -> None:
 
 
 def test_stages_fill_the_whole() -> None:
-    assert plots.lengths({"a": [1.0], "b": [1.0]}, 1.0) == [("a", 0.5), ("b", 0.5)]
-    assert plots.lengths({"a": [1.0], "b": [2.0]}, 4.0) == [("a", 1), ("b", 2), ("rest", 1)]
+    assert results.lengths({"a": [1.0], "b": [1.0]}, 1.0) == [("a", 0.5), ("b", 0.5)]
+    assert results.lengths({"a": [1.0], "b": [2.0]}, 4.0) == [("a", 1), ("b", 2), ("rest", 1)]
 
 
 def test_photographs_are_what_they_are_decoded_to() -> None:

@@ -14,7 +14,7 @@ from pocketvision.detection.matching import match as match_for_training
 from pocketvision.tools.browse import browse
 from pocketvision.tools.checking.anchors import Anchors, anchors_of, match, unreached
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import count_samples
+from pocketvision.tools.checking.sources import count_samples
 from pocketvision.tools.config.build import build_task, compose
 
 NO_BOXES = np.zeros((0, 4))
