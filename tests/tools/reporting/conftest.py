@@ -18,6 +18,7 @@ from pocketvision.detection import analysis
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.metric import MeanIoU
+from pocketvision.tools.drawing.figure import Chart
 from pocketvision.tools.reporting import segmentation, writing
 from pocketvision.tools.runs.loaded import LoadedRun
 from torch import nn
@@ -164,8 +165,11 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
         found: bool = True,
         trained: bool = True,
         shown: int = 48,
+        charts: bool = False,
         **figures: float,
     ) -> Path:
+        if not charts:  # they take most of the time, and lie beside the page
+            monkeypatch.setattr(Chart, "picture", lambda chart: np.zeros((2, 2, 3), np.uint8))
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         metric, source, extra = KINDS[kind](count, images, first, truths=truths, found=found)

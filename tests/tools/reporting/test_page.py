@@ -94,7 +94,7 @@ def test_pages_of_little_are_whole(kind: str, options: dict[str, Any], evaluated
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_needs_nothing_and_nothing_in_the_data_is_markup(kind: str, evaluated: Any) -> None:
     evil = "</script><script>alert(1)</script>"
-    folder = evaluated(kind, first=evil)
+    folder = evaluated(kind, first=evil, charts=True)
     page = read(folder)
     check_whole(page)
     assert len(page.all("script")) == 2  # the numbers of the matrix, and the page's own
