@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import arguments, collect, parse, save
+from common import Say, arguments, collect, parse, save
 from loading_peer import CocoPeer, MaskPeer
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
@@ -40,6 +40,7 @@ from torch.utils.data import DataLoader
 PARTS = ("read", "decode", "augment", "collate")
 _POLICY = {"detection": "detection_torchvision", "segmentation": "segmentation"}
 _SHARED_MEMORY = Path("/dev/shm")
+Seconds = tuple[float, dict[str, float]]  # of a photograph's whole way, and by part
 
 
 @dataclass
@@ -62,6 +63,9 @@ class Side:
         )  # fmt: skip
 
 
+Load = Callable[[Side], Seconds]
+
+
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -75,7 +79,7 @@ class Amount:
     enlarge: tuple[int, int] | None = None  # h, w
 
 
-def run_loading(config: DictConfig, amount: Amount, *, say: Callable[[str], object]) -> Iterator[Case]:
+def run_loading(config: DictConfig, amount: Amount, *, say: Say) -> Iterator[Case]:
     """A comparison in this process alone, then one with `workers`; for enlarged copies both as jpeg and as png.
 
     Raises:
@@ -103,9 +107,7 @@ def _policy(config: DictConfig, amount: Amount) -> str:
     return _POLICY[task]
 
 
-def _sources(
-    amount: Amount, source: Any, folder: Path, *, say: Callable[[str], object]
-) -> Iterator[tuple[str, Any, list[int]]]:
+def _sources(amount: Amount, source: Any, folder: Path, *, say: Say) -> Iterator[tuple[str, Any, list[int]]]:
     """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     if isinstance(source, CocoDetection):
@@ -205,16 +207,16 @@ def _mask_peer(config: DictConfig, source: MaskPairs, indices: Sequence[int]) ->
 # ---- measuring -------------------------------------------------------------------------------------------
 
 
-def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
+def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Say) -> Case:
     """Seconds for each photograph, part by part."""
     return _case(config, sides, f"{title}, one process", lambda side: _ladder(side, config.batch_size), say=say)
 
 
-def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
+def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Say) -> Case:
     """The same by so many processes; their start is not counted."""
     loaders = {side.name: side.loader(config.batch_size, config.workers) for side in sides}
 
-    def load(side: Side) -> tuple[float, dict[str, float]]:
+    def load(side: Side) -> Seconds:
         start = time.perf_counter()
         _drain(loaders[side.name])
         return (time.perf_counter() - start) / len(side.keys), {}
@@ -222,14 +224,7 @@ def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: 
     return _case(config, sides, f"{title}, workers={config.workers}", load, say=say)
 
 
-def _case(
-    config: DictConfig,
-    sides: Sequence[Side],
-    title: str,
-    load: Callable[[Side], tuple[float, dict[str, float]]],
-    *,
-    say: Callable[[str], object],
-) -> Case:
+def _case(config: DictConfig, sides: Sequence[Side], title: str, load: Load, *, say: Say) -> Case:
     """Rounds in which every side loads all photographs."""
     found = {side.name: Times() for side in sides}
     for number in range(-1, config.rounds):  # the first one fills the caches
@@ -245,7 +240,7 @@ def _case(
     return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
 
 
-def _ladder(side: Side, batch_size: int) -> tuple[float, dict[str, float]]:
+def _ladder(side: Side, batch_size: int) -> Seconds:
     """Seconds of a photograph's whole way, and of each part: what each call takes beyond the one before it."""
     steps = (
         partial(_each, _read, side.files), partial(_each, side.decoded, side.keys),

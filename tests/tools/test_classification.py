@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from pocketvision.datasets.annotations.sample import Sample
 from pocketvision.tools.browse import browse
 from pocketvision.tools.config.build import build_task, compose, load_weights
 from pocketvision.tools.engine.state import FORMAT, load_checkpoint
 from pocketvision.tools.evaluate import evaluate
+from pocketvision.tools.evaluating.pictures import _classified
 from pocketvision.tools.predict import predict
 from pocketvision.tools.predicting.load import load
 from pocketvision.tools.train import train
@@ -50,6 +52,11 @@ def test_evaluation_repeats_the_training_runs_and_draws_a_grid(copied_run: Calla
     grid = cv2.imread(str(run / "pictures" / "classes.png"))
     assert grid.shape[0] > 2 * 370  # five pictures in rows of four
     assert grid.shape[1] > 4 * 400
+
+
+def test_a_strip_of_pixels_is_drawn_in_the_grid(run: Path) -> None:
+    model, strip = load(run, checkpoint="last"), Sample(np.zeros((1, 2000, 3), np.uint8), "strip", label=0)
+    assert _classified(strip, model(strip.image), model.labels).shape[1] == 480
 
 
 def test_prediction_names_the_best_classes(run: Path, color_photos: Path, tmp_path: Path) -> None:

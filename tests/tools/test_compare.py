@@ -157,7 +157,7 @@ def test_what_cannot_be_compared(files: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for paths, told in (
         ((a, other), r"evaluated on different data \(fingerprints"),
-        ((a, tmp_path / "run"), r"was not evaluated .*: run pocketvision evaluate run=.*run"),
+        ((a, tmp_path / "run"), r"was not evaluated .*: run pocketvision evaluate run=.*run. Runs for classification"),
         ((a, tmp_path / "no"), "no does not exist"),
         ((a,), "two or more different runs"),
         ((a, f"{tmp_path}/../{tmp_path.name}/a.json"), "two or more different"),

@@ -233,6 +233,7 @@ def test_mistakes_are_told_in_one_line(
         {"train": [{"epoch": 1, "loss": {"mean": 0, "min": 0, "max": 0}}]},
         {"train": [{"epoch": 1, "loss": {"mean": 3, "min": 1, "max": 2}}]},
         {"train": [{"epoch": 1, "loss": {"mean": float("nan"), "min": 1, "max": 2}}]},
+        {"train": [ROW, {"epoch": 2, "loss_box": ROW["loss"]}]},
         {"train": [{"epoch": 1, "loss": 3}]}, {"train": 5}, {"val": None}, {"settings": [1]}, {"seeds": []},
         {"steps_per_epoch": 0}, {"images_per_epoch": "many"}, {"images_per_epoch": float("inf")}, {"classes": 3},
         {"versions": None},

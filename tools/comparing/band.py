@@ -102,8 +102,6 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a run with a reference."""
-
     run: Curve
     reference: Reference
     rows: list[Row]  # the run's complete epochs, without those too early to compare

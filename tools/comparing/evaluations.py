@@ -40,7 +40,10 @@ def _state(path: Path) -> Path:
         command = (
             f"pocketvision evaluate run={path}" if path.is_dir() else "pocketvision evaluate ... output=" + str(path)
         )
-        raise ValueError(f"{path} was not evaluated ({state_path(results)} is missing): run {command}")
+        raise ValueError(
+            f"{path} was not evaluated ({state_path(results)} is missing): run {command}. Runs for classification have "
+            "no such file: compare them with page=FILE.html"
+        )
     return state_path(results)
 
 
@@ -104,8 +107,6 @@ def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict
 
 def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) -> dict[str, dict[str, Any]]:
     """By metric: the difference, its 95 % interval and whether it is significant; both use the same samples."""
-    if not hasattr(first.metric, "bootstrap"):
-        raise ValueError(f"{first.kind} runs do not support the bootstrap comparison")
     shared = _shared(first, other)
     weights = draw_weights(len(shared), samples, seed)
     weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the original images

@@ -119,7 +119,7 @@ def short(value: Any) -> str:
 def _spreads(columns: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
     found = {}
     for key in columns[0]:
-        values = [column[key] for column in columns]
+        values = [column.get(key) for column in columns]
         known = [value for value in values if value is not None]
         if len(known) == len(values):
             found[key] = Spread(sum(known) / len(known), min(known), max(known))
@@ -191,6 +191,8 @@ def _reference_from_json(content: Mapping[str, Any], name: str) -> Reference:
     reference = Reference(name=name, **head, losses=_columns(content["train"]), figures=_columns(content["val"]))
     if list(reference.losses) != list(range(1, len(reference.losses) + 1)) or not reference.losses:
         raise ValueError("its epochs do not count up from 1")
+    if not all("loss" in columns for columns in reference.losses.values()):
+        raise ValueError("an epoch has no loss")
     if min(spread.low for columns in reference.losses.values() for spread in columns.values()) <= 0:
         raise ValueError("a loss is not above 0")
     if min(reference.images_per_epoch, reference.steps_per_epoch, len(reference.seeds)) < 1:

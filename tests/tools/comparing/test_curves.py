@@ -200,6 +200,8 @@ def test_figures_are_shared_where_both_have_them() -> None:
                     else {1: {"AP": 0.3}})  # fmt: skip
         found = compare(run, known).figures
         assert {epoch: list(figures) for epoch, figures in found.items() if epoch <= epochs} == expected
+    seeds = [curve(FALLING, seed=i, figures={4: one}) for i, one in enumerate(({"AP": 0.3, "AP50": 0.5}, {"AP": 0.1}))]
+    assert summarise(seeds, name="reference.json").figures == {4: {"AP": (0.2, 0.1, 0.3)}}
 
 
 AS_FAR = "sound, as far as different classes or criteria allow: in epoch 3 of 6 the loss is"
