@@ -32,6 +32,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.conf.schema import CompareConfig
+from pocketvision.files import write_json
 from pocketvision.tools.comparing import band
 from pocketvision.tools.comparing.curves import read_run
 from pocketvision.tools.comparing.evaluations import compare_evaluations, lines, load_evaluations
@@ -43,7 +44,6 @@ from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.reporting.writing import write_page
 from pocketvision.tools.system.console import log, printable
-from pocketvision.tools.system.files import write_json
 
 
 def compare(config: DictConfig) -> None:

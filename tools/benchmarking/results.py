@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ...files import write_json
 from ..drawing.annotate import GREY, palette
 from ..drawing.charts import Bar, row_chart
 from ..drawing.figure import Chart
 from ..drawing.pictures import write_image
 from ..system.console import columns, log
-from ..system.files import write_json
 from .case import Case, Row
 from .timing import Spread
 

@@ -11,9 +11,9 @@ from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
+from ...files import write_json
 from ..drawing.figure import Chart
 from ..drawing.html import data_uri, render
-from ..system.files import write_json
 from .anchors import Matches, unreached
 
 FORMAT = 1  # version of the check.json schema

@@ -5,12 +5,12 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 log = logging.getLogger("pocketvision")
-Row = TypeVar("Row")
+
 
 _MAX_MESSAGE = 3000  # characters
 _SECONDS_OF_A_LINE = 60
@@ -98,7 +98,7 @@ def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+def thinned(rows: Sequence[Any], most: int) -> list[Any]:
     """At most `most` rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
         return list(rows)

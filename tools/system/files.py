@@ -1,9 +1,7 @@
-"""Writing files."""
+"""Replacing the content of a file."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ...files import sync, whole_file
 
@@ -14,9 +12,3 @@ def replace_file(path: Path, content: bytes | memoryview, before: Callable[[], N
         unfinished.write_bytes(content)
         sync(unfinished)
         before()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values as readable JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
