@@ -173,7 +173,7 @@ def test_every_room_says_what_it_is_for_and_stands_in_the_table() -> None:
         ("tools/runs/keys.py", "from ..evaluating.scores import load"),
         ("tools/predicting/load.py", "from ..exporting.metadata import describe_file"),
         ("tools/evaluating/scores.py", "from ..exporting.verify import verify"),
-        ("tools/checking/page.py", "from ..reporting.page import page"),
+        ("tools/checking/written.py", "from ..reporting.page import page"),
         ("tools/exporting/verify.py", "from ..drawing import annotate"),
         ("tools/reporting/page.py", "from ..comparing.curves import read_curve"),
         ("tools/comparing/curves.py", "from ..exporting.metadata import describe_file"),

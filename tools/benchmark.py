@@ -13,16 +13,19 @@ process. The remaining keys are training keys; only experiments use them. More e
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
-from pocketvision.tools.benchmarking import plots, results
+from pocketvision.conf.schema import BenchmarkConfig
+from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, check_subject
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.distributed import pick_device
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.system import machine
@@ -32,62 +35,58 @@ from tqdm import tqdm
 
 def benchmark(config: DictConfig) -> Case:
     """Measure, print, and write results.json and a picture to `output`."""
-    check(config)
-    threads = config.threads or machine.physical_cores()
-    about = prepare_machine(config, threads)
-    files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
+    settings = settings_of(config, BenchmarkConfig)
+    check(settings)
+    threads = settings.threads or machine.physical_cores()
+    about = prepare_machine(settings.device, threads)
+    files = tuple(map(str, find_images([settings.photos]))) if settings.photos else ()
     with phase() as say:
-        case = run_case(Setup(config, threads, files, specs_of(config)), title(config), say=say)
+        case = run_case(Setup(config, threads, files, specs_of(settings)), title(settings), say=say)
     log.info("\n%s", results.table(case))
-    if config.output:
-        results.write(Path(config.output), [case], machine=about, pictures={"benchmark.png": plots.draw_bars([case])})
+    if settings.output:
+        results.write(Path(settings.output), [case], machine=about)
     return case
 
 
-def prepare_machine(config: DictConfig, threads: int) -> dict[str, Any]:
+def prepare_machine(device: str, threads: int) -> dict[str, Any]:
     """Pin the number of threads, and describe the machine."""
     machine.pin_threads(threads)
-    about = machine.describe(pick_device(config.device), threads)
+    about = machine.describe(pick_device(device), threads)
     log.info("%s", ", ".join(f"{key} {value}" for key, value in about.items()))
     return about
 
 
-def check(config: DictConfig) -> None:
+def check(settings: BenchmarkConfig) -> None:
     """Raise ValueError for values out of range and for keys that exclude each other."""
-    check_numbers(config)
-    if config.run and config.get("model"):
+    check_numbers(settings)
+    if settings.run and settings.model:
         raise ValueError("run= already has a model: drop model= and experiment=, or drop run=")
-    specs_of(config)
-    check_subject(config)
+    specs_of(settings)
+    check_subject(settings)
 
 
-def check_numbers(config: DictConfig) -> None:
+def check_numbers(settings: BenchmarkConfig) -> None:
     """Raise ValueError for values out of range."""
     for key in ("batch_size", "rounds", "repeats"):
-        at_least(key, config[key], 1)
+        at_least(key, getattr(settings, key), 1)
     for key in ("warmup", "threads", "workers"):
-        at_least(key, config[key], 0)
-    if len(config.photo_size) != 2 or min(config.photo_size) < 1:
-        raise ValueError(f"photo_size={list(config.photo_size)}: expected two positive numbers, [h,w]")
+        at_least(key, getattr(settings, key), 0)
+    if len(settings.photo_size) != 2 or min(settings.photo_size) < 1:
+        raise ValueError(f"photo_size={settings.photo_size}: expected two positive numbers, [h,w]")
 
 
-def title(config: DictConfig) -> str:
+def title(settings: BenchmarkConfig) -> str:
     """One line that names the subject of the measurement."""
-    what = config.run or config.file or config.model.network._target_.rpartition(".")[2]
-    step = "training step, " if config.training else ""
-    return f"{what}, {step}batch {config.batch_size}"
+    what = settings.run or settings.file or settings.model.network._target_.rpartition(".")[2]
+    step = "training step, " if settings.training else ""
+    return f"{what}, {step}batch {settings.batch_size}"
 
 
-class phase:  # noqa: N801  a context manager
+@contextmanager
+def phase() -> Iterator[Callable[[str], object]]:
     """A status line on a terminal."""
-
-    def __enter__(self) -> Callable[[str], object]:
-        hidden = not sys.stderr.isatty()
-        self._bar = tqdm(total=None, bar_format="{desc} {elapsed}", leave=False, disable=hidden)
-        return self._bar.set_description_str
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    with tqdm(total=None, bar_format="{desc} {elapsed}", leave=False, disable=not sys.stderr.isatty()) as bar:
+        yield bar.set_description_str
 
 
 main = command("benchmark", benchmark, needs_data=False)

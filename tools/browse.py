@@ -12,10 +12,13 @@ Look at the data before you train on it. Charts of classes, sizes and anchors:
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.conf.schema import BrowseConfig
 from pocketvision.datasets.annotations.sample import log_summary
-from pocketvision.tools.checking.counted import charts, count_samples
+from pocketvision.tools.checking.charts import charts_of
+from pocketvision.tools.checking.sources import count_samples, matched
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing import annotate
 from pocketvision.tools.drawing.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.system.console import log
@@ -26,26 +29,27 @@ def browse(config: DictConfig) -> None:
 
     With `statistics`, also draw charts of classes, sizes and anchors, counted on that many images of each split.
     """
-    source = build.build_source(config, config.split)
+    settings = settings_of(config, BrowseConfig)
+    source = build.build_source(config, settings.split)
     log_summary(source)
-    dataset = build.build_dataset(config, source, training=config.split == "train")
-    labels = source.labels
+    dataset = build.build_dataset(config, source, training=settings.split == "train")
     pictures = []
-    count = min(config.count, len(source))
-    if config.data.task == "classification":  # its images are ordered by class
+    count = min(settings.count, len(source))
+    if settings.data.task == "classification":  # its images are ordered by class
         indices = [i * len(source) // count for i in range(count)]
     else:
         indices = list(range(count))
     for i in indices:
-        image, target, _ = dataset[config.epoch, i]
-        pictures.append(draw_truth(to_picture(image), target, labels))
-    output = Path(config.output)
-    write_image(output, annotate.grid(pictures, config.columns))
+        image, target, _ = dataset[settings.epoch, i]
+        pictures.append(draw_truth(to_picture(image), target, source.labels))
+    output = Path(settings.output)
+    write_image(output, annotate.grid(pictures, settings.columns))
     log.info("%d samples: %s", len(pictures), output)
-    if config.statistics:
-        counted = count_samples(config, config.statistics)
+    if settings.statistics:
+        counted = count_samples(config, settings.statistics)
+        charts = charts_of(counted, *matched(config, counted))
         path = output.with_name(f"{output.stem}_statistics{output.suffix}")
-        write_image(path, annotate.grid([chart.picture() for chart in charts(config, counted).values()], 4))
+        write_image(path, annotate.grid([chart.picture() for chart in charts.values()], 4))
         numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in counted.items())
         log.info("statistics of the images, %s: %s", numbers, path)
 

@@ -10,37 +10,37 @@ the check could not run.
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.conf.schema import CheckDataConfig
 from pocketvision.datasets.checking.check import Checked, check_data
 from pocketvision.datasets.checking.statistics import of_contents
 from pocketvision.tools.checking.anchors import check_anchors, unreached
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import input_size_of, is_letterbox, matched
-from pocketvision.tools.checking.page import write_page
 from pocketvision.tools.checking.pictures import fault_grids
-from pocketvision.tools.checking.sources import check_num_classes, readers_of
-from pocketvision.tools.checking.written import exit_status, summary, write_json
+from pocketvision.tools.checking.sources import check_num_classes, input_of, matched, readers_of
+from pocketvision.tools.checking.written import exit_status, summary, write_check, write_page
 from pocketvision.tools.config.command import command
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.system.console import log, printable, progress
+from tqdm import tqdm
 
 
-def run_check(config: DictConfig) -> int:
-    """Check the configured splits; returns the exit status: 0 without faults, 3 with warnings only, 1 with errors."""
-    Checked().settle(config.ignore)  # report a mistyped kind before the work starts
-    splits = [config.split] if config.split else ["train", "val"]
-    input_size, letterbox = input_size_of(config), is_letterbox(config)
-    with Progress() as bars:
+def check(config: DictConfig) -> None:
+    """Check the configured splits, write and print what was found, and exit with a status if there are faults."""
+    settings = settings_of(config, CheckDataConfig)
+    Checked().settle(settings.ignore)  # report a mistyped kind before the work starts
+    readers = readers_of(settings.data, [settings.split] if settings.split else ["train", "val"])
+    input_size, letterbox = input_of(settings.data)
+    with progress_bars() as show:
         checked = check_data(
-            readers_of(config, splits),
-            input_size=input_size,
-            letterbox=letterbox,
-            workers=config.workers,
-            progress=bars.show,
+            readers, input_size=input_size, letterbox=letterbox, workers=settings.workers, progress=show
         )
-    check_num_classes(config, checked)
+    check_num_classes(settings.data.num_classes, checked)
     statistics = {
         split: of_contents(contents, checked.counts[split], input_size, letterbox=letterbox)
         for split, contents in checked.contents.items()
@@ -50,46 +50,42 @@ def run_check(config: DictConfig) -> int:
         first = next(iter(matches))
         classes = unreached(statistics[first], matches[first])
         checked.add(first, check_anchors(classes, anchors, str(checked.contents[first].folder)))
-    checked.settle(config.ignore)
+    checked.settle(settings.ignore)
     for line in summary(checked, statistics, matches):
         log.info(printable(line))
-    output = Path(config.output)
-    write_json(output / "check.json", checked, statistics, matches)
+    output = Path(settings.output)
+    write_check(output / "check.json", checked, statistics, matches)
     charts = charts_of(statistics, anchors, matches) if statistics else {}
-    grids = fault_grids(checked, examples=config.examples)
+    grids = fault_grids(checked, examples=settings.examples)
     for name, chart in charts.items():
         write_image(output / f"{name}.png", chart.picture())
     for kind, grid in grids.items():
         write_image(output / f"fault_{kind}.jpg", grid)
     write_page(output / "check.html", checked, charts, grids)
     log.info("full report: %s", output / "check.html")
-    return exit_status(checked)
-
-
-class Progress:
-    """One progress bar per split."""
-
-    def __init__(self) -> None:
-        self._split, self._bar = "", None
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, split: str, done: int, total: int) -> None:
-        if self._bar is None or split != self._split:
-            self.__exit__()
-            self._split, self._bar = split, progress([], total=total, title=split, unit=" images")
-        self._bar.update(done - self._bar.n)
-
-
-def check(config: DictConfig) -> None:
-    """Run `run_check` and exit with its status."""
-    if status := run_check(config):
+    if status := exit_status(checked):
         sys.exit(status)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar per split, which replaces that of the split before."""
+    bars: dict[str, tqdm] = {}
+
+    def show(split: str, done: int, total: int) -> None:
+        if split not in bars:
+            close()
+            bars[split] = progress([], total=total, title=split, unit=" images")
+        bars[split].update(done - bars[split].n)
+
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
+
+    try:
+        yield show
+    finally:
+        close()
 
 
 main = command("check_data", check)

@@ -32,9 +32,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pocketvision.conf.schema import CompareConfig
+from pocketvision.files import write_json
 from pocketvision.tools.comparing import band
 from pocketvision.tools.comparing.curves import read_run
-from pocketvision.tools.comparing.evaluations import compare_evaluations, lines, load_evaluations, write
+from pocketvision.tools.comparing.evaluations import compare_evaluations, lines, load_evaluations
 from pocketvision.tools.comparing.output import chart, described
 from pocketvision.tools.comparing.output import lines as curve_lines
 from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
@@ -75,7 +76,7 @@ def compare_runs(settings: CompareConfig) -> dict:
     found = compare_evaluations(evaluations, samples=settings.samples, seed=settings.seed)
     log.info("%s", "\n".join(lines(found)))
     if settings.output:
-        write(found, settings.output)
+        write_json(Path(settings.output), found)
         log.info("written: %s", settings.output)
     return found
 

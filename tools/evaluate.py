@@ -27,10 +27,10 @@ from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.distributed import Ranks, start_ranks, stop_ranks
 from pocketvision.tools.engine.evaluation import evaluate as evaluate_task
+from pocketvision.tools.evaluating import protocols
 from pocketvision.tools.evaluating.label_maps import score_pictures, write_test_results, written_results
 from pocketvision.tools.evaluating.others import score_predictions
 from pocketvision.tools.evaluating.pictures import write_comparisons
-from pocketvision.tools.evaluating.protocols import asks_protocol, images_at_once, with_protocol
 from pocketvision.tools.evaluating.scores import (
     Evaluation,
     check_asked,
@@ -73,7 +73,7 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
     """Results of a training run's network on a split of its data."""
     assert settings.run
     run = load_run(settings.run, which=settings.checkpoint, device=ranks.device, data=settings.data)
-    run = with_protocol(run.as_asked(settings), settings)
+    run = protocols.with_protocol(run.as_asked(settings), settings)
     check_asked(run.task.kind, settings.bootstrap, settings.coco_results)
     output = _output(settings, run.folder / "results.json")
     metric = with_backend(copy.copy(run.task.metric), settings.backend)
@@ -88,7 +88,7 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
     log_summary(source)
     dataset = build.build_dataset(run.config, source, training=False)
     loader = build.build_loader(
-        dataset, batch_size=images_at_once(settings), ranks=ranks, workers=settings.workers, training=False
+        dataset, batch_size=protocols.images_at_once(settings), ranks=ranks, workers=settings.workers, training=False
     )
     log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
     with written_results(run.task, source, settings.cityscapes_results, ranks) as task:
@@ -103,8 +103,7 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
         folder = write_comparisons(run, source, count=settings.pictures, score_threshold=settings.score_threshold)
         log.info("pictures (ground truth beside prediction): %s", folder)
     if settings.report:
-        images, analysis = settings.report_images, evaluation.analysis
-        page = write_report(run, metric, results, source, analysis=analysis, split=split, images=images)
+        page = write_report(run, evaluation, results, source, split=split, images=settings.report_images)
         log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
     return results
 
@@ -117,7 +116,7 @@ def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
             "file= contains the whole model and supports no pictures or report: drop run=, pictures= and report=, "
             "or drop file="
         )
-    if settings.cityscapes_results or asks_protocol(settings):
+    if settings.cityscapes_results or protocols.asks_protocol(settings):
         raise ValueError(
             "file= cannot be changed after export: protocol=, scales=, flip= and cityscapes_results= need run="
         )
@@ -137,7 +136,7 @@ def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
 def evaluate_predictions(settings: EvaluateConfig) -> dict[str, float]:
     """Evaluate another tool's predictions: detections as JSON, or label-id PNGs for Cityscapes."""
     assert settings.predictions
-    if asks_protocol(settings):
+    if protocols.asks_protocol(settings):
         raise ValueError("predictions= is scored directly: protocol=, window=, stride=, scales= and flip= need run=")
     path = Path(settings.predictions)
     detections = path.suffix.lower() == ".json"
@@ -149,11 +148,11 @@ def evaluate_predictions(settings: EvaluateConfig) -> dict[str, float]:
 
 def _about(settings: EvaluateConfig, run: LoadedRun) -> dict[str, Any]:
     """The run's training configuration, its evaluation data, and the evaluation settings."""
-    keys = ("protocol", "window", "stride", "scales", "flip", "optimize", "compile")
+    asked = {key: getattr(settings, key) for key in (*protocols.KEYS, "optimize", "compile")}
     return {
         **whole_config(run),
         "data": plain(run.config)["data"],
-        "evaluate": {key: getattr(settings, key) for key in keys} | {"precision": settings.precision.value},
+        "evaluate": asked | {"precision": settings.precision.value},
     }
 
 

@@ -64,6 +64,7 @@ def paper(config: DictConfig) -> None:
     text = "\n\n".join([LEGEND, *texts])
     log.info("%s", text)
     if settings.output:
+        Path(settings.output).parent.mkdir(parents=True, exist_ok=True)
         Path(settings.output).write_text(text + "\n")
 
 
@@ -101,14 +102,16 @@ def milliseconds(model: torch.nn.Module, size: tuple[int, int], repeats: int) ->
 def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
     """Results of runs by experiment name, from the `results.json` files in run folders."""
     found = {}
+    known = {_run_name(row): METRICS[table.metric][0] for table in TABLES.values() for row in table.rows}
     for path in map(Path, paths):
         config = path.parent / "config.yaml"
         if not config.is_file():
             raise ValueError(f"{config} does not exist: results={path} must be in its run folder")
         name, results = OmegaConf.load(config).name, json.loads(path.read_text())
-        known = {_run_name(row) for table in TABLES.values() for row in table.rows}
         if name not in known:
             raise ValueError(f"{config} has name={name}, which matches no row: name the run after its experiment")
+        if known[name] not in results:
+            raise ValueError(f"{path} has no {known[name]}: run pocketvision evaluate run={path.parent} again")
         found[name] = results
     return found
 

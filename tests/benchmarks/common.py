@@ -2,19 +2,20 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
-from pocketvision.tools.benchmarking import plots, results
+from omegaconf import DictConfig, OmegaConf
+from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case
+from pocketvision.tools.benchmarking.subject import Setup
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.system.console import configure_logging, log
 from pocketvision.tools.system.memory import keep_freed_memory
 
 Say = Callable[[str], object]
-NONE: Mapping[str, np.ndarray] = {}
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -31,6 +32,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     return options, compose(*options.keys, config_name="benchmark")
 
 
+def with_keys(setup: Setup, **keys: Any) -> Setup:
+    """The same setup with some keys of the configuration changed."""
+    config = setup.config.copy()
+    for key, value in keys.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return replace(setup, config=config)
+
+
 def collect(cases: Iterable[Case]) -> list[Case]:
     """All cases; the table of each is printed as soon as the case is there."""
     found = []
@@ -41,9 +50,12 @@ def collect(cases: Iterable[Case]) -> list[Case]:
 
 
 def save(
-    config: DictConfig, cases: Sequence[Case], *, machine: dict[str, Any], pictures: Mapping[str, np.ndarray] = NONE
+    config: DictConfig,
+    cases: Sequence[Case],
+    *,
+    machine: dict[str, Any],
+    pictures: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """results.json and the pictures in `output`, if there is one."""
     if config.output:
-        pictures = {**pictures, "benchmark.png": plots.draw_bars(cases)}
         results.write(Path(config.output), cases, machine=machine, pictures=pictures)

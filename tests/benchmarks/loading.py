@@ -19,10 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import arguments, collect, parse, save
+from common import Say, arguments, collect, parse, save
 from loading_peer import CocoPeer, MaskPeer
 from omegaconf import DictConfig
 from pocketvision.conf.limits import at_least
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.datasets.coco import CocoDetection
 from pocketvision.datasets.images.cache import CachedDecoder
 from pocketvision.datasets.images.decode import decode_image, decode_mask
@@ -33,11 +34,13 @@ from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
 from pocketvision.tools.benchmarking.case import Case, Row
 from pocketvision.tools.benchmarking.timing import Times, ratios
 from pocketvision.tools.config import build
+from pocketvision.tools.config.settings import settings_of
 from torch.utils.data import DataLoader
 
 PARTS = ("read", "decode", "augment", "collate")
 _POLICY = {"detection": "detection_torchvision", "segmentation": "segmentation"}
 _SHARED_MEMORY = Path("/dev/shm")
+Seconds = tuple[float, dict[str, float]]  # of a photograph's whole way, and by part
 
 
 @dataclass
@@ -60,6 +63,9 @@ class Side:
         )  # fmt: skip
 
 
+Load = Callable[[Side], Seconds]
+
+
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -73,7 +79,7 @@ class Amount:
     enlarge: tuple[int, int] | None = None  # h, w
 
 
-def run_loading(config: DictConfig, amount: Amount, *, say: Callable[[str], object]) -> Iterator[Case]:
+def run_loading(config: DictConfig, amount: Amount, *, say: Say) -> Iterator[Case]:
     """A comparison in this process alone, then one with `workers`; for enlarged copies both as jpeg and as png.
 
     Raises:
@@ -101,9 +107,7 @@ def _policy(config: DictConfig, amount: Amount) -> str:
     return _POLICY[task]
 
 
-def _sources(
-    amount: Amount, source: Any, folder: Path, *, say: Callable[[str], object]
-) -> Iterator[tuple[str, Any, list[int]]]:
+def _sources(amount: Amount, source: Any, folder: Path, *, say: Say) -> Iterator[tuple[str, Any, list[int]]]:
     """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     if isinstance(source, CocoDetection):
@@ -204,23 +208,40 @@ def _mask_peer(config: DictConfig, source: MaskPairs, indices: Sequence[int]) ->
 # ---- measuring -------------------------------------------------------------------------------------------
 
 
-def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
-    """Seconds for each photograph, in rounds in which every side loads all of them, part by part."""
+def one_process(config: DictConfig, sides: Sequence[Side], title: str, *, say: Say) -> Case:
+    """Seconds for each photograph, part by part."""
+    return _case(config, sides, f"{title}, one process", lambda side: _ladder(side, config.batch_size), say=say)
+
+
+def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Say) -> Case:
+    """The same by so many processes; their start is not counted."""
+    loaders = {side.name: side.loader(config.batch_size, config.workers) for side in sides}
+
+    def load(side: Side) -> Seconds:
+        start = time.perf_counter()
+        _drain(loaders[side.name])
+        return (time.perf_counter() - start) / len(side.keys), {}
+
+    return _case(config, sides, f"{title}, workers={config.workers}", load, say=say)
+
+
+def _case(config: DictConfig, sides: Sequence[Side], title: str, load: Load, *, say: Say) -> Case:
+    """Rounds in which every side loads all photographs."""
     found = {side.name: Times() for side in sides}
     for number in range(-1, config.rounds):  # the first one fills the caches
         for side in sides:
             say(f"{title}, {side.name}")
-            whole, parts = _ladder(side, config.batch_size)
-            if number < 0:
-                continue
-            times = found[side.name]
-            times.whole.append(whole)
-            for name, seconds in zip(PARTS, parts, strict=True):
-                times.stages.setdefault(name, []).append(seconds)
-    return _case(config, sides, f"{title}, one process", found)
+            whole, parts = load(side)
+            if number >= 0:
+                found[side.name].whole.append(whole)
+                for name, seconds in parts.items():
+                    found[side.name].stages.setdefault(name, []).append(seconds)
+    faster = ratios(found, sides[0].name)
+    rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
+    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
 
 
-def _ladder(side: Side, batch_size: int) -> tuple[float, list[float]]:
+def _ladder(side: Side, batch_size: int) -> Seconds:
     """Seconds of a photograph's whole way, and of each part: what each call takes beyond the one before it."""
     steps = (
         partial(_each, _read, side.files), partial(_each, side.decoded, side.keys),
@@ -232,7 +253,8 @@ def _ladder(side: Side, batch_size: int) -> tuple[float, list[float]]:
         start = time.perf_counter()
         step()
         ends.append((time.perf_counter() - start) / len(side.keys))
-    return ends[-1], [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+    parts = [ends[0], *(max(0.0, end - before) for before, end in itertools.pairwise(ends))]
+    return ends[-1], dict(zip(PARTS, parts, strict=True))
 
 
 def _each(function: Callable[[Any], Any], keys: Sequence[Any]) -> None:
@@ -250,26 +272,6 @@ def _drain(loader: DataLoader[Any]) -> None:
         pass
 
 
-def with_workers(config: DictConfig, sides: Sequence[Side], title: str, *, say: Callable[[str], object]) -> Case:
-    """The same by so many processes; their start is not counted."""
-    loaders = [side.loader(config.batch_size, config.workers) for side in sides]
-    found = {side.name: Times() for side in sides}
-    for number in range(-1, config.rounds):
-        for side, loader in zip(sides, loaders, strict=True):
-            say(f"{title}, {side.name}, workers={config.workers}")
-            start = time.perf_counter()
-            _drain(loader)
-            if number >= 0:
-                found[side.name].whole.append((time.perf_counter() - start) / len(side.keys))
-    return _case(config, sides, f"{title}, workers={config.workers}", found)
-
-
-def _case(config: DictConfig, sides: Sequence[Side], title: str, found: dict[str, Times]) -> Case:
-    faster = ratios(found, sides[0].name)
-    rows = [Row(side.name, "", found[side.name], faster[side.name], None, None, None) for side in sides]
-    return Case(f"{title}, batches of {config.batch_size}", "loading", config.batch_size, rows)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=256, help="photographs that each round loads")
@@ -282,8 +284,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     amount = Amount(options.images, tuple(options.enlarge) if options.enlarge else None)
     try:
         at_least("images", amount.images, 1)
-        check_numbers(config)
-        about = prepare_machine(config, threads=1)
+        check_numbers(settings_of(config, BenchmarkConfig))
+        about = prepare_machine(config.device, threads=1)
         with phase() as say:
             cases = collect(run_loading(config, amount, say=say))
     except ValueError as error:

@@ -11,19 +11,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from common import arguments, parse, save
+from common import arguments, parse, save, with_keys
 from omegaconf import DictConfig
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
 from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.variant import Spec
 from pocketvision.tools.config import build
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
@@ -33,7 +34,7 @@ from pocketvision.tools.predicting.runtimes import PACKAGES, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun
 from pocketvision.tools.system import machine
-from pocketvision.tools.system.console import log
+from pocketvision.tools.system.console import columns, log
 
 # title, keys that make the subject, batch sizes of inference, keys of training beside them
 _SSDLITE = ("SSDLite 320", ("model=ssdlite_torchvision", "photo_size=[480,640]"), ("batch_size=16",))
@@ -46,59 +47,40 @@ _BATCHES = (1, 8)
 _KEPT = ("threads", "rounds", "repeats", "warmup", "memory", "device")  # of the command, in every case
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One case to come: its title and what it takes."""
-
-    title: str
-    setup: Setup
-
-
 def run_peers(config: DictConfig, threads: int, *, runs: Sequence[str] = ()) -> list[Case]:
     """All cases, each printed as soon as it is there, and all ratios at the end."""
     cases, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pocketvision-benchmark-") as folder:
-        for entry in entries(config, threads, Path(folder), runs=runs):
-            log.info("\n[%3.0f s] %s", time.monotonic() - start, entry.title)
+        for title, setup in entries(config, threads, Path(folder), runs=runs):
+            log.info("\n[%3.0f s] %s", time.monotonic() - start, title)
             with phase() as say:
-                cases.append(run_case(entry.setup, entry.title, say=say))
+                cases.append(run_case(setup, title, say=say))
             log.info("%s", results.table(cases[-1]))
     log.info("\n[%3.0f s] %s", time.monotonic() - start, summary(cases))
     return cases
 
 
-def entries(config: DictConfig, threads: int, folder: Path, *, runs: Sequence[str] = ()) -> Iterator[Entry]:
-    """The cases to come; files are exported into `folder` as they are needed."""
+def entries(config: DictConfig, threads: int, folder: Path, *, runs: Sequence[str] = ()) -> Iterator[tuple[str, Setup]]:
+    """Titles and setups of the cases to come; files are exported into `folder` as they are needed."""
     for name, keys, training in (_SSDLITE, _LRASPP):
         base = Setup(_composed(config, *keys), threads)
-        files = export_files(Subject(base), folder, name)
-        size = "x".join(map(str, base.config.photo_size))
-        for batch in _BATCHES:
-            setup = replace(_of_batch(base, batch), specs=_specs(files))
-            yield Entry(f"{name}, {size} photograph, batch {batch}", setup)
+        yield from _batches(base, f"{name}, {_side(base.config.photo_size)} photograph", folder / name)
         learning = Setup(_composed(config, *keys, *training, "training=true", "warmup=1", "repeats=1"), threads)
         title = f"{name}, training step, batch {learning.config.batch_size} at {_side(learning.config.data.input_size)}"
-        yield Entry(title, replace(learning, specs=(Spec("torchvision"), Spec("pocketvision"))))
-    for number, run in enumerate(runs):
-        yield from _of_run(config, run, threads, folder, number)
+        yield title, replace(learning, specs=(Spec("torchvision"), Spec("pocketvision")))
+    for number, run in enumerate(runs):  # on photographs of its own where there are some
+        own = _composed(config, f"photo_size=[{','.join(map(str, config.photo_size))}]")
+        own.run = run
+        files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
+        yield from _batches(Setup(own, threads, files), run, folder / f"run {number}")
 
 
-def _of_run(config: DictConfig, run: str, threads: int, folder: Path, number: int) -> Iterator[Entry]:
-    """A trained run at both batch sizes, on its own photographs where there are some."""
-    photos = tuple(map(str, find_images([config.photos]))) if config.photos else ()
-    keys = (f"photo_size=[{','.join(map(str, config.photo_size))}]",)
-    plain = _composed(config, *keys)
-    plain.run = run
-    base = Setup(plain, threads, photos)
-    files = export_files(Subject(base), folder, f"run {number}")
+def _batches(base: Setup, title: str, folder: Path) -> Iterator[tuple[str, Setup]]:
+    specs = _specs(export_files(Subject(base), folder))
     for batch in _BATCHES:
-        setup = replace(_of_batch(base, batch), specs=_specs(files))
-        yield Entry(f"{run}, batch {batch}", setup)
-
-
-def _of_batch(base: Setup, batch: int) -> Setup:
-    """Many photographs at a time are timed less often: else the suite would spend most of its time there."""
-    return base if batch == 1 else base.with_keys(batch_size=batch, warmup=1, repeats=1)
+        # Many photographs at a time are timed less often: else the suite would spend most of its time there.
+        setup = base if batch == 1 else with_keys(base, batch_size=batch, warmup=1, repeats=1)
+        yield f"{title}, batch {batch}", replace(setup, specs=specs)
 
 
 def _composed(config: DictConfig, *keys: str) -> DictConfig:
@@ -132,9 +114,7 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def export_files(
-    subject: Subject, folder: Path, name: str, *, formats: Sequence[str] = ("onnx", "openvino")
-) -> dict[str, Path]:
+def export_files(subject: Subject, folder: Path) -> dict[str, Path]:
     """Files by format, for single photographs; what cannot be is said."""
     run: LoadedRun = subject.run
     found: dict[str, Path] = {}
@@ -142,26 +122,20 @@ def export_files(
         log.info("without torch.compile: no C++ compiler here")
     photo = subject.photos[0].shape[:2]
     fixed = None if run.config.data.resize == "stretch" else photo
-    for format in formats:
+    for format in ("onnx", "openvino"):
         try:
             require(PACKAGES[format], extra=format, need=f"the part of {format}")
             interface = make_interface(run, input="photo", input_size=fixed)
         except ValueError as error:
             log.info("without %s: %s", format, error)
             continue
-        path = folder / name.replace(" ", "_") / f"model{FORMATS[format]}"
-        path.parent.mkdir(exist_ok=True)
-        config: Any = _config_of(subject)
-        about = describe_file(run, interface, config=config, format=format, precision="fp32", source=name)
+        path = folder / f"model{FORMATS[format]}"
+        folder.mkdir(exist_ok=True)
+        config = load_checkpoint(run.path)["config"] if subject.settings.run else portable(subject.setup.config)
+        about = describe_file(run, interface, config=config, format=format, precision="fp32", source=folder.name)
         write_files(run, network_proto(run, interface), interface, path, about)
         found[format] = path
     return found
-
-
-def _config_of(subject: Subject) -> Any:
-    if subject.config.run:
-        return load_checkpoint(subject.run.path)["config"]
-    return portable(subject.config)
 
 
 def summary(cases: Sequence[Case]) -> str:
@@ -171,11 +145,7 @@ def summary(cases: Sequence[Case]) -> str:
     for case in cases:
         found = {row.name: f"{row.ratio:.2f}" for row in case.rows[1:]}
         lines.append([case.title, *(found.get(name, "-") for name in names)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
+    return "\n".join(columns(lines))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -184,9 +154,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, config = parse(parser, argv)
     if given := [key for key in ("run", "file", "model", "peer") if config.get(key)]:
         parser.error(f"the networks are given here: leave {', '.join(given)} out (--runs adds yours)")
-    check_numbers(config)
+    check_numbers(settings_of(config, BenchmarkConfig))
     threads = config.threads or machine.physical_cores()
-    about = prepare_machine(config, threads)
+    about = prepare_machine(config.device, threads)
     save(config, run_peers(config, threads, runs=options.runs), machine=about)
 
 

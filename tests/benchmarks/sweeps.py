@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, collect, parse, save
+from common import arguments, collect, parse, save, with_keys
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.tools.benchmark import check, phase, prepare_machine, title
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.timing import Spread
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing.annotate import palette
 from pocketvision.tools.drawing.charts import number, paint
 from pocketvision.tools.drawing.figure import Chart, style
@@ -48,17 +50,17 @@ class Step:
     keys: dict[str, Any]
 
 
-def check_sweep(config: Any, axis: str, values: Sequence[float]) -> None:
+def check_sweep(settings: BenchmarkConfig, axis: str, values: Sequence[float]) -> None:
     """Raise ValueError for a sweep that its subject does not have."""
     if any(value <= 0 for value in values):
         raise ValueError(f"--values {list(values)}: expected numbers above 0")
-    if config.file:
+    if settings.file:
         raise ValueError(f"{axis}: an exported file is fixed; give run= or model=")
-    if axis == "classes" and config.run:
+    if axis == "classes" and settings.run:
         raise ValueError("classes: a run has its classes; give model= or experiment=")
-    if axis == "pixels" and config.photos:
+    if axis == "pixels" and settings.photos:
         raise ValueError("pixels: photographs of all sizes are made up: leave photos= out")
-    if axis == "detections" and config.training:
+    if axis == "detections" and settings.training:
         raise ValueError("detections: this is about post-processing: leave training= out")
 
 
@@ -118,7 +120,7 @@ def run_sweep(
     cases: list[Case] = []
     points: Points = {}
     for step in steps(setup, axis, values):
-        case = run_case(setup.with_keys(**step.keys), f"{title(setup.config)}, {axis} {step.size:,.0f}", say=say)
+        case = run_case(with_keys(setup, **step.keys), f"{title(setup.settings)}, {axis} {step.size:,.0f}", say=say)
         cases.append(case)
         for row in case.rows:
             points.setdefault(row.name, []).append((step.size, Spread.of(row.times.whole).median))
@@ -127,12 +129,8 @@ def run_sweep(
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
     """k in time ~ size^k, by least squares over the logarithms; NaN for fewer than two sizes."""
-    xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    if not spread:
-        return math.nan
-    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+    sizes, seconds = zip(*points, strict=True)
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]) if len(set(sizes)) > 1 else math.nan
 
 
 @style()
@@ -165,15 +163,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("axis", choices=DEFAULTS)
     parser.add_argument("--values", nargs="+", type=float, default=[], help="instead of some that suit most")
     options, config = parse(parser, argv)
+    settings = settings_of(config, BenchmarkConfig)
     try:
-        check(config)
-        check_sweep(config, options.axis, options.values)
+        check(settings)
+        check_sweep(settings, options.axis, options.values)
     except ValueError as error:
         parser.error(str(error))
-    threads = config.threads or machine.physical_cores()
-    about = prepare_machine(config, threads)
-    files = tuple(map(str, find_images([config.photos]))) if config.photos else ()
-    setup = Setup(config, threads, files, specs_of(config))
+    threads = settings.threads or machine.physical_cores()
+    about = prepare_machine(settings.device, threads)
+    files = tuple(map(str, find_images([settings.photos]))) if settings.photos else ()
+    setup = Setup(config, threads, files, specs_of(settings))
     with phase() as say:
         cases, points = run_sweep(setup, options.axis, options.values, say=say)
     collect(cases)
@@ -181,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, line in points.items():
         log.info("%s: time grows as (%s) ^ %.2f", name, axis, exponent(line))
     save(config, cases, machine=about,
-         pictures={"growth.png": draw_growth(f"{title(config)}: time over {axis}", axis, points)})  # fmt: skip
+         pictures={"growth.png": draw_growth(f"{title(settings)}: time over {axis}", axis, points)})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def told() -> list[dict]:
@@ -40,18 +38,8 @@ def told() -> list[dict]:
 
 @pytest.mark.parametrize("size", [320, 32])  # at 32 the photographs are reduced
 def test_detection(data: Path, size: int) -> None:
-    main(
-        [
-            *SHORT,
-            "workers=0",
-            "reduced_decode=true",
-            f"data.input_size=[{size},{size}]",
-            "data=coco",
-            f"data.root={data}/coco",
-            "data.num_classes=null",
-            "data.labels=null",
-        ]
-    )
+    keys = ("data=coco", f"data.root={data}/coco", "data.num_classes=null", "data.labels=null")
+    main([*SHORT, *keys, "workers=0", "reduced_decode=true", f"data.input_size=[{size},{size}]"])
     (case,) = told()
     assert case["title"] == f"detection, 3 photographs to {size}x{size}, one process, batches of 2"
     names = ["torchvision", "its preset alone, not resized", "pocketvision", "cache=ram, 2nd epoch on"]

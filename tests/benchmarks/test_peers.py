@@ -19,7 +19,7 @@ def test_what_is_measured_and_what_is_left_out(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(peers, "compiler", lambda: None)
     monkeypatch.setattr(peers.log, "info", lambda text, *values: said.append(text % values))
     found = list(peers.entries(compose("rounds=7", config_name="benchmark"), 1, tmp_path))
-    assert [entry.title for entry in found] == [
+    assert [title for title, _ in found] == [
         "SSDLite 320, 480x640 photograph, batch 1",
         "SSDLite 320, 480x640 photograph, batch 8",
         "SSDLite 320, training step, batch 16 at 320x320",
@@ -27,8 +27,8 @@ def test_what_is_measured_and_what_is_left_out(tmp_path: Path, monkeypatch: pyte
         "LR-ASPP, 512x1024 photograph, batch 8",
         "LR-ASPP, training step, batch 4 at 480x480",
     ]
-    assert {entry.setup.config.rounds for entry in found} == {7}
-    assert [spec.name for spec in found[0].setup.specs] == ["torchvision", "as loaded", "optimize", "optimize + bf16"]
+    assert {setup.settings.rounds for _, setup in found} == {7}
+    assert [spec.name for spec in found[0][1].specs] == ["torchvision", "as loaded", "optimize", "optimize + bf16"]
     assert any("onnxruntime" in line for line in said)
     assert any("openvino" in line for line in said)
     assert any("compiler" in line for line in said)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sweeps
+from common import with_keys
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.config.build import compose
 
@@ -52,7 +53,7 @@ def test_steps_of_a_sweep(keys: tuple[str, ...], axis: str, values: tuple[float,
     setup = Setup(compose(*QUICK, *keys, "batch_size=2", config_name="benchmark"), 1)
     steps = sweeps.steps(setup, axis, values)
     assert [step.size for step in steps] == sizes
-    last = Subject(setup.with_keys(**steps[-1].keys))
+    last = Subject(with_keys(setup, **steps[-1].keys))
     batch = last.prepare(last.photos)
     if axis == "pixels":
         assert batch.images.shape[2] * batch.images.shape[3] == sizes[-1]

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from pocketvision.datasets.annotations.sample import Sample
 from pocketvision.tools.browse import browse
 from pocketvision.tools.config.build import build_task, compose, load_weights
-from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.engine.state import FORMAT, load_checkpoint
 from pocketvision.tools.evaluate import evaluate
+from pocketvision.tools.evaluating.pictures import _classified
 from pocketvision.tools.predict import predict
 from pocketvision.tools.predicting.load import load
 from pocketvision.tools.train import train
@@ -20,11 +23,6 @@ from torch import nn
 
 SMALL = ("backbone.width=0.35", "data.input_size=[32,32]", "batch_size=8", "workers=0", "eval_every=1", "device=cpu")
 COLORS = ("blue", "green", "red")
-
-
-@pytest.fixture
-def photos(color_photos: Path) -> Path:
-    return color_photos
 
 
 @pytest.fixture
@@ -56,9 +54,14 @@ def test_evaluation_repeats_the_training_runs_and_draws_a_grid(copied_run: Calla
     assert grid.shape[1] > 4 * 400
 
 
-def test_prediction_names_the_best_classes(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_strip_of_pixels_is_drawn_in_the_grid(run: Path) -> None:
+    model, strip = load(run, checkpoint="last"), Sample(np.zeros((1, 2000, 3), np.uint8), "strip", label=0)
+    assert _classified(strip, model(strip.image), model.labels).shape[1] == 480
+
+
+def test_prediction_names_the_best_classes(run: Path, color_photos: Path, tmp_path: Path) -> None:
     config = compose(f"run={run}", "checkpoint=last", f"output={tmp_path}", config_name="predict")
-    config.inputs = [str(photos / "val" / name / "0.png") for name in COLORS]
+    config.inputs = [str(color_photos / "val" / name / "0.png") for name in COLORS]
     assert predict(config) == 0
     entries = json.loads((tmp_path / "predictions.json").read_text())
     model = load(run, checkpoint="last")
@@ -73,10 +76,10 @@ def test_prediction_names_the_best_classes(run: Path, photos: Path, tmp_path: Pa
     assert captioned.shape[0] > captioned.shape[1] * 40 / 52 + 30
 
 
-def test_prediction_sees_what_evaluation_sees(run: Path, photos: Path) -> None:
+def test_prediction_sees_what_evaluation_sees(run: Path, color_photos: Path) -> None:
     """Each image's logits from the two paths; the border that the central crop cuts off changes nothing."""
     model = load(run, checkpoint="last")
-    path = photos / "val" / "red" / "1.png"
+    path = color_photos / "val" / "red" / "1.png"
     image = model.read(path)
     painted = image.copy()
     painted[[0, -1]] = painted[:, [0, -1]] = 0
@@ -87,17 +90,17 @@ def test_prediction_sees_what_evaluation_sees(run: Path, photos: Path) -> None:
     assert not np.array_equal(model(image).scores, model(center).scores)
 
 
-def test_browsing_writes_labels_under_images(photos: Path, tmp_path: Path) -> None:
-    config = compose("experiment=imagenet_v3_large", f"data.root={photos}", f"output={tmp_path / 'b.png'}", "count=4",
+def test_browsing_writes_labels_under_images(color_photos: Path, tmp_path: Path) -> None:
+    config = compose("experiment=imagenet_v3_large", f"data.root={color_photos}", f"output={tmp_path}/b.png", "count=4",
                      config_name="browse")  # fmt: skip
     browse(config)
     assert cv2.imread(str(tmp_path / "b.png")) is not None
 
 
 @pytest.mark.parametrize("mode", ["overfit", "debug"])
-def test_modes(mode: str, photos: Path, tmp_path: Path) -> None:
+def test_modes(mode: str, color_photos: Path, tmp_path: Path) -> None:
     """Overfitting takes its images from all classes."""
-    config = compose("experiment=small_classification", f"data.root={photos}", *SMALL, f"mode={mode}",
+    config = compose("experiment=small_classification", f"data.root={color_photos}", *SMALL, f"mode={mode}",
                      f"run_dir={tmp_path / 'run'}", "max_steps=2", "epochs=1")  # fmt: skip
     results = train(config)
     if mode == "overfit":
@@ -109,59 +112,44 @@ def test_modes(mode: str, photos: Path, tmp_path: Path) -> None:
 # ---- weights=RUN -----------------------------------------------------------------------------------------
 
 
-def checkpoint(tmp_path: Path, name: str, *overrides: str) -> Path:
-    """A checkpoint of a classifier whose weights nobody has trained, as a run would save it."""
-    from omegaconf import OmegaConf
-    from pocketvision.tools.engine.state import FORMAT
+V3, V2, LARGE = "backbone=mobilenet_v3_small", "backbone=mobilenet_v2", "backbone=mobilenet_v3_large"
+WIDTH, WHOLE, NAMES = "backbone.width=0.35", "backbone.reduced=null", "data.classes=[a,b,c]"
+DETECTOR, SEGMENTER = "experiment=small_detection", "experiment=small_segmentation"
 
-    config = compose("experiment=small_classification", "data.num_classes=3", *overrides)
-    torch.manual_seed(1)
-    model = build_task(config).model
+
+def checkpoint(tmp_path: Path, *overrides: str) -> Path:
+    """A checkpoint of a classifier whose weights nobody has trained, as a run would save it."""
+    model, backbone = backbone_of("experiment=small_classification", WIDTH, *overrides)
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand_like(tensor) + 0.5)
     ema = {key: value + 1 if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    path = tmp_path / f"{name}.pt"
-    stored = {"config": {"backbone": OmegaConf.to_container(config.backbone, resolve=True)}}
-    torch.save({"format": FORMAT, "model": model.state_dict(), "ema": ema, **stored}, path)
+    path = tmp_path / "classifier.pt"
+    torch.save({"format": FORMAT, "model": model.state_dict(), "ema": ema, "config": {"backbone": backbone}}, path)
     return path
 
 
 def backbone_of(*overrides: str) -> tuple[nn.Module, dict[str, Any]]:
-    from omegaconf import OmegaConf
-
     config = compose(*overrides, "data.num_classes=3")
+    torch.manual_seed(1)
     return build_task(config).model, OmegaConf.to_container(config.backbone, resolve=True)  # type: ignore[return-value]
-
-
-V3, V2 = "backbone=mobilenet_v3_small", "backbone=mobilenet_v2"
-DETECTOR, SEGMENTER = "experiment=small_detection", "experiment=small_segmentation"
-WIDTH = "backbone.width=0.35"
 
 
 @pytest.mark.parametrize(
     ("trunk", "options", "left_out"),
     [
-        (V3, (DETECTOR, V3, WIDTH, "backbone.reduced=null"), {"hidden", "logits"}),
-        (V3, (SEGMENTER, V3, WIDTH, "backbone.reduced=null", "data.classes=[a,b,c]"), {"hidden", "logits"}),
-        (
-            V3,
-            (SEGMENTER, V3, WIDTH, "backbone.reduced=null", "data.classes=[a,b,c]", "model=raspp"),
-            {"hidden", "logits"},
-        ),
-        (V2, (DETECTOR, V2, WIDTH, "backbone.reduced=null"), {"logits"}),
-        (
-            V2,
-            (SEGMENTER, V2, WIDTH, "backbone.reduced=null", "backbone.last=null", "data.classes=[a,b,c]"),
-            {"logits", "backbone.last"},
-        ),
+        (V3, (DETECTOR,), {"hidden", "logits"}),
+        (V3, (SEGMENTER, NAMES), {"hidden", "logits"}),
+        (V3, (SEGMENTER, NAMES, "model=raspp"), {"hidden", "logits"}),
+        (V2, (DETECTOR,), {"logits"}),
+        (V2, (SEGMENTER, NAMES, "backbone.last=null"), {"logits", "backbone.last"}),
     ],
 )
 def test_a_classifier_starts_the_backbone(
     trunk: str, options: tuple[str, ...], left_out: set[str], tmp_path: Path
 ) -> None:
-    path = checkpoint(tmp_path, "classifier", trunk, WIDTH)
-    model, group = backbone_of(*options)
+    path = checkpoint(tmp_path, trunk)
+    model, group = backbone_of(*options, trunk, WIDTH, WHOLE)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = load_weights(model, path, backbone=group)
     averaged = load_checkpoint(path)["ema"]
@@ -169,42 +157,34 @@ def test_a_classifier_starts_the_backbone(
         assert torch.equal(tensor, averaged[name] if name.startswith("backbone.") else fresh[name]), name
     dropped = {name.rpartition(".")[0] for name in report.unexpected}
     assert {"backbone.last" if name.startswith("backbone.last") else name for name in dropped} == left_out
-    text = str(report)
-    assert f"loaded {len(report.loaded)} tensors" in text
-    assert "stay randomly initialized" in text
-    assert f"{len(report.unexpected)} are not part of this network (" in text
+    for part in (f"loaded {len(report.loaded)} tensors", "stay randomly initialized",
+                 f"{len(report.unexpected)} are not part of this network ("):  # fmt: skip
+        assert part in str(report)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("trunk", "options", "message"),
     [
-        ((DETECTOR, V3, WIDTH), r"backbone\.reduced is null there, detection here: use the same settings for both"),
-        ((DETECTOR, V3, "backbone.reduced=null"), r"backbone\.width is 0\.35 there, 1\.0 here"),
-        ((DETECTOR, V2, WIDTH, "backbone.reduced=null"), r"backbone\._target_ is .*MobileNetV3 there, .*MobileNetV2"),
-        (
-            (DETECTOR, "backbone=mobilenet_v3_large", WIDTH, "backbone.reduced=null"),
-            r"backbone\.variant is small there",
-        ),
+        ((V3,), (V3, WIDTH), r"backbone\.reduced is null there, detection here: use the same settings for both"),
+        ((V3,), (V3, WHOLE), r"backbone\.width is 0\.35 there, 1\.0 here"),
+        ((V3,), (V2, WIDTH, WHOLE), r"backbone\._target_ is .*MobileNetV3 there, .*MobileNetV2"),
+        ((V3,), (LARGE, WIDTH, WHOLE), r"backbone\.variant is small there"),
+        # has the same shapes
+        ((LARGE, "backbone.nonlinearity=relu"), (LARGE, WIDTH, WHOLE), r"nonlinearity is relu there, paper here"),
     ],
 )
-def test_another_backbone_is_refused_by_key(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    model, group = backbone_of(*options)
+def test_another_backbone_is_refused_by_key(
+    trunk: tuple[str, ...], options: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    model, group = backbone_of(DETECTOR, *options)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        load_weights(model, checkpoint(tmp_path, "classifier", V3, WIDTH), backbone=group)
+        load_weights(model, checkpoint(tmp_path, *trunk), backbone=group)
     assert all(torch.equal(tensor, fresh[name]) for name, tensor in model.state_dict().items())
 
 
-def test_other_nonlinearities_have_the_same_shapes_and_are_refused(tmp_path: Path) -> None:
-    large = "backbone=mobilenet_v3_large"
-    path = checkpoint(tmp_path, "relu", large, WIDTH, "backbone.nonlinearity=relu")
-    model, group = backbone_of(DETECTOR, large, WIDTH, "backbone.reduced=null")
-    with pytest.raises(ValueError, match=r"backbone\.nonlinearity is relu there, paper here"):
-        load_weights(model, path, backbone=group)
-
-
 def test_a_classifier_of_other_classes_keeps_all_but_the_last_layer(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path, "three", V3, WIDTH)
+    path = checkpoint(tmp_path, V3)
     model = build_task(compose("experiment=small_classification", "data.num_classes=5", V3, WIDTH)).model
     report = load_weights(model, path, new_predictors=True)
     assert set(report.reinitialized) == {"logits.weight", "logits.bias"}
@@ -212,7 +192,7 @@ def test_a_classifier_of_other_classes_keeps_all_but_the_last_layer(tmp_path: Pa
 
 
 def test_weights_may_be_a_run_folder(run: Path, tmp_path: Path) -> None:
-    model, group = backbone_of(DETECTOR, V3, WIDTH, "backbone.reduced=null")
+    model, group = backbone_of(DETECTOR, V3, WIDTH, WHOLE)
     load_weights(model, run, backbone=group)
     best = load_checkpoint(run / "checkpoints" / "best.pt")["ema"]
     assert torch.equal(model.state_dict()["backbone.last.conv.weight"], best["backbone.last.conv.weight"])

@@ -1,8 +1,9 @@
 """`pocketvision compare` with curve= and write=: what it reads of runs, the reference, its words and exit status."""
 
 import json
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,7 @@ import yaml
 from pocketvision.tools.compare import main
 from pocketvision.tools.comparing.curves import read_run
 from pocketvision.tools.comparing.reference import read_reference, summarise, write_reference
-from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import save_checkpoint
-from pocketvision.tools.system.console import log
-from pocketvision.tools.train import train
 
 FALLING = (3.3, 1.6, 1.36, 1.25, 1.18, 1.14)
 SEEDS = [(3.306, 1.605, 1.360, 1.256, 1.180, 1.141), (3.298, 1.566, 1.318, 1.220, 1.151, 1.116),
@@ -23,13 +21,9 @@ SEEDS = [(3.306, 1.605, 1.360, 1.256, 1.180, 1.141), (3.298, 1.566, 1.318, 1.220
 
 
 @pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_arguments(in_tmp_path: Path, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands set up the log of their process and its arguments."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pocketvision"])
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
 
 
 def write_run(
@@ -87,14 +81,11 @@ def test_a_run_is_read_as_far_as_it_is() -> None:
     figures = {2: {"AP": 0.1, "AP50": -1.0, "AR1": 0.3}, 3: {"AP": -1.0, "AP50": -1.0}}
     folder = Path(write_run("x", FALLING[:3], figures=figures, classes=["cat", "dog"]))
     with open(folder / "metrics.jsonl", "a") as file:
-        file.write(
-            json.dumps({"kind": "train", "step": 75, "loss": 1.0, "epoch": 4}) + "\n"
-        )  # in the midst of the fourth
+        file.write('{"kind": "train", "step": 75, "loss": 1.0, "epoch": 4}\n')  # in the midst of the fourth
         file.write('{"kind": "train", "step": 76, "lo')  # being written
     found = read_run(folder)
-    assert found.losses == {
-        i: dict.fromkeys(("loss", "loss_class", "loss_box"), v) for i, v in enumerate(FALLING[:3], 1)
-    }
+    parts = ("loss", "loss_class", "loss_box")
+    assert found.losses == {epoch: dict.fromkeys(parts, loss) for epoch, loss in enumerate(FALLING[:3], 1)}
     assert found.figures == {2: {"AP": 0.1}}
     assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (6, 20, 320)
     assert found.classes == ("cat", "dog")
@@ -120,10 +111,8 @@ def test_a_checkpoint_that_cannot_be_read_is_done_without() -> None:
 
 
 def test_a_run_beside_a_reference(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [
-        write_run(f"seed{i}", SEEDS[i], seed=i, classes=["cat", "dog"], figures={3: {"AP": 0.2 + i / 10}})
-        for i in range(3)
-    ]
+    names = [write_run(f"seed{i}", SEEDS[i], seed=i, classes=["cat", "dog"], figures={3: {"AP": 0.2 + i / 10}})
+             for i in range(3)]  # fmt: skip
     assert command(*names, "write=curves/demo.json") == 0
     assert "written: curves/demo.json (seeds 0, 1, 2; 6 epochs; band: 9 % around the mean" in capsys.readouterr().out
     text = Path("curves/demo.json").read_text()
@@ -244,6 +233,7 @@ def test_mistakes_are_told_in_one_line(
         {"train": [{"epoch": 1, "loss": {"mean": 0, "min": 0, "max": 0}}]},
         {"train": [{"epoch": 1, "loss": {"mean": 3, "min": 1, "max": 2}}]},
         {"train": [{"epoch": 1, "loss": {"mean": float("nan"), "min": 1, "max": 2}}]},
+        {"train": [ROW, {"epoch": 2, "loss_box": ROW["loss"]}]},
         {"train": [{"epoch": 1, "loss": 3}]}, {"train": 5}, {"val": None}, {"settings": [1]}, {"seeds": []},
         {"steps_per_epoch": 0}, {"images_per_epoch": "many"}, {"images_per_epoch": float("inf")}, {"classes": 3},
         {"versions": None},
@@ -281,18 +271,17 @@ def test_what_makes_no_reference(keys: dict[str, Any], told: str, capsys: pytest
     assert not Path("curve.json").exists()
 
 
-def test_real_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ("data.input_size=[64,64]", "data.num_train=16", "data.num_val=4", "batch_size=4", "epochs=2", "workers=0",
-             "eval_every=1", "backbone.width=0.35", "threads=1", "device=cpu", "log_every=4")  # fmt: skip
-    train(compose("experiment=demo_segmentation", *small, "name=known", "seed=0"))
+def test_real_runs(trained_run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(trained_run("segmentation"), "runs/known")
     assert command("runs/known", "write=curve.json") == 0
     found = read_reference(Path("curve.json"))
     assert found.classes == ("background", "circle", "square", "triangle")
-    assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (2, 4, 16)
-    assert list(found.figures) == [1, 2]
+    assert (found.epochs, found.steps_per_epoch, found.images_per_epoch) == (8, 1, 4)
+    assert 8 in found.figures
     assert set(found.losses[2]) == {"loss", "loss_pixel", "loss_region"}
     assert command("runs/known", "curve=curve.json") == 0
-    assert "sound: epochs 1 to 2 of 2 lie within the reference's band" in capsys.readouterr().out
-    train(compose("experiment=demo_segmentation", *small, "name=short", "max_steps=6", "seed=2"))
-    assert command("runs/short", "curve=curve.json") in (0, 1)  # six steps are no curve; what is whole is compared
-    assert "runs/short (1 of 2 epochs) beside curve.json (seed 0; 2 epochs" in capsys.readouterr().out
+    assert "sound: epochs 1 to 8 of 8 lie within the reference's band" in capsys.readouterr().out
+    rows = Path(folder, "metrics.jsonl").read_text().splitlines(keepends=True)
+    Path(folder, "metrics.jsonl").write_text("".join(rows[:3]) + rows[3][:20])
+    assert command("runs/known", "curve=curve.json") == 0
+    assert "runs/known (3 of 8 epochs) beside curve.json (seed 0; 8 epochs" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..exporting.verify import LIMITS, difference
@@ -37,32 +37,21 @@ def compare(
         trained: false for random weights. Their scores are all close together, so half precision changes which
             candidates are best: that is not an error, and has no limit.
     """
-    agreement = _compare(kind, expected, found, precision=precision)
-    if precision == "fp32" or trained or math.isnan(agreement.value):
-        return agreement
-    return replace(agreement, limit=math.inf)
+    what, value, limit = _difference(kind, expected, found, precision)
+    judged = precision == "fp32" or trained or math.isnan(value)
+    return Agreement(what, value, limit if judged else math.inf)
 
 
-def _compare(kind: str, expected: Sequence[Any], found: Sequence[Any], *, precision: str) -> Agreement:
+def _difference(kind: str, expected: Sequence[Any], found: Sequence[Any], precision: str) -> tuple[str, float, float]:
+    """What differs, by how much, and the limit."""
     limits = LIMITS[precision]
     if len(expected) != len(found):
-        return Agreement("missing images", 1.0, 0.0)
+        return "missing images", 1.0, 0.0
     pairs = list(zip(expected, found, strict=True))
     if kind == "training":
-        worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
-        return Agreement("loss off by", worst, LOSS[precision])
+        return "loss off by", max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), LOSS[precision]
     what, limit = {
         "detection": ("unmatched detections", limits.unmatched),
         "segmentation": ("differing pixels", limits.pixels),
     }.get(kind, ("probability off by", limits.probability))
-    return Agreement(what, difference(kind, pairs, limits), limit)
-
-
-def check(reference: str, agreements: dict[str, Agreement]) -> None:
-    """Raise ValueError if a variant does not agree with the reference: their times would not be comparable."""
-    for name, agreement in agreements.items():
-        if not agreement.holds:
-            raise ValueError(
-                f"{name} does not agree with {reference}: {agreement}, but rounding explains at most "
-                f"{agreement.limit:.2%}. Nothing was measured"
-            )
+    return what, difference(kind, pairs, limits), limit

@@ -1,5 +1,6 @@
 """One comparison: all variants of one subject, checked, timed and summarized."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ...backbones.counting import count
+from ...conf.schema import BenchmarkConfig
 from ...datasets.images.decode import decode_bytes
 from ...segmentation.labelling import axis_cells
 from ..system.machine import peak_madds
-from .agreement import Agreement, check, compare
+from .agreement import Agreement, compare
 from .memory import peak_memory
 from .subject import Setup, Subject
 from .timing import Spread, Times, measure, mode, ratios
@@ -45,35 +47,34 @@ class Case:
     peaks: dict[str, float] = field(default_factory=dict)  # multiply-adds per second of a matrix product, by precision
 
 
-def specs_of(config: Any) -> tuple[Spec, ...]:
+def specs_of(settings: BenchmarkConfig) -> tuple[Spec, ...]:
     """The variants that a benchmark's keys ask for, the peer first.
 
     Raises:
         ValueError: keys conflict.
     """
-    precision = config.precision.value
-    asked = precision != "fp32" or config.compile
-    known = {"peer": (None, "torchvision"), "precision": ("fp32", "bf16")}
-    if config.peer not in known["peer"]:
-        raise ValueError(f"peer={config.peer}: expected torchvision or null")
-    if precision not in known["precision"]:
+    precision = settings.precision.value
+    asked = precision != "fp32" or settings.compile
+    if settings.peer not in (None, "torchvision"):
+        raise ValueError(f"peer={settings.peer}: expected torchvision or null")
+    if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision={precision}: expected fp32 or bf16")
-    network = bool(config.run or config.get("model"))
-    if config.file and config.training:
+    network = bool(settings.run or settings.model)
+    if settings.file and settings.training:
         raise ValueError("training=true: an exported file cannot be trained; set run= or model=")
-    if config.file and config.peer and not network:
+    if settings.file and settings.peer and not network:
         raise ValueError("peer=torchvision needs a run's weights: set run=FOLDER in addition to file=")
-    if config.training and config.optimize:
+    if settings.training and settings.optimize:
         raise ValueError("optimize=true is for inference: drop it for training=true")
-    if asked and not (config.optimize or config.training or config.file):
-        raise ValueError(f"precision={precision} compile={str(config.compile).lower()} need optimize=true")
-    specs = [Spec("torchvision")] if config.peer else []
-    if network or not config.file:
+    if asked and not (settings.optimize or settings.training or settings.file):
+        raise ValueError(f"precision={precision} compile={str(settings.compile).lower()} need optimize=true")
+    specs = [Spec("torchvision")] if settings.peer else []
+    if network or not settings.file:
         specs.append(Spec("pocketvision"))
-        if config.optimize or (config.training and asked):
-            specs.append(Spec("pocketvision", config.optimize, config.compile, precision))
-    if config.file:
-        specs.append(Spec("file", precision=precision, file=str(config.file)))
+        if settings.optimize or (settings.training and asked):
+            specs.append(Spec("pocketvision", settings.optimize, settings.compile, precision))
+    if settings.file:
+        specs.append(Spec("file", precision=precision, file=settings.file))
     return tuple(specs)
 
 
@@ -93,14 +94,14 @@ def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda 
     Raises:
         ValueError: a variant does not agree with the first one.
     """
-    config, subject = setup.config, Subject(setup)
+    settings, subject = setup.settings, Subject(setup)
     say("building")
     setup = replace(setup, specs=with_other_layout(subject, setup.specs))
     variants = [make_variant(subject, spec) for spec in setup.specs]
     file_only = all(spec.side == "file" for spec in setup.specs)
-    kind = _kind(subject, variants, file_only=file_only)
+    kind = variants[0].kind
     say("comparing results")
-    agreements = agree(kind, variants, trained=bool(config.run or config.file))
+    agreements = agree(variants, trained=bool(settings.run or settings.file))
     facts, madds = ({}, None) if file_only else (_facts(subject, kind), _madds(subject))
     peaks: dict[str, list[float]] = {spec.precision: [] for spec in setup.specs}
 
@@ -109,62 +110,52 @@ def run_case(setup: Setup, title: str, *, say: Callable[[str], object] = lambda 
             rates.append(peak_madds({"fp32": torch.float32, "bf16": torch.bfloat16}[precision], subject.device))
 
     times = measure(
-        variants, device=subject.device, warmup=config.warmup, rounds=config.rounds, repeats=config.repeats,
-        tick=lambda: say("timing"), each_round=lambda: None if config.training else measure_peaks(),
+        variants, device=subject.device, warmup=settings.warmup, rounds=settings.rounds, repeats=settings.repeats,
+        tick=lambda: say("timing"), each_round=lambda: None if kind == "training" else measure_peaks(),
     )  # fmt: skip
     faster = ratios(times, variants[0].name)
     rows = []
     for variant in variants:
         memory = None
-        if config.memory and variant.spec.measure_memory:
+        if settings.memory and variant.spec.measure_memory:
             say("memory")
             memory = peak_memory(setup, variant.spec)
         name, found = variant.name, times[variant.name]
-        rate = madds / _network_seconds(found) if madds and variant.inference else None
+        rate = madds / Spread.of(found.stages["network"]).median if madds else None
         rows.append(Row(name, variant.spec.precision, found, faster[name], agreements.get(name), memory, rate))
-    case = Case(title, kind, int(config.batch_size), rows, facts)
-    if not config.training:
+    case = Case(title, kind, settings.batch_size, rows, facts)
+    if kind != "training":
         case.decode_seconds = _decode_seconds(subject)
         case.peaks = {precision: Spread.of(rates).median for precision, rates in peaks.items()}
     return case
 
 
-def _kind(subject: Subject, variants: Sequence[Variant], *, file_only: bool) -> str:
-    if subject.config.training:
-        return "training"
-    if not file_only:
-        return subject.run.task.kind
-    from ..predicting.exported import load_file
-
-    return load_file(str(variants[0].spec.file)).interface.kind
-
-
-def agree(kind: str, variants: Sequence[Variant], *, trained: bool) -> dict[str, Agreement]:
+def agree(variants: Sequence[Variant], *, trained: bool) -> dict[str, Agreement]:
     """Each variant's agreement with the first one, by name.
 
     Raises:
-        ValueError: a variant does not agree.
+        ValueError: a variant does not agree: the times would not be comparable.
     """
-    found = []
+    results = []
     for variant in variants:
         with mode(variant):
-            found.append(variant.results(variant.call()))
-    agreements = {
-        variant.name: compare(kind, found[0], results, precision=variant.spec.precision, trained=trained)
-        for variant, results in zip(variants[1:], found[1:], strict=True)
-    }
-    check(variants[0].name, agreements)
-    return agreements
-
-
-def _network_seconds(times: Times) -> float:
-    return Spread.of(times.stages["network"]).median
+            results.append(variant.results(variant.call()))
+    first, found = variants[0], {}
+    for variant, result in zip(variants[1:], results[1:], strict=True):
+        agreement = compare(first.kind, results[0], result, precision=variant.spec.precision, trained=trained)
+        if not agreement.holds:
+            raise ValueError(
+                f"{variant.name} does not agree with {first.name}: {agreement}, but rounding explains at most "
+                f"{agreement.limit:.2%}. Nothing was measured"
+            )
+        found[variant.name] = agreement
+    return found
 
 
 @torch.inference_mode()
 def _madds(subject: Subject) -> int | None:
     """Multiply-adds of the convolutions for the whole batch."""
-    if subject.config.training:
+    if subject.settings.training:
         return None
     return count(subject.run.task.model, subject.prepare(subject.photos).images).conv_madds
 
@@ -205,10 +196,8 @@ def share_computed(logits: Tensor, padded: Any, meta: Any, *, align_corners: boo
 
 def _decode_seconds(subject: Subject) -> float:
     """The time to decode all photographs, as the median over the rounds."""
-    import time
-
     seconds = []
-    for _ in range(1 + max(3, subject.config.rounds)):
+    for _ in range(1 + max(3, subject.settings.rounds)):
         start = time.perf_counter()
         for data in subject.jpegs:
             decode_bytes(data)

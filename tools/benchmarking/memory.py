@@ -63,7 +63,8 @@ def calls_peak(setup: Setup, spec: Spec) -> float | None:
             for _ in range(_CALLS):
                 variant.call()
         return (torch.cuda.max_memory_allocated(subject.device) - before) / 1e6
-    _give_back()
+    gc.collect()
+    give_back_freed_memory()  # freed after loading: otherwise calls would reuse it unnoticed
     try:
         _CLEAR.write_text("5")  # resets the high-water mark
         before = _status("VmRSS")
@@ -73,12 +74,6 @@ def calls_peak(setup: Setup, spec: Spec) -> float | None:
         for _ in range(_CALLS):
             variant.call()
     return (_status("VmHWM") - before) * 1024 / 1e6
-
-
-def _give_back() -> None:
-    """Return memory freed after loading to the system: otherwise calls would reuse it unnoticed."""
-    gc.collect()
-    give_back_freed_memory()
 
 
 def _status(key: str) -> int:

@@ -10,8 +10,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from ...conf.schema import BenchmarkConfig
 from ...datasets.loading.batches import Batch
 from ..config import build
+from ..config.settings import settings_of
 from ..engine.distributed import pick_device
 from ..predicting.predictor import Predictor
 from ..runs.loaded import LoadedRun, load_run
@@ -30,23 +32,20 @@ class Setup:
     files: tuple[str, ...] = ()  # photographs; empty: synthetic
     specs: tuple[Spec, ...] = ()
 
-    def with_keys(self, **keys: Any) -> "Setup":
-        """The same setup with some keys of the configuration changed."""
-        config = self.config.copy()
-        for key, value in keys.items():
-            OmegaConf.update(config, key, value, force_add=True)
-        return replace(self, config=config)
+    @cached_property
+    def settings(self) -> BenchmarkConfig:
+        return settings_of(self.config, BenchmarkConfig)
 
 
-def check_subject(config: DictConfig) -> None:
+def check_subject(settings: BenchmarkConfig) -> None:
     """Raise ValueError if the keys name nothing to measure."""
-    if config.run or config.file:
+    if settings.run or settings.file:
         return
-    if lacking := [key for key in ("model", "data") if not config.get(key)]:
+    if lacking := [key for key in ("model", "data") if not getattr(settings, key)]:
         raise ValueError(
             f"nothing to measure: set run=FOLDER, file=MODEL.onnx, experiment=NAME, or {' and '.join(lacking)}=NAME"
         )
-    if not config.get("backbone"):
+    if not settings.backbone:
         raise ValueError("model=NAME needs backbone=NAME")
 
 
@@ -54,9 +53,9 @@ class Subject:
     """A run, a network with random weights, or an exported file, and its photographs."""
 
     def __init__(self, setup: Setup) -> None:
-        self.setup, self.config = setup, setup.config
+        self.setup, self.settings = setup, setup.settings
         pin_threads(setup.threads)
-        self.device = pick_device(self.config.device)
+        self.device = pick_device(self.settings.device)
 
     @cached_property
     def run(self) -> LoadedRun:
@@ -65,21 +64,23 @@ class Subject:
         Raises:
             ValueError: there is neither a run nor a model, or its classes depend on data files.
         """
-        config = self.config
-        run = self._loaded() if config.run else self._fresh()
-        if config.min_score is not None:
+        min_score = self.settings.min_score
+        run = self._loaded() if self.settings.run else self._fresh()
+        if min_score is not None:
             if run.task.kind != "detection":
-                raise ValueError(f"min_score={config.min_score} is for detection, not for {run.task.kind}: drop it")
-            post: Any = replace(run.task.postprocess, min_score=config.min_score)  # pyright: ignore[reportArgumentType]
+                raise ValueError(f"min_score={min_score} is for detection, not for {run.task.kind}: drop it")
+            post: Any = replace(run.task.postprocess, min_score=min_score)  # pyright: ignore[reportArgumentType]
             run = replace(run, task=replace(run.task, postprocess=post))
         return run
 
     def _loaded(self) -> LoadedRun:
-        data: Any = OmegaConf.to_container(self.config.data) if self.config.data else None
-        return load_run(self.config.run, which=self.config.checkpoint, device=self.device, data=data)
+        settings = self.settings
+        assert settings.run
+        data: Any = OmegaConf.to_container(settings.data) if settings.data else None
+        return load_run(settings.run, which=settings.checkpoint, device=self.device, data=data)
 
     def _fresh(self) -> LoadedRun:
-        config = self.config
+        config = self.setup.config
         if build.data_tells_classes(config.data) and "datasets.shapes." not in config.data.train._target_:
             raise ValueError("this data group reads its classes from files: set data.num_classes=N")
         labels = build.build_source(config, "train").labels if build.data_tells_classes(config.data) else None
@@ -92,8 +93,8 @@ class Subject:
     @cached_property
     def _read(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         if self.setup.files:
-            return read_photos(self.setup.files, self.config.batch_size)
-        photos = make_photos(self.config.batch_size, self.config.photo_size)
+            return read_photos(self.setup.files, self.settings.batch_size)
+        photos = make_photos(self.settings.batch_size, self.settings.photo_size)
         return photos, [jpeg_bytes(photo) for photo in photos]
 
     @property
@@ -117,5 +118,5 @@ class Subject:
     def training_images(self) -> Tensor:
         """uint8 [B, 3, h, w] of the training size, `data.input_size`."""
         size = self.run.config.data.input_size
-        images = torch.from_numpy(np.stack(make_photos(self.config.batch_size, size))).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.stack(make_photos(self.settings.batch_size, size))).permute(0, 3, 1, 2)
         return images.to(self.device)

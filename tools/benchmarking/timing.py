@@ -79,7 +79,7 @@ def measure(
 @contextmanager
 def mode(variant: Variant) -> Iterator[None]:
     """Inference mode for all variants, except training steps."""
-    with torch.inference_mode(variant.inference):
+    with torch.inference_mode(variant.kind != "training"):
         yield
 
 

@@ -41,15 +41,15 @@ class Variant:
     """Stages by name, in order; the first takes `start`.
 
     `whole` is a single call instead of all stages, if a third-party model has one. `results` converts the final output
-    into the form in which variants are compared; that is not timed. `inference` is false for a training step.
+    into the form in which variants are compared; that is not timed.
     """
 
     spec: Spec
+    kind: str  # the task's, or "training" for a training step
     stages: Mapping[str, Stage]
     start: Any
     results: Callable[[Any], Any]
     whole: Stage | None = None
-    inference: bool = True
 
     @property
     def name(self) -> str:

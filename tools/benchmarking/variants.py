@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from .pictures import make_targets
 from .subject import Subject
 from .variant import Spec, Stage, Variant
 
-STAGES = ("pre-process", "network", "post-process")
-TRAINING_STAGES = ("forward", "backward", "optimizer")
-
 
 def make_variant(subject: Subject, spec: Spec) -> Variant:
     """The variant for `spec`, ready to be called.
@@ -28,16 +25,15 @@ def make_variant(subject: Subject, spec: Spec) -> Variant:
     """
     if spec.side == "file":
         return _file(subject, spec)
-    kind = subject.run.task.kind
-    if subject.config.training:
-        targets = make_targets(kind, subject.run.task.labels.num_classes, subject.training_images())
-        targets = [{key: value.to(subject.device) for key, value in target.items()} for target in targets]
-        return (_training if spec.side == "pocketvision" else _TRAINING_PEERS[kind])(subject, spec, targets)
-    return _ours(subject, spec) if spec.side == "pocketvision" else _peer(subject, spec)
+    training = subject.settings.training
+    if spec.side == "pocketvision":
+        return (_training if training else _ours)(subject, spec)
+    peer = make_peer(subject.run, training=training)  # refuses other tasks
+    return _PEERS[subject.run.task.kind, training](subject, spec, peer)
 
 
-def _named(names: Sequence[str], *stages: Stage) -> dict[str, Stage]:
-    return dict(zip(names, stages, strict=True))
+def _stages(pre: Stage, network: Stage, post: Stage) -> dict[str, Stage]:
+    return {"pre-process": pre, "network": network, "post-process": post}
 
 
 def _ours(subject: Subject, spec: Spec) -> Variant:
@@ -52,7 +48,7 @@ def _ours(subject: Subject, spec: Spec) -> Variant:
     def post(made: Any) -> Any:
         return postprocess(*made)
 
-    return Variant(spec, _named(STAGES, subject.prepare, network, post), subject.photos, results=list)
+    return Variant(spec, run.task.kind, _stages(subject.prepare, network, post), subject.photos, results=list)
 
 
 def _file(subject: Subject, spec: Spec) -> Variant:
@@ -70,20 +66,13 @@ def _file(subject: Subject, spec: Spec) -> Variant:
     def post(parts: list[Any]) -> list[Any]:
         return [found for outputs, metas in parts for found in model.finish(outputs, metas)]
 
-    return Variant(spec, _named(STAGES, pre, network, post), subject.photos, results=list)
+    return Variant(spec, model.interface.kind, _stages(pre, network, post), subject.photos, results=list)
 
 
 # ---- torchvision -----------------------------------------------------------------------------------------
 
 
-def _peer(subject: Subject, spec: Spec) -> Variant:
-    model = make_peer(subject.run)
-    return (_detection_peer if subject.run.task.kind == "detection" else _segmentation_peer)(subject, spec, model)
-
-
-def _detection_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant:
-    model = cast(Any, peer)
-
+def _detection_peer(subject: Subject, spec: Spec, model: Any) -> Variant:
     def tensors(photos: Sequence[np.ndarray]) -> list[Tensor]:
         return [torch.from_numpy(photo).to(subject.device).permute(2, 0, 1) / 255.0 for photo in photos]
 
@@ -101,12 +90,12 @@ def _detection_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant:
     def results(found: Any) -> list[Detections]:
         return [Detections(one["boxes"], one["scores"], one["labels"]) for one in found]
 
-    stages = _named(STAGES, pre, network, post)
-    return Variant(spec, stages, subject.photos, results, whole=lambda photos: model(tensors(photos)))
+    stages = _stages(pre, network, post)
+    return Variant(spec, "detection", stages, subject.photos, results, whole=lambda photos: model(tensors(photos)))
 
 
-def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant:
-    model, (mean, std) = cast(Any, peer), normalization(subject.run)
+def _segmentation_peer(subject: Subject, spec: Spec, model: Any) -> Variant:
+    mean, std = normalization(subject.run)
     size, data = subject.photos[0].shape[:2], subject.run.config.data
     if any(photo.shape[:2] != size for photo in subject.photos):
         raise ValueError(
@@ -133,8 +122,10 @@ def _segmentation_peer(subject: Subject, spec: Spec, peer: nn.Module) -> Variant
     def whole(photos: Sequence[np.ndarray]) -> Tensor:
         return resized(model(pre(photos))["out"], size).argmax(1)
 
-    stages = _named(STAGES, pre, network, post)
-    return Variant(spec, stages, subject.photos, lambda maps: [one.to(torch.uint8) for one in maps], whole=whole)
+    def results(maps: Tensor) -> list[Tensor]:
+        return [one.to(torch.uint8) for one in maps]
+
+    return Variant(spec, "segmentation", _stages(pre, network, post), subject.photos, results, whole=whole)
 
 
 def _batched(images: Sequence[Tensor], *, channels_last: bool) -> Tensor:
@@ -150,8 +141,14 @@ def _batched(images: Sequence[Tensor], *, channels_last: bool) -> Tensor:
 # ---- training --------------------------------------------------------------------------------------------
 
 
-def _training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
+def _targets(subject: Subject) -> list[dict[str, Tensor]]:
     task = subject.run.task
+    targets = make_targets(task.kind, task.labels.num_classes, subject.training_images())
+    return [{key: value.to(subject.device) for key, value in target.items()} for target in targets]
+
+
+def _training(subject: Subject, spec: Spec) -> Variant:
+    task, targets = subject.run.task, _targets(subject)
     model = copy.deepcopy(task.model).train().requires_grad_(True)
     network = torch.compile(model) if spec.compile else model
     images = subject.training_images()
@@ -164,15 +161,15 @@ def _training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) ->
     return _step(spec, model, loss, fused=True)
 
 
-def _detection_training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
-    model, images = make_peer(subject.run, training=True), subject.training_images()
-    truth = [{key: target[key] for key in ("boxes", "labels")} for target in targets]
+def _detection_training(subject: Subject, spec: Spec, model: Any) -> Variant:
+    images = subject.training_images()
+    truth = [{key: target[key] for key in ("boxes", "labels")} for target in _targets(subject)]
     return _step(spec, model, lambda: sum(model([image / 255.0 for image in images], truth).values()))
 
 
-def _segmentation_training(subject: Subject, spec: Spec, targets: list[dict[str, Tensor]]) -> Variant:
-    model, images = make_peer(subject.run, training=True), subject.training_images()
-    (mean, std), masks = normalization(subject.run), torch.stack([target["mask"] for target in targets]).long()
+def _segmentation_training(subject: Subject, spec: Spec, model: Any) -> Variant:
+    images, (mean, std) = subject.training_images(), normalization(subject.run)
+    masks = torch.stack([target["mask"] for target in _targets(subject)]).long()
     # torchvision's reference collate function produces NCHW.
     images = images.clone(memory_format=torch.channels_last if spec.channels_last else torch.contiguous_format)
     return _step(
@@ -180,7 +177,12 @@ def _segmentation_training(subject: Subject, spec: Spec, targets: list[dict[str,
     )
 
 
-_TRAINING_PEERS = {"detection": _detection_training, "segmentation": _segmentation_training}
+_PEERS = {  # by task, and whether it is to be trained
+    ("detection", False): _detection_peer,
+    ("detection", True): _detection_training,
+    ("segmentation", False): _segmentation_peer,
+    ("segmentation", True): _segmentation_training,
+}
 
 
 def _step(spec: Spec, model: nn.Module, loss: Callable[[], Any], *, fused: bool | None = None) -> Variant:
@@ -199,5 +201,5 @@ def _step(spec: Spec, model: nn.Module, loss: Callable[[], Any], *, fused: bool 
         optimizer.step()
         return value
 
-    stages = _named(TRAINING_STAGES, forward, backward, update)
-    return Variant(spec, stages, None, results=lambda value: [float(value)], inference=False)
+    stages = {"forward": forward, "backward": backward, "optimizer": update}
+    return Variant(spec, "training", stages, None, results=lambda value: [float(value)])

@@ -12,6 +12,7 @@ from ...datasets.images.decode import decode_image, decode_mask
 from ...datasets.labels import IGNORE
 from ...datasets.mask_folder import UNKNOWN
 from ..drawing import annotate
+from ..drawing.pictures import shrink
 
 _CELL, _COLUMNS = 360, 4  # longer side in pixels; pictures per row
 _RED = (214, 39, 40)
@@ -62,10 +63,10 @@ def _panels(fault: Fault, picture: Picture, contents: Contents) -> Sequence[np.n
     if fault.box is not None:
         return [_with_box(image, fault)]
     if fault.other:
-        return [_small(image), _small(decode_image(fault.other))]
+        return [shrink(image, _CELL), shrink(decode_image(fault.other), _CELL)]
     if fault.kind in _WITH_MASK and picture.mask and contents.values is not None:
-        return [_small(image), _small(_mask_picture(picture.mask, contents))]
-    return [_small(image)]
+        return [shrink(image, _CELL), shrink(_mask_picture(picture.mask, contents), _CELL)]
+    return [shrink(image, _CELL)]
 
 
 def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
@@ -86,7 +87,8 @@ def _with_box(image: np.ndarray, fault: Fault) -> np.ndarray:
     y, x = max(-top, 0), max(-left, 0)
     sheet[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
     scale = _CELL / max(sheet.shape[:2])
-    picture = _scaled(sheet, scale)
+    size = max(1, round(sheet.shape[1] * scale)), max(1, round(sheet.shape[0] * scale))
+    picture = cv2.resize(sheet, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
     corners = (np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).round().astype(int)
     for color, width in ((annotate.PAPER, 5), (_RED, 3)):
         x1, y1, x2, y2 = (corners + np.array([-2, -2, 2, 2])).tolist()
@@ -104,13 +106,3 @@ def _mask_picture(path: str, contents: Contents) -> np.ndarray:
     colors = {**annotate.class_colors(contents.labels), UNKNOWN: _RED, IGNORE: annotate.GREY}
     table = np.array([colors.get(slot) or annotate.GREY for slot in range(256)], np.uint8)
     return table[np.asarray(slots, np.int64)]
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    return _scaled(image, min(1.0, _CELL / max(image.shape[:2])))
-
-
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    return cv2.resize(image, size, interpolation=how)

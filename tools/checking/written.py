@@ -1,22 +1,26 @@
-"""The text output of a check: a summary for people, check.json for programs."""
+"""The output of a check: a summary for people, check.json for programs, and a self-contained page."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
+from ...files import write_json
+from ..drawing.figure import Chart
+from ..drawing.html import data_uri, render
 from .anchors import Matches, unreached
 
 FORMAT = 1  # version of the check.json schema
 ERRORS, WARNINGS = 1, 3  # exit status; 2 is every command's status for an error in the command
 _EXAMPLES = 3  # findings per kind in the summary
 _WORST = 5  # classes
+_ROWS = 200  # findings per kind on the page; check.json has all
 
 
 def exit_status(checked: Checked) -> int:
@@ -65,7 +69,7 @@ def _reach(statistics: Statistics, matches: Matches) -> str:
     return line + "".join(f"{', ' if i else ': '}{name} {m:,} of {n:,}" for i, (_, name, m, n) in enumerate(worst))
 
 
-def write_json(
+def write_check(
     path: Path, checked: Checked, statistics: Mapping[str, Statistics], matches: Mapping[str, Matches]
 ) -> None:
     """All findings and counts; docs/check-data.md describes the schema."""
@@ -80,8 +84,7 @@ def write_json(
         },
         "findings": [_finding(finding) for finding in checked.findings],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -112,3 +115,24 @@ def _split(statistics: Statistics, matches: Matches | None) -> dict[str, Any]:
     if matches is not None:
         whole["unreached"] = int((~matches.reached).sum())
     return {**whole, "classes": rows}
+
+
+# ---- the page ---------------------------------------------------------------------------------------------
+
+
+def write_page(path: Path, checked: Checked, charts: Mapping[str, Chart], grids: Mapping[str, np.ndarray]) -> None:
+    """Write counts, charts, and the findings of each kind with their picture."""
+    numbers = {f"{severity.value}s": checked.number(severity) for severity in Severity}
+    numbers |= {f"{split} images": len(contents.pictures) for split, contents in checked.contents.items()}
+    folders = sorted({str(contents.folder) for contents in checked.contents.values()})
+    values = {
+        "title": f"Check of {', '.join(folders)}", "cards": [(name, f"{n:,}", "") for name, n in numbers.items()],
+        "charts": charts, "kinds": checked.by_kind(), "severities": {kind: s.value for kind, s in KINDS.items()},
+        "remedies": REMEDIES, "pictures": {kind: _inlined(grid) for kind, grid in grids.items()}, "most": _ROWS,
+    }  # fmt: skip
+    path.write_text(render(Path(__file__).with_name("check.html.jinja"), values), encoding="utf-8")
+
+
+def _inlined(picture: np.ndarray) -> str:
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return data_uri(data.tobytes(), kind="jpeg")

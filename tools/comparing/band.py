@@ -8,16 +8,11 @@ from typing import Any
 from .curves import FIGURES, Curve, Spread
 from .reference import Reference, different, short
 
-LEAST_TOLERANCE = (
-    0.08  # in natural logarithms of a loss; the measured standard deviation between seeds is 0.015 to 0.02
-)
+LEAST_TOLERANCE = 0.08  # in natural logarithms of a loss; the measured deviation between seeds is 0.015 to 0.02
 MOST_TOLERANCE = 1.0  # seeds that differ by more than a factor of e are no useful reference
 DEVIATIONS = 4  # standard deviations between seeds, if that is more
 RANGE_OF = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847}  # range / deviation, n normal numbers
-FALL_SHARE, FALL_SLACK = (
-    0.25,
-    0.05,
-)  # on different data: share of the reference's fall in logarithms, and allowance for noise
+FALL_SHARE, FALL_SLACK = 0.25, 0.05  # on different data: of the reference's fall in logarithms, and for noise
 ALIKE = 0.1  # numbers of images within a tenth count as equal
 FIGURE_SHARE, FIGURE_SLACK = 0.5, 0.02  # of the reference's lowest AP or mIoU, which varies a lot early in a run
 VANISHED = 0.01  # of the reference: a loss term this small teaches nothing
@@ -107,8 +102,6 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a run with a reference."""
-
     run: Curve
     reference: Reference
     rows: list[Row]  # the run's complete epochs, without those too early to compare
@@ -116,6 +109,11 @@ class Comparison:
     figures: dict[int, dict[str, tuple[float, Spread]]]  # after epochs that both evaluated
     unlike: list[str]  # why only the fall of the loss can be compared, not its level
     differing: dict[str, tuple[Any, Any]]  # settings: the run's value and the reference's
+
+    @property
+    def other_data(self) -> bool:
+        """Whether the training splits are known to differ, in images or annotations."""
+        return None not in (self.run.data, self.reference.data) and self.run.data != self.reference.data
 
 
 def compare(run: Curve, reference: Reference) -> Comparison:
@@ -161,12 +159,6 @@ def _unlike(run: Curve, reference: Reference) -> list[str]:
         found.append(f"classes {_names(run.classes)} against {_names(reference.classes)}")
     criteria = [{k: v for k, v in one.settings.items() if k.startswith("model.criterion.")} for one in (run, reference)]
     return found + [f"{key} {short(a)} against {short(b)}" for key, (a, b) in different(*criteria).items()]
-
-
-def has_other_data(found: Comparison) -> bool:
-    """Whether the training splits are known to differ, in images or annotations."""
-    run, reference = found.run, found.reference
-    return None not in (run.data, reference.data) and run.data != reference.data
 
 
 def _names(classes: Sequence[str]) -> str:
@@ -262,7 +254,7 @@ def _departure(found: Comparison) -> str:
 def _advice(found: Comparison) -> str:
     told = told_differences(found.differing)
     told = f"settings that differ: {told}" if told else "all settings equal the reference's"
-    if has_other_data(found):
+    if found.other_data:
         told += "; the training data differs from the reference's"
     return f"Check the data with pocketvision browse, the learning rate and the batch size ({told})"
 

@@ -1,9 +1,8 @@
 """A run folder's training so far: the loss by epoch, evaluations, and the settings that matter."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import yaml
 from ...datasets.labels import LabelMap
 from ..engine.optim import epochs_for
 from ..engine.state import load_latest
+from ..runs.folder import logged_rows
 from ..runs.keys import flat, is_free
 
 FIGURES = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",), "classification": ("top1",)}  # the first one decides
@@ -55,13 +55,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Saved:
-    """What only a checkpoint contains, not the rows."""
+    """What only a checkpoint contains, not the rows; nothing without one."""
 
-    epoch: int  # completed epochs
-    epochs: int  # of the whole schedule
-    classes: tuple[str, ...]
-    data: str
-    versions: dict[str, str]
+    epoch: int | None = None  # completed epochs
+    epochs: int | None = None  # of the whole schedule
+    classes: tuple[str, ...] | None = None
+    data: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> Curve:
@@ -82,19 +82,19 @@ def read_run(folder: Path) -> Curve:
     config = _read_config(folder / "config.yaml")
     rows = read_rows(folder / "metrics.jsonl")
     saved = _read_checkpoint(folder)
-    whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch if saved else None)
+    whole = whole_epochs(rows, log_every=config["log_every"], saved=saved.epoch)
     steps = next((step // epoch for epoch, step in whole.items()), None)
     if config["epochs"] is None:  # depends on the data; without a checkpoint (mode=debug), estimated from whole batches
-        config["epochs"] = saved.epochs if saved else epochs_for((steps or 0) * config["batch_size"])
+        config["epochs"] = saved.epochs or epochs_for((steps or 0) * config["batch_size"])
     return Curve(
         name=str(folder),
         task=config["model"]["task"],
         settings={key: value for key, value in flat(config).items() if matters(key)},
         seed=config["seed"],
         steps_per_epoch=steps,
-        classes=saved.classes if saved else None,
-        data=saved.data if saved else None,
-        versions=saved.versions if saved else {},
+        classes=saved.classes,
+        data=saved.data,
+        versions=saved.versions,
         losses={epoch: means for epoch, means in epoch_means(rows).items() if epoch in whole},
         figures=_figures(rows, whole, FIGURES.get(config["model"]["task"], ())),
     )
@@ -114,12 +114,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_checkpoint(folder: Path) -> _Saved | None:
-    """The contents of the last checkpoint; None if there is none (mode=debug writes none) or it cannot be read."""
+def _read_checkpoint(folder: Path) -> _Saved:
+    """The contents of the last checkpoint, if there is one (mode=debug writes none) that can be read."""
     try:
         found = load_latest(folder / "checkpoints" / "last.pt")
         if found is None:
-            return None
+            return _Saved()
         labels = LabelMap.from_json(found[1]["labels"])
         return _Saved(
             epoch=int(found[1]["progress"]["epoch"]),
@@ -129,28 +129,22 @@ def _read_checkpoint(folder: Path) -> _Saved | None:
             versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},
         )
     except (ValueError, KeyError, TypeError):
-        return None  # the rows have the loss without it
+        return _Saved()  # the rows have the loss without it
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A line that is being written, or that a crash truncated, is skipped.
+    """The rows of training and of evaluations in a metrics.jsonl.
 
     Raises:
-        ValueError: there are lines, but none is a row.
+        ValueError: the file is not empty, but has no such row.
     """
-    lines, rows = path.read_text(errors="replace").splitlines(), []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            if row["kind"] == "train":
-                whole = type(row["epoch"]) is int and row["epoch"] > 0 and "loss" in row
-            else:
-                whole = row["kind"] == "val"
-            if whole:
-                rows.append({**row, "step": int(row["step"])})
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue
-    if lines and not rows:
+
+    def is_whole(row: Mapping[str, Any]) -> bool:
+        epoch = row.get("epoch")
+        return row["kind"] == "val" or (row["kind"] == "train" and type(epoch) is int and epoch > 0 and "loss" in row)
+
+    rows = [row for row in logged_rows(path) if is_whole(row)]
+    if path.stat().st_size and not rows:
         raise ValueError(f"{path} contains no rows of a training run: corrupt, or a different file with this name?")
     return rows
 

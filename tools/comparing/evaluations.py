@@ -1,15 +1,15 @@
 """Evaluations side by side, and the paired bootstrap that separates significant differences from chance."""
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...detection.metric import CocoMetric
 from ...detection.resampling import draw_weights
-from ..evaluating.scores import Evaluation, load, state_path
+from ..evaluating.scores import Evaluation, fingerprint_of_truth, load, state_path
 from ..runs.keys import flat_json, is_free
 from ..system.console import columns
 
@@ -40,7 +40,10 @@ def _state(path: Path) -> Path:
         command = (
             f"pocketvision evaluate run={path}" if path.is_dir() else "pocketvision evaluate ... output=" + str(path)
         )
-        raise ValueError(f"{path} was not evaluated ({state_path(results)} is missing): run {command}")
+        raise ValueError(
+            f"{path} was not evaluated ({state_path(results)} is missing): run {command}. Runs for classification have "
+            "no such file: compare them with page=FILE.html"
+        )
     return state_path(results)
 
 
@@ -60,7 +63,7 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation], *, samples: int, 
     return {
         "runs": {name: _told(evaluation) for name, evaluation in evaluations.items()},
         "config": _config_differences(evaluations),
-        "shared": {name: len(set(first.metric.state()) & set(other.metric.state())) for name, other in others.items()},
+        "shared": {name: len(_shared(first, other)) for name, other in others.items()},
         "differences": {name: _differences(first, other, samples, seed) for name, other in others.items()},
     }
 
@@ -74,8 +77,9 @@ def _check_same(name: str, first: Evaluation, other_name: str, other: Evaluation
     if own != others:
         raise ValueError(f"{name} and {other_name} have different classes: {own[:5]} and {others[:5]}")
     if first.about["data"] != other.about["data"]:
-        shared = set(first.metric.state()) & set(other.metric.state())
-        if first.kind == "detection" and shared and _same_truth(first, other, shared):
+        shared = _shared(first, other)
+        detectors = [metric for metric in (first.metric, other.metric) if isinstance(metric, CocoMetric)]
+        if shared and len({fingerprint_of_truth(metric, shared) for metric in detectors}) == 1:
             return  # one of them saw a few more images
         raise ValueError(
             f"{name} and {other_name} were evaluated on different data (fingerprints {first.about['data']} and "
@@ -83,16 +87,9 @@ def _check_same(name: str, first: Evaluation, other_name: str, other: Evaluation
         )
 
 
-def _same_truth(first: Evaluation, other: Evaluation, images: set[int | str]) -> bool:
-    a, b = first.metric.state(), other.metric.state()
-    slots = {slot: row for row, slot in enumerate(first.labels.names)}, {s: r for r, s in enumerate(other.labels.names)}
-
-    def truth(state: Any, image: int | str, slot: dict[int, int]) -> list[Any]:
-        arrays = state[image][1]
-        return [[slot[label] for label in arrays["labels"].tolist()],
-                *(arrays[key].tolist() for key in ("boxes_xywh", "area", "crowd"))]  # fmt: skip
-
-    return all(truth(a, image, slots[0]) == truth(b, image, slots[1]) for image in images)
+def _shared(first: Evaluation, other: Evaluation) -> set[int | str]:
+    """The images of both."""
+    return set(first.metric.state()) & set(other.metric.state())
 
 
 def _told(evaluation: Evaluation) -> dict[str, Any]:
@@ -110,9 +107,7 @@ def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict
 
 def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) -> dict[str, dict[str, Any]]:
     """By metric: the difference, its 95 % interval and whether it is significant; both use the same samples."""
-    if not hasattr(first.metric, "bootstrap"):
-        raise ValueError(f"{first.kind} runs do not support the bootstrap comparison")
-    shared = set(first.metric.state()) & set(other.metric.state())
+    shared = _shared(first, other)
     weights = draw_weights(len(shared), samples, seed)
     weights = np.concatenate([np.ones_like(weights[:1]), weights])  # the first row: the original images
     before, after = (_drawn(evaluation, shared, weights) for evaluation in (first, other))
@@ -140,7 +135,6 @@ def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """The comparison as lines of text."""
     names = list(found["runs"])
     marks = [chr(ord("A") + i) if i < 26 else str(i) for i in range(len(names))]
     page = [f"{mark}  {name}" for mark, name in zip(marks, names, strict=True)]
@@ -186,9 +180,3 @@ def _difference_cells(key: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-
-
-def write(found: Mapping[str, Any], path: str | Path) -> None:
-    """Write the comparison as JSON."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(found, indent=1) + "\n")

@@ -1,21 +1,16 @@
 """A loss curve beside its reference, as text and as a picture."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart
 from ..drawing.figure import Chart, shorten
-from ..system.console import columns
-from .band import Comparison, Row, has_other_data, number, told_differences, tolerance
+from ..system.console import columns, thinned
+from .band import Comparison, Row, number, told_differences, tolerance
 from .reference import Reference
 
-T = TypeVar("T")
 MOST_ROWS = 12
 _GREY = (96, 104, 112)
-_HEADROOM = (
-    2.0  # height of the chart relative to the band: an exploding loss is clipped there, to keep the rest visible
-)
+_HEADROOM = 2.0  # height of the chart relative to the band: an exploding loss is clipped, to keep the rest visible
 
 
 def lines(found: Comparison, *, departs: bool) -> list[str]:
@@ -28,11 +23,11 @@ def lines(found: Comparison, *, departs: bool) -> list[str]:
     if found.rows:
         moved = any(row.place != row.epoch for row in found.rows)
         heads = ["epoch", "loss", *["at epoch"] * moved, "reference", "band", ""]
-        cells = [_cells(row, moved=moved) for row in chosen(found.rows)]
+        cells = [_cells(row, moved=moved) for row in thinned(found.rows, MOST_ROWS)]
         page += ["", *columns([heads, *cells], left=(len(heads) - 2, len(heads) - 1), indent="  ")]
     if found.figures:
         page += ["", "  evaluations, with the reference's mean and range"]
-        for epoch in chosen(list(found.figures)):
+        for epoch in thinned(list(found.figures), MOST_ROWS):
             cells = [f"{name} {value:.3f} ({other.mean:.3f}, {other.low:.3f} to {other.high:.3f})"
                      for name, (value, other) in found.figures[epoch].items()]  # fmt: skip
             page.append(f"  {epoch:>5}   " + "   ".join(cells))
@@ -68,19 +63,12 @@ def _notes(found: Comparison) -> list[str]:
             "evaluations are comparable. What still is: the loss must fall, by a quarter of the reference's fall "
             "or more (in logarithms); the reference is scaled to this run's first epoch"
         )
-    elif has_other_data(found):  # different classes are reported above
+    elif found.other_data:  # different classes are reported above
         notes.append(
             "different training data of the same classes (images, annotations or their order): easier data has a lower "
             "loss, harder data a higher one"
         )
     return notes
-
-
-def chosen(rows: Sequence[T]) -> list[T]:
-    """At most a dozen rows, evenly spaced, including the first and the last."""
-    if len(rows) <= MOST_ROWS:
-        return list(rows)
-    return [rows[round(i * (len(rows) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
 
 
 def _cells(row: Row, *, moved: bool) -> list[str]:

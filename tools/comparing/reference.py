@@ -5,7 +5,7 @@ The file is a small, readable JSON: one setting per line, then one epoch per lin
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,16 @@ from .curves import Curve, Spread
 
 FORMAT = "pocketvision-curve-1"
 _HOW = "pocketvision compare runs/A runs/B write=FILE.json creates one from finished runs"
+_HEAD: dict[str, Callable[[Any], Any]] = {  # the file's keys above the epochs, and how each is read
+    "task": str,
+    "settings": lambda value: dict(value.items()),
+    "steps_per_epoch": int,
+    "images_per_epoch": int,
+    "classes": lambda value: None if value is None else tuple(map(str, value)),
+    "data": lambda value: None if value is None else str(value),
+    "seeds": lambda value: [int(seed) for seed in value],
+    "versions": lambda value: dict(value.items()),
+}
 
 
 @dataclass(frozen=True)
@@ -57,19 +67,12 @@ def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
             raise ValueError(
                 f"{a.name} and {b.name} both have seed={a.seed}: a second run with the same seed adds nothing"
             )
-    assert first.steps_per_epoch is not None
-    assert first.images_per_epoch is not None
+    common = {key: getattr(first, key) for key in _HEAD if key != "seeds"}
     shared = [epoch for epoch in first.figures if all(epoch in curve.figures for curve in curves)]
     return Reference(
         name=name,
-        task=first.task,
-        settings=first.settings,
         seeds=seeds,
-        steps_per_epoch=first.steps_per_epoch,
-        images_per_epoch=first.images_per_epoch,
-        classes=first.classes,
-        data=first.data,
-        versions=first.versions,
+        **common,
         losses={epoch: _spreads([curve.losses[epoch] for curve in curves]) for epoch in sorted(first.losses)},
         figures={epoch: _spreads([curve.figures[epoch] for curve in curves]) for epoch in sorted(shared)},
     )
@@ -116,7 +119,7 @@ def short(value: Any) -> str:
 def _spreads(columns: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
     found = {}
     for key in columns[0]:
-        values = [column[key] for column in columns]
+        values = [column.get(key) for column in columns]
         known = [value for value in values if value is not None]
         if len(known) == len(values):
             found[key] = Spread(sum(known) / len(known), min(known), max(known))
@@ -136,17 +139,7 @@ def write_reference(reference: Reference, path: Path) -> None:
         raise ValueError(f"write={path}: a reference is JSON: choose a name that ends in .json")
     if path.exists():
         read_reference(path)  # never overwrite any other file
-    head = {
-        "format": FORMAT,
-        "task": reference.task,
-        "settings": reference.settings,
-        "steps_per_epoch": reference.steps_per_epoch,
-        "images_per_epoch": reference.images_per_epoch,
-        "classes": reference.classes,
-        "data": reference.data,
-        "seeds": reference.seeds,
-        "versions": reference.versions,
-    }
+    head = {"format": FORMAT, **{key: getattr(reference, key) for key in _HEAD}}
     parts = [f" {json.dumps(key)}: {_indented(value)}" for key, value in head.items()]
     for key, epochs in (("train", reference.losses), ("val", reference.figures)):
         rows = [{"epoch": epoch, **{k: _rounded(v) for k, v in columns.items()}} for epoch, columns in epochs.items()]
@@ -194,22 +187,12 @@ def read_reference(path: Path) -> Reference:
 
 
 def _reference_from_json(content: Mapping[str, Any], name: str) -> Reference:
-    classes = content["classes"]
-    reference = Reference(
-        name=name,
-        task=str(content["task"]),
-        settings=dict(content["settings"].items()),
-        seeds=[int(seed) for seed in content["seeds"]],
-        steps_per_epoch=int(content["steps_per_epoch"]),
-        images_per_epoch=int(content["images_per_epoch"]),
-        classes=None if classes is None else tuple(str(one) for one in classes),
-        data=None if content["data"] is None else str(content["data"]),
-        versions=dict(content["versions"].items()),
-        losses=_columns(content["train"]),
-        figures=_columns(content["val"]),
-    )
+    head = {key: read(content[key]) for key, read in _HEAD.items()}
+    reference = Reference(name=name, **head, losses=_columns(content["train"]), figures=_columns(content["val"]))
     if list(reference.losses) != list(range(1, len(reference.losses) + 1)) or not reference.losses:
         raise ValueError("its epochs do not count up from 1")
+    if not all("loss" in columns for columns in reference.losses.values()):
+        raise ValueError("an epoch has no loss")
     if min(spread.low for columns in reference.losses.values() for spread in columns.values()) <= 0:
         raise ValueError("a loss is not above 0")
     if min(reference.images_per_epoch, reference.steps_per_epoch, len(reference.seeds)) < 1:

@@ -23,14 +23,8 @@ _READABLE = 480  # pixels; pictures whose longer side is shorter are enlarged
 
 # Okabe and Ito's colors (jfly.uni-koeln.de/color), the most distinct first; their black would vanish in photographs.
 _OKABE_ITO = (
-    (0, 158, 115),
-    (230, 159, 0),
-    (0, 114, 178),
-    (213, 94, 0),
-    (240, 228, 66),
-    (204, 121, 167),
-    (86, 180, 233),
-)
+    (0, 158, 115), (230, 159, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66), (204, 121, 167), (86, 180, 233),
+)  # fmt: skip
 # Linear RGB as seen with deuteranopia (Machado et al. 2009, severity 1).
 _DEUTERANOPIA = np.array(
     [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]], np.float32
@@ -180,9 +174,8 @@ def draw_caption(image: Array, lines: Sequence[str], color: Color = INK, *, enla
     canvas = _enlarge(image, enlarge)
     bars, size = [canvas], 1.5 * _text_scale(canvas)
     for text in lines:
-        scale = fitting_scale(
-            text, fitting_scale(text, size, canvas.shape[1] - 4), canvas.shape[1] - 4
-        )  # widths aren't linear
+        scale = fitting_scale(text, size, canvas.shape[1] - 4)
+        scale = fitting_scale(text, scale, canvas.shape[1] - 4)  # again: widths aren't linear
         bar = _paper(round(1.3 * text_size("", size)[1]), canvas.shape[1])
         put_text(bar, text, (2, 0), scale, color)
         bars.append(bar)

@@ -32,6 +32,15 @@ def to_picture(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(image.round().byte().permute(1, 2, 0).numpy())
 
 
+def shrink(image: np.ndarray, side: int, how: int = cv2.INTER_AREA) -> np.ndarray:
+    """The image, its longer side at most `side` pixels and the other at least one."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=how)
+
+
 def draw_truth(image: np.ndarray, truth: Mapping[str, Any], labels: LabelMap) -> np.ndarray:
     """The image with a target (`boxes`, `labels`, `crowd_boxes`, or `mask`) drawn on it, or its `label` below it."""
     if "label" in truth:

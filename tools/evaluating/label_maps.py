@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +27,6 @@ from ..system.console import log, progress
 from .scores import Evaluation
 
 # ---- for the server --------------------------------------------------------------------------------------
-
-
-class _Writing:
-    """A postprocess that also writes its results."""
-
-    def __init__(self, postprocess: Any, folder: Path) -> None:
-        self._postprocess, self._folder = postprocess, folder
-
-    def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Tensor]:
-        label_maps = self._postprocess(outputs, metas)
-        for labels, meta in zip(label_maps, metas, strict=True):
-            write_result(self._folder, meta["image_id"], labels.cpu().numpy())
-        return label_maps
 
 
 @contextmanager
@@ -69,12 +56,19 @@ def written_results(task: Task, source: Any, output: str | None, ranks: Ranks) -
             place = path.parent if archive else path
             place.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=place)) if archive else path
-        folder = ranks.gather(folder)[0]
-        yield replace(task, postprocess=_Writing(task.postprocess, folder))
+        target = ranks.gather(folder)[0]
+
+        def postprocess(outputs: dict[str, Any], metas: list[dict[str, Any]]) -> list[Tensor]:
+            label_maps = task.postprocess(outputs, metas)
+            for labels, meta in zip(label_maps, metas, strict=True):
+                write_result(target, meta["image_id"], labels.cpu().numpy())
+            return label_maps
+
+        yield replace(task, postprocess=postprocess)
         ranks.barrier()
         if ranks.is_main:
             if archive:
-                pack_results(folder, path)
+                pack_results(target, path)
             sizes = dict(zip(source.image_ids.tolist(), image_sizes(source.image_paths), strict=True))
             Results(path, sizes).check()
             log.info("checked and ready for Cityscapes' server: %s (%d label-id PNGs)", path, len(sizes))

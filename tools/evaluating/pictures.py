@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ...datasets.annotations.sample import evenly
 from ...datasets.labels import LabelMap
 from ..drawing import annotate
-from ..drawing.pictures import draw_truth, truth_of, write_image
+from ..drawing.pictures import draw_truth, shrink, truth_of, write_image
 from ..predicting.predictor import Predictor
 from ..predicting.result import Result
 from ..runs.loaded import LoadedRun
@@ -43,9 +42,7 @@ def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshol
 
 def _classified(sample: Any, result: Result, labels: LabelMap) -> np.ndarray:
     """A small picture above its predicted class; in red, with the true class, if that is wrong."""
-    scale = min(1.0, CELL / max(sample.image.shape[:2]))
-    small = cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     (name, probability), truth = result.top(1)[0], labels.names[sample.label]
     right = name == truth
     text = f"{name} {probability:.2f}" if right else f"{name} {probability:.2f}, is {truth}"
-    return annotate.draw_caption(small, [text], annotate.INK if right else WRONG)
+    return annotate.draw_caption(shrink(sample.image, CELL), [text], annotate.INK if right else WRONG)

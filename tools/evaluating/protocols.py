@@ -7,16 +7,13 @@ from ...conf.schema import EvaluateConfig
 from ...segmentation.protocol import MultiView
 from ..runs.loaded import LoadedRun
 
+KEYS = ("protocol", "window", "stride", "scales", "flip")
+
 
 def asks_protocol(settings: EvaluateConfig) -> bool:
     """Whether any of the keys is set."""
-    return bool(
-        settings.protocol != "whole"
-        or settings.window
-        or settings.stride
-        or list(settings.scales) != [1.0]
-        or settings.flip
-    )
+    usual = EvaluateConfig()
+    return any(getattr(settings, key) != getattr(usual, key) for key in KEYS)
 
 
 def images_at_once(settings: EvaluateConfig) -> int:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +19,17 @@ from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
 from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
+from ...files import write_json
 from ...segmentation.class_table import class_table as pixel_table
 from ...segmentation.metric import ImageCounts, MeanIoU
 from ..config import build
 from ..engine.task import Metric, Task
-from ..runs.folder import write_results
 from ..runs.keys import plain
 from ..system.console import columns, log, table
 from .states import pack, unpack
 
 MAX_ROWS = 30  # classes that the console lists
+_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError)  # what zipfile raises, depending on the byte
 _METRICS: dict[str, Callable[..., Any]] = {"detection": CocoMetric, "segmentation": MeanIoU}
 
 
@@ -102,11 +104,11 @@ def check_files(settings: EvaluateConfig, output: Path) -> None:
 
 
 def publish(
-    evaluation: Evaluation, output: Path, *, bootstrap: int = 0, seed: int = 0, coco_results: str | None = None
+    evaluation: Evaluation, output: Path, *, bootstrap: int = 0, coco_results: str | None = None
 ) -> dict[str, float]:
     """Complete the results, print them, write them with the data for `compare`, and return them."""
     results, lines = dict(evaluation.results), []
-    intervals = intervals_of(evaluation, bootstrap, seed)
+    intervals = intervals_of(evaluation, bootstrap)
     for key, (low, high) in intervals.items():
         results |= {f"{key}/low": low, f"{key}/high": high}
     lines += [f"  {key} {results[key]:.3f} {_bracket(pair)}" for key, pair in intervals.items() if "/" not in key]
@@ -114,11 +116,13 @@ def publish(
     if (found := evaluation.analysis) is not None:
         results |= class_results(found)
         heads = {key: value for key, value in heads.items() if "/" not in key}
-        lines += [*class_table(found, intervals), *error_lines(found)]
+        costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
+        lines += class_table(found, intervals)
+        lines.append(f"  AP50 points lost to each kind of error, one at a time: {costs}")
     if isinstance(evaluation.metric, MeanIoU):
         heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
-    write_results(output, results)
+    write_json(output, results)
     save(evaluation, results, state_path(output))
     log.info("%s", "\n".join([table(heads), *lines]))
     if coco_results:
@@ -141,11 +145,11 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def intervals_of(evaluation: Evaluation, samples: int, seed: int) -> dict[str, tuple[float, float]]:
+def intervals_of(evaluation: Evaluation, samples: int) -> dict[str, tuple[float, float]]:
     """The interval of each metric that can be resampled; empty without samples."""
     if not samples:
         return {}
-    drawn: dict[str, npt.NDArray[np.float64]] = evaluation.metric.bootstrap(samples, seed)  # pyright: ignore
+    drawn: dict[str, npt.NDArray[np.float64]] = evaluation.metric.bootstrap(samples)  # pyright: ignore
     return {key: interval(values) for key, values in drawn.items() if key in evaluation.results}
 
 
@@ -180,12 +184,6 @@ def _cells(one: ClassFigures, intervals: Mapping[str, tuple[float, float]]) -> t
     pair = intervals.get(f"AP/{one.name}")
     ap, ap50, ar, f1 = (f"{value:.3f}" for value in (one.ap, one.ap50, one.ar, one.best_f1))
     return one.name, ap, ap50, ar, str(one.num_truths), threshold, f1, f"AP {_bracket(pair)}" if pair else ""
-
-
-def error_lines(found: DetectionAnalysis) -> list[str]:
-    """The AP50 lost to each kind of error."""
-    costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
-    return [f"  AP50 points lost to each kind of error, one at a time: {costs}"]
 
 
 def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
@@ -241,17 +239,17 @@ def load(path: Path) -> Evaluation:
         metric = _METRICS[header["kind"]](**arguments)
         metric.merge([state])
         return Evaluation(header["kind"], labels, metric, header["results"], header["arguments"], header["about"])
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, LookupError, TypeError, EOFError, OSError, *_DAMAGED) as error:
         raise ValueError(
             f"{path} is not an evaluation: {error!r:.300}. Remedy: run pocketvision evaluate again"
         ) from error
 
 
-def fingerprint_of_truth(metric: CocoMetric) -> str:
-    """A hash of the ids, class names and annotations of all images, whatever their source."""
+def fingerprint_of_truth(metric: CocoMetric, images: Collection[int | str] | None = None) -> str:
+    """A hash of the ids, class names and annotations of all images, or of some, whatever their source."""
     state, digest = metric.state(), hashlib.sha256(json.dumps(list(metric.names.values())).encode())
     slots = {slot: row for row, slot in enumerate(metric.names)}
-    for image in metric.images():
+    for image in (image for image in metric.images() if images is None or image in images):
         truth = state[image][1]
         rows = np.array([slots[label] for label in truth["labels"].tolist()], np.float64)
         columns = [rows[:, None], truth["boxes_xywh"], truth["area"][:, None], truth["crowd"][:, None]]

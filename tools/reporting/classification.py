@@ -4,18 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from ...backbones.metric import TopAccuracy
 from ..drawing.annotate import GREY, class_colors
-from .detection import confusion
-from .gallery import Candidate, Store, choose, indices_by_id
-from .summary import Summary
+from ..evaluating.scores import Evaluation
+from .gallery import Candidate, Gallery, choose
+from .summary import Summary, confusion
 
 SIDE = 320  # pixels: a classifier's photos need no fine detail
 
 
-def describe(summary: Summary, metric: TopAccuracy, labels: Any) -> None:
+def describe(summary: Summary, evaluation: Evaluation) -> None:
     """Fill in everything except the pictures."""
-    counts, colors = metric.confusion(), class_colors(labels)
+    metric: Any = evaluation.metric
+    counts, colors = metric.confusion(), class_colors(evaluation.labels)
     in_five = np.bincount([p.label for p in metric.state().values() if p.place < 5], minlength=len(metric.names))
     for slot, name in enumerate(metric.names):
         right, truths, predicted = int(counts[slot, slot]), int(counts[slot].sum()), int(counts[:, slot].sum())
@@ -29,19 +29,16 @@ def describe(summary: Summary, metric: TopAccuracy, labels: Any) -> None:
         summary.notes.append("The data has no images.")
 
 
-def pictures(summary: Summary, metric: TopAccuracy, source: Any, store: Store, count: int) -> None:
+def pictures(summary: Summary, evaluation: Evaluation, gallery: Gallery) -> None:
     """Add the mistakes, most confident first."""
-    mistakes = {image_id: p for image_id, p in metric.state().items() if p.place}
+    mistakes = {image_id: p for image_id, p in evaluation.metric.state().items() if p.place}
     candidates = [
         Candidate(i, 1 - p.probability, tags=frozenset({f"class {p.label}", f"class {p.first}"}))
         for i, p in mistakes.items()
     ]
-    chosen = choose(candidates, count)
-    index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
-    for candidate, _ in sorted(chosen, key=lambda pair: (pair[0].score, str(pair[0].image_id))):
+    chosen = [(candidate, "worst") for candidate, _ in choose(candidates, gallery.count)]
+    chosen.sort(key=lambda pair: (pair[0].score, str(pair[0].image_id)))
+    for candidate, _, entry in gallery.photos(chosen, side=SIDE):
         found = mistakes[candidate.image_id]
-        entry = store.photo(source.read(index[candidate.image_id]).image, side=SIDE)
-        entry |= {"id": str(candidate.image_id), "group": "worst", "score": candidate.score}
-        summary.gallery.append(
-            entry | {"label": found.label, "first": found.first, "probability": found.probability, "place": found.place}
-        )
+        told = {"label": found.label, "first": found.first, "probability": found.probability, "place": found.place}
+        summary.gallery.append(entry | told)

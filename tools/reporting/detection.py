@@ -2,40 +2,32 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from ...detection.analysis import DetectionAnalysis, ImageErrors
-from ...detection.metric import CocoMetric
+from ...detection.analysis import ImageErrors
 from ..drawing.annotate import GREY, class_colors
-from .gallery import Candidate, Store, choose, indices_by_id
-from .summary import Summary
+from ..evaluating.scores import Evaluation
+from .gallery import Candidate, Gallery, choose
+from .summary import Summary, confusion, known
 
-SIZE_EDGES = (
-    0,
-    8,
-    16,
-    32,
-    64,
-    96,
-    128,
-    256,
-    512,
-)  # pixels, the square root of an object's area; COCO's limits are 32 and 96
+# Pixels, the square root of an object's area; COCO's limits are 32 and 96.
+SIZE_EDGES = (0, 8, 16, 32, 64, 96, 128, 256, 512)
 MISSED = "missed"
 CURVE_POINTS = 101
 
 
-def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, labels: Any) -> None:
+def describe(summary: Summary, evaluation: Evaluation) -> None:
     """Fill in everything except the pictures."""
-    colors = class_colors(labels)
+    colors, analysis = class_colors(evaluation.labels), evaluation.analysis
+    assert analysis is not None
     names = [figures.name for figures in analysis.classes]
     for figures in analysis.classes:
         summary.classes.append({
             "name": figures.name, "color": colors.get(figures.slot) or GREY,
-            "AP": _known(figures.ap), "AP50": _known(figures.ap50), "AP75": _known(figures.ap75),
-            "AR": _known(figures.ar), "best F1": _known(figures.best_f1), "at score": float(figures.best_threshold),
+            "AP": known(figures.ap), "AP50": known(figures.ap50), "AP75": known(figures.ap75),
+            "AR": known(figures.ar), "best F1": known(figures.best_f1), "at score": float(figures.best_threshold),
             "truths": figures.num_truths, "detections": figures.num_detections,
         })  # fmt: skip
     summary.curves = {
@@ -45,16 +37,11 @@ def describe(summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, 
     }
     summary.confusion = confusion([*names, "background"], [*names, "background"], analysis.confusion, background=True)
     summary.errors = {kind: float(points) for kind, points in analysis.errors.items()}
-    summary.sizes = sizes(metric.state(), analysis.images)
+    summary.sizes = sizes(evaluation.metric.state(), analysis.images)
     if not any(figures.num_truths for figures in analysis.classes):
         summary.notes.append("The data has no ground truth, so AP cannot be computed.")
     if not any(figures.num_detections for figures in analysis.classes):
         summary.notes.append("The network detected nothing.")
-
-
-def _known(value: float) -> float | None:
-    """COCO's -1 means that there is no such ground truth."""
-    return None if value < 0 else float(value)
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -68,13 +55,6 @@ def _on_grid(thresholds: np.ndarray, f1: np.ndarray) -> list[float]:
         return [0.0] * CURVE_POINTS
     order = np.argsort(thresholds, kind="stable")
     return _rounded(np.interp(np.linspace(0, 1, CURVE_POINTS), thresholds[order], f1[order]))
-
-
-def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, background: bool = False) -> dict[str, Any]:
-    """Names and the nonzero cells; with `background`, the last row and column are the background."""
-    places = np.argwhere(counts)
-    cells = [[int(r), int(c), int(counts[r, c])] for r, c in places]
-    return {"rows": rows, "columns": columns, "cells": cells, "background": background}
 
 
 def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[str, Any]:
@@ -93,22 +73,18 @@ def sizes(images: Mapping[Any, Any], errors: Mapping[Any, ImageErrors]) -> dict[
 # ---- pictures --------------------------------------------------------------------------------------------
 
 
-def pictures(
-    summary: Summary, metric: CocoMetric, analysis: DetectionAnalysis, source: Any, store: Store, count: int
-) -> None:
+def pictures(summary: Summary, evaluation: Evaluation, gallery: Gallery) -> None:
     """Add the best and worst images: ground truth and detections above the threshold, each with its kind of error."""
-    images, names = metric.state(), {f.slot: number for number, f in enumerate(analysis.classes)}
-    chosen = choose((_candidate(i, images[i], errors) for i, errors in analysis.images.items()), count)
-    index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
-    for candidate, group in chosen:
-        sample = source.read(index[candidate.image_id])
-        errors = analysis.images[cast(int | str, candidate.image_id)]
+    images, analysis = evaluation.metric.state(), evaluation.analysis
+    assert analysis is not None
+    names = {f.slot: number for number, f in enumerate(analysis.classes)}
+    chosen = choose((_candidate(i, images[i], errors) for i, errors in analysis.images.items()), gallery.count)
+    for candidate, sample, entry in gallery.photos(chosen):
+        errors = analysis.images[candidate.image_id]
         found, truth = images[errors.image_id]
         missed = set(errors.missed)
-        entry = store.photo(sample.image)
-        file = Path(sample.path).name
-        title = f"{file} (id {candidate.image_id})" if file else str(candidate.image_id)
-        entry |= {"id": title, "group": group, "score": candidate.score}
+        if file := Path(sample.path).name:
+            entry["id"] = f"{file} (id {candidate.image_id})"
         entry["truth"] = [
             {"box": box, "class": names.get(slot), "kind": "crowd" if crowd else MISSED if i in missed else "correct"}
             for i, (box, slot, crowd) in enumerate(

@@ -10,7 +10,6 @@ from ..drawing.charts import (
     RIGHT_COLOR,
     WRONG_COLOR,
     Bar,
-    Color,
     Series,
     bar_chart,
     line_chart,
@@ -18,9 +17,8 @@ from ..drawing.charts import (
     row_chart,
 )
 from ..drawing.figure import Chart
-from .summary import Summary
+from .summary import HEADLINES, Summary
 
-PRIMARY = {"detection": "AP", "segmentation": "mIoU", "classification": "top1"}
 CLASS_FIGURE = {"detection": "AP", "segmentation": "IoU", "classification": "top-1"}
 MANY_CLASSES = 7  # beyond this, lines cannot be distinguished by color
 _ALL, _GREY = "all classes", (134, 142, 150)
@@ -55,7 +53,7 @@ def class_chart(summary: Summary) -> Chart:
     for row in sorted(summary.classes, key=lambda row: (row[figure] is None, -(row[figure] or 0.0))):
         value = row[figure]
         words = "no ground truth" if value is None else f"{value:.3f}"
-        rows.append((row["name"], [Bar([(max(value or 0.0, 0.0), color_of(row))], words)]))
+        rows.append((row["name"], [Bar([(max(value or 0.0, 0.0), row["color"])], words)]))
     return row_chart(f"{figure} per class", rows, longest=1.0)
 
 
@@ -95,7 +93,7 @@ def _class_lines(summary: Summary, key: str) -> list[Series]:
     curves = summary.curves[key]
     many = len(curves) > MANY_CLASSES
     lines = [
-        Series(row["name"], GRID, values, color_of(row), faint=many)
+        Series(row["name"], GRID, values, row["color"], faint=many)
         for row, values in zip(summary.classes, curves, strict=True)
         if values is not None
     ]
@@ -123,7 +121,7 @@ def _errors(summaries: Sequence[Summary]) -> Chart:
 
 def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:
     """Losses, the metric that selects the best checkpoint, and the learning rate; for one run, train beside val."""
-    primary = PRIMARY[summaries[0].kind]
+    primary = HEADLINES[summaries[0].kind][0]
     wanted = {
         "training_loss": ("Loss", [("train", "loss"), ("val", "loss")], "loss"),
         "training_figure": (f"{primary} on the validation split", [("val", primary)], primary),
@@ -134,7 +132,9 @@ def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:
         lines = []
         for summary, color in zip(summaries, palette(len(summaries)), strict=True):
             for number, (kind, key) in enumerate(columns):
-                rows = [row for row in summary.training if row["kind"] == kind and _is_number(row.get(key))]
+                rows = [
+                    row for row in summary.training if row["kind"] == kind and isinstance(row.get(key), int | float)
+                ]
                 label = " ".join([summary.name] * (len(summaries) > 1) + [kind] * (len(columns) > 1))
                 line_color = color if len(summaries) > 1 else (RIGHT_COLOR, WRONG_COLOR)[number]
                 xs, ys = [row["step"] for row in rows], [row[key] for row in rows]
@@ -144,15 +144,6 @@ def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:
     return found
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
 def _size_names(edges: Sequence[int]) -> list[str]:
     """`<8`, `8-16` ... as their lower limits: the bars are side by side."""
     return [f"<{edges[1]}", *(f"{edge}+" for edge in edges[1:])]
-
-
-def color_of(row: dict[str, Any]) -> Color:
-    r, g, b = (int(value) for value in row["color"])
-    return r, g, b

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from ...datasets.annotations.sample import Source
+from ..runs.folder import logged_rows
 from ..runs.keys import flat
 from ..runs.loaded import LoadedRun
+from ..system.console import thinned
 from ..system.machine import describe
 
 PACKAGES = ("pocketvision", "torch", "torchvision", "numpy", "opencv-python", "pycocotools", "albumentations")
@@ -59,21 +61,8 @@ def settings(config: Any) -> dict[str, str]:
 
 def training_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl, evenly thinned out if there are very many; empty without a file."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-    except OSError:
-        return []
+    path = folder / "metrics.jsonl"
     by_kind: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            by_kind.setdefault(row["kind"], []).append({"step": int(row["step"]), **row})
-        except (ValueError, KeyError, TypeError):  # a line that a crash truncated
-            continue
-    return [row for rows in by_kind.values() for row in _thinned(rows)]
-
-
-def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if len(rows) <= MAX_ROWS:
-        return rows
-    return [rows[round(i * (len(rows) - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]
+    for row in logged_rows(path) if path.is_file() else []:
+        by_kind.setdefault(row["kind"], []).append(row)
+    return [row for rows in by_kind.values() for row in thinned(rows, MAX_ROWS)]

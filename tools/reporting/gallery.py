@@ -1,12 +1,17 @@
 """The images that a report shows, stored small enough to send the page by email."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+
+from ...datasets.annotations.sample import Sample
+from ..drawing.pictures import shrink
+from ..runs.loaded import LoadedRun
 
 SIDE = 640  # pixels of the longer side at most
 _QUALITY = 80
@@ -43,10 +48,7 @@ def choose(candidates: Iterable[Candidate], count: int) -> list[tuple[Candidate,
 
 
 def _varied(pool: list[Candidate], shown: list[Candidate], count: int) -> list[Candidate]:
-    seen = {tag: 0 for candidate in (*pool, *shown) for tag in candidate.tags}
-    for candidate in shown:
-        for tag in candidate.tags:
-            seen[tag] += 1
+    seen = Counter(tag for candidate in shown for tag in candidate.tags)
     left, found = dict.fromkeys(pool), []
     while left and len(found) < count:
         open_tags = {tag for candidate in left for tag in candidate.tags}
@@ -54,33 +56,34 @@ def _varied(pool: list[Candidate], shown: list[Candidate], count: int) -> list[C
         candidate = next(c for c in left if rarest is None or rarest in c.tags)
         found.append(candidate)
         del left[candidate]
-        for tag in candidate.tags:
-            seen[tag] += 1
+        seen.update(candidate.tags)
     return found
 
 
-class Store:
-    """Writes the pictures of a gallery to a folder, from which a report reads them again."""
+class Gallery:
+    """The images that a report of a run shows, written to a folder from which a page reads them again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, run: LoadedRun, source: Any, count: int) -> None:
+        self.folder, self.run, self.source, self.count = folder, run, source, count
         folder.mkdir(parents=True, exist_ok=True)
         self._number = 0
 
-    def photo(self, image: np.ndarray, *, side: int = SIDE) -> dict[str, Any]:
-        """Store uint8 RGB [H, W, 3] as a small JPEG: its file, and the size (width, height) of the original."""
-        self._number += 1
-        return {
-            "photo": self._write(
-                "jpg", _shrink(image, side, cv2.INTER_AREA)[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _QUALITY
-            ),
-            "width": image.shape[1],
-            "height": image.shape[0],
-        }
+    def photos(
+        self, chosen: Sequence[tuple[Candidate, str]], *, side: int = SIDE
+    ) -> Iterator[tuple[Candidate, Sample, dict[str, Any]]]:
+        """Each chosen image, its sample, and its entry in the summary: a small JPEG and the original's size."""
+        index = indices_by_id(self.source, [candidate.image_id for candidate, _ in chosen])
+        for candidate, group in chosen:
+            sample = self.source.read(index[candidate.image_id])
+            self._number += 1
+            height, width = sample.image.shape[:2]
+            photo = self._write("jpg", shrink(sample.image, side)[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
+            entry = {"photo": photo, "width": width, "height": height, "id": str(candidate.image_id)}
+            yield candidate, sample, entry | {"group": group, "score": candidate.score}
 
     def layer(self, name: str, colors: np.ndarray) -> str:
         """Store uint8 RGBA [H, W, 4], an overlay for the last photo."""
-        small = _shrink(colors, SIDE, cv2.INTER_NEAREST)
+        small = shrink(colors, SIDE, cv2.INTER_NEAREST)
         return self._write(f"{name}.png", small[..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 9)
 
     def _write(self, ending: str, image: np.ndarray, *options: int) -> str:
@@ -89,14 +92,6 @@ class Store:
         assert ok
         data.tofile(self.folder / name)
         return name
-
-
-def _shrink(image: np.ndarray, side: int, how: int) -> np.ndarray:
-    scale = side / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return cv2.resize(image, size, interpolation=how)
 
 
 def indices_by_id(source: Any, wanted: Iterable[Hashable]) -> Mapping[Hashable, int]:

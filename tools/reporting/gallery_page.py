@@ -1,7 +1,6 @@
 """The gallery of a page: photos with boxes, photos with masks, and misclassified photos."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,11 @@ def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) ->
     """An entry of a summary, with the content of its files, the indices of its classes, and text."""
     found: dict[str, Any] = {**entry, "name": name, "photo": _inlined(folder, entry["photo"]), "kinds": []}
     if summary.kind == "detection":
-        boxes = {key: [_box(row, summary) for row in _largest_first(entry[key])] for key in ("truth", "found")}
+        # The smallest last, so that it is on top and the pointer can reach it.
+        boxes = {
+            key: [_box(row, summary) for row in sorted(entry[key], key=lambda row: -row["box"][2] * row["box"][3])]
+            for key in ("truth", "found")
+        }
         rows = [*entry["truth"], *entry["found"]]
         classes = {row["class"] for row in rows if row["class"] is not None}
         return {**found, "boxes": boxes, "classes": sorted(classes), "told": _told(entry),
@@ -52,11 +55,6 @@ def _figure(entry: dict[str, Any], summary: Summary, folder: Path, name: str) ->
         chips = [(summary.classes[slot], iou) for slot, iou in sorted(entry["classes"], key=lambda pair: pair[1])]
         return {**found, "layers": layers, "chips": chips, "classes": sorted({slot for slot, _ in entry["classes"]})}
     return {**found, "classes": sorted({entry["label"], entry["first"]})}
-
-
-def _largest_first(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The smallest last, so that it is on top and the pointer can reach it."""
-    yield from sorted(rows, key=lambda row: -row["box"][2] * row["box"][3])
 
 
 def _told(entry: dict[str, Any]) -> str:

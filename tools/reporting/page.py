@@ -8,13 +8,8 @@ from ..drawing.figure import Chart
 from ..drawing.html import render
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, counts_of, matrix_of
 from .gallery_page import gallery
-from .summary import Summary
+from .summary import HEADLINES, Summary, known
 
-HEADLINES = {
-    "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"),
-    "segmentation": ("mIoU", "pixel_accuracy", "mIoU_category", "iIoU"),
-    "classification": ("top1", "top5"),
-}
 _MAX_PAIRS = 20
 
 
@@ -32,7 +27,7 @@ def page(runs: Sequence[tuple[Summary, Path]]) -> tuple[str, dict[str, Chart]]:
 
 
 def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
-    results = {key: _known(value) for key, value in summary.results.items()}
+    results = {key: known(value) for key, value in summary.results.items()}
     return {
         "name": name,
         "summary": summary,
@@ -52,11 +47,6 @@ def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
             "configuration": summary.config,
         },
     }
-
-
-def _known(value: float | None) -> float | None:
-    """COCO's -1 means that there is no such ground truth."""
-    return None if value is None or value < 0 else value
 
 
 def _card(key: str, results: Mapping[str, float | None]) -> tuple[str, str, str]:
@@ -89,7 +79,7 @@ def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 def _compared(summaries: Sequence[Summary]) -> dict[str, Any]:
     """Headline metrics, facts, classes by name, and the configuration keys that differ."""
     kind = summaries[0].kind
-    headlines = {key: [_known(s.results.get(key)) for s in summaries] for key in HEADLINES[kind]}
+    headlines = {key: [known(s.results.get(key)) for s in summaries] for key in HEADLINES[kind]}
     facts = [key for key in ("parameters", "checkpoint", "data", "data hash") if key in summaries[0].facts]
     by_name = [{row["name"]: row[CLASS_FIGURE[kind]] for row in s.classes} for s in summaries]
     config = {key: [s.config.get(key, "not there") for s in summaries] for s in summaries for key in s.config}

@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 
 from ...datasets.labels import IGNORE
-from ...segmentation.metric import MeanIoU
 from ..drawing.annotate import GREY, class_colors
 from ..drawing.charts import WRONG_COLOR
+from ..evaluating.scores import Evaluation
 from ..predicting.predictor import Predictor
-from .detection import confusion
-from .gallery import SIDE, Candidate, Store, choose, indices_by_id
-from .summary import Summary
+from .gallery import SIDE, Candidate, Gallery, choose
+from .summary import Summary, confusion
 
 _RIGHT_OR_WRONG = np.array([(0, 0, 0, 0), (*WRONG_COLOR, 230)], np.uint8)  # RGBA
 _ALPHA = 165  # of 255: opacity of a class's color over the photo
 
 
-def describe(summary: Summary, metric: MeanIoU, labels: Any) -> None:
+def describe(summary: Summary, evaluation: Evaluation) -> None:
     """Fill in everything except the pictures."""
-    counts, colors = metric.confusion(), class_colors(labels)
+    metric: Any = evaluation.metric
+    counts, colors = metric.confusion(), class_colors(evaluation.labels)
     total = max(1, int(counts.sum()))
     for slot, name in enumerate(metric.names):
         both, truth, predicted = (int(n) for n in (counts[slot, slot], counts[slot].sum(), counts[:, slot].sum()))
@@ -38,30 +38,27 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def pictures(summary: Summary, metric: MeanIoU, model: Predictor, source: Any, store: Store, count: int) -> None:
+def pictures(summary: Summary, evaluation: Evaluation, gallery: Gallery) -> None:
     """Add the best and worst images: ground truth, prediction, and where they differ."""
+    metric, model, table = evaluation.metric, Predictor(gallery.run), _color_table(evaluation.labels)
     candidates = {c.image_id: (c, ious) for c, ious in (_candidate(metric, i) for i in metric.state())}
-    chosen = choose((candidate for candidate, _ in candidates.values()), count)
-    index = indices_by_id(source, [candidate.image_id for candidate, _ in chosen])
-    table = _color_table(model.labels)
-    for candidate, group in chosen:
-        sample = source.read(index[candidate.image_id])
+    chosen = choose((candidate for candidate, _ in candidates.values()), gallery.count)
+    for candidate, sample, entry in gallery.photos(chosen):
         truth, found = sample.mask, model(sample.image).mask
-        entry = store.photo(sample.image)
-        entry |= {"id": str(candidate.image_id), "group": group, "score": candidate.score}
-        entry |= {"classes": [[slot, iou] for slot, iou in candidates[candidate.image_id][1].items()]}
+        assert truth is not None
+        entry["classes"] = [[slot, iou] for slot, iou in candidates[candidate.image_id][1].items()]
         wrong = (truth != found) & (truth != IGNORE)
         entry["wrong_share"] = float(wrong.sum() / max(1, (truth != IGNORE).sum()))
         ignored = _hatch(truth)
         entry["layers"] = {
-            "truth": store.layer("truth", _over(table[truth], ignored)),
-            "prediction": store.layer("prediction", table[found]),
-            "wrong": store.layer("wrong", _over(_RIGHT_OR_WRONG[wrong * 1], ignored)),
+            "truth": gallery.layer("truth", _over(table[truth], ignored)),
+            "prediction": gallery.layer("prediction", table[found]),
+            "wrong": gallery.layer("wrong", _over(_RIGHT_OR_WRONG[wrong * 1], ignored)),
         }  # fmt: skip
         summary.gallery.append(entry)
 
 
-def _candidate(metric: MeanIoU, image_id: Any) -> tuple[Candidate, dict[int, float]]:
+def _candidate(metric: Any, image_id: Any) -> tuple[Candidate, dict[int, float]]:
     """The mean IoU over the classes in the image's ground truth or prediction, and each class's IoU."""
     counts = metric.confusion(image_id)
     both = counts.diagonal()

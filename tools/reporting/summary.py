@@ -6,9 +6,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FORMAT = 1
 FILE, IMAGES = "summary.json", "images"
-KINDS = ("detection", "segmentation", "classification")
+HEADLINES = {  # the first is the one that selects the best checkpoint
+    "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"),
+    "segmentation": ("mIoU", "pixel_accuracy", "mIoU_category", "iIoU"),
+    "classification": ("top1", "top5"),
+}
 
 
 @dataclass
@@ -56,11 +62,22 @@ class Summary:
                 f"{path} is not an evaluation summary ({error!r:.100}): evaluate with report=true again"
             ) from error
         names = {item.name: item.type for item in fields(cls)}
-        if version != FORMAT or content.keys() != names.keys() or content["kind"] not in KINDS:
+        if version != FORMAT or content.keys() != names.keys() or content["kind"] not in HEADLINES:
             raise ValueError(
                 f"{path} was written by another version (format {version!r:.20}): evaluate with report=true again"
             )
         return cls(**content)
+
+
+def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, background: bool = False) -> dict[str, Any]:
+    """Names and the nonzero cells; with `background`, the last row and column are the background."""
+    cells = [[int(r), int(c), int(counts[r, c])] for r, c in np.argwhere(counts)]
+    return {"rows": rows, "columns": columns, "cells": cells, "background": background}
+
+
+def known(value: float | None) -> float | None:
+    """COCO's -1 means that there is no such ground truth."""
+    return None if value is None or value < 0 else float(value)
 
 
 def plain(value: Any) -> Any:

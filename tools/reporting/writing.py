@@ -2,50 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...datasets.annotations.sample import Source
-from ...detection.analysis import DetectionAnalysis
 from ...files import whole_file, whole_folder
 from ..drawing.figure import Chart
 from ..drawing.pictures import write_image
-from ..predicting.predictor import Predictor
+from ..evaluating.scores import Evaluation
 from ..runs.keys import plain
 from ..runs.loaded import LoadedRun
 from ..system.console import log
+from . import classification, detection, segmentation
 from .drawn import class_chart, matrix_of
 from .facts import command, environment, facts, settings, training_rows
-from .gallery import Store
+from .gallery import Gallery
 from .page import page
 from .summary import FILE, IMAGES, Summary
 
 FOLDER, PAGE = "report", "report.html"
+_PARTS = {"detection": detection, "segmentation": segmentation, "classification": classification}
 
 
 def write_report(
-    run: LoadedRun,
-    metric: Any,
-    results: Mapping[str, float],
-    source: Source,
-    *,
-    analysis: DetectionAnalysis | None,
-    split: str,
-    images: int,
+    run: LoadedRun, evaluation: Evaluation, results: Mapping[str, float], source: Source, *, split: str, images: int
 ) -> Path:
     """Write an evaluation's report to `report/` in the run folder, replacing an earlier one; returns the page's path.
 
     Args:
-        metric: the task's, filled with the whole dataset.
-        analysis: for detection only.
+        evaluation: of the whole dataset.
+        results: the evaluation's, completed.
         images: the maximum number of photos on the page.
 
     Raises:
         ValueError: see `check_place`.
     """
-    folder = check_place(run.folder)
+    folder, part = check_place(run.folder), _PARTS[evaluation.kind]
     with whole_folder(folder) as fresh:
         summary = Summary(
-            kind=run.task.kind,
+            kind=evaluation.kind,
             name=str(run.folder.resolve().name),
             facts=facts(run, source, split),
             results=dict(results),
@@ -54,7 +47,8 @@ def write_report(
             config=settings(plain(run.config)),
             training=training_rows(run.folder),
         )
-        _describe(summary, run, metric, analysis, source, Store(fresh / IMAGES), images)
+        part.describe(summary, evaluation)
+        part.pictures(summary, evaluation, Gallery(fresh / IMAGES, run, source, images))
         summary.save(fresh)
         summary = Summary.load(fresh)  # a later page is drawn from the same file
         html, charts = page([(summary, fresh)])
@@ -73,35 +67,6 @@ def check_place(run_folder: Path) -> Path:
     if folder.exists() and not (folder / FILE).is_file():
         raise ValueError(f"{folder} is not a report and will not be replaced (it has no {FILE}): move it away")
     return folder
-
-
-def _describe(
-    summary: Summary,
-    run: LoadedRun,
-    metric: Any,
-    analysis: DetectionAnalysis | None,
-    source: Any,
-    store: Store,
-    images: int,
-) -> None:
-    """What differs between the tasks."""
-    labels = run.task.labels
-    if run.task.kind == "detection":
-        from . import detection
-
-        assert analysis is not None
-        detection.describe(summary, metric, analysis, labels)
-        detection.pictures(summary, metric, analysis, source, store, images)
-    elif run.task.kind == "segmentation":
-        from . import segmentation
-
-        segmentation.describe(summary, metric, labels)
-        segmentation.pictures(summary, metric, Predictor(run), source, store, images)
-    else:
-        from . import classification
-
-        classification.describe(summary, metric, labels)
-        classification.pictures(summary, metric, source, store, images)
 
 
 def write_page(runs: Sequence[str | Path], output: Path) -> Path:

@@ -101,7 +101,13 @@ def save_config(folder: Path, config: DictConfig) -> None:
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
 
 
-def write_results(path: Path, results: Mapping[str, float]) -> None:
-    """Write results as one flat JSON object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(results), indent=1) + "\n")
+def logged_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. A line that is being written, or that a crash truncated, is skipped."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            rows.append({**row, "kind": str(row["kind"]), "step": int(row["step"])})
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue
+    return rows

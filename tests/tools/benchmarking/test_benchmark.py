@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.datasets.images.decode import decode_bytes
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.postprocess import LabelMaps
 from pocketvision.tools.benchmark import benchmark, check
-from pocketvision.tools.benchmarking import agreement, memory, pictures, plots, results, timing
+from pocketvision.tools.benchmarking import agreement, memory, pictures, results, timing
 from pocketvision.tools.benchmarking.case import agree, share_computed, specs_of
-from pocketvision.tools.benchmarking.peer import make_peer
 from pocketvision.tools.benchmarking.subject import Setup, Subject
 from pocketvision.tools.benchmarking.variant import Spec, Variant
 from pocketvision.tools.benchmarking.variants import make_variant
 from pocketvision.tools.config.build import compose
+from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.export import export
 from pocketvision.tools.predicting.interface import FORMATS
 from pocketvision.tools.system import machine
@@ -34,6 +35,7 @@ DETECTOR = ("model=ssdlite_torchvision", "data.num_classes=3", "data.slots=conti
             "data.input_size=[96,96]", "photo_size=[60,80]")  # fmt: skip
 SEGMENTER = ("model=lraspp_torchvision", "data.resize=none", "data.eval_size=null", "photo_size=[64,96]",
              "data.input_size=[64,64]")  # fmt: skip
+PEER, V3 = "peer=torchvision", "backbone=mobilenet_v3_large"
 KINDS = {"detection": DETECTOR, "segmentation": SEGMENTER}
 
 
@@ -76,7 +78,7 @@ def test_bursts_take_turns_and_only_repeats_are_timed() -> None:
             calls.append(name)
             return value
 
-        return Variant(Spec("file", file=f"x.{name}"), {"one": stage, "two": lambda value: value}, 0, list)
+        return Variant(Spec("file", file=f"x.{name}"), "detection", {"one": stage, "two": lambda value: value}, 0, list)
 
     variants = [variant("onnx"), variant("xml")]
     found = timing.measure(variants, device=torch.device("cpu"), warmup=1, rounds=2, repeats=3, pause=0)
@@ -86,7 +88,8 @@ def test_bursts_take_turns_and_only_repeats_are_timed() -> None:
 
 
 def test_a_single_call_is_timed_in_place_of_the_stages() -> None:
-    slow = Variant(Spec("torchvision"), {"one": lambda value: value}, 0, list, whole=lambda value: time.sleep(0.01))
+    stages = {"one": lambda value: value}
+    slow = Variant(Spec("torchvision"), "detection", stages, 0, list, whole=lambda value: time.sleep(0.01))
     times = timing.measure([slow], device=torch.device("cpu"), warmup=0, rounds=1, repeats=1, pause=0)["torchvision"]
     assert times.whole[0] >= 0.01 > times.stages["one"][0]
 
@@ -175,9 +178,8 @@ def test_as_much_as_the_limit_holds() -> None:
 def test_torchvision_agrees_and_a_perturbed_layer_does_not(kind: str, training: bool) -> None:
     config = composed(*KINDS[kind], "batch_size=2", f"training={str(training).lower()}")
     subject = Subject(Setup(config, 1))
-    mine = "training" if training else kind
     variants = [make_variant(subject, Spec(side)) for side in ("torchvision", "pocketvision")]
-    (found,) = agree(mine, variants, trained=False).values()
+    (found,) = agree(variants, trained=False).values()
     assert found.holds
     if kind == "detection" and not training:
         results_ = variants[0].results(variants[0].call())
@@ -187,24 +189,7 @@ def test_torchvision_agrees_and_a_perturbed_layer_does_not(kind: str, training: 
         subject.run.task.model.backbone.blocks[3].project.norm.weight.mul_(1.5)
     variants[1] = make_variant(subject, Spec("pocketvision"))
     with pytest.raises(ValueError, match="as loaded does not agree with torchvision"):
-        agree(mine, variants, trained=False)
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (("model=ssdlite", "backbone=mobilenet_v3_large", "data=shapes_detection"), "model=ssdlite_torchvision"),
-        (("model=lraspp", "backbone=mobilenet_v3_large", "data=shapes_segmentation"), "backbone.atrous=torchvision"),
-        (("model=classifier", "data.input_size=[32,32]"), "which Classifier is not"),
-        ((*DETECTOR, "data.resize=letterbox"), "data.resize=stretch"),
-        ((*DETECTOR, "model.postprocess.clip=after"), "model.postprocess.clip=before"),
-        ((*DETECTOR, "backbone.reduced=null"), "backbone.reduced=detection"),
-        ((*SEGMENTER, "data.resize=shorter", "data.eval_size=[64,64]"), "data.resize=stretch"),
-    ],
-)  # fmt: skip
-def test_a_network_that_is_not_torchvisions_has_no_peer(keys: tuple[str, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_peer(Subject(Setup(composed(*keys), 1)).run)
+        agree(variants, trained=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -226,7 +211,7 @@ def test_thresholds_of_a_run_reach_the_peer() -> None:
     config = composed(*DETECTOR, "min_score=0.4", "model.postprocess.max_detections=7", "model.postprocess.max_iou=0.3")
     subject = Subject(Setup(config, 1))
     variants = [make_variant(subject, Spec(side)) for side in ("torchvision", "pocketvision")]
-    assert agree("detection", variants, trained=False)["as loaded"].holds
+    assert agree(variants, trained=False)["as loaded"].holds
     assert len(variants[0].results(variants[0].call())[0]) == 7
 
 
@@ -331,6 +316,14 @@ def test_training_steps_leave_the_weights_as_they_are() -> None:
         (("run=nowhere",), "nowhere"),
         (("file=nowhere.onnx",), "nowhere.onnx"),
         (("min_score=0.5", *SEGMENTER), "min_score=0.5"),
+        ((PEER, "model=ssdlite", V3, "data=shapes_detection"), "model=ssdlite_torchvision"),
+        ((PEER, "model=lraspp", V3, "data=shapes_segmentation"), "backbone.atrous=torchvision"),
+        ((PEER, "model=classifier", "data.input_size=[32,32]"), "which Classifier is not"),
+        ((PEER, "model=classifier", "data.input_size=[32,32]", "training=true"), "which Classifier is not"),
+        ((PEER, *DETECTOR, "data.resize=letterbox"), "data.resize=stretch"),
+        ((PEER, *DETECTOR, "model.postprocess.clip=after"), "model.postprocess.clip=before"),
+        ((PEER, *DETECTOR, "backbone.reduced=null"), "backbone.reduced=detection"),
+        ((PEER, *SEGMENTER, "data.resize=shorter", "data.eval_size=[64,64]"), "data.resize=stretch"),
     ],
 )
 def test_mistakes_are_named(keys: tuple[str, ...], message: str) -> None:
@@ -340,9 +333,10 @@ def test_mistakes_are_named(keys: tuple[str, ...], message: str) -> None:
 
 def test_experiments_compose_with_keys_of_the_benchmark_and_not_of_training() -> None:
     config = compose("experiment=ssdlite_coco_torchvision", "compile=true", "optimize=true", config_name="benchmark")
-    assert (config.batch_size, config.threads, config.name) == (1, 0, "benchmark")
-    check(config)
-    assert [spec.name for spec in specs_of(config)] == ["as loaded", "optimize + compile"]
+    settings = settings_of(config, BenchmarkConfig)
+    assert (settings.batch_size, settings.threads, settings.name) == (1, 0, "benchmark")
+    check(settings)
+    assert [spec.name for spec in specs_of(settings)] == ["as loaded", "optimize + compile"]
 
 
 # ---- memory ----------------------------------------------------------------------------------------------
@@ -355,7 +349,7 @@ def test_memory_of_a_call_is_seen_and_that_of_loading_is_not(monkeypatch: pytest
     def take(_: Any) -> Any:
         return bytes(bytearray(b"x") * 50_000_000)[:1]
 
-    variant = Variant(Spec("pocketvision"), {"one": take}, 0, list)
+    variant = Variant(Spec("pocketvision"), "detection", {"one": take}, 0, list)
     monkeypatch.setattr(memory, "Subject", lambda setup: SimpleNamespace(device=torch.device("cpu")))
     monkeypatch.setattr(memory, "make_variant", lambda subject, spec: take(0) and variant)
     found = memory.calls_peak(Setup(composed(), 1), variant.spec)
@@ -384,9 +378,9 @@ def test_the_share_computed_is_what_the_label_map_computes() -> None:
     assert labels[:, -1].min() == 1
 
 
-def test_segments_fill_the_whole() -> None:
-    assert plots.segments({"a": [1.0], "b": [1.0]}, 1.0) == [("a", 0, 0.5), ("b", 0.5, 1.0)]
-    assert plots.segments({"a": [1.0], "b": [2.0]}, 4.0) == [("a", 0, 1), ("b", 1, 3), ("rest", 3, 4)]
+def test_stages_fill_the_whole() -> None:
+    assert results.lengths({"a": [1.0], "b": [1.0]}, 1.0) == [("a", 0.5), ("b", 0.5)]
+    assert results.lengths({"a": [1.0], "b": [2.0]}, 4.0) == [("a", 1), ("b", 2), ("rest", 1)]
 
 
 def test_photographs_are_what_they_are_decoded_to() -> None:

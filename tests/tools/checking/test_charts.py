@@ -1,6 +1,5 @@
 """Numbers of data sets, their charts, and anchors against boxes."""
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,12 +11,11 @@ from pocketvision.datasets.checking.statistics import Statistics
 from pocketvision.datasets.labels import nameless_labels
 from pocketvision.detection.boxes import iou
 from pocketvision.detection.matching import match as match_for_training
-from pocketvision.tools import browse
+from pocketvision.tools.browse import browse
 from pocketvision.tools.checking.anchors import Anchors, anchors_of, match, unreached
 from pocketvision.tools.checking.charts import charts_of
-from pocketvision.tools.checking.counted import count_samples
+from pocketvision.tools.checking.sources import count_samples
 from pocketvision.tools.config.build import build_task, compose
-from pocketvision.tools.system.console import log
 
 NO_BOXES = np.zeros((0, 4))
 
@@ -105,11 +103,9 @@ def test_generated_data_are_counted_by_their_samples(experiment: str, what: str)
         assert np.all(train.boxes[:, 2:] > train.boxes[:, :2])
 
 
-def test_browse_writes_statistics_beside_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["pocketvision"])
-    before = log.handlers, log.level, log.propagate
-    browse.main(["experiment=demo_detection", "count=1", "statistics=3", f"output={tmp_path}/b.png"])
-    log.handlers, log.level, log.propagate = before
+def test_browse_writes_statistics_beside_the_grid(tmp_path: Path) -> None:
+    browse(compose("experiment=demo_detection", "count=1", "statistics=3", f"output={tmp_path}/b.png",
+                   config_name="browse"))  # fmt: skip
     picture = cv2.imread(str(tmp_path / "b_statistics.png"))
     assert min(picture.shape[:2]) > 500
     assert picture.std() > 10

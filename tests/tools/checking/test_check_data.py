@@ -14,17 +14,14 @@ from pocketvision.datasets.checking.remedies import REMEDIES
 from pocketvision.datasets.shapes import ShapesDetection
 from pocketvision.datasets.writing.shapes_writer import write_coco
 from pocketvision.tools import check_data
-from pocketvision.tools.system.console import log
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "check-data.md"
 
 
 @pytest.fixture(autouse=True)
-def own_log(monkeypatch: pytest.MonkeyPatch) -> Any:
+def own_arguments(logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands set up the log of their process and its arguments."""
     monkeypatch.setattr(sys, "argv", ["pocketvision"])
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pocketvision.tools.drawing.annotate import (
     side_by_side,
     zoom_for,
 )
+from pocketvision.tools.drawing.pictures import shrink
 
 
 def _photo(height: int = 480, width: int = 640, value: int = 90) -> np.ndarray:
@@ -83,6 +84,13 @@ def test_small_pictures_are_enlarged(size: tuple[int, int], zoom: int) -> None:
     shape = (size[0] * zoom, size[1] * zoom, 3)
     assert draw_detections(photo, [[0, 0, 5, 5]], [1]).shape == shape
     assert draw_mask(photo, np.zeros(size, np.uint8)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"), [((9, 9), 9, (9, 9)), ((40, 80), 20, (10, 20)), ((1, 2000), 480, (1, 480))]
+)
+def test_large_pictures_are_shrunk(size: tuple[int, int], side: int, expected: tuple[int, int]) -> None:
+    assert shrink(_photo(*size), side).shape == (*expected, 3)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (480, 640), (1024, 2048)])

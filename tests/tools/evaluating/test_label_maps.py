@@ -138,51 +138,31 @@ def test_wrong_pictures_are_all_named(city: Path, whole: dict[str, float], tmp_p
     ("keys", "message"),
     [
         (["protocol=window"], "protocol=window: expected whole or sliding"),
-        (["protocol=sliding"], r"needs window=\[h,w\]"),
+        (["protocol=sliding"], r"needs window=[h,w]"),
         (["window=[9,9]"], "window and stride need protocol=sliding"),
         (["protocol=sliding", "window=[9,9]", "stride=[10,1]"], "larger than window"),
-        (["scales=[]"], r"scales=\[\]"),
+        (["scales=[]"], r"scales=[]"),
         (["split=test"], "split=test has no ground truth"),
         (["split=test", "cityscapes_results=x.zip", "report=true"], "ground truth: drop report"),
         (["split=tset"], "split=tset: expected train or val"),
         (["cityscapes_results={city}/data"], "already exists"),
         (["predictions=x"], "drop run=, file=, pictures=, report= and cityscapes_results="),
+        (["run=null", "predictions=nowhere"], "neither a folder nor a zip archive: nowhere"),
+        (["run=null", "predictions={city}/data/gtFine", "prediction_ids=x"], "choose label or train"),
+        (["run=null", "predictions={city}", "++data.classes=3"], "data.classes does not apply to label maps"),
+        (["run=null", "predictions={city}", "++data.root=null"], "needs data.root=FOLDER"),
+        (["run={detector}", "flip=true"], "is for detection: drop them"),
+        (["run={detector}", "cityscapes_results=x.zip"], "needs all images of a Cityscapes split"),
+        (["run={detector}", "split=test", "cityscapes_results=x.zip"], "split=test is only for Cityscapes"),
     ],
 )
-def test_errors_of_a_run(keys: list[str], message: str, city: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        asked(city, *(key.format(city=city) for key in keys))
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (["predictions=nowhere"], "neither a folder nor a zip archive: nowhere"),
-        (["predictions={city}/data/gtFine", "prediction_ids=x"], "choose label or train"),
-        (["predictions={city}", "++data.classes=3"], "data.classes does not apply to label maps"),
-        (["predictions={city}", "~data.root"], "needs data.root=FOLDER"),
-    ],
-)
-def test_errors_of_predictions(keys: list[str], message: str, city: Path) -> None:
-    if "~data.root" in keys:
-        with pytest.raises(ValueError, match=re.escape(message)):
-            evaluate(compose(f"predictions={city}", config_name="evaluate"))
-        return
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
-        asked(city, *(key.format(city=city) for key in keys), run=False)
-
-
-def test_protocols_are_of_segmenters_and_files_of_cityscapes(
-    trained_run: Callable[[str], Path], tmp_path: Path
+def test_mistakes_are_told(
+    keys: list[str], message: str, city: Path, trained_run: Callable[[str], Path], in_tmp_path: Path
 ) -> None:
-    run = trained_run("detection")
-    for keys, message in (
-        (["flip=true"], "are for segmentation, but .* is for detection"),
-        ([f"cityscapes_results={tmp_path}/x.zip"], "needs all images of a Cityscapes split .*ShapesDetection"),
-        (["split=test", f"cityscapes_results={tmp_path}/x.zip"], "split=test is only for Cityscapes"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            evaluate(compose(f"run={run}", "checkpoint=last", "workers=0", *keys, config_name="evaluate"))
+    given = [key.format(city=city, detector=trained_run("detection")) for key in keys]
+    data = () if keys[0] != "run=null" else (f"++data.root={city}/data",)
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+        asked(city, *data, *given)
 
 
 def test_the_table_tells_each_class_once() -> None:

@@ -18,8 +18,8 @@ from pocketvision.detection import analysis
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.metric import MeanIoU
-from pocketvision.tools.engine.task import Task
-from pocketvision.tools.reporting import writing
+from pocketvision.tools.drawing.figure import Chart
+from pocketvision.tools.reporting import segmentation, writing
 from pocketvision.tools.runs.loaded import LoadedRun
 from torch import nn
 
@@ -165,8 +165,11 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
         found: bool = True,
         trained: bool = True,
         shown: int = 48,
+        charts: bool = False,
         **figures: float,
     ) -> Path:
+        if not charts:  # they take most of the time, and lie beside the page
+            monkeypatch.setattr(Chart, "picture", lambda chart: np.zeros((2, 2, 3), np.uint8))
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         metric, source, extra = KINDS[kind](count, images, first, truths=truths, found=found)
@@ -174,21 +177,18 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
             rows = [{"kind": "train", "step": 10 * i, "loss": 2 / i, "lr": 0.1 / i} for i in range(1, 6)]
             rows += [{"kind": "val", "step": 50 * i, "loss": 1 / i, metric.primary: 0.1 * i} for i in (1, 2)]
             text = "".join(json.dumps(row) + "\n" for row in rows)
-            (folder / "metrics.jsonl").write_text(text + '{"kind": "train", "st')  # a crash cut the last row
+            bad = b'{"kind": "train", "step": Infinity}\n\xff\n{"kind": "train", "st'  # a crash cut the last row
+            (folder / "metrics.jsonl").write_bytes(text.encode() + bad)
         config = OmegaConf.create({"model": {"network": {"_target_": "x.Net"}}, "name": name, "lr": len(name)})
-        task = Task(kind, nn.Linear(2, 2), SimpleNamespace(), SimpleNamespace(), metric, source.labels)  # pyright: ignore
+        task: Any = SimpleNamespace(model=nn.Linear(2, 2))
         run = LoadedRun(task, config, folder, folder / "checkpoints" / "best.pt", 7)
-        monkeypatch.setattr(writing, "Predictor", lambda run: _Predictor(source.labels, extra))
-        results, found_out = metric.compute() | figures, extra if kind == "detection" else None
-        writing.write_report(run, metric, results, source, analysis=found_out, split="val", images=shown)
+        evaluation: Any = SimpleNamespace(kind=kind, labels=source.labels, metric=metric, analysis=extra)
+
+        def predict(image: np.ndarray) -> Any:
+            return SimpleNamespace(mask=extra[image.tobytes()])
+
+        monkeypatch.setattr(segmentation, "Predictor", lambda run: predict)
+        writing.write_report(run, evaluation, metric.compute() | figures, source, split="val", images=shown)
         return folder
 
     return make
-
-
-class _Predictor:
-    def __init__(self, labels: LabelMap, predictions: dict[bytes, np.ndarray]) -> None:
-        self.labels, self.predictions = labels, predictions
-
-    def __call__(self, image: np.ndarray) -> Any:
-        return SimpleNamespace(mask=self.predictions[image.tobytes()])
