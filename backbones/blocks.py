@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .checks import check_choice
+from .conventions import PaddedConventions
 from .features import Backbone, FeatureSpec
+from .init import initialize
 from .layers import ConvNormAct, SqueezeExcite, make_divisible
 
 
@@ -74,8 +77,8 @@ def scale_rows(
     min_depth: int,
     divisor: int = 8,
     scaling: str = "reference",
-) -> tuple[Row, ...]:
-    """Apply the width multiplier; `stem` is the table's number of input channels, `stem_out` the network's.
+) -> tuple[int, tuple[Row, ...]]:
+    """Apply the width multiplier to the table's number of input channels `stem` (unless `stem_out` is set), and rows.
 
     Input and output channels are rounded to multiples of `divisor`, expansions to multiples of 8.
 
@@ -83,13 +86,13 @@ def scale_rows(
     table's expansion is scaled like any other channel count. They agree at widths 1 and 2, but not in between.
     """
     scaled, table_in = [], stem
-    channels = stem_out or make_divisible(stem * width, divisor, min_depth=min_depth)
+    stem_out = channels = stem_out or make_divisible(stem * width, divisor, min_depth=min_depth)
     for row in rows:
         expansion = row.expansion * width if scaling == "torchvision" else channels * (row.expansion / table_in)
         expansion = channels if expansion == channels else make_divisible(expansion)
         table_in, channels = row.out, make_divisible(row.out * width, divisor, min_depth=min_depth)
         scaled.append(row._replace(expansion=expansion, out=channels))
-    return tuple(scaled)
+    return stem_out, tuple(scaled)
 
 
 def last_channels(last: str | None, *, width: float, reduced: bool, min_depth: int) -> int:
@@ -151,32 +154,55 @@ class BlockTrunk(Backbone):
     blocks: nn.ModuleList
     last: ConvNormAct | None
 
-    def add_blocks(
+    def __init__(self, *, width: float, reduced: str | None, output_stride: int) -> None:
+        super().__init__()
+        check_choice("reduced", reduced, (None, "detection", "segmentation"))
+        check_choice("output_stride", output_stride, (8, 16, 32))
+        if width <= 0:
+            raise ValueError(f"width must be positive, got {width}")
+        self.width = width
+
+    def build(
         self,
+        table: Sequence[Row],
         rows: Sequence[Row],
         plan: Sequence[tuple[int, int]],
         *,
-        conv: Callable[..., ConvNormAct],
+        conventions: PaddedConventions,
+        stem: int,
+        last: int,
+        stem_act: str | None = None,
+        project_act: str = "none",
         se: Callable[[int, Row], SqueezeExcite] | None = None,
-        residual_by_table: bool = False,
-        first_residual: bool = True,
-    ) -> int:
-        """Fill `blocks` after the stem and return the output channels of the last one.
+        residual: Sequence[bool] | None = None,
+    ) -> None:
+        """Create and initialize all layers, and publish the taps.
 
-        `rows` are scaled and have the table's strides, `plan` has the effective ones and the rates, `se` makes a
-        squeeze-and-excite from the block's input channels and its row. A block of stride 1 that keeps the
-        number of channels is residual: by its effective stride, or by the table's; the first one only if it may.
+        `rows` are those of `table` with scaled channels; `plan` has their effective strides and the rates. `stem` and
+        `last` are the channels of these layers (`last` 0: none). `se` makes a squeeze-and-excite from a block's input
+        channels and its row. A block that keeps the number of channels is residual if `residual` says so, by default
+        if its effective stride is 1.
         """
+        conv = conventions.conv()
+        residual = [stride == 1 for stride, _ in plan] if residual is None else residual
+        self.stem = conv(3, stem, 3, stride=2, act=stem_act or table[0].act)
         self.blocks = nn.ModuleList()
-        channels = self.stem.conv.out_channels
-        for number, (row, (stride, rate)) in enumerate(zip(rows, plan, strict=True)):
-            unstrided = (row.stride if residual_by_table else stride) == 1
-            residual = unstrided and row.out == channels and (first_residual or number > 0)
-            gate = se(channels, row) if se is not None and row.se else None
-            row = row._replace(stride=stride)
-            self.blocks.append(InvertedResidual(channels, row, dilation=rate, residual=residual, conv=conv, se=gate))
+        channels = stem
+        for row, (stride, rate), adds in zip(rows, plan, residual, strict=True):
+            block = InvertedResidual(
+                channels,
+                row._replace(stride=stride),
+                dilation=rate,
+                residual=adds and row.out == channels,
+                conv=conv,
+                se=se(channels, row) if se is not None and row.se else None,
+                project_act=project_act,
+            )
+            self.blocks.append(block)
             channels = row.out
-        return channels
+        self.last = conv(channels, last, act=table[-1].act) if last else None
+        self.publish_taps(table)
+        initialize(self, conventions.init)
 
     def publish_taps(self, table: Sequence[Row]) -> None:
         """Fill `tap_points` and `feature_specs`; the nominal strides of `table` determine where stages end."""
@@ -218,17 +244,3 @@ class BlockTrunk(Backbone):
             x = output
         if self.last is not None:
             yield "last", self.last(x)
-
-
-def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
-
-
-def check_options(*, width: float, reduced: str | None, output_stride: int) -> None:
-    """Raise ValueError unless these options, which all trunks have, are valid."""
-    check_choice("reduced", reduced, (None, "detection", "segmentation"))
-    check_choice("output_stride", output_stride, (8, 16, 32))
-    if width <= 0:
-        raise ValueError(f"width must be positive, got {width}")

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import at_least_float32
+
 
 class LabelCriterion(nn.Module):
     """Softmax cross entropy averaged over the images; `label_smoothing` is the fraction spread over all classes."""
@@ -27,8 +29,7 @@ class LabelCriterion(nn.Module):
 
         `logits` [B, K]; each target's `label` is an int64 scalar in 0..K-1.
         """
-        logits = outputs["logits"]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(outputs["logits"])
         if len(targets) != len(logits):
             raise ValueError(f"{len(targets)} targets for the logits of {len(logits)} images: pass one per image")
         if not len(targets):

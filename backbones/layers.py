@@ -6,11 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import check_choice
+
 
 def make_divisible(value: float, divisor: int = 8, *, min_depth: int = 8) -> int:
     """Round channels to the nearest multiple of `divisor`, at least `min_depth`, never more than 10 % below `value`."""
     rounded = max(min_depth, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is that already: losses and decoding never run in half precision."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 class Float32TrainedConv2d(nn.Conv2d):
@@ -62,8 +69,7 @@ def conv2d(
     padding: str = "symmetric",
 ) -> nn.Conv2d:
     """Make a convolution with an odd kernel that keeps the map's size (at stride 1); every padding is decided here."""
-    if padding not in ("symmetric", "same"):
-        raise ValueError(f'padding must be "symmetric" or "same" (TensorFlow), got {padding!r}')
+    check_choice("padding", padding, ("symmetric", "same"))  # "same" is TensorFlow's
     assert kernel % 2 == 1, f"the kernel must be odd to keep the map's size, got {kernel}"
     assert kernel == 1 or kernel >= stride, f"a kernel of {kernel} at stride {stride} skips pixels"
     # At stride 1 and for 1x1 kernels the two paddings are the same.
@@ -94,15 +100,13 @@ _GATES: dict[str, Callable[[], nn.Module]] = {"exact": nn.Hardsigmoid, "tf": TFH
 
 def activation(name: str) -> nn.Module:
     """Make the activation `relu`, `relu6`, `hswish` or `none`."""
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; choose one of {', '.join(_ACTIVATIONS)}")
+    check_choice("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]()
 
 
 def gate_activation(name: str) -> nn.Module:
     """Make a gate: `exact` is relu6(x + 3) / 6, `tf` the released code's relu6(x + 3) * 0.16667, or `sigmoid`."""
-    if name not in _GATES:
-        raise ValueError(f"unknown gate {name!r}; choose one of {', '.join(_GATES)}")
+    check_choice("gate", name, _GATES)
     return _GATES[name]()
 
 

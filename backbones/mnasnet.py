@@ -1,18 +1,8 @@
 """MnasNet (Tan et al., CVPR 2019, arXiv 1807.11626), as its TensorFlow reference (tensorflow/tpu) computes it."""
 
-from .blocks import (
-    BlockTrunk,
-    Row,
-    check_choice,
-    check_options,
-    last_channels,
-    reduce_tail,
-    scale_rows,
-    stage_rows,
-    strides_and_rates,
-)
+from .blocks import BlockTrunk, Row, last_channels, reduce_tail, scale_rows, stage_rows, strides_and_rates
+from .checks import check_choice
 from .conventions import TF_SLIM, PaddedConventions, flat_keywords
-from .init import initialize
 from .layers import SqueezeExcite, make_divisible
 
 SE, __ = True, False
@@ -42,11 +32,6 @@ SMALL = (
 VARIANTS = {"a1": (A1, 32), "small": (SMALL, 8)}  # stages, channels of the stem
 
 
-def squeezed_channels(in_channels: int, *, divisor: int) -> int:
-    """Channels inside squeeze-and-excite: a quarter of the block's input."""
-    return make_divisible(in_channels / 4, divisor, min_depth=divisor)
-
-
 @flat_keywords
 class MnasNet(BlockTrunk):
     """The trunk: `stem`, `blocks` and, unless `last` is None, a convolution to 1280 channels before pooling.
@@ -72,29 +57,29 @@ class MnasNet(BlockTrunk):
         min_depth: int = 8,
         conventions: PaddedConventions = TF_SLIM,
     ) -> None:
-        super().__init__()
-        check_choice("variant", variant, tuple(VARIANTS))
-        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        super().__init__(width=width, reduced=reduced, output_stride=output_stride)
+        check_choice("variant", variant, VARIANTS)
         if squeeze_divisor < 1:
             raise ValueError(f"squeeze_divisor must be at least 1, got {squeeze_divisor}")
         stages, stem = VARIANTS[variant]
         table = stage_rows(stages, stem=stem, act="relu")
         if reduced is not None:
             table = reduce_tail(table, first_expansion=reduced == "segmentation")
-        rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)
-
-        conv = conventions.conv()
-        self.stem = conv(3, make_divisible(stem * width, min_depth=min_depth), 3, stride=2, act="relu")
+        stem, rows = scale_rows(table, stem=stem, width=width, min_depth=min_depth)
+        plan = strides_and_rates(table, output_stride=output_stride)
 
         def se(in_channels: int, row: Row) -> SqueezeExcite:
-            squeeze = squeezed_channels(in_channels, divisor=squeeze_divisor)
+            squeeze = make_divisible(in_channels / 4, squeeze_divisor, min_depth=squeeze_divisor)
             return SqueezeExcite(row.expansion, squeeze=squeeze, gate="sigmoid")
 
-        plan = strides_and_rates(table, output_stride=output_stride)
-        # The first is not residual: so in A1, and Small's is declared for 16 channels, but its stem has 8.
-        channels = self.add_blocks(rows, plan, conv=conv, se=se, first_residual=first_residual)
-        out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
-        self.last = conv(channels, out, act="relu") if out else None
-        self.width = width
-        self.publish_taps(table)
-        initialize(self, conventions.init)
+        self.build(
+            table,
+            rows,
+            plan,
+            conventions=conventions,
+            stem=stem,
+            last=last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth),
+            se=se,
+            # The first is not residual: so in A1, and Small's is declared for 16 channels, but its stem has 8.
+            residual=[first_residual, *(stride == 1 for stride, _ in plan[1:])],
+        )

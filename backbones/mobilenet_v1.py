@@ -1,10 +1,7 @@
 """MobileNetV1 (Howard et al., 2017, arXiv 1704.04861), as its TF-slim reference computes it."""
 
-from torch import nn
-
-from .blocks import BlockTrunk, InvertedResidual, Row, check_options, reduce_tail, strides_and_rates
+from .blocks import BlockTrunk, Row, reduce_tail, strides_and_rates
 from .conventions import TF_SLIM, PaddedConventions, flat_keywords
-from .init import initialize
 
 STEM_CHANNELS = 32
 # Table 1: channels out and stride of the depthwise separable convolutions (TF-slim's Conv2d_1 to Conv2d_13)
@@ -47,8 +44,7 @@ class MobileNetV1(BlockTrunk):
         min_depth: int = 8,
         conventions: PaddedConventions = TF_SLIM,
     ) -> None:
-        super().__init__()
-        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        super().__init__(width=width, reduced=reduced, output_stride=output_stride)
         table = block_rows()
         if reduced is not None:
             table = reduce_tail(table, first_expansion=False)
@@ -57,14 +53,13 @@ class MobileNetV1(BlockTrunk):
             """Unlike the later networks: rounded down, and not to a multiple of 8."""
             return max(int(channels * width), min_depth)
 
-        conv = conventions.conv()
-        self.stem = conv(3, scale(STEM_CHANNELS), 3, stride=2, act="relu6")
-        self.blocks = nn.ModuleList()
-        for row, (stride, rate) in zip(table, strides_and_rates(table, output_stride=output_stride), strict=True):
-            row = row._replace(expansion=scale(row.expansion), out=scale(row.out), stride=stride)
-            block = InvertedResidual(row.expansion, row, dilation=rate, residual=False, conv=conv, project_act="relu6")
-            self.blocks.append(block)
-        self.last = None
-        self.width = width
-        self.publish_taps(table)
-        initialize(self, conventions.init)
+        self.build(
+            table,
+            [row._replace(expansion=scale(row.expansion), out=scale(row.out)) for row in table],
+            strides_and_rates(table, output_stride=output_stride),
+            conventions=conventions,
+            stem=scale(STEM_CHANNELS),
+            last=0,
+            project_act="relu6",
+            residual=[False] * len(table),
+        )

@@ -1,17 +1,7 @@
 """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), as its TF-slim reference computes it."""
 
-from .blocks import (
-    BlockTrunk,
-    check_options,
-    last_channels,
-    reduce_tail,
-    scale_rows,
-    stage_rows,
-    strides_and_rates,
-)
+from .blocks import BlockTrunk, last_channels, reduce_tail, scale_rows, stage_rows, strides_and_rates
 from .conventions import TF_SLIM, PaddedConventions, flat_keywords
-from .init import initialize
-from .layers import make_divisible
 
 STEM_CHANNELS = 32
 # Table 2: expansion factor, channels out, repetitions, stride of the first
@@ -49,22 +39,14 @@ class MobileNetV2(BlockTrunk):
         divisor: int = 8,
         conventions: PaddedConventions = TF_SLIM,
     ) -> None:
-        super().__init__()
-        check_options(width=width, reduced=reduced, output_stride=output_stride)
+        super().__init__(width=width, reduced=reduced, output_stride=output_stride)
         if divisor < 1:
             raise ValueError(f"divisor must be at least 1, got {divisor}")
         stages = [(3, factor, out, False, repetitions, stride) for factor, out, repetitions, stride in STAGES]
         table = stage_rows(stages, stem=STEM_CHANNELS, act="relu6")
         if reduced is not None:
             table = reduce_tail(table, first_expansion=False)
-        rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, divisor=divisor)
-
-        conv = conventions.conv()
-        channels = make_divisible(STEM_CHANNELS * width, divisor, min_depth=min_depth)
-        self.stem = conv(3, channels, 3, stride=2, act="relu6")
-        channels = self.add_blocks(rows, strides_and_rates(table, output_stride=output_stride), conv=conv)
+        stem, rows = scale_rows(table, stem=STEM_CHANNELS, width=width, min_depth=min_depth, divisor=divisor)
         out = last_channels(last, width=width, reduced=reduced is not None, min_depth=min_depth)
-        self.last = conv(channels, out, act="relu6") if out else None
-        self.width = width
-        self.publish_taps(table)
-        initialize(self, conventions.init)
+        plan = strides_and_rates(table, output_stride=output_stride)
+        self.build(table, rows, plan, conventions=conventions, stem=stem, last=out)

@@ -3,17 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .blocks import (
-    BlockTrunk,
-    Row,
-    check_choice,
-    check_options,
-    reduce_tail,
-    scale_rows,
-    strides_and_rates,
-)
+from .blocks import BlockTrunk, Row, reduce_tail, scale_rows, strides_and_rates
+from .checks import check_choice
 from .conventions import PaddedConventions, flat_keywords
-from .init import initialize
 from .layers import SqueezeExcite, make_divisible
 
 STEM_CHANNELS = 16
@@ -56,11 +48,6 @@ SMALL = (
 # fmt: on
 NONLINEARITIES = ("paper", "relu", "hswish16", "hswish112")
 VARIANTS = {"large": (LARGE, 960), "small": (SMALL, 576)}  # rows, channels of the last convolution
-
-
-def minimalistic_row(row: Row) -> Row:
-    """TF-slim's variant for simple hardware: 3x3 kernels, no squeeze-and-excite, no h-swish."""
-    return row._replace(kernel=3, se=False, act=RE)
 
 
 def hidden_channels(variant: str, *, width: float) -> int:
@@ -132,11 +119,10 @@ class MobileNetV3(BlockTrunk):
         min_depth: int = 8,
         conventions: V3Conventions = _TF_SLIM,
     ) -> None:
-        super().__init__()
-        check_choice("variant", variant, tuple(VARIANTS))
+        super().__init__(width=width, reduced=reduced, output_stride=output_stride)
+        check_choice("variant", variant, VARIANTS)
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         check_choice("stem", stem, ("scaled", "unscaled"))
-        check_options(width=width, reduced=reduced, output_stride=output_stride)
         if nonlinearity != "paper" and (variant != "large" or minimalistic):
             raise ValueError(
                 f"nonlinearity={nonlinearity!r} is only supported by V3-Large, not by {variant}, {minimalistic=}"
@@ -144,30 +130,30 @@ class MobileNetV3(BlockTrunk):
 
         table, last_channels = VARIANTS[variant]
         table = with_nonlinearity(table, nonlinearity)
-        if minimalistic:
-            table = tuple(minimalistic_row(row) for row in table)
+        if minimalistic:  # TF-slim's variant for simple hardware: no large kernels, gates or h-swish
+            table = tuple(row._replace(kernel=3, se=False, act=RE) for row in table)
         if reduced is not None:
             table, last_channels = reduce_tail(table, first_expansion=reduced == "segmentation"), last_channels // 2
-        channels = make_divisible(STEM_CHANNELS * width, min_depth=min_depth) if stem == "scaled" else STEM_CHANNELS
-        rows = scale_rows(
-            table, stem=STEM_CHANNELS, stem_out=channels, width=width, min_depth=min_depth, scaling=conventions.scaling
-        )
-        plan = strides_and_rates(table, output_stride=output_stride, atrous=conventions.atrous)
-
-        conv = conventions.conv()
-        stem_act = HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE
-        self.stem = conv(3, channels, 3, stride=2, act=stem_act)
-        channels = self.add_blocks(
-            rows,
-            plan,
-            conv=conv,
-            se=lambda _, row: SqueezeExcite(row.expansion, gate=conventions.gate),
-            residual_by_table=conventions.atrous == "torchvision",
+        channels, rows = scale_rows(
+            table,
+            stem=STEM_CHANNELS,
+            stem_out=STEM_CHANNELS if stem == "unscaled" else None,
+            width=width,
+            min_depth=min_depth,
+            scaling=conventions.scaling,
         )
         # torchvision's last convolution follows the rounded block before it.
-        scaled_last = 6 * channels if conventions.scaling == "torchvision" else last_channels * width
-        self.last = conv(channels, make_divisible(scaled_last, min_depth=min_depth), act=table[-1].act)
-        self.width = width
+        scaled_last = 6 * rows[-1].out if conventions.scaling == "torchvision" else last_channels * width
+        self.build(
+            table,
+            rows,
+            strides_and_rates(table, output_stride=output_stride, atrous=conventions.atrous),
+            conventions=conventions,
+            stem=channels,
+            stem_act=HS if nonlinearity in ("paper", "hswish16") and not minimalistic else RE,
+            last=make_divisible(scaled_last, min_depth=min_depth),
+            se=lambda _, row: SqueezeExcite(row.expansion, gate=conventions.gate),
+            residual=[row.stride == 1 for row in table] if conventions.atrous == "torchvision" else None,
+        )
+        self.nonlinearity = nonlinearity
         self.hidden_channels, self.hidden_act = hidden_channels(variant, width=width), table[-1].act
-        self.publish_taps(table)
-        initialize(self, conventions.init)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .blocks import BlockTrunk, InvertedResidual, check_choice
+from .blocks import BlockTrunk, InvertedResidual
+from .checks import check_choice
 from .classifier import Classifier
 
 RULES = ("importance", "first")
@@ -84,6 +85,12 @@ class Reduction:
         for leaf in ("weight", "bias", "running_mean", "running_var"):
             self._take(f"{layer}.norm.{leaf}", out)
 
+    def narrow(self, layer: str, channels: int, *, inputs: Tensor) -> Tensor:
+        """Keep this many channels of a `ConvNormAct`, chosen by the scale of its norm, and return them."""
+        out = self.choose(self.scale(layer), channels, name=layer)
+        self.cut_norm(layer, out=out, inputs=inputs)
+        return out
+
     def _take(self, name: str, channels: Tensor, *, axis: int = 0) -> None:
         """Keep these channels, ascending, of a tensor along an axis."""
         tensor = self.tensor(name)
@@ -105,10 +112,7 @@ def reduce_trunk(reduction: Reduction, trunk: BlockTrunk, *, prefix: str = "") -
     for number, block in enumerate(blocks, start=1):
         _reduce_block(reduction, block, number, inputs=streams[number - 1], out=streams[number], prefix=prefix)
     if trunk.last is not None:
-        last = f"{prefix}last"
-        out = reduction.choose(reduction.scale(last), trunk.last.conv.out_channels, name=last)
-        reduction.cut_norm(last, out=out, inputs=streams[-1])
-        reduction.kept["last"] = out
+        reduction.kept["last"] = reduction.narrow(f"{prefix}last", trunk.last.conv.out_channels, inputs=streams[-1])
 
 
 def _choose_streams(

@@ -4,9 +4,9 @@ from torch import nn
 
 from .blocks import BlockTrunk, InvertedResidual
 from .classifier import IMAGENET_MEAN, IMAGENET_STD
-from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
+from .layers import Normalize, SamePaddedConv2d
 from .mnasnet import MnasNet
-from .weights import picture_settings
+from .weights import picture_settings, v3_settings
 
 BN_EPS = 1e-3
 
@@ -20,13 +20,13 @@ def trunk_settings(trunk: nn.Module, *, padded_to_corners: bool = False) -> list
     keys = []
     if not padded_to_corners and not is_same_padded(trunk):
         keys.append("backbone.padding=same")
-    gates = [layer.gate for layer in trunk.modules() if isinstance(layer, SqueezeExcite)]
-    if not isinstance(trunk, MnasNet) and not all(isinstance(gate, TFHardSigmoid) for gate in gates):
-        keys.append("backbone.gate=tf")
+    keys += v3_settings(trunk, gate="tf")
     if not has_eps(trunk, BN_EPS):
         keys.append(f"backbone.bn_eps={BN_EPS}")
     if isinstance(trunk, BlockTrunk) and _dilates_too_early(trunk):
         keys.append("backbone.atrous=reference")
+    if isinstance(trunk, MnasNet) and trunk.blocks[0].residual:
+        keys.append("backbone.first_residual=false")  # only timm's Small adds the input there
     return keys
 
 

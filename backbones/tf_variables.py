@@ -2,7 +2,6 @@
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,9 +48,9 @@ def _read(path: Path, *, zipped: bool) -> dict[str, np.ndarray]:
     """Turns every fault of the file into a ValueError."""
     try:
         return _read_npz(path) if zipped else _read_frozen_graph(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+    except Exception as error:  # of zipfile and numpy: a hostile header can raise MemoryError or tokenize.TokenError
         kind = ".npz" if zipped else "frozen TensorFlow graph"
-        raise ValueError(f"{path} is not a valid {kind}: {error}") from None
+        raise ValueError(f"{path} is not a valid {kind}: {str(error) or type(error).__name__}") from None
 
 
 # ---- frozen graph ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from .mnasnet import MnasNet
 from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
 from .mobilenet_v3 import MobileNetV3
-from .weights import trunk_settings
+from .weights import rename_layers, trunk_settings
 
 
 class Published(NamedTuple):
@@ -79,12 +79,6 @@ def mean_std(file: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return IMAGENET_MEAN, IMAGENET_STD
 
 
-def make_trunk(name: str, **options: Any) -> BlockTrunk:
-    """The trunk equivalent to timm's network `name`; `options` are further constructor arguments."""
-    network = NETWORKS[name]
-    return network.trunk(**conventions(name), **network.options, **options)
-
-
 def settings(trunk: BlockTrunk, *, name: str | None = None) -> list[str]:
     """What to set, as `key=value`, so that the trunk matches timm's with these weights.
 
@@ -114,27 +108,18 @@ def from_timm(state: Mapping[str, Tensor], *, to: str = "") -> dict[str, Tensor]
     The classifier is dropped.
     """
     layers = _trunk_layers(state)
-    renamed = {}
-    for name, tensor in state.items():
-        layer, _, leaf = name.rpartition(".")
-        if layer in layers:
-            renamed[f"{to}{layers[layer]}.{leaf}"] = tensor
-        elif layer not in ("conv_head", "classifier"):
-            raise ValueError(
-                f"{name} is not a tensor of a timm MobileNet or MnasNet; the first tensor is {next(iter(state))}"
-            )
-    return renamed
+    head = {"conv_head", "classifier"} - layers.keys()
+    trunk = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in head}
+    return rename_layers(trunk, layers, what="a timm MobileNet or MnasNet", to=to)
 
 
 def classifier_from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the state dict of a timm MobileNetV1, V2, V3 or MnasNet to that of our `Classifier`."""
-    head = {"classifier": "logits"} if "bn2.weight" in state else {"classifier": "logits", "conv_head": "hidden"}
-    renamed = from_timm(state, to="backbone.")
-    for name, tensor in state.items():
-        layer, _, leaf = name.rpartition(".")
-        if layer in head:  # a 1x1 convolution there, a linear layer here
-            renamed[f"{head[layer]}.{leaf}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
-    return renamed
+    layers = {"classifier": "logits"} if "bn2.weight" in state else {"classifier": "logits", "conv_head": "hidden"}
+    head = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] in layers}
+    # 1x1 convolutions there, linear layers here.
+    head = {name: tensor.flatten(1) if tensor.ndim == 4 else tensor for name, tensor in head.items()}
+    return from_timm(state, to="backbone.") | rename_layers(head, layers, what="a timm classifier")
 
 
 def _trunk_layers(state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Renaming is a pure function from dictionary to dictionary; shapes are checked where the weights are loaded.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import BlockTrunk
-from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, TFHardSigmoid
-from .torch_mobilenet_v2 import from_torch_mobilenet_v2, is_torch_mobilenet_v2
+from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, gate_activation
+from .mobilenet_v3 import MobileNetV3
 
 _SHOWN = 12  # names in a message
 
@@ -114,54 +115,79 @@ def from_torchvision(state: Mapping[str, Tensor], *, prefix: str = "features.", 
     """Rename a torchvision MobileNetV3 trunk, any variant, or V2's; names without `prefix` do not belong to the trunk.
 
     The prefix is `features.` in a classifier and `backbone.` in torchvision's LR-ASPP; `to` is prefixed to our names.
+    Of the many networks derived from V2's, those with a block's layers in one flat list are renamed, too.
+
+    Raises:
+        ValueError: a name belongs neither to the trunk nor, in a V2, to a classifier, or a block does not have its
+        convolutions and batch norms in turn.
     """
     trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    if is_torch_mobilenet_v2(state):
-        return from_torch_mobilenet_v2(state, to=to)
     if "layers.0.weight" in state:
         raise ValueError("torchvision's MnasNet is B1, which is not supported; timm has weights for A1 and Small")
     if not trunk:
         raise ValueError(f"no name starts with {prefix!r}; the first tensor is {next(iter(state), None)!r}")
-    parts = _torchvision_parts(trunk)
+    if any(name.startswith("1.conv.") for name in trunk):
+        for name in state:
+            if not name.startswith((prefix, "classifier.")):
+                raise ValueError(f"{name} is not a tensor of a MobileNetV2 with `features` and `classifier`")
+    return rename_layers(trunk, _torchvision_layers(trunk, prefix), what="a torchvision trunk", to=to)
+
+
+def rename_layers(
+    state: Mapping[str, Tensor], layers: Mapping[str, str], *, what: str, to: str = ""
+) -> dict[str, Tensor]:
+    """Rename the layers of a state dict by a table; `to` is prefixed to our names.
+
+    Raises:
+        ValueError: a tensor is of none of them.
+    """
     renamed = {}
-    for name, tensor in trunk.items():
-        head, _, leaf = name.rpartition(".")
-        if head not in parts:
-            raise ValueError(f"{prefix}{name} is not a tensor of a torchvision MobileNetV2 or V3 trunk")
-        renamed[f"{to}{parts[head]}.{leaf}"] = tensor
+    for name, tensor in state.items():
+        layer, _, leaf = name.rpartition(".")
+        if layer not in layers:
+            raise ValueError(f"{name} is not a tensor of {what}; the first tensor is {next(iter(state))}")
+        renamed[f"{to}{layers[layer]}.{leaf}"] = tensor
     return renamed
 
 
-def _torchvision_parts(trunk: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map torchvision's layers to ours. A missing layer of a block shifts the numbers of the others."""
-    last = max((int(name.split(".")[0]) for name in trunk if name.split(".")[0].isdigit()), default=0)
-    parts = {}
-    for theirs, ours in (("0", "stem"), (str(last), "last")):
-        parts |= {f"{theirs}.0": f"{ours}.conv", f"{theirs}.1": f"{ours}.norm"}
-    for block in range(1, last):
-        layers = sorted({name.split(".")[2] for name in trunk if name.startswith(f"{block}.block.")}, key=int)
-        squeezes = [layer for layer in layers if f"{block}.block.{layer}.fc1.weight" in trunk]
-        convs = [layer for layer in layers if layer not in squeezes]
-        for layer, ours in zip(reversed(convs), ("project", "depthwise", "expand"), strict=False):
-            parts[f"{block}.block.{layer}.0"] = f"blocks.{block - 1}.{ours}.conv"
-            parts[f"{block}.block.{layer}.1"] = f"blocks.{block - 1}.{ours}.norm"
-        for layer in squeezes:
-            parts[f"{block}.block.{layer}.fc1"] = f"blocks.{block - 1}.se.squeeze"
-            parts[f"{block}.block.{layer}.fc2"] = f"blocks.{block - 1}.se.excite"
-    return parts
+_LAYER = re.compile(r"(\d+)\.(?:(?:block|conv)\.)?(\d+(?:\.\d+)?)(?:\.(fc[12]))?")  # unit, place in it, part of a gate
+_GATE = {"fc1": "se.squeeze", "fc2": "se.excite"}
+_BLOCK = (".expand", ".depthwise", ".project")
+
+
+def _torchvision_layers(trunk: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """torchvision's layers -> ours: in a block, two or three convolutions, each before its batch norm, and a gate."""
+    renamed: dict[str, str] = {}
+    units: dict[int, dict[tuple[int, ...], str]] = {}  # number -> place -> layer
+    for name in trunk:
+        layer = name.rpartition(".")[0]
+        match = _LAYER.fullmatch(layer)
+        if match is None:
+            raise ValueError(f"{prefix}{name} is not a tensor of a torchvision MobileNetV2 or V3 trunk")
+        number, place = int(match[1]), tuple(map(int, match[2].split(".")))
+        if match[3]:
+            renamed[layer] = f"blocks.{number - 1}.{_GATE[match[3]]}"
+        else:
+            units.setdefault(number, {})[place] = layer
+    for number, places in units.items():
+        found = [layer for _, layer in sorted(places.items())]
+        convs = [layer for layer in found if f"{layer}.weight" in trunk and trunk[f"{layer}.weight"].ndim == 4]
+        kinds = {"conv": convs, "norm": [layer for layer in found if layer not in convs]}
+        path = {0: "stem", max(units): "last"}.get(number, f"blocks.{number - 1}")
+        parts = ("",) if number in (0, max(units)) else _BLOCK[len(_BLOCK) - len(convs) :]
+        if any(len(layers) != len(parts) for layers in kinds.values()):
+            raise ValueError(f"{prefix}{found[0]}: expected {len(parts)} convolutions with batch norm, found {found}")
+        for kind, layers in kinds.items():
+            renamed |= {layer: f"{path}{part}.{kind}" for layer, part in zip(layers, parts, strict=True)}
+    return renamed
 
 
 def classifier_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the state dict of a torchvision `mobilenet_v2` or `mobilenet_v3_*` to that of our `Classifier`."""
-    heads = {"classifier.0.": "hidden.", "classifier.1.": "logits.", "classifier.3.": "logits."}
-    renamed = from_torchvision(state, to="backbone.")
-    for name, tensor in state.items():
-        if not name.startswith("features."):
-            theirs = next((theirs for theirs in heads if name.startswith(theirs)), None)
-            if theirs is None:
-                raise ValueError(f"{name} is not a tensor of a torchvision MobileNetV2 or V3 classifier")
-            renamed[heads[theirs] + name.removeprefix(theirs)] = tensor
-    return renamed
+    layers = {"classifier.0": "hidden", "classifier.1": "logits", "classifier.3": "logits"}
+    trunk = from_torchvision(state, to="backbone.")
+    head = {name: tensor for name, tensor in state.items() if not name.startswith("features.")}
+    return trunk | rename_layers(head, layers, what="a torchvision MobileNetV2 or V3 classifier")
 
 
 def picture_settings(normalize: Normalize, *, mean: Sequence[float], std: Sequence[float]) -> list[str]:
@@ -184,7 +210,14 @@ def trunk_settings(trunk: BlockTrunk, accepted: Sequence[Mapping[str, Any]]) -> 
     keys = []
     if found not in accepted:
         keys = [f"backbone.{key}={value}" for key, value in accepted[0].items() if value != found[key]]
+    return keys + v3_settings(trunk, gate="exact")
+
+
+def v3_settings(trunk: nn.Module, *, gate: str) -> list[str]:
+    """What to set in a MobileNetV3, as `key=value`, so that it has this gate and the paper's activations."""
+    if not isinstance(trunk, MobileNetV3):
+        return []
+    kind = type(gate_activation(gate))
     gates = [layer.gate for layer in trunk.modules() if isinstance(layer, SqueezeExcite)]
-    if any(isinstance(gate, TFHardSigmoid) for gate in gates):
-        keys.append("backbone.gate=exact")
-    return keys
+    keys = [] if all(isinstance(found, kind) for found in gates) else [f"backbone.gate={gate}"]
+    return keys + ([] if trunk.nonlinearity == "paper" else ["backbone.nonlinearity=paper"])

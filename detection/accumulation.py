@@ -7,7 +7,7 @@ of COCO at once. Classes and images that cannot affect the result are skipped.
 import contextlib
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +51,13 @@ def accumulate(
     """The arrays for `images`, in order, and the classes `slots`."""
     shape = (len(IOU_THRESHOLDS), len(slots), _NUM_AREAS, 3)
     precision, recall = -np.ones((shape[0], len(RECALLS), *shape[1:])), -np.ones(shape)
-    evaluate = _by_faster if backend == "faster" else _by_pycocotools
     detections, truth = _joined([found for found, _ in images]), _joined([truth for _, truth in images])
     for k, slot in enumerate(slots):
         own = truth["labels"] == slot
         if truth["crowd"][own].all():  # nothing to detect
             continue
         truths, found, count = _records(truth, own, detections, detections["labels"] == slot)
-        result = evaluate(truths, found, count, [1, 10, max_detections])
-        precision[:, :, k], recall[:, k] = result["precision"][:, :, 0], result["recall"][:, 0]
+        precision[:, :, k], recall[:, k] = _evaluated(backend, truths, found, count, [1, 10, max_detections])
     return Accumulated(precision, recall)
 
 
@@ -98,29 +96,28 @@ def _record(number: int, image: int, box: list[float], **fields: Any) -> dict[st
     return {"id": number, "image_id": image, "category_id": 1, "bbox": box, **fields}
 
 
-def _by_pycocotools(truths: Any, found: Any, num_images: int, max_dets: list[int]) -> Mapping[str, Any]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def _evaluated(
+    backend: str, truths: Any, found: Any, num_images: int, max_dets: list[int]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """`precision [T, R, A, M]` and `recall [T, A, M]` of one class."""
+    if backend == "faster":
+        from faster_coco_eval import COCO  # pyright: ignore[reportMissingImports]
+        from faster_coco_eval import COCOeval_faster as COCOeval  # pyright: ignore[reportMissingImports]
 
+        options: dict[str, Any] = {"print_function": lambda *_: None}
+    else:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        options = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_index(COCO(), truths, num_images), _index(COCO(), found, num_images), "bbox")
+        evaluation = COCOeval(_index(COCO(), truths, num_images), _index(COCO(), found, num_images), "bbox", **options)
         evaluation.params.maxDets = max_dets
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval
-
-
-def _by_faster(truths: Any, found: Any, num_images: int, max_dets: list[int]) -> Mapping[str, Any]:
-    from faster_coco_eval import COCO, COCOeval_faster  # pyright: ignore[reportMissingImports]
-
-    truth, detections = _index(COCO(), truths, num_images), _index(COCO(), found, num_images)
-    evaluation = COCOeval_faster(truth, detections, "bbox", print_function=lambda *_: None)
-    evaluation.params.maxDets = max_dets
-    evaluation.evaluate()
-    evaluation.accumulate()
-    shape = len(IOU_THRESHOLDS), len(RECALLS), 1, _NUM_AREAS, 3
+    shape = len(IOU_THRESHOLDS), len(RECALLS), _NUM_AREAS, 3  # faster's are flat lists
     precision, recall = (np.asarray(evaluation.eval[key], dtype=np.float64) for key in ("precision", "recall"))
-    return {"precision": precision.reshape(shape), "recall": recall.reshape(shape[0], *shape[2:])}
+    return precision.reshape(shape), recall.reshape(shape[0], *shape[2:])
 
 
 def _index(coco: Any, annotations: list[dict[str, Any]], num_images: int) -> Any:

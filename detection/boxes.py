@@ -14,11 +14,6 @@ SIZE_SCALE = 5.0
 GROWTH_LIMIT = math.log(1000 / 16)
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 if it is that already: losses and decoding never run in half precision."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
 def xyxy_to_cxcywh(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Centers and sizes, each `[..., 2]` (x before y)."""
     low, high = boxes[..., :2], boxes[..., 2:]

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,39 @@ from .metric import CocoMetric
 _MOST = 100  # per image and class; lower-scoring detections do not count
 _NAMED = 3  # examples named in a message
 _LARGEST = 1e300
-_KEYS = ("image_id", "category_id", "bbox", "score")
-
-
-@dataclass
-class Findings:
-    """Faults of results (`errors`: they cannot be scored) and remarks for the user (`notes`)."""
-
-    errors: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def check_results(
-    records: Any, *, image_ids: Collection[int | str], category_ids: Collection[int], most: int = _MOST
-) -> Findings:
-    """Check results that were read from JSON. Every message counts the affected entries and names the first."""
+    records: Any, *, image_ids: Collection[int | str], category_ids: Collection[int]
+) -> tuple[list[str], list[str]]:
+    """Check results that were read from JSON: faults, with which they cannot be scored, and remarks for the user.
+
+    Every message counts the affected entries and names the first.
+    """
     if not isinstance(records, list):
-        return Findings([f"expected a list of detections, found a {type(records).__name__}"])
-    known_images, known_categories = frozenset(image_ids), frozenset(category_ids)
-    findings = Findings()
-
-    def reject(problem: str, show: Callable[[Any], Any], wrong: Callable[[Any], bool], entries: list[Any]) -> list[Any]:
-        bad = [(i, entry) for i, entry in entries if wrong(entry)]
-        if bad:
-            named = ", ".join(f"entry {i} ({show(entry)!s:.80})" for i, entry in bad[:_NAMED])
-            more = ", ..." if len(bad) > _NAMED else ""
-            findings.errors.append(f"{len(bad)} of {len(records)} entries {problem}: {named}{more}")
-        rejected = {i for i, _ in bad}
-        return [(i, entry) for i, entry in entries if i not in rejected]
-
-    entries = list(enumerate(records))
-    entries = reject(f"are not objects with {', '.join(_KEYS)}", repr, _lacks_keys, entries)
-    reject("have an image_id that the annotations do not list", lambda e: repr(e["image_id"]),
-           lambda e: not _is_in(e["image_id"], known_images), entries)  # fmt: skip
-    reject("have a category_id that the annotations do not list", lambda e: repr(e["category_id"]),
-           lambda e: not _is_in(e["category_id"], known_categories), entries)  # fmt: skip
-    reject("have a bbox that is not four finite numbers x, y, width, height, the latter two not negative",
-           lambda e: e["bbox"], lambda e: not _is_box(e["bbox"]), entries)  # fmt: skip
-    reject("have a score that is not a finite number", lambda e: e["score"], lambda e: not _is_number(e["score"]),
-           entries)  # fmt: skip
-    if not findings.errors:
-        findings.notes += _crowded(records, most)
-    return findings
+        return [f"expected a list of detections, found a {type(records).__name__}"], []
+    images, categories = frozenset(image_ids), frozenset(category_ids)
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "image_id": (lambda value: _is_in(value, images), "an image_id that the annotations do not list"),
+        "category_id": (lambda value: _is_in(value, categories), "a category_id that the annotations do not list"),
+        "bbox": (_is_box, "a bbox that is not four finite numbers x, y, width, height, the latter two not negative"),
+        "score": (_is_number, "a score that is not a finite number"),
+    }
+    whole = {i: entry for i, entry in enumerate(records) if isinstance(entry, dict) and checks.keys() <= entry.keys()}
+    wrong = {f"are not objects with {', '.join(checks)}": {i: e for i, e in enumerate(records) if i not in whole}}
+    for key, (is_right, problem) in checks.items():
+        wrong[f"have {problem}"] = {i: entry[key] for i, entry in whole.items() if not is_right(entry[key])}
+    errors = []
+    for problem, found in wrong.items():
+        if found:
+            named = ", ".join(f"entry {i} ({found[i]!r:.80})" for i in list(found)[:_NAMED])
+            more = ", ..." if len(found) > _NAMED else ""
+            errors.append(f"{len(found)} of {len(records)} entries {problem}: {named}{more}")
+    return errors, [] if errors else _crowded(records)
 
 
 def read_results(
-    path: str | Path, *, image_ids: Collection[int | str], slots: Mapping[int, int], most: int = _MOST
+    path: str | Path, *, image_ids: Collection[int | str], slots: Mapping[int, int]
 ) -> tuple[dict[int | str, Arrays], list[str]]:
     """Detections of every image as `CocoMetric.add` expects them, and notes.
 
@@ -79,13 +65,13 @@ def read_results(
         records = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    findings = check_results(records, image_ids=image_ids, category_ids=slots.keys(), most=most)
-    if findings.errors:
-        raise ValueError(f"{path} cannot be scored: " + "; ".join(findings.errors))
+    errors, notes = check_results(records, image_ids=image_ids, category_ids=slots.keys())
+    if errors:
+        raise ValueError(f"{path} cannot be scored: " + "; ".join(errors))
     of_image: dict[int | str, list[Any]] = {image: [] for image in image_ids}
     for record in records:
         of_image[record["image_id"]].append(record)
-    return {image: _arrays(own, slots) for image, own in of_image.items()}, findings.notes
+    return {image: _arrays(own, slots) for image, own in of_image.items()}, notes
 
 
 def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -103,8 +89,8 @@ def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int,
     ]
 
 
-def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int], most: int = _MOST) -> int:
-    """Write a metric's detections, the best `most` per image and class, and check the file.
+def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int]) -> int:
+    """Write a metric's detections, the best 100 per image and class, and check the file.
 
     Args:
         source_ids: the category id of every slot; detections of other slots are dropped.
@@ -118,13 +104,13 @@ def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[i
     state, records = metric.state(), []
     for image in metric.images():
         found, _ = state[image]
-        kept = ranked(found, list(source_ids), most)
+        kept = ranked(found, list(source_ids), _MOST)
         records += to_records(image, {key: array[kept] for key, array in found.items()}, source_ids)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(records))
     slots = {category: slot for slot, category in source_ids.items()}
-    read_results(path, image_ids=metric.images(), slots=slots, most=most)
+    read_results(path, image_ids=metric.images(), slots=slots)
     return len(records)
 
 
@@ -136,20 +122,16 @@ def _arrays(records: list[dict[str, Any]], slots: Mapping[int, int]) -> Arrays:
     }
 
 
-def _crowded(records: list[dict[str, Any]], most: int) -> list[str]:
+def _crowded(records: list[dict[str, Any]]) -> list[str]:
     counts = Counter((record["image_id"], record["category_id"]) for record in records)
-    over = [(pair, count) for pair, count in counts.items() if count > most]
+    over = [(pair, count) for pair, count in counts.items() if count > _MOST]
     if not over:
         return []
     (image, category), count = over[0]
     return [
-        f"{len(over)} pairs of image and class have more than {most} detections, the first one image {image} and "
-        f"category {category} with {count}: only the best {most} count"
+        f"{len(over)} pairs of image and class have more than {_MOST} detections, the first one image {image} and "
+        f"category {category} with {count}: only the best {_MOST} count"
     ]
-
-
-def _lacks_keys(entry: Any) -> bool:
-    return not isinstance(entry, dict) or any(key not in entry for key in _KEYS)
 
 
 def _is_in(value: Any, known: Collection[Any]) -> bool:

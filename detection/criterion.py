@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..backbones.checks import check_number
+from ..backbones.checks import check_choice, check_number
+from ..backbones.layers import at_least_float32
 from .aligned import align
-from .boxes import GROWTH_LIMIT, at_least_float32, decode, encode, generalized_iou
+from .boxes import GROWTH_LIMIT, decode, encode, generalized_iou
 from .matching import Assignment, Ties, assign
 
 Outputs = Mapping[str, Tensor]
@@ -32,8 +33,7 @@ class DetectionCriterion(nn.Module):
 
     def __init__(self, *, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss) -> None:
         super().__init__()
-        if box_loss not in ("huber", "giou"):
-            raise ValueError(f"box_loss must be 'huber' or 'giou', got {box_loss!r}")
+        check_choice("box_loss", box_loss, ("huber", "giou"))
         if crowd_fraction is not None:
             check_number("crowd_fraction", crowd_fraction, most=1)
         check_number("box_weight", box_weight)
@@ -96,8 +96,7 @@ class OverlapCriterion(DetectionCriterion):
         self, *, threshold: float, ties: Ties, crowd_fraction: float | None, box_weight: float, box_loss: BoxLoss
     ) -> None:
         super().__init__(crowd_fraction=crowd_fraction, box_weight=box_weight, box_loss=box_loss)
-        if ties not in ("first", "last"):
-            raise ValueError(f"ties must be 'first' or 'last', got {ties!r}")
+        check_choice("ties", ties, ("first", "last"))
         check_number("threshold", threshold, most=1)
         self.threshold = threshold
         self.ties: Ties = ties

@@ -50,7 +50,6 @@ class Matches:
     other: Ints
     other_iou: Floats
     truth_image: Ints
-    truth_position: Ints
     truth_labels: Ints
     truth_crowd: Bools
     num_images: int
@@ -67,9 +66,11 @@ class Matches:
 
 def match(images: Sequence[Image], slots: Sequence[int], *, max_detections: int) -> Matches:
     """Match every image; detections of slots that are not in `slots` are dropped."""
-    parts: list[dict[str, npt.NDArray[Any]]] = [_empty()]
+    nothing = {"boxes_xywh": np.zeros((0, 4)), "labels": np.zeros(0, np.int64), "scores": np.zeros(0)}
+    no_image: Image = (nothing, nothing | {"crowd": np.zeros(0, bool)})  # so that there is always something to join
+    parts: list[dict[str, npt.NDArray[Any]]] = []
     start = 0
-    for number, (detections, truth) in enumerate(images):
+    for number, (detections, truth) in enumerate([*images, no_image]):
         part = _match_image(detections, truth, slots, max_detections)
         for key in ("found", "same", "other"):
             part[key] = np.where(part[key] >= 0, part[key] + start, -1)
@@ -77,21 +78,7 @@ def match(images: Sequence[Image], slots: Sequence[int], *, max_detections: int)
         part |= {"image": np.full(len(part["labels"]), number), "truth_image": np.full(len(truth["labels"]), number)}
         parts.append(part)
     joined = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
-    joined = {key: array.astype(parts[0][key].dtype, copy=False) for key, array in joined.items()}
     return Matches(**joined, num_images=len(images))
-
-
-def _empty() -> dict[str, npt.NDArray[Any]]:
-    """The result without images: the arrays to join, and their types."""
-    ints, floats, rows = np.zeros(0, np.int64), np.zeros(0), len(IOU_THRESHOLDS)
-    return {
-        **dict.fromkeys(("image", "position", "labels", "same", "other"), ints),
-        **dict.fromkeys(("scores", "same_iou", "other_iou"), floats),
-        "found": np.zeros((rows, 0), np.int32),
-        "ignored": np.zeros((rows, 0), bool),
-        **dict.fromkeys(("truth_image", "truth_position", "truth_labels"), ints),
-        "truth_crowd": np.zeros(0, bool),
-    }
 
 
 def _match_image(detections: Arrays, truth: Arrays, slots: Sequence[int], most: int) -> dict[str, npt.NDArray[Any]]:
@@ -105,7 +92,7 @@ def _match_image(detections: Arrays, truth: Arrays, slots: Sequence[int], most: 
     return {
         "position": kept, "labels": labels, "scores": detections["scores"][kept], "found": found, "ignored": ignored,
         "same": same, "same_iou": same_iou, "other": other, "other_iou": other_iou,
-        "truth_position": np.arange(len(crowd)), "truth_labels": truth["labels"], "truth_crowd": crowd,
+        "truth_labels": truth["labels"], "truth_crowd": crowd,
     }  # fmt: skip
 
 
@@ -131,14 +118,14 @@ def _ious(boxes_xywh: Floats, truth: Arrays) -> Floats:
     return np.asarray(mask.iou(found, truths, truth["crowd"].astype(np.uint8).tolist()))  # pyright: ignore
 
 
-def _greedy(ious: Floats, crowd: Bools) -> tuple[Ints, Bools]:
+def _greedy(ious: Floats, crowd: Bools) -> tuple[npt.NDArray[np.int32], Bools]:
     """`found` and `ignored`, both [T, D]: by descending score each detection takes the best remaining annotation.
 
     Of annotations with equal overlap the last one is taken. A crowd matches any number of otherwise unmatched
     detections.
     """
     least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
-    found = np.full((len(least), len(ious)), -1)
+    found = np.full((len(least), len(ious)), -1, np.int32)  # one for each detection of COCO and threshold
     ignored = np.zeros(found.shape, bool)
     free = np.broadcast_to(~crowd, (len(least), len(crowd))).copy()
     reaching = np.flatnonzero((ious >= least[0]).any(axis=1))

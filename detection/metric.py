@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..backbones.image_metric import ImageId, ImageMetric
-from .accumulation import IOU_THRESHOLDS, Accumulated, Arrays, Image, accumulate, check_backend
+from ..backbones.image_metric import ImageId, ImageMetric, Weights
+from .accumulation import Accumulated, Arrays, Image, accumulate, check_backend
 from .boxes import area, to_original, xyxy_to_xywh
 from .matching_coco import Matches, match
-from .resampling import draw_weights, resampled_precision
+from .resampling import resampled_precision
 from .results import Detections
 
 
@@ -65,19 +65,14 @@ class CocoMetric(ImageMetric[Image]):
             )
         self._images[image_id] = detections, truth
 
-    def images(self) -> list[ImageId]:
-        """The ids of all images in evaluation order: numbers before strings, each sorted."""
-        return sorted(self._images, key=lambda image: (isinstance(image, str), image))
-
     def compute(self) -> dict[str, float]:
         """The metrics by name, each in 0..1 or -1."""
         arrays = self.accumulate()
         precision, recall = arrays.precision, arrays.recall
-        at50, at75 = ([np.flatnonzero(np.isclose(IOU_THRESHOLDS, t))[0]] for t in (0.5, 0.75))
         figures = {
             "AP": precision[:, :, :, 0, 2],
-            "AP50": precision[at50][:, :, :, 0, 2],
-            "AP75": precision[at75][:, :, :, 0, 2],
+            "AP50": precision[0, :, :, 0, 2],
+            "AP75": precision[5, :, :, 0, 2],
             "APs": precision[:, :, :, 1, 2],
             "APm": precision[:, :, :, 2, 2],
             "APl": precision[:, :, :, 3, 2],
@@ -102,7 +97,7 @@ class CocoMetric(ImageMetric[Image]):
         return match(images, list(self.names), max_detections=self.max_detections)
 
     def bootstrap(
-        self, samples: int, seed: int = 0, *, weights: npt.NDArray[np.integer] | None = None
+        self, samples: int, seed: int = 0, *, weights: Weights | None = None
     ) -> dict[str, npt.NDArray[np.float64]]:
         """AP, AP50 and `AP/<name>`, each [samples], of datasets drawn from the images with replacement.
 
@@ -111,13 +106,7 @@ class CocoMetric(ImageMetric[Image]):
         Args:
             weights: [samples, images] how often each draw has each of `images()`; drawn from `seed` by default.
         """
-        if weights is None:
-            weights = draw_weights(len(self._images), samples, seed)
-        if weights.shape != (samples, len(self._images)):
-            raise ValueError(
-                f"weights must be [samples, images] = {[samples, len(self._images)]}, got {list(weights.shape)}"
-            )
-        return resampled_precision(self.matches(), self.names, weights)
+        return resampled_precision(self.matches(), self.names, self.drawn(samples, seed, weights))
 
 
 def _detection_arrays(detections: Detections) -> Arrays:

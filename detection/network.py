@@ -25,6 +25,7 @@ class DetectorConventions(PaddedConventions):
 
 
 _TF_DETECTION = DetectorConventions()
+_MAX_CACHED = 64  # sizes of inputs whose anchors are kept
 
 
 @flat_keywords
@@ -131,5 +132,7 @@ class SSDLite(nn.Module):
         if anchors is None:
             anchors = make()
             if type(anchors) is Tensor:  # not a tracer's placeholder
+                if len(self._anchors) >= _MAX_CACHED:  # photographs of any size
+                    self._anchors.clear()
                 self._anchors[key] = anchors
         return anchors

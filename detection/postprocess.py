@@ -7,7 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .boxes import GROWTH_LIMIT, at_least_float32, clip_to_images, decode, original_limits, to_original
+from ..backbones.checks import check_choice
+from ..backbones.layers import at_least_float32
+from .boxes import GROWTH_LIMIT, clip_to_images, decode, original_limits, to_original
 from .results import Detections
 
 # Far outside any image; classes are shifted apart by more than twice that, in float64, without loss of precision.
@@ -35,10 +37,8 @@ class Postprocess:
     max_candidates: int | None = None
 
     def __post_init__(self) -> None:
-        if self.activation not in ("sigmoid", "softmax"):
-            raise ValueError(f"activation must be 'sigmoid' or 'softmax', got {self.activation!r}")
-        if self.clip not in ("before", "after"):
-            raise ValueError(f"clip must be 'before' or 'after' (NMS), got {self.clip!r}")
+        check_choice("activation", self.activation, ("sigmoid", "softmax"))
+        check_choice("clip", self.clip, ("before", "after"))
         if self.min_score < 0:
             raise ValueError(f"min_score must not be negative, got {self.min_score}")
 

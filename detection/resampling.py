@@ -3,23 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from ..backbones.image_metric import Weights
 from .accumulation import RECALLS
-from .matching_coco import ClassMatches, Matches
+from .matching_coco import ClassMatches, Floats, Ints, Matches
 
-Weights = npt.NDArray[np.integer]  # [S, I]: how often dataset s has image i
-Floats = npt.NDArray[np.float64]
 _CHUNK = 4_000_000  # weights processed together: 32 MB
-
-
-def draw_weights(num_images: int, samples: int, seed: int) -> npt.NDArray[np.int64]:
-    """[samples, num_images]: as many images as there are, drawn with replacement, `samples` times."""
-    if samples < 1:
-        raise ValueError(f"samples={samples}: expected 1 or more")
-    rng = np.random.default_rng(seed)
-    shares = np.full(num_images, 1 / max(1, num_images))
-    return rng.multinomial(num_images, shares, size=samples) if num_images else np.zeros((samples, 0), np.int64)
 
 
 def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Weights) -> dict[str, Floats]:
@@ -42,7 +31,7 @@ def weighted_precision(matches: ClassMatches, weights: Weights) -> Floats:
     return np.where(truths[:, None, None] > 0, precision, -1.0)
 
 
-def _at_threshold(matches: ClassMatches, weights: Weights, truths: npt.NDArray[np.int64], t: int) -> Floats:
+def _at_threshold(matches: ClassMatches, weights: Weights, truths: Ints, t: int) -> Floats:
     places = np.flatnonzero(matches.correct[t])
     if not len(places):
         return np.zeros((len(weights), len(RECALLS)))
@@ -56,7 +45,7 @@ def _at_threshold(matches: ClassMatches, weights: Weights, truths: npt.NDArray[n
     return np.where(first < len(places), reached, 0.0)
 
 
-def _hits_needed(truths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _hits_needed(truths: Ints) -> Ints:
     """[S, R]: the smallest number of hits whose fraction of the annotations, in floats, reaches the recall."""
     total = np.maximum(truths, 1)[:, None]
     needed = np.ceil(RECALLS * total).astype(np.int64)
@@ -64,7 +53,7 @@ def _hits_needed(truths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return needed + (needed / total < RECALLS)
 
 
-def _first_reaching(hits: npt.NDArray[np.int64], needed: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _first_reaching(hits: Ints, needed: Ints) -> Ints:
     """[S, R]: the first place in each row with this many hits; the row's length if there is none."""
     rows, length = hits.shape
     step = max(int(hits.max()), int(needed.max())) + 1

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..backbones.blocks import BlockTrunk
-from ..backbones.layers import ConvNormAct, SamePaddedConv2d
+from ..backbones.layers import SamePaddedConv2d
 from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
 from ..backbones.tf_settings import BN_EPS, has_eps, is_same_padded, normalize_settings, trunk_settings
@@ -132,17 +132,11 @@ def reduce_ssdlite(reduction: Reduction, model: SSDLite) -> None:
     reduce_trunk(reduction, trunk, prefix="backbone.")
     kept = [kept_of_tap(reduction, trunk, tap) for tap in model.taps]
     for number, extra in enumerate(model.extras):
-        inner = _reduced_layer(reduction, extra.get_submodule("0"), f"extras.{number}.0", inputs=kept[-1])
-        reduction.cut_norm(f"extras.{number}.1", out=inner)
-        kept.append(_reduced_layer(reduction, extra.get_submodule("2"), f"extras.{number}.2", inputs=inner))
+        inner, _, outer = (len(extra.get_parameter(f"{i}.norm.weight")) for i in range(3))
+        squeezed = reduction.narrow(f"extras.{number}.0", inner, inputs=kept[-1])
+        reduction.cut_norm(f"extras.{number}.1", out=squeezed)
+        kept.append(reduction.narrow(f"extras.{number}.2", outer, inputs=squeezed))
     for number, channels in enumerate(kept):
         for towers in ("class_towers", "box_towers"):
             reduction.cut_norm(f"{towers}.{number}.0", out=channels)
             reduction.cut(f"{towers}.{number}.1", inputs=channels)
-
-
-def _reduced_layer(reduction: Reduction, layer: nn.Module, name: str, *, inputs: Tensor) -> Tensor:
-    assert isinstance(layer, ConvNormAct)
-    out = reduction.choose(reduction.scale(name), layer.conv.out_channels, name=name)
-    reduction.cut_norm(name, out=out, inputs=inputs)
-    return out

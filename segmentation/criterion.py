@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..backbones.checks import check_number
+from ..backbones.layers import at_least_float32
 from .lovasz import lovasz_softmax
 from .upsample import full_size_logits
 
@@ -104,7 +105,7 @@ class PixelCriterion(nn.Module):
         logits = outputs["logits"]
         labels = self.labels_at(masks, logits.shape[-2:], outputs["logits_size"])
         valid = labels != self.ignore_index
-        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1).movedim(1, -1)
+        probabilities = at_least_float32(logits).softmax(dim=1).movedim(1, -1)
         return lovasz_softmax(probabilities.flatten(0, 2), labels.masked_fill(~valid, 0).flatten(), valid.flatten())
 
     def labels_at(self, masks: Tensor, size: Sequence[int], covered: Sequence[int]) -> Tensor:

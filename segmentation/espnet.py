@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from ..backbones.checks import check_choice
 from ..backbones.conventions import flat_keywords
 from ..backbones.layers import conv2d
 from .standalone import ConvNormPReLU, MakeNorm, NormPReLU, StandaloneConventions, StandaloneNetwork
@@ -113,8 +114,7 @@ class Decoder(nn.Module):
 
     def __init__(self, unit: Callable[..., PyramidUnit], *, num_classes: int, skip: str, norm: MakeNorm) -> None:
         super().__init__()
-        if skip not in ("stem", "joined"):
-            raise ValueError(f'skip must be "stem" or "joined", got {skip!r}')
+        check_choice("skip", skip, ("stem", "joined"))
         self.skip = skip
         self.classify3 = conv2d(2 * _STAGE3, num_classes, 1)
         self.norm3 = norm(num_classes)

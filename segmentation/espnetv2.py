@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.checks import check_choice
 from ..backbones.conventions import flat_keywords
 from ..backbones.init import initialize
 from ..backbones.layers import conv2d
@@ -197,8 +198,7 @@ class ESPNetv2(StandaloneNetwork):
         conventions: StandaloneConventions = _RELEASED,
     ) -> None:
         super().__init__(num_classes=num_classes, void=void, stride=16, conventions=conventions)
-        if width not in _CHANNELS:
-            raise ValueError(f"width={width}: choose one of {', '.join(map(str, _CHANNELS))}")
+        check_choice("width", width, _CHANNELS)
         norm = conventions.norm(eps=1e-5)
         self.encoder = Encoder(_CHANNELS[width], norm=norm)
         self.decoder = Decoder(_CHANNELS[width], num_classes=self.num_outputs, norm=norm)

@@ -23,7 +23,7 @@ class InstanceScores:
     ) -> None:
         self.slots = sorted(instances)
         self.categories = {
-            name: ([*slots, *extra.get(name, ())], list(slots))
+            name: ([*slots, *extra[name]], list(slots))
             for name, slots in categories.items()
             if slots and set(slots) <= set(instances)
         }

@@ -1,5 +1,6 @@
 """Mean intersection over union by Cityscapes' rules."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.image_metric import ImageId, ImageMetric, class_list
+from ..backbones.image_metric import ImageId, ImageMetric, Weights, class_list
 from .instances import InstanceScores
 from .postprocess import without_padding
 
@@ -68,7 +69,9 @@ class MeanIoU(ImageMetric[ImageCounts]):
         self.categories = {name: list(slots) for name, slots in (categories or {}).items()}
         self.unscored = dict(unscored or {})
         self.ignore_index = ignore_index
-        self._scores = InstanceScores(instances, self.categories, self._extra_columns()) if instances else None
+        columns = list(enumerate(self.unscored.values(), start=len(self.names) + 1))  # see `_whole_confusion`
+        extra = {name: [column for column, category in columns if category == name] for name in self.categories}
+        self._scores = InstanceScores(instances, self.categories, extra) if instances else None
 
     def update(
         self,
@@ -118,7 +121,7 @@ class MeanIoU(ImageMetric[ImageCounts]):
         whole, num_classes = self._whole_confusion(some), len(self.names)
         return np.concatenate((whole[:, :num_classes], whole[:, num_classes:].sum(axis=1, keepdims=True)), axis=1)
 
-    def bootstrap(self, samples: int, seed: int = 0, *, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def bootstrap(self, samples: int, seed: int = 0, *, weights: Weights | None = None) -> dict[str, np.ndarray]:
         """`mIoU`, `pixel_accuracy` and `IoU/<name>`, each [samples], of images drawn with replacement.
 
         An IoU is NaN in samples in which the class neither occurs nor is predicted; mIoU is the mean of the others.
@@ -130,16 +133,10 @@ class MeanIoU(ImageMetric[ImageCounts]):
         Raises:
             ValueError: there are no images or samples, or `weights` does not match them.
         """
-        ids = sorted(self._images)  # pyright: ignore[reportArgumentType]
+        ids = self.images()
         if samples < 1 or not ids:
             raise ValueError(f"bootstrap of {samples} samples from {len(ids)} images: both must be 1 or more")
-        if weights is None:
-            rng = np.random.default_rng(seed)
-            weights = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples)
-        if weights.shape != (samples, len(ids)):
-            raise ValueError(
-                f"weights have the shape {weights.shape}: expected {(samples, len(ids))}, samples and images"
-            )
+        weights = self.drawn(samples, seed, weights)
         both, truth, predicted = (weights @ part for part in self._pixels_by_image(ids))  # each [samples, K]
         with np.errstate(invalid="ignore"):
             ious = both / (truth + predicted - both)
@@ -151,32 +148,20 @@ class MeanIoU(ImageMetric[ImageCounts]):
 
     def _pixels_by_image(self, ids: Sequence[ImageId]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Float64 [images, K]: correct, ground-truth and predicted pixels."""
-        num_classes, width = len(self.names), self._width()
-        both, truth, predicted = np.zeros((3, len(ids), width))
+        num_classes = len(self.names)
+        both, truth, predicted = np.zeros((3, len(ids), num_classes))
         for row, image_id in enumerate(ids):
-            indices, counts, _ = self._images[image_id]
-            real, guess = np.divmod(indices, width)
-            np.add.at(truth[row], real, counts)
-            np.add.at(predicted[row], guess, counts)
-            both[row, real[real == guess]] = counts[real == guess]
-        return both[:, :num_classes], truth[:, :num_classes], predicted[:, :num_classes]
-
-    def _extra_columns(self) -> dict[str, list[int]]:
-        """The columns of `unscored` in the whole confusion matrix, by category."""
-        columns: dict[str, list[int]] = {}
-        for number, category in enumerate(self.unscored.values()):
-            columns.setdefault(category, []).append(len(self.names) + 1 + number)
-        return columns
-
-    def _width(self) -> int:
-        return len(self.names) + 1 + len(self.unscored)
+            whole = self._whole_confusion([self._images[image_id]])
+            both[row], truth[row], predicted[row] = whole.diagonal(), whole.sum(1), whole.sum(0)[:num_classes]
+        return both, truth, predicted
 
     def _whole_confusion(self, images: Iterable[ImageCounts]) -> np.ndarray:
         """int64 [K, K + 1 + U]: one column for values outside the classes, and one for each of `unscored`."""
-        total = np.zeros(len(self.names) * self._width(), dtype=np.int64)
+        shape = len(self.names), len(self.names) + 1 + len(self.unscored)
+        total = np.zeros(math.prod(shape), dtype=np.int64)
         for indices, counts, _ in images:
             total[indices] += counts
-        return total.reshape(len(self.names), self._width())
+        return total.reshape(shape)
 
     def _weighed(self) -> np.ndarray | None:
         """The instances of all images; None if there are none, or an image has none."""

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.checks import check_choice
 from ..backbones.conventions import Conventions, flat_keywords
 from ..backbones.features import Backbone
 from ..backbones.init import initialize
 from ..backbones.layers import Normalize, conv2d, gate_activation
 from .pooling import GlobalPool, WindowPool
+from .upsample import pad_to_multiple
 
 _GATES = {"sigmoid": "sigmoid", "qsigmoid": "tf"}
 
@@ -41,8 +43,7 @@ class LRASPPConventions(SegmentationConventions):
     gate: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        if self.gate not in _GATES:
-            raise ValueError(f'gate must be "sigmoid" or "qsigmoid", got {self.gate!r}')
+        check_choice("gate", self.gate, _GATES)
 
 
 _REFERENCE, _GATED_REFERENCE = SegmentationConventions(), LRASPPConventions()
@@ -79,7 +80,7 @@ class SegmentationNetwork(nn.Module):
         """
         images = self.normalize(images)
         if self.pad_input:
-            images = pad_to_corners(images, self.output_stride)
+            images = pad_to_multiple(images, self.output_stride, plus=1)
         logits = self.head(self.backbone(images, self.taps))
         return {"logits": logits, "logits_size": (images.shape[-2], images.shape[-1])}
 
@@ -128,8 +129,7 @@ class LRASPP(SegmentationNetwork):
         conventions: LRASPPConventions = _GATED_REFERENCE,
     ) -> None:
         super().__init__(backbone, taps=(low, high), num_classes=num_classes, conventions=conventions)
-        if pool not in ("reference", "global"):
-            raise ValueError(f'pool must be "reference" or "global", got {pool!r}')
+        check_choice("pool", pool, ("reference", "global"))
         low_channels, high_channels = (backbone.feature_specs[tap].channels for tap in (low, high))
         high_stride = backbone.feature_specs[high].stride
         self.aspp = conventions.conv()(high_channels, filters)
@@ -183,9 +183,3 @@ class RASPP(SegmentationNetwork):
         local = self.aspp(high)
         whole = self.image_level(self.pool(high)).expand_as(local)
         return self.logits(self.dropout(self.project(torch.cat((local, whole), dim=1))))
-
-
-def pad_to_corners(images: Tensor, stride: int) -> Tensor:
-    """Zero-pad [B, C, H, W] at the bottom and right until both sides are n * stride + 1."""
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, (1 - width) % stride, 0, (1 - height) % stride))

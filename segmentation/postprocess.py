@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backbones.layers import at_least_float32
 from .labelling import axis_cells, label_map
 from .upsample import check_logits_size
 
@@ -43,7 +44,7 @@ class LabelMaps:
     def _label_map(self, logits: Tensor, padded: tuple[int, int], meta: dict[str, Any]) -> Tensor:
         check_logits_size(padded, meta["input_size"])
         left, top, right, bottom = meta.get("pad", (0, 0, 0, 0))
-        logits = logits if logits.element_size() >= 4 else logits.float()
+        logits = at_least_float32(logits)
         sides = zip(
             logits.shape[1:], padded, meta["input_size"], (top, left), (bottom, right), meta["original_size"],
             strict=True,

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.checks import check_choice
 from ..backbones.classifier import IMAGENET_MEAN, IMAGENET_STD
 from ..backbones.layers import Normalize, conv2d
+from .upsample import pad_to_multiple
 
 MakeNorm = Callable[[int], nn.BatchNorm2d]  # creates the batch norm for a number of channels
 
@@ -27,8 +28,7 @@ class StandaloneConventions:
     channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
-        if self.channel_order not in ("rgb", "bgr"):
-            raise ValueError(f'channel_order must be "rgb" or "bgr", got {self.channel_order!r}')
+        check_choice("channel_order", self.channel_order, ("rgb", "bgr"))
 
     def norm(self, *, eps: float) -> MakeNorm:
         return partial(nn.BatchNorm2d, eps=eps, momentum=self.bn_momentum)
@@ -70,12 +70,6 @@ class StandaloneNetwork(nn.Module):
             images = images.flip(1)
         images = pad_to_multiple(images, self.stride)
         return {"logits": self.decoder(self.encoder(images)), "logits_size": (images.shape[-2], images.shape[-1])}
-
-
-def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
-    """Zero-pad [B, C, H, W] at the bottom and right until both sides are multiples of `stride`."""
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % stride, 0, -height % stride))
 
 
 class NormPReLU(nn.Module):

@@ -1,12 +1,20 @@
-"""The final upsampling: from a network's low-resolution logits to the size of its input."""
+"""Sizes at either end of a network: the padding of its input, and low-resolution logits upsampled to that size."""
 
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..backbones.layers import at_least_float32
+
 # Networks pad their input to a multiple of the output stride plus one, so by less than the largest output stride.
 _MAX_PADDING = 32
+
+
+def pad_to_multiple(images: Tensor, stride: int, *, plus: int = 0) -> Tensor:
+    """Zero-pad [B, C, H, W] at the bottom and right until both sides are a multiple of `stride` and `plus`."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, (plus - width) % stride, 0, (plus - height) % stride))
 
 
 def full_size_logits(outputs: dict[str, Any], size: tuple[int, int], *, align_corners: bool) -> Tensor:
@@ -31,7 +39,7 @@ def check_logits_size(padded: tuple[int, int], size: tuple[int, int]) -> None:
 
 def resize_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """Bilinear resize of [B, K, h, w] in float32 or wider: bfloat16 interpolation moves class borders."""
-    logits = logits if logits.element_size() >= 4 else logits.float()
+    logits = at_least_float32(logits)
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=align_corners)

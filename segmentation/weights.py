@@ -16,7 +16,7 @@ from ..backbones.layers import TFHardSigmoid
 from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
 from ..backbones.tf_settings import has_eps, normalize_settings, trunk_settings
-from ..backbones.weights import from_torchvision
+from ..backbones.weights import from_torchvision, rename_layers
 from .network import LRASPP, RASPP
 from .pooling import GlobalPool, WindowPool
 
@@ -44,16 +44,10 @@ _DEEPLAB_RASPP = {
 
 def lraspp_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the state dict of torchvision's `lraspp_mobilenet_v3_large` (no gate bias, skip `block4`)."""
-    renamed = from_torchvision(state, prefix="backbone.", to="backbone.")
-    for name, tensor in state.items():
-        if not name.startswith("backbone."):
-            layer, _, leaf = name.rpartition(".")
-            if layer not in _TORCHVISION:
-                raise ValueError(
-                    f"{name} is not a tensor of torchvision's LR-ASPP; its head has {', '.join(_TORCHVISION)}"
-                )
-            renamed[f"{_TORCHVISION[layer]}.{leaf}"] = tensor
-    return renamed
+    trunk = from_torchvision(state, prefix="backbone.", to="backbone.")
+    head = {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
+    what = f"torchvision's LR-ASPP, whose head has {', '.join(_TORCHVISION)}"
+    return trunk | rename_layers(head, _TORCHVISION, what=what)
 
 
 def torchvision_settings(model: LRASPP) -> list[str]:
@@ -146,18 +140,15 @@ def reduce_raspp(reduction: Reduction, model: LRASPP | RASPP) -> None:
     assert isinstance(trunk, BlockTrunk)
     reduce_trunk(reduction, trunk, prefix="backbone.")
     high = kept_of_tap(reduction, trunk, model.taps[-1])
-    out = reduction.choose(reduction.scale("aspp"), model.aspp.conv.out_channels, name="aspp")
-    reduction.cut_norm("aspp", out=out, inputs=high)
+    out = reduction.narrow("aspp", model.aspp.conv.out_channels, inputs=high)
     if isinstance(model, LRASPP):  # the gate multiplies the filters one by one
         reduction.cut("gate", out=out, inputs=high)
         reduction.cut("high_logits", inputs=out)
         reduction.cut("low_logits", inputs=kept_of_tap(reduction, trunk, model.taps[0]))
         return
-    whole = reduction.choose(reduction.scale("image_level"), model.image_level.conv.out_channels, name="image_level")
-    reduction.cut_norm("image_level", out=whole, inputs=high)
+    whole = reduction.narrow("image_level", model.image_level.conv.out_channels, inputs=high)
     both = torch.cat((out, whole + len(reduction.scale("project"))))
-    joined = reduction.choose(reduction.scale("project"), model.project.conv.out_channels, name="project")
-    reduction.cut_norm("project", out=joined, inputs=both)
+    joined = reduction.narrow("project", model.project.conv.out_channels, inputs=both)
     reduction.cut("logits", inputs=joined)
 
 

@@ -15,20 +15,19 @@ from pocketvision.backbones.weights import load_strict
 from torch import nn
 
 HALF = (0.5, 0.5, 0.5)  # TF-slim's 2 / 255 * x - 1
-
-
+FAST = "torchvision_detection"  # of the initializations
 MODELS = ("v3_large", "v3_small", "v2_100")
 MISTAKES = ({"padding": "symmetric"}, {"gate": "exact"}, {"bn_eps": 1e-5})
 
 
 def reference(model: str, variables: dict[str, np.ndarray], **options: object) -> Classifier:
-    options = {"padding": "same"} | options
+    options = {"padding": "same", "init": FAST} | options
     if model == "v2_100":
         backbone = MobileNetV2(**options)  # pyright: ignore[reportArgumentType]
     else:
         options = {"variant": model.removeprefix("v3_"), "gate": "tf"} | options
         backbone = MobileNetV3(**options)  # pyright: ignore[reportArgumentType]
-    classifier = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF).eval()
+    classifier = Classifier(backbone, num_classes=1001, mean=HALF, std=HALF, init=FAST).eval()
     report = load_strict(classifier, classifier_from_tf_slim(variables))
     assert not report.reinitialized
     return classifier
@@ -87,10 +86,10 @@ def endpoint(point: str, act: str) -> str:
 
 
 def test_empty_batch_and_dropout() -> None:
-    model = Classifier(MobileNetV3("small"), num_classes=7)
+    model = Classifier(MobileNetV3("small", width=0.35), num_classes=7)
     assert model.eval()(torch.zeros(0, 3, 32, 32, dtype=torch.uint8))["logits"].shape == (0, 7)
     assert model.dropout.p == 0.2
-    assert isinstance(Classifier(MobileNetV3("small", minimalistic=True)).act, nn.ReLU)
+    assert isinstance(Classifier(MobileNetV3("small", width=0.35, minimalistic=True)).act, nn.ReLU)
 
 
 @pytest.mark.parametrize("trunk", [MobileNetV1, MobileNetV2, MnasNet])
@@ -104,21 +103,3 @@ def test_the_other_trunks_have_no_hidden_layer(trunk: type) -> None:
     assert isinstance(wider.act, nn.ReLU)
     with pytest.raises(ValueError, match="got -1 and 7"):
         Classifier(trunk(width=0.35), num_classes=7, hidden=-1)
-
-
-def test_a_few_steps_of_training_lower_the_loss() -> None:
-    torch.manual_seed(0)
-    model = Classifier(
-        MobileNetV3("small", width=0.35, init="torchvision"), num_classes=2, dropout=0, init="torchvision"
-    )
-    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.arange(8) % 2
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    losses = []
-    for _ in range(5):
-        loss = nn.functional.cross_entropy(model(images)["logits"], labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]

@@ -21,22 +21,17 @@ def test_no_images_are_no_loss_but_have_a_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "expected"),
+    ("smoothing", "labels", "expected"),
     [  # logits 0, log 3: probabilities 1/4, 3/4
-        (0.0, -(math.log(0.75) + math.log(0.25)) / 2),
-        (0.2, -(math.log(0.75) + math.log(0.25)) / 2),  # both classes once: smoothing exchanges equal shares
+        (0.0, [1, 0], -(math.log(0.75) + math.log(0.25)) / 2),
+        (0.2, [1, 0], -(math.log(0.75) + math.log(0.25)) / 2),  # both once: smoothing exchanges equal shares
+        (0.2, [1], -0.9 * math.log(0.75) - 0.1 * math.log(0.25)),
     ],
 )
-def test_by_hand(smoothing: float, expected: float) -> None:
-    logits = torch.tensor([[0.0, math.log(3)]] * 2)
-    loss = LabelCriterion(label_smoothing=smoothing)({"logits": logits}, targets(1, 0))["loss_class"]
+def test_by_hand(smoothing: float, labels: list[int], expected: float) -> None:
+    logits = torch.tensor([[0.0, math.log(3)]] * len(labels))
+    loss = LabelCriterion(label_smoothing=smoothing)({"logits": logits}, targets(*labels))["loss_class"]
     assert loss.item() == pytest.approx(expected)
-
-
-def test_smoothing_by_hand() -> None:
-    logits = torch.tensor([[0.0, math.log(3)]])
-    loss = LabelCriterion(label_smoothing=0.2)({"logits": logits}, targets(1))["loss_class"]
-    assert loss.item() == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

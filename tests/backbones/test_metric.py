@@ -56,13 +56,6 @@ def test_with_fewer_than_five_classes_the_top_five_are_all() -> None:
     assert results == {"top1": 0, "top5": 1, "top1/c1": 0}
 
 
-def test_ranks_merge_and_images_they_share_count_once() -> None:
-    parts = [add(TopAccuracy(names(6)), rows) for rows in (ROWS[:2], ROWS[1:], [])]
-    merged = TopAccuracy(names(6))
-    merged.merge([part.state() for part in parts])
-    assert merged.compute() == add(TopAccuracy(names(6)), ROWS).compute()
-
-
 @pytest.mark.parametrize(("count", "named"), [(100, True), (101, False)])
 def test_classes_are_told_where_they_are_few(count: int, named: bool) -> None:
     results = add(TopAccuracy(names(count)), [("a", 3, list(range(count)))]).compute()

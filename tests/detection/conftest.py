@@ -138,11 +138,14 @@ class CocoFiles:
             annotations = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
             found = [r for r in results if r["image_id"] == image["id"]]
             scores = np.array([r["score"] for r in found], np.float64)
-            area = np.array([a["area"] for a in annotations], np.float64)
-            crowd = np.array([a["iscrowd"] for a in annotations], bool)
-            both = (self._arrays(records, slots) for records in (found, annotations))
-            metric.add(image["id"], next(both) | {"scores": scores}, next(both) | {"area": area, "crowd": crowd})
+            metric.add(image["id"], self._arrays(found, slots) | {"scores": scores}, self.truth(annotations, slots))
         return metric
+
+    def truth(self, annotations: list[dict[str, Any]], slots: dict[int, int]) -> dict[str, np.ndarray]:
+        """One image's annotations as `CocoMetric.add` takes them."""
+        area = np.array([a["area"] for a in annotations], np.float64)
+        crowd = np.array([a["iscrowd"] for a in annotations], bool)
+        return self._arrays(annotations, slots) | {"area": area, "crowd": crowd}
 
     @staticmethod
     def _arrays(records: list[dict[str, Any]], slots: dict[int, int]) -> dict[str, np.ndarray]:

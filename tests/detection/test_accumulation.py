@@ -30,8 +30,10 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("most", [100, 10, 37, 300])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "most"),
+    [*((case, 100) for case in CASES), *(("more than 100 of a class", most) for most in (10, 37, 300)), ("crowds", 10)],
+)
 def test_is_pycocotools_on_files(coco_files: Any, case: str, most: int, backend: str) -> None:
     truth, results = coco_files.made_up(**CASES[case])
     expected = coco_files.pycocotools(truth, results, most=most)

@@ -14,7 +14,7 @@ GOOD = {"image_id": 1, "category_id": 18, "bbox": [1, 2.5, 3, 0], "score": 0.5}
 
 
 def complaints(*entries: Any) -> list[str]:
-    return check_results(list(entries), image_ids=[1, 2], category_ids=[18, 44]).errors
+    return check_results(list(entries), image_ids=[1, 2], category_ids=[18, 44])[0]
 
 
 def test_nothing_is_good() -> None:
@@ -36,7 +36,7 @@ def test_nothing_is_good() -> None:
         ({"bbox": None}, "not four finite numbers"),
         ({"score": math.inf}, "have a score that is not a finite number: entry 1 (inf)"),
         ({"score": 10**400}, "have a score"),
-        ({"score": "0.5"}, "have a score"),
+        ({"score": "0.5"}, "have a score that is not a finite number: entry 1 ('0.5')"),
     ],
 )
 def test_each_mistake_is_named(change: dict[str, Any], told: str) -> None:
@@ -52,14 +52,14 @@ def test_offenders_are_counted_and_the_first_named() -> None:
         "5 of 7 entries have an image_id that the annotations do not list: "
         "entry 0 (10), entry 1 (11), entry 2 (12), ...",
     ]
-    findings = check_results({"a": 1}, image_ids=[], category_ids=[])
-    assert findings.errors == ["expected a list of detections, found a dict"]
+    found = check_results({"a": 1}, image_ids=[], category_ids=[])
+    assert found == (["expected a list of detections, found a dict"], [])
 
 
 def test_too_many_of_a_class_are_told() -> None:
-    findings = check_results([GOOD] * 101, image_ids=[1], category_ids=[18])
-    assert findings.errors == []
-    assert "image 1 and category 18 with 101: only the best 100 count" in findings.notes[0]
+    errors, (note,) = check_results([GOOD] * 101, image_ids=[1], category_ids=[18])
+    assert errors == []
+    assert "image 1 and category 18 with 101: only the best 100 count" in note
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_written_and_read_gives_the_same_figures(coco_files: Any, tmp_path: Path
 def test_only_what_the_server_takes_is_written(coco_files: Any, tmp_path: Path) -> None:
     truth, results = coco_files.made_up(images=1, categories=(1, 2), detections=150)
     metric = coco_files.metric(truth, results)
-    assert write_results(tmp_path / "r.json", metric, source_ids={1: 1}, most=100) == min(
+    assert write_results(tmp_path / "r.json", metric, source_ids={1: 1}) == min(
         100, sum(result["category_id"] == 1 for result in results)
     )
     written = json.loads((tmp_path / "r.json").read_text())

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -276,12 +277,30 @@ def test_options(make: Callable[..., DetectionCriterion]) -> None:
     assert giou.item() == pytest.approx(2 * expected.item())
     stricter = make(threshold=0.7).sums(outputs, targets)[1]
     assert 0 < stricter < make().sums(outputs, targets)[1]
-    with pytest.raises(ValueError, match="'huber' or 'giou', got 'l2'"):
-        make(box_loss="l2")
-    with pytest.raises(ValueError, match="'first' or 'last', got 'best'"):
-        make(ties="best")
-    for options in ({"threshold": 1.5}, {"box_weight": -1.0}, {"crowd_fraction": float("nan")}):
-        with pytest.raises(ValueError, match=f"^{next(iter(options))}=.*: expected a number"):
+
+
+@pytest.mark.parametrize(
+    ("makes", "options", "message"),
+    [
+        (CRITERIA, {"box_loss": "l2"}, "box_loss='l2': choose one of 'huber', 'giou'"),
+        (CRITERIA, {"box_weight": -1}, "box_weight=-1: expected a number of 0 or more"),
+        (CRITERIA, {"crowd_fraction": 7}, "crowd_fraction=7: expected a number from 0 to 1"),
+        (CRITERIA, {"crowd_fraction": math.nan}, "crowd_fraction=nan: expected a number from 0 to 1"),
+        (REFERENCES, {"ties": "best"}, "ties='best': choose one of 'first', 'last'"),
+        (REFERENCES, {"threshold": 1.5}, "threshold=1.5: expected a number from 0 to 1"),
+        ([AlignedCriterion], {"anchors_per_box": 0}, "anchors_per_box=0: expected an integer of 1 or more"),
+        ([AlignedCriterion], {"anchors_per_box": 2.5}, "anchors_per_box=2.5: expected an integer of 1 or more"),
+        ([AlignedCriterion], {"gamma": -1.0}, "gamma=-1.0: expected a number of 0 or more"),
+        ([AlignedCriterion], {"gamma": 0.5}, "gamma=0.5: expected 0, or 1 or more"),
+        ([AlignedCriterion], {"score_power": math.nan}, "score_power=nan: expected a number of 0 or more"),
+        ([AlignedCriterion], {"overlap_power": "x"}, "overlap_power=x: expected a number of 0 or more"),
+        ([AlignedCriterion], {"class_weight": -0.5}, "class_weight=-0.5: expected a number of 0 or more"),
+        ([AlignedCriterion], {"least_matches": math.inf}, "least_matches=inf: expected a number of 0 or more"),
+    ],
+)
+def test_options_are_checked(makes: list[Callable[..., Any]], options: dict[str, Any], message: str) -> None:
+    for make in makes:
+        with pytest.raises(ValueError, match=message):
             make(**options)
 
 

@@ -12,7 +12,6 @@ from pocketvision.datasets.augmentation.resize import prepare
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.detection.anchors import AnchorLayout
 from pocketvision.detection.boxes import iou
-from pocketvision.detection.criterion import HardNegativeCriterion
 from pocketvision.detection.network import SSDLite
 from pocketvision.detection.postprocess import Postprocess
 from pocketvision.detection.results import Detections
@@ -21,11 +20,13 @@ from torch import Tensor
 from torchvision.models.detection.ssd import SSD
 
 LIMIT = 1e-8
+FAST = "torchvision_detection"  # of the initializations
 
 
 @pytest.fixture
 def ours(torchvision_model: SSD) -> SSDLite:
-    model = SSDLite(MobileNetV3(reduced="detection"), num_classes=90, anchors=AnchorLayout.torchvision())
+    backbone = MobileNetV3(reduced="detection", init=FAST)
+    model = SSDLite(backbone, num_classes=90, anchors=AnchorLayout.torchvision(), init=FAST)  # pyright: ignore
     report = load_strict(model.double(), ssdlite_from_torchvision(torchvision_model.state_dict()))
     assert set(report.loaded) == set(model.state_dict())
     return model.eval()
@@ -66,26 +67,6 @@ def test_features_logits_deltas_anchors(torchvision_model: SSD, ours: SSDLite, p
     assert distance(outputs["anchors"], anchors) < LIMIT
 
 
-def test_losses(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
-    low = torch.rand(7, 2, generator=torch.Generator().manual_seed(3)) * 200
-    # Large enough to lie in no two anchors of one size: those would tie, and rounding would choose between them.
-    boxes = torch.cat((low, low + 60 + low.flip(0) / 3), dim=1)
-    labels = torch.tensor([1, 17, 90, 44, 1, 62, 3])
-    targets = [
-        {"boxes": boxes[:6], "labels": labels[:6]},
-        {"boxes": boxes[[6, 6, 0]], "labels": labels[[0, 6, 1]]},  # two boxes in one place
-        {"boxes": boxes[:0], "labels": labels[:0]},
-    ]
-    torchvision_model.training = True  # its losses, with the batch norms still in eval mode
-    with torch.no_grad():
-        theirs = torchvision_model(list(pictures.double() / 255), targets)
-        losses = HardNegativeCriterion()(ours(pictures), targets)
-    assert theirs["classification"] > 1
-    assert theirs["bbox_regression"] > 1
-    assert distance(losses["loss_class"], theirs["classification"]) < LIMIT
-    assert distance(losses["loss_box"], theirs["bbox_regression"]) < LIMIT
-
-
 def test_detections(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
     metas = [{"input_size": (320, 320), "original_size": (320, 320)}] * 3
     with torch.no_grad():
@@ -108,30 +89,31 @@ def share_found(ours: Detections, theirs: dict[str, Tensor]) -> float:
     return (same & close & (iou(ours.boxes, theirs["boxes"]) >= 0.95)).any(0).double().mean().item()
 
 
-@pytest.mark.parametrize(("exact", "least", "most"), [(True, 0.999, 1.0), (False, 0.5, 0.95)])
-def test_detections_from_photographs(
-    data_root: Path, torchvision_model: SSD, ours: SSDLite, exact: bool, least: float, most: float
-) -> None:
+def test_detections_from_photographs(data_root: Path, torchvision_model: SSD, ours: SSDLite) -> None:
     """Through either side's own decoder and resize; a resize rounded to whole grey levels fails."""
-    shares = []
-    for path in sorted((data_root / "coco_mini" / "val2017").iterdir())[:8]:
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    for path in sorted((data_root / "coco_mini" / "val2017").iterdir())[:4]:
         pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-        image, meta = prepare(decode_image(path), (320, 320), exact=exact)
         with torch.no_grad():
             theirs = torchvision_model([pixels.double() / 255])[0]
-            found = Postprocess.torchvision()(ours(torch.from_numpy(image).permute(2, 0, 1)[None]), [meta])[0]
-        assert len(theirs["boxes"]) == 300
-        shares.append(share_found(found, theirs))
-    assert least <= np.mean(shares) <= most
+            assert len(theirs["boxes"]) == 300
+            for exact in shares:
+                image, meta = prepare(decode_image(path), (320, 320), exact=exact)
+                found = Postprocess.torchvision()(ours(torch.from_numpy(image).permute(2, 0, 1)[None]), [meta])[0]
+                shares[exact].append(share_found(found, theirs))
+    assert np.mean(shares[True]) > 0.999
+    assert 0.5 <= np.mean(shares[False]) <= 0.95
 
 
-@pytest.mark.parametrize("layer", ["backbone.blocks.3.se.excite", "extras.2.1.conv", "class_towers.5.0.norm"])
-def test_one_changed_layer_is_seen(torchvision_model: SSD, ours: SSDLite, pictures: Tensor, layer: str) -> None:
+def test_one_changed_layer_is_seen(torchvision_model: SSD, ours: SSDLite, pictures: Tensor) -> None:
     with torch.no_grad():
-        ours.get_submodule(layer).weight.mul_(1 + 1e-4)
         _, head, _ = their_outputs(torchvision_model, pictures[:1])
-        outputs = ours(pictures[:1])
-    assert distance(outputs["class_logits"], head["cls_logits"]) > 100 * LIMIT
+        for layer in ("backbone.blocks.3.se.excite", "extras.2.1.conv", "class_towers.5.0.norm"):
+            weight = ours.get_submodule(layer).get_parameter("weight")
+            before = weight.clone()
+            weight.mul_(1 + 1e-4)
+            assert distance(ours(pictures[:1])["class_logits"], head["cls_logits"]) > 100 * LIMIT, layer
+            weight.copy_(before)
 
 
 def test_foreign_names_are_refused(torchvision_model: SSD) -> None:

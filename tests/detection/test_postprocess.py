@@ -171,8 +171,8 @@ def test_class_nms_is_batched_nms() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": "relu"}, "'sigmoid' or 'softmax', got 'relu'"),
-        ({"clip": "never"}, "'before' or 'after'.*got 'never'"),
+        ({"activation": "relu"}, "activation='relu': choose one of 'sigmoid', 'softmax'"),
+        ({"clip": "never"}, "clip='never': choose one of 'before', 'after'"),
         ({"min_score": -1.0}, "must not be negative, got -1.0"),
     ],
 )

@@ -1,7 +1,5 @@
 """MeanIoU against loops over pixels, and Cityscapes' rules case by case."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -90,23 +88,12 @@ def test_confusion_inside_a_category_is_no_error_of_it():
     assert "category/sky" not in results
 
 
-def test_each_image_counts_once_and_states_merge():
-    rng = np.random.default_rng(1)
-    images = {f"image{i}": (rng.integers(0, 4, (6, 7)), rng.integers(0, 4, (6, 7))) for i in range(5)}
-    ranks = [MeanIoU(NAMES), MeanIoU(NAMES)]
-    single = MeanIoU(NAMES)
-    for index, (image_id, (prediction, truth)) in enumerate(images.items()):
-        add(single, prediction, truth, image_id)
-        add(ranks[index % 2], prediction, truth, image_id)
-    add(ranks[1], *images["image0"], "image0")  # what a sampler repeats to fill up the last round
-    add(single, *images["image0"], "image0")
-    states = [pickle.loads(pickle.dumps(rank.state())) for rank in ranks]
-    for rank in ranks:
-        rank.merge(states)
-        assert rank.compute() == single.compute()
-    assert single.confusion().sum() == 5 * 6 * 7
-    single.reset()
-    assert single.confusion().sum() == 0
+def test_each_image_counts_once():
+    metric = MeanIoU(NAMES)
+    for image_id in ("a", "b", "a"):  # what a sampler repeats to fill up the last round
+        add(metric, [[0, 1, 2]], [[0, 1, 3]], image_id)
+    assert metric.confusion().sum() == 6
+    assert metric.confusion("b").sum() == 3
 
 
 def test_truth_from_the_target_is_mapped_back():
@@ -152,20 +139,6 @@ def test_no_iiou_unless_every_image_tells_instances():
     assert "iIoU" in metric.compute()
     add(metric, *WITH_IDS, image_id=1)
     assert "iIoU" not in metric.compute()
-
-
-def test_instances_merge():
-    single, ranks = MeanIoU(NAMES, instances=INSTANCES), [MeanIoU(NAMES, instances=INSTANCES) for _ in "ab"]
-    rng = np.random.default_rng(4)
-    for image_id in range(5):
-        ids = IDS[:, rng.permutation(4)]
-        prediction = rng.integers(0, 4, (2, 4))
-        for metric in (single, ranks[image_id % 2]):
-            add_with_instances(metric, prediction, ids % 4, ids, image_id)
-    states = [pickle.loads(pickle.dumps(rank.state())) for rank in ranks]
-    ranks[0].merge(states)
-    assert ranks[0].compute() == pytest.approx(single.compute(), rel=1e-12)
-    assert 0 < single.compute()["iIoU"] < 1
 
 
 def lively_metric(num_images, seed=2):
@@ -225,7 +198,7 @@ def test_large_images_count_exactly(monkeypatch):
         (lambda: add_with_instances(MeanIoU(NAMES), [[0, 1]], [[0, 1]], IDS, "a.png"), r"instances of \(2, 4\)"),
         (lambda: MeanIoU(NAMES).bootstrap(5, 0), "5 samples from 0 images"),
         (lambda: lively_metric(3)[0].bootstrap(0, 0), "0 samples from 3 images"),
-        (lambda: lively_metric(3)[0].bootstrap(2, 0, weights=np.ones((2, 4))), r"\(2, 4\): expected \(2, 3\)"),
+        (lambda: lively_metric(3)[0].bootstrap(2, 0, weights=np.ones((2, 4))), r"= \[2, 3\], got \[2, 4\]"),
         (lambda: MeanIoU({1: "a", 2: "b"}), r"cover the slots 0\.\.K-1"),
         (lambda: MeanIoU({}), r"cover the slots 0\.\.K-1"),
         (lambda: MeanIoU(NAMES, categories={"x": [0, 7]}), r"category 'x' has the class indices \[7\]"),

@@ -14,7 +14,7 @@ from pocketvision.segmentation.criterion import PixelCriterion
 from pocketvision.segmentation.espnet import ESPNet
 from pocketvision.segmentation.espnetv2 import ESPNetv2
 from pocketvision.segmentation.postprocess import LabelMaps
-from pocketvision.segmentation.standalone import pad_to_multiple
+from pocketvision.segmentation.upsample import pad_to_multiple
 from torch.utils.flop_counter import FlopCounterMode
 
 FAMILIES = {
@@ -56,9 +56,15 @@ def test_counts_of_the_released_networks(make, params, unused, madds, twice):
     assert counts.params == params - unused
     assert round((counts.madds + twice) / 1e6, 3) == madds
     assert counts.madds == counts.conv_madds
+
+
+@families
+def test_counts_are_half_of_torchs_flops(family):
+    with torch.device("meta"):
+        model, images = FAMILIES[family](num_classes=20).eval(), torch.empty(1, 3, 64, 96, dtype=torch.uint8)
     with FlopCounterMode(display=False) as flops:
         model(images)
-    assert flops.get_total_flops() == 2 * counts.conv_madds
+    assert flops.get_total_flops() == 2 * count(model, images).conv_madds
 
 
 def test_table_8_counts_what_espnets_training_code_builds_without_transposed_convolutions():
@@ -121,24 +127,6 @@ def test_a_step_moves_every_parameter(family):
     assert still == []
 
 
-@pytest.mark.parametrize("family", ["espnet", "espnetv2", "c3net"])
-def test_overfits_one_random_mask(family):
-    torch.manual_seed(0)
-    model = FAMILIES[family](num_classes=5)
-    blocks = torch.randint(0, 4, (2, 4, 4))
-    mask = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
-    images = (mask[:, None] * 60 + torch.randint(0, 60, (2, 3, 64, 64))).to(torch.uint8)
-    targets = [{"mask": one.to(torch.uint8)} for one in mask]
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for _ in range(20):
-        optimizer.zero_grad()
-        PixelCriterion()(model(images), targets)["loss_pixel"].backward()
-        optimizer.step()
-    metas = [{"image_id": i, "original_size": (64, 64), "input_size": (64, 64)} for i in range(2)]
-    labels = torch.stack(LabelMaps()(model(images), metas))
-    assert (labels == mask).float().mean() > 0.8
-
-
 @families
 def test_bfloat16_autocast_trains(family):
     model = FAMILIES[family](num_classes=6)
@@ -154,8 +142,8 @@ def test_bfloat16_autocast_trains(family):
     ("build", "message"),
     [
         (lambda: ESPNet(num_classes=256), r"num_classes must be in 1\.\.255"),
-        (lambda: ESPNet(num_classes=20, skip="image"), 'skip must be "stem" or "joined"'),
-        (lambda: ESPNet(num_classes=20, channel_order="gbr"), 'channel_order must be "rgb" or "bgr"'),
+        (lambda: ESPNet(num_classes=20, skip="image"), "skip='image': choose one of 'stem', 'joined'"),
+        (lambda: ESPNet(num_classes=20, channel_order="gbr"), "channel_order='gbr': choose one of 'rgb', 'bgr'"),
         (lambda: ESPNet(num_classes=20, q=0), "p and q must be numbers of units, 1 or more; got p=2, q=0"),
         (lambda: ESPNet(num_classes=4), "num_classes must be at least 5, one per branch; got 4"),
         (lambda: ESPNetv2(num_classes=20, width=0.75), r"width=0\.75: choose one of 0\.5, 1\.0"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...backbones.image_metric import draw_weights
 from ...detection.metric import CocoMetric
-from ...detection.resampling import draw_weights
 from ..evaluating.scores import Evaluation, fingerprint_of_truth, load, state_path
 from ..runs.keys import flat_json, is_free
 from ..system.console import columns

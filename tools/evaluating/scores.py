@@ -20,12 +20,12 @@ from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
 from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
 from ...files import write_json
-from ...segmentation.class_table import class_table as pixel_table
 from ...segmentation.metric import ImageCounts, MeanIoU
 from ..config import build
 from ..engine.task import Metric, Task
 from ..runs.keys import plain
 from ..system.console import columns, log, table
+from .pixel_table import pixel_table
 from .states import pack, unpack
 
 MAX_ROWS = 30  # classes that the console lists
