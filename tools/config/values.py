@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -48,6 +49,10 @@ def _integers(value: Any) -> list[int]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) and value.strip() else _refuse(value)
+
+
+def _path(value: Any) -> str | Path:
+    return value if isinstance(value, Path) else _text(value)
 
 
 def _size(value: Any) -> list[int]:
@@ -109,7 +114,7 @@ def numbers(count: int | None, least: float = -1e9, most: float = 1e9, *, text: 
 
 _TINY = 1e-12  # instead of 0 where a number has to be above it
 COUNT = whole(1)
-PATH = Kind("a path", _text)
+PATH = Kind("a path", _path)
 TEXT = Kind("a word", _text)  # one of a few, which the class that takes it lists
 NAMES = Kind("a list of names, or a file of them", _names)
 SIZE = Kind("[h,w] in pixels, e.g. [320,480], or one number for a square, no larger than a picture may be", _size)

@@ -105,7 +105,8 @@ def test_every_key_takes_a_value_or_names_itself(group: str, value: Any) -> None
 
 
 def test_groups_are_checked_in_place_and_other_classes_left_alone() -> None:
-    config = compose("experiment=demo_detection", "data.input_size=96", "backbone.bn_eps=abc")
+    config = compose("experiment=demo_detection")
+    config.data.input_size, config.backbone.bn_eps = 96, "abc"
     with pytest.raises(ValueError, match=r"^backbone\.bn_eps=abc: expected a number above 0"):
         normalize(config)
     config.backbone._target_ = "somebody.elses.Backbone"
@@ -141,5 +142,5 @@ def test_home_is_expanded_in_every_path(key: str, value: str, path: str, monkeyp
 
 def test_home_is_expanded_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    config = compose("run=~/x", "inputs=[~/a.jpg,b.jpg]", config_name="predict")
+    config = compose("run='~/x'", "inputs=['~/a.jpg',b.jpg]", config_name="predict")
     assert (config.run, list(config.inputs)) == ("/home/me/x", ["/home/me/a.jpg", "b.jpg"])
