@@ -28,7 +28,8 @@ class MaskPairs:
     `colors` gives the values of masks in color. `folders` are the parent folders of the images and the masks;
     file names are relative to them. `instances` are instance-id pictures, one for each pair (empty if it has
     none) or none at all; `instance_values` gives the meaning of the classes in them. `spare` are masks without an
-    image. Without a mask file (None) samples have no mask.
+    image. `unlisted` are values that are ignored although nobody listed them. Without a mask file (None) samples have
+    no mask.
     """
 
     def __init__(
@@ -43,15 +44,20 @@ class MaskPairs:
         colors: ColorTable | None = None,
         spare: Sequence[Path] = (),
         instance_values: np.ndarray | None = None,
+        unlisted: Sequence[int] = (),
     ) -> None:
-        assert labels.num_classes <= UNKNOWN
+        if labels.num_classes > UNKNOWN:
+            raise ValueError(
+                f"{labels.num_classes} classes: a mask has 256 values, of which two are reserved, so that there can be "
+                f"at most {UNKNOWN} classes. Remedy: leave some out of the class list, with ignore_ids for their values"
+            )
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])
         self._masks = Names([str(mask or "") for _, _, mask in pairs])
         self._instances = Names([str(path) for path in instances])
         self.folders, self.colors = folders, colors
         self.labels, self.table, self.notes = labels, table, list(notes)
-        self.spare, self.instance_values = spare, instance_values
+        self.spare, self.instance_values, self.unlisted = spare, instance_values, unlisted
         self.decoder = Decoder()
 
     def __len__(self) -> int:
@@ -101,9 +107,12 @@ class MaskPairs:
         """An image's instance-id picture, empty if there is none."""
         return self._instances[index] if len(self._instances) else ""
 
+    def stored_mask(self, index: int) -> np.ndarray:
+        """uint8 [H, W], the values in the file."""
+        return self.decoder.mask(self._masks[index], self.colors)
+
     def read_mask(self, index: int) -> np.ndarray:
-        mask_path = self._masks[index]
-        stored = self.decoder.mask(mask_path, self.colors)
+        mask_path, stored = self._masks[index], self.stored_mask(index)
         mask = cv2.LUT(stored, self.table)
         if (mask == UNKNOWN).any():
             unknown = sorted(set(np.unique(stored[mask == UNKNOWN]).tolist()))
@@ -194,6 +203,7 @@ class MaskFolder(MaskPairs):
             notes=[f"{len(pairs)} images of {folders.images}, {told}", *[left_out] * bool(spare), *notes],
             colors=colors,
             spare=spare if limit is None else (),
+            unlisted=[] if IGNORE in {*ignored, *labels.source_ids.values()} or ignore_colors else [IGNORE],
         )
 
 

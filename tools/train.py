@@ -16,6 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pocketvision.conf.schema import TrainConfig
 from pocketvision.datasets.annotations.sample import Source, log_summary
+from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
 from pocketvision.datasets.loading.augmented import AugmentedDataset, FirstSamples
 from pocketvision.datasets.loading.batches import Batch, collate
 from pocketvision.tools.config import build
@@ -65,6 +66,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
     sources = _sources(config, settings)
     for source in sources.values():
         log_summary(source)
+    _check_truth(sources, settings, ranks)
     with cached(
         settings.cache, sources, run=settings.run_dir, folder=settings.cache_folder,
         reduced=settings.reduced_decode, tell=ranks.is_main,
@@ -127,6 +129,15 @@ def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
     if settings.debug:
         val_source = FirstSamples(val_source, settings.eval_batch_size, spread=config.data.task == "classification")
     return {"train": train_source, "val": val_source}
+
+
+def _check_truth(sources: dict[str, Source], settings: TrainConfig, ranks: Ranks) -> None:
+    """Raise ValueError if there is nothing to learn; warn of what is missing."""
+    warnings = check_learnable(sources["train"], task=settings.data.task)
+    if sources["val"] is not sources["train"]:
+        warnings += absent_in_validation(sources["val"])
+    for warning in warnings if ranks.is_main else ():
+        log.warning("%s", warning)
 
 
 def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:

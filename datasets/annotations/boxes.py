@@ -211,6 +211,14 @@ class BoxSource:
             "crowd": shared["crowd"][part],
         }
 
+    def all_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of every annotation: box_xywh [M, 4], slot, whether it is a crowd region, whether training keeps an area."""
+        shared = self._shared
+        boxes, image = shared["boxes_xywh"], np.repeat(np.arange(len(self)), np.diff(shared["offsets"]))
+        limits = np.tile(shared["sizes"][image][:, ::-1], 2)
+        clipped = clip(boxes, limits).astype(np.float32)
+        return boxes, shared["slots"], shared["crowd"], has_area(clipped, boxes)
+
     def fingerprint(self) -> str:
         """Over the list of images, all their annotations (also those that training drops) and the classes."""
         # Names as JSON: the width of numpy's strings also depends on images beyond `limit`.
