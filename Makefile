@@ -64,6 +64,7 @@ test-gpu:
 	@$(PYTHON) tests/gpu/check.py
 
 benchmark: $(VENV)/.installed-dev
+	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/peers.py output=build/benchmark/peers
 	for axis in detections classes batch; do \
 	  $(BIN)/python tests/benchmarks/sweeps.py $$axis model=ssdlite_torchvision peer=torchvision optimize=true \

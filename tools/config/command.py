@@ -25,10 +25,15 @@ from ..system.memory import keep_freed_memory
 from .build import compose, register_schemas
 from .overrides import with_implied
 from .settings import missing_keys
+from .synonyms import as_override, our_choice, our_key
 from .values import normalize
 
 Job = Callable[[DictConfig], Any]
-_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p")
+# Hydra's own.
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-path", "-cp", "--config-name", "-cn",
+                     "--config-dir", "-cd", "--experimental-rerun")  # fmt: skip
+_FLAGS = {*_FLAGS_WITH_VALUE, "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun",
+          "-m", "--shell-completion", "-sc"}  # fmt: skip
 _OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@:-]*=")
 
 
@@ -70,7 +75,11 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         if (told := asked(config_name, arguments)) is not None:
             print(told)
             return
-        arguments = quote_arguments(arguments, positional)
+        try:
+            arguments = quote_arguments(arguments, positional)
+        except ValueError as error:
+            print(f"pocketvision {title}: error: {printable(str(error))}", file=sys.stderr)
+            raise SystemExit(2) from None
         arguments = with_implied(arguments, config_name)
         if open_group:
             arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
@@ -91,18 +100,25 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
     """Arguments in Hydra's grammar, so that `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths and not expressions.
 
     An argument is a path if it exists or is not a `key=value`; special values are quoted.
+
+    Raises:
+        ValueError: an option that is none of Hydra's, or an argument that is neither a key nor a path.
     """
     flags: list[str] = []  # Hydra's own: --cfg job, --multirun; they must not stand between overrides
     paths: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
         is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
-        if (flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE) or (
-            argument.startswith("-") and not Path(argument).exists()
-        ):
+        if flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE and not is_override:
             flags.append(argument)
-        elif is_override or positional is None:
+        elif argument.startswith("-") and not Path(argument).exists():
+            if argument.partition("=")[0] not in _FLAGS:
+                raise ValueError(f"unknown option {argument}: keys have no dashes, write {as_override(argument)}")
+            flags.append(argument)
+        elif is_override or argument.startswith("~"):
             overrides.append(_quote_value(argument))
+        elif positional is None:
+            raise ValueError(f"{argument!r} is not KEY=VALUE, without spaces around the equals sign")
         else:
             paths.append(argument)
     if positional and paths:
@@ -147,8 +163,11 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         full = re.search(r"full_key: (\S+)", text)
         group = full[1].rpartition(".")[0] if full else ""
         prefix = f"{group}." if group else ""
-        near = difflib.get_close_matches(unknown[1], _known_keys(group, arguments, config_name), n=1)
+        known = _known_keys(group, arguments, config_name)
+        near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+        if not group and (ours := our_key(unknown[1], known)):
+            hint = f": it is called {ours} here"
         return f"unknown key '{prefix}{unknown[1]}'{hint} (--help all lists all keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         # Groups may be nested (model/criterion) and choices in folders (experiment=paper/...): Hydra's text says which.
@@ -156,8 +175,10 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         group = told[1] if told else str(error.missing_cfg_file).partition("/")[0]
         choice = str(error.missing_cfg_file).removeprefix(f"{group}/")
         options = list(error.options or [])
-        near = difflib.get_close_matches(choice, options, n=1)
+        near = difflib.get_close_matches(choice.lower(), sorted(options, key=lambda name: name != choice.lower()), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
+        if ours := our_choice(group, choice):
+            hint = f"; write {ours}"
         return f"{group}={choice} is not an option{hint} (choose one of {', '.join(options)})"
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]

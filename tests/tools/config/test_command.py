@@ -44,6 +44,22 @@ def test_overrides_flags_and_paths_are_told_apart() -> None:
     assert found == ["run=runs/x", "data.input_size=[3,4]", "inputs=['photo.jpg']", "--cfg", "job", "--help"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--cfg", "job", "a=1"], ["--cfg", "job"]),
+        (["--info", "defaults"], ["--info", "defaults"]),
+        (["--info", "a=1"], ["--info"]),
+        (["--config-dir", "my/conf"], ["--config-dir", "my/conf"]),
+        (["--multirun", "a=1,2"], ["--multirun"]),
+    ],
+)
+def test_hydras_flags_keep_their_values(arguments: list[str], flags: list[str]) -> None:
+    found = quote_arguments(arguments, None)
+    assert found[len(found) - len(flags) :] == flags
+    assert all("=" in each for each in found[: len(found) - len(flags)])
+
+
 def test_a_command_with_one_positional() -> None:
     assert quote_arguments(["runs/x", "split=train"], "run") == ["split=train", "run='runs/x'"]
 
@@ -109,6 +125,17 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("compare", "no/such", "page=a.html"), 2, "write it with pocketvision evaluate run=no/such report=true"),
         (("predict", "run=no/such/run", "no.jpg"), 2, "no.jpg"),
         (("info", "model=lraspp"), 2, "model is for segmentation"),
+        (("train", "imgsz=640"), 2, "unknown key 'imgsz': it is called data.input_size here"),
+        (("predict", "conf=0.3", "x.jpg"), 2, "unknown key 'conf': it is called score_threshold here"),
+        (("train", "conf=0.3"), 2, "unknown key 'conf' (--help all"),
+        (("train", "data=coco128.yaml"), 2, "write data=yolo data.root=coco128.yaml"),
+        (("train", "data=boxes.json"), 2, "write data=coco_json data.train_json=boxes.json data.images=FOLDER"),
+        (("train", "model=yolov8n.pt"), 2, "write weights=yolov8n.pt"),
+        (("train", "optimizer=AdamW"), 2, "did you mean adamw?"),
+        (("train", "--epochs", "5"), 2, "unknown option --epochs: keys have no dashes, write epochs=VALUE"),
+        (("train", "--batch-size=4"), 2, "write batch_size=4"),
+        (("train", "--lr", "0.1"), 2, "write optimizer.lr=VALUE"),
+        (("train", "epochs", "=", "5"), 2, "'epochs' is not KEY=VALUE, without spaces around the equals sign"),
     ],
 )
 def test_commands_say_what_is_wrong_in_words(
