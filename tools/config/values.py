@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def _refuse(value: Any) -> Any:
 
 def _integer(value: Any) -> int:
     """128 and 128.0; not true, not "128"."""
-    if isinstance(value, bool) or not isinstance(value, Real) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
         return _refuse(value)
     return int(value)
 
@@ -88,7 +87,7 @@ def within(kind: Callable[[Any], Any], least: float, most: float) -> Callable[[A
 
 
 def _number(value: Any) -> float:
-    return value if isinstance(value, Real) and not isinstance(value, bool) else _refuse(value)  # type: ignore[return-value]
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else _refuse(value)
 
 
 def choice(*options: str) -> Kind:
