@@ -111,7 +111,8 @@ def _sources(amount: Amount, source: Any, folder: Path, *, say: Say) -> Iterator
     """(what to call them, source, indices), of the photographs as they are or of enlarged copies."""
     order = np.random.default_rng(0).permutation(len(source)).tolist()
     if isinstance(source, CocoDetection):
-        order = [i for i in order if np.size(source.open(i).sample.boxes)]  # its references leave out the others
+        # its references leave out the others
+        order = [i for i in order if (boxes := source.open(i).sample.boxes) is not None and len(boxes)]
     order = order[: amount.images]
     if not amount.enlarge:
         yield "", source, order

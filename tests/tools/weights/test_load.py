@@ -13,7 +13,6 @@ from pocketvision.backbones.classifier import Classifier
 from pocketvision.backbones.mnasnet import MnasNet
 from pocketvision.backbones.mobilenet_v2 import MobileNetV2
 from pocketvision.backbones.mobilenet_v3 import MobileNetV3
-from pocketvision.backbones.timm_names import make_trunk
 from pocketvision.detection.anchors import AnchorLayout
 from pocketvision.detection.network import SSDLite
 from pocketvision.segmentation.network import LRASPP, RASPP
@@ -171,7 +170,7 @@ def test_what_is_reshaped_is_not_reported_as_left_out() -> None:
     """timm's classifiers have a 1x1 convolution where ours have a linear layer."""
     pinned = gzip.decompress((Path(__file__).parents[2] / "assets" / "names" / "timm.json.gz").read_bytes())
     state = {name: torch.ones(shape) for name, shape in json.loads(pinned)["mobilenetv3_small_050"]}
-    model = Classifier(make_trunk("mobilenetv3_small_050", init=FAST), init=FAST)
+    model = Classifier(MobileNetV3("small", width=0.5, stem="unscaled", bn_eps=1e-5, init=FAST), init=FAST)
     assert not load_weights(model, state, source="timm").unexpected
 
 
