@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .matching_coco import Bools, Ints, Matches
 from .resampling import weighted_precision
 
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 _FOREGROUND, _BACKGROUND = 0.5, 0.1  # IoU
 
 Kinds = npt.NDArray[np.str_]
@@ -30,7 +30,7 @@ def kinds_of_detections(matches: Matches) -> Kinds:
             matches.other_iou >= _FOREGROUND,
             matches.same_iou >= _FOREGROUND,
         ],
-        ["correct", "ignored", "background", "localisation", "classification", "duplicate"],
+        ["correct", "ignored", "background", "localization", "classification", "duplicate"],
         default="both",
     )
 
@@ -54,10 +54,10 @@ def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int])
     before = _mean(matches, slots)
     if before is None:
         return dict.fromkeys(KINDS, 0.0)
-    wrong_class, wrong_box = kinds == "classification", kinds == "localisation"
+    wrong_class, wrong_box = kinds == "classification", kinds == "localization"
     corrected = {
         "classification": _corrected(matches, wrong_class, matches.other, free),
-        "localisation": _corrected(matches, wrong_box, matches.same, free),
+        "localization": _corrected(matches, wrong_box, matches.same, free),
         **{kind: _without(matches, kinds == kind) for kind in ("both", "duplicate", "background")},
     }
     pointed_at = np.zeros(len(free), bool)

@@ -10,7 +10,7 @@ from .summary import IMAGES, Summary
 GROUPS = {"worst": "worst images", "best": "best images", "more": "more examples"}
 KINDS = {
     "classification": "well localized, but the wrong class",
-    "localisation": "the right class, but poorly localized (IoU 0.1 to 0.5)",
+    "localization": "the right class, but poorly localized (IoU 0.1 to 0.5)",
     "both": "the wrong class, and poorly localized",
     "duplicate": "an object that a better detection already matched",
     "background": "background, no object there",
