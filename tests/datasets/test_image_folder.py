@@ -70,7 +70,7 @@ def test_faults_are_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="empty has no subfolders"):
         ImageFolder(root, split="empty")
     (root / "train" / "new").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(extensions \.bmp"):
+    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(extensions \.avif, \.bmp"):
         ImageFolder(root)
     with pytest.raises(ValueError, match="limit=0"):
         ImageFolder(root, split="val", limit=0)
