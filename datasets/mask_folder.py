@@ -12,6 +12,7 @@ import numpy as np
 from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.holdout import check_holdout
 from .annotations.mask_layout import Folders, Pair, divide, find_folders
+from .annotations.near_names import near_names
 from .annotations.sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .annotations.shared import Names
 from .images.decoder import Decoder, PictureFile, decode_checked
@@ -177,7 +178,7 @@ class MaskFolder(MaskPairs):
         strict = Strict()
         pictures = _by_name(folders.images, "images", report=report or strict)
         truth = _by_name(folders.masks, "masks", report=report or strict)
-        pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
+        pairs = _pairs(pictures, truth, folders, mask_suffix, report or strict)
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]
         if not folders.divided:
@@ -201,6 +202,24 @@ class MaskFolder(MaskPairs):
             colors=colors,
             spare=spare if limit is None else (),
         )
+
+
+def _pairs(
+    pictures: dict[str, Path], truth: dict[str, Path], folders: Folders, suffix: str, report: Report
+) -> list[Pair]:
+    """Each image with its mask; one in another spelling is taken if it can belong to no other image, and reported."""
+    own = {name: truth[name + suffix] for name in pictures if name + suffix in truth}
+    used = set(own.values())
+    wanted = {
+        name: [name + suffix, f"{name}{path.suffix}{suffix}"] for name, path in pictures.items() if name not in own
+    }
+    near = near_names(wanted, {name: name for name, path in truth.items() if path not in used}).pairs
+    for name, mask in near.items():
+        own[name] = truth[mask]
+        message = f"{truth[mask]} is read as the mask of {pictures[name]}, although its name differs"
+        image = pictures[name].relative_to(folders.images).as_posix()
+        report(Fault("near_name", str(truth[mask]), message, image=image))
+    return [(name, path, own.get(name)) for name, path in pictures.items()]
 
 
 def _check_masks(

@@ -74,18 +74,20 @@ def _label_files(folders: _Folders, elsewhere: bool, report: Report) -> Iterator
         return
     if not elsewhere:
         yield find_files(folders.images, LABELS)
-    where = [folders.labels] if folders.labels.is_dir() else _in_other_case(folders.labels)
-    for folder in where:
+    for folder in _with_other_case(folders.labels):
         found = find_files(folder, LABELS)
         tell_left_out(found, report)
         yield found
 
 
-def _in_other_case(folder: Path) -> list[Path]:
+def _with_other_case(folder: Path) -> list[Path]:
+    """The folder, and those beside it that are called so in other case."""
+    same = [folder] if folder.is_dir() else []
     try:
-        return [path for path in sorted(folder.parent.iterdir()) if path.name.lower() == folder.name and path.is_dir()]
+        beside = sorted(path for path in folder.parent.iterdir() if path.name.lower() == folder.name.lower())
     except OSError:
-        return []
+        return same
+    return same + [path for path in beside if path.is_dir() and not (same and path.samefile(folder))]
 
 
 def _has_boxes(path: Path) -> bool:

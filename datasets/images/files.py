@@ -23,7 +23,7 @@ _SINGULAR = {
     "hidden folders": "hidden folder",
     "files with other extensions": "file with another extension",
     "pipes, sockets or devices": "pipe, socket or device",
-    "links to folders that are read already": "link to a folder that is read already",
+    "folders that are read under another name": "folder that is read under another name",
     "folders that cannot be read": "folder that cannot be read",
 }
 _ORIENTATION = 274  # the EXIF tag; from value 5 on, the sides are swapped
@@ -95,7 +95,7 @@ def find_files(folder: Path, endings: frozenset[str], *, deep: bool = True) -> F
         path, below = links.pop(0)
         key = _identity(path)
         if key is None or key in seen:
-            search.leave("links to folders that are read already", below)
+            search.leave("folders that are read under another name", below)
         else:
             seen.add(key)
             links += search.walk(path, f"{below}/", seen)
@@ -140,7 +140,7 @@ class _Search:
                 else:
                     key = _identity(entry.path)
                     if key in seen:
-                        self.leave("links to folders that are read already", name)
+                        self.leave("folders that are read under another name", name)
                         continue
                     seen.update((key,) if key else ())
                     remaining.append((entry.path, f"{name}/"))
