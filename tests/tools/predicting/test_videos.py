@@ -26,8 +26,9 @@ def test_a_trimmed_mp4_is_whole_and_a_cut_one_is_not(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     at = data.index(b"elst") + 12  # the first edit: its duration in the movie's time scale, where it starts
     duration, start = struct.unpack_from(">Ii", data, at)
-    path.write_bytes(data[: data.index(b"moov") - 4 - 400] + data[data.index(b"moov") - 4 :])  # frames that are gone
-    with pytest.raises(ValueError, match=r"film\.mp4 (ends early|contains no readable frame)"):
+    middle, end = data.index(b"mdat") + 1000, data.index(b"moov") - 4
+    path.write_bytes(data[:middle] + bytes(end - middle) + data[end:])  # frames that are gone
+    with pytest.raises(ValueError, match=r"film\.mp4 ends early"):
         list(read_shots(path))
     struct.pack_into(">Ii", data, at, duration // 3, start)
     path.write_bytes(data)
