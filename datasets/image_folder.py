@@ -114,7 +114,7 @@ def _check_classes(classes: list[str], slots: dict[str, int], folder: Path, repo
 def _tell_loose(folder: Path, report: Report) -> None:
     """Report images that are in no class folder."""
     if loose := list_files(folder, IMAGE_ENDINGS, deep=False):
-        message = f"left out: {len(loose)} images in {folder} are in no class folder, such as {loose[0]}"
+        message = f"left out: {folder} has images outside the class folders, {len(loose)} in number, such as {loose[0]}"
         report(Fault("left_out", str(folder), message))
 
 

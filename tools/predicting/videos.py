@@ -49,7 +49,11 @@ def is_video(path: Path) -> bool:
 
 
 def begins_like_a_video(path: Path) -> bool:
-    head = _head(path, 3 * 204)
+    """By the signatures of the usual containers."""
+    try:
+        head = _head(path, 3 * 204)
+    except OSError:
+        return False
     if any(head[at : at + len(text)] == text for at, text in _SIGNATURES):
         return True
     return _is_transport_stream(head)
@@ -64,7 +68,9 @@ def count_frames(path: Path) -> int:
     """The number of frames by the header, an estimate; 0 without one."""
     capture = quietly(cv2.VideoCapture, str(path))
     try:
-        return round(_promised(capture, path)[0]) if capture.isOpened() else 0
+        if not capture.isOpened():
+            return 0
+        return max(0, round(_promised(capture, path)[0] or _number(capture, cv2.CAP_PROP_FRAME_COUNT)))
     finally:
         capture.release()
 
