@@ -384,3 +384,11 @@ def test_a_list_in_another_spelling_is_read(tmp_path: Path) -> None:
     assert data.file_names.tolist() == ["images/a b.png", "images/f1.png"]
     assert [len(data.ground_truth(row)["labels"]) for row in range(2)] == [1, 1]
     assert any("differs only in spelling (and 1 more like it)" in note for note in data.notes)
+
+
+def test_two_folders_one_of_them_with_label_files_beside(tmp_path: Path) -> None:
+    _flat(tmp_path, "a/images/1.jpg", "a/labels/1.txt", "b/images/2.jpg", "b/images/2.txt")
+    (tmp_path / "data.yaml").write_text(f"train: [a/images, b/images]\nval: a/images\n{NAMES}")
+    data = YoloDetection(tmp_path)
+    assert [len(data.ground_truth(row)["labels"]) for row in range(2)] == [1, 1]
+    assert any("b/images/2.txt is read as the label file of b/images/2.jpg" in note for note in data.notes)
