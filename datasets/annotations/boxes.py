@@ -14,7 +14,7 @@ import numpy as np
 from ..images.decoder import Decoder, PictureFile, decode_checked
 from ..labels import LabelMap
 from .faults import Report, Strict
-from .near_names import missing_images, respelled
+from .near_names import missing_images, respelled, same_name_below
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
@@ -242,9 +242,11 @@ class BoxSource:
         """Report missing images now, not hours into training."""
         names = self.file_names.tolist()
         if missing := missing_images(names, self.images):
+            found = same_name_below(missing[0], self.images)
+            there = f" ({found} exists)" if found else ""
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
-                f"the first ones: {', '.join(missing[:3])}. Are the file names relative to this folder?"
+                f"the first ones: {', '.join(missing[:3])}{there}. Are the file names relative to this folder?"
             )
 
 

@@ -68,6 +68,13 @@ def missing_images(names: Iterable[str], folder: Path) -> list[str]:
     return [name for name in names if name not in listed and not (folder / name).is_file()]
 
 
+def same_name_below(name: str, folder: Path) -> str:
+    """The only image below a folder with the same last part of its name, in any spelling; empty if there is none."""
+    last = folded(name).rpartition("/")[2]
+    found = [path for path in list_files(folder, IMAGE_ENDINGS) if folded(path).rpartition("/")[2] == last]
+    return found[0] if len(found) == 1 else ""
+
+
 def respelled(names: Sequence[str], folder: Path, *, source: str, report: Report) -> list[str]:
     """`names` with those that exist only in another spelling replaced, each reported."""
     missing = missing_images(names, folder)

@@ -372,7 +372,8 @@ def test_a_list_of_images_that_are_missing_says_so(tmp_path: Path, line: str) ->
     _flat(tmp_path, "images/f0.png", "labels/f0.txt", "images/f1.png", "labels/f1.txt")
     (tmp_path / "data.yaml").write_text(f"train: train.txt\nval: train.txt\n{NAMES}")
     (tmp_path / "train.txt").write_text("".join(f"{line.format(number)}\n" for number in range(2)))
-    with pytest.raises(FileNotFoundError, match=r"2 of 2 images that .*data\.yaml lists are missing"):
+    match = r"2 of 2 images that .*data\.yaml lists are missing .* \(images/f0\.png exists\)\. Are the"
+    with pytest.raises(FileNotFoundError, match=match):
         YoloDetection(tmp_path)
 
 
