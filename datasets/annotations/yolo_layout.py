@@ -236,7 +236,8 @@ def _from_list(path: Path, root: Path) -> Iterable[str]:
 
 def label_name(image: str) -> str:
     """The label file of an image: the last folder `images` of its path becomes `labels`, the extension .txt."""
-    at = f"/{image}".lower().rfind("/images/")
+    at = f"/{image}".rfind("/images/")
+    at = f"/{image}".lower().rfind("/images/") if at < 0 else at  # `Images`, where there is no `images`
     before, after = f"/{image}"[:at], f"/{image}"[at + len("/images/") :]
     stem = (f"{before}/labels/{after}" if at >= 0 else f"/{image}").rpartition(".")[0]
     return f"{stem[1:]}.txt"

@@ -174,6 +174,8 @@ def test_all_in_one_folder(tmp_path: Path) -> None:
         ("images/images/x.y/a.jpg", "images/labels/x.y/a.txt"),
         ("train/images/sub/a.png", "train/labels/sub/a.txt"),
         ("myimages/a.png", "myimages/a.txt"),
+        ("images/Images/a.png", "labels/Images/a.txt"),
+        ("Images/a.png", "labels/a.txt"),
     ],
 )
 def test_where_a_label_file_lies(image: str, label: str) -> None:
