@@ -166,8 +166,10 @@ def _devkit(root: Path, split: str) -> VocLayout:
     path = root / "ImageSets" / "Main" / f"{listed}.txt"
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
-    names = {name.rpartition(".")[0]: name for name in list_files(images, IMAGE_ENDINGS)}
+    found = find_files(images, IMAGE_ENDINGS)
+    names = {stem_of(name): name for name in found.names}
     every, faults = list_files(xmls, XML), list[Fault]()
+    tell_left_out(found, faults.append)
     listed_images = {name: names.get(name, f"{name}.jpg") for name in _names(path, names)}
     lacking = [image for name, image in listed_images.items() if not (xmls / f"{name}.xml").is_file()]
     near = _near(lacking, [xml for xml in every if stem_of(xml) not in names], xmls, faults) if lacking else {}

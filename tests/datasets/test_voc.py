@@ -310,4 +310,4 @@ def test_xml_files_in_another_spelling_are_read_and_said(tmp_path: Path, image: 
         data = VocDetection(root, classes=["dog"])
         assert (data.file_names.tolist(), len(data.ground_truth(0)["labels"])) == ([image], 1)
         assert any(xml in note and "is read as the XML file of" in note for note in data.notes)
-    assert any("1 hidden file (._y.jpg)" in note for note in VocDetection(tmp_path / "plain").notes)
+        assert any("1 hidden file (._y.jpg)" in note for note in data.notes)
