@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .annotations.faults import Fault, Report
+from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.sample import check_limit
+from .images.files import find_files, list_files
 from .labels import CITYSCAPES, CITYSCAPES_TABLE
 from .mask_folder import MaskPairs, slot_table
 
+PNG = frozenset({".png"})
 IMAGE_END = "_leftImg8bit.png"
 # The downloaded ground truth contains labelIds; cityscapesscripts can add labelTrainIds. Both give the same 19 classes.
 _SUFFIXES = ("labelIds", "labelTrainIds")
@@ -35,7 +37,8 @@ class Cityscapes(MaskPairs):
     ) -> None:
         if suffix not in (None, *_SUFFIXES):
             raise ValueError(f"unknown suffix {suffix!r}: expected {' or '.join(_SUFFIXES)}, or null to detect it")
-        folder, images = list_images(root, split)
+        strict = Strict()
+        folder, images = list_images(root, split, report or strict)
         images = images[: check_limit(limit)]
         if not truth:
             super().__init__(
@@ -43,7 +46,7 @@ class Cityscapes(MaskPairs):
                 folders=(folder, folder),
                 labels=CITYSCAPES,
                 table=value_table("labelIds"),
-                notes=[f"{len(images)} images of {folder}, without ground truth"],
+                notes=[f"{len(images)} images of {folder}, without ground truth", *strict.notes()],
             )
             return
         kinds = (kind for kind in _SUFFIXES if label_file(images[0], root, kind).is_file())
@@ -68,21 +71,21 @@ class Cityscapes(MaskPairs):
                 message = f"{path} does not exist, although other images have theirs: iIoU needs all of them"
                 report(Fault("instances", str(path), message, image=image.relative_to(folder).as_posix()))
         masks = Path(root, "gtFine", split)
-        spare = set(masks.glob(f"*/*_gtFine_{found}.png")) - {mask for _, _, mask in pairs} if report else ()
+        spare = _label_files(masks, found) - {mask for _, _, mask in pairs} if report else ()
         used = [path if is_there else "" for path, is_there in zip(instances, there, strict=True)]
         super().__init__(
             pairs,
             folders=(folder, masks),
             labels=CITYSCAPES,
             table=value_table(found),
-            notes=notes,
+            notes=[*notes, *strict.notes()],
             instances=used if report or all(there) else (),
             instance_values=value_table("labelIds"),
             spare=sorted(spare) if limit is None else (),
         )
 
 
-def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
+def list_images(root: str | Path, split: str, report: Report) -> tuple[Path, list[Path]]:
     """The folder of a split's images, and the images.
 
     Raises:
@@ -91,10 +94,19 @@ def list_images(root: str | Path, split: str) -> tuple[Path, list[Path]]:
     folder = Path(root, "leftImg8bit", split)
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected Cityscapes' layout leftImg8bit/SPLIT/CITY/")
-    images = sorted(folder.glob(f"*/*{IMAGE_END}"))
+    files = find_files(folder, PNG)
+    tell_left_out(files, report)
+    names = [name for name in files.names if name.endswith(IMAGE_END) and name.count("/") == 1]
+    images = sorted(folder / name for name in names)
     if not images:
         raise FileNotFoundError(f"no images in {folder}: expected CITY/*{IMAGE_END}")
     return folder, images
+
+
+def _label_files(masks: Path, suffix: str) -> set[Path]:
+    """All label files of a split, also of missing images."""
+    end = f"_gtFine_{suffix}.png"
+    return {masks / name for name in list_files(masks, PNG) if name.endswith(end) and name.count("/") == 1}
 
 
 def label_file(image: Path, root: str | Path, suffix: str) -> Path:

@@ -3,16 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from .annotations.faults import Fault, Report
+from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.sample import Sample, check_limit, digest
 from .annotations.shared import Names, SharedArrays
 from .images.decoder import Decoder, PictureFile
-from .images.files import IMAGE_ENDINGS
+from .images.files import IMAGE_ENDINGS, find_files, is_hidden, list_files
 from .labels import Label, LabelMap
 
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -45,11 +44,13 @@ class ImageFolder:
         self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
         slots = _class_slots(classes, self.labels)
         _check_classes(classes, slots, self.folder, report)
+        told = report or Strict()
+        _tell_loose(self.folder, told)
         found = [
             (path, size, slots[name])
             for name in classes
             if name in slots
-            for path, size in _images_below(self.folder / name, report)
+            for path, size in _images_below(self.folder / name, report, told)
         ]
         if limit is not None:  # from all classes: the files are ordered by class
             count = min(check_limit(limit) or 0, len(found))
@@ -61,6 +62,7 @@ class ImageFolder:
         absent = len(slots) - len(classes)
         self.notes = [f"{len(found)} images of {len(classes)} classes in {self.folder}"]
         self.notes += [f"{absent} of {len(slots)} classes have no folder"] if absent else []
+        self.notes += told.notes() if isinstance(told, Strict) else []
 
     @property
     def image_ids(self) -> list[str]:
@@ -109,6 +111,13 @@ def _check_classes(classes: list[str], slots: dict[str, int], folder: Path, repo
             report(Fault("other_classes", str(folder / name), message))
 
 
+def _tell_loose(folder: Path, report: Report) -> None:
+    """Report images that are in no class folder."""
+    if loose := list_files(folder, IMAGE_ENDINGS, deep=False):
+        message = f"left out: {folder} has images outside the class folders, {len(loose)} in number, such as {loose[0]}"
+        report(Fault("left_out", str(folder), message))
+
+
 def _class_slots(classes: list[str], labels: LabelMap) -> dict[str, int]:
     """The slot of each class's folder."""
     slots = {name: slot for slot, name in labels.names.items()}
@@ -126,37 +135,25 @@ def _class_folders(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected one folder per class in it")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     if not classes:
         raise FileNotFoundError(f"{folder} has no subfolders: expected one per class, with its images")
     return classes
 
 
-def _images_below(folder: Path, report: Report | None) -> list[tuple[str, int]]:
+def _images_below(folder: Path, report: Report | None, tell: Report) -> list[tuple[str, int]]:
     """(path, bytes) of the images below a class's folder: folder by folder, by name in each.
 
     Raises:
         FileNotFoundError: there are none and `report` is None.
     """
-    found = [image for _, images in sorted(_walk(str(folder))) for image in images]
-    if not found:
+    found = find_files(folder, IMAGE_ENDINGS)
+    tell_left_out(found, tell)
+    if not found.names:
         endings = ", ".join(sorted(IMAGE_ENDINGS))
         message = f"class folder {folder} has no images (extensions {endings}): add some or remove it"
         if report is None:
             raise FileNotFoundError(message)
         report(Fault("class_empty", str(folder), message))
-    return found
-
-
-def _walk(folder: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """Each folder at and below `folder` with its images. Entries know their size: ImageNet has 1.3 million of them."""
-    images = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_ENDINGS:
-                images.append((entry.path, entry.stat().st_size))
-    yield folder, sorted(images)
+    names = sorted(found.names, key=lambda name: name.rpartition("/")[::2])
+    return [(path, os.stat(path).st_size) for path in (f"{folder}/{name}" for name in names)]

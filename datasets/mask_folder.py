@@ -9,13 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .annotations.faults import Fault, Report, refuse
+from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.holdout import check_holdout
 from .annotations.mask_layout import Folders, Pair, divide, find_folders
+from .annotations.near_names import near_names
 from .annotations.sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .annotations.shared import Names
 from .images.decoder import Decoder, PictureFile, decode_checked
-from .images.files import IMAGE_ENDINGS
+from .images.files import IMAGE_ENDINGS, find_files
 from .images.label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
 
@@ -183,9 +184,10 @@ class MaskFolder(MaskPairs):
             folders = Folders(Path(images), Path(masks), divided=False)
         else:
             folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
-        pictures = _by_name(folders.images, "images", report=report or refuse)
-        truth = _by_name(folders.masks, "masks", report=report or refuse)
-        pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
+        strict = Strict()
+        pictures = _by_name(folders.images, "images", report=report or strict)
+        truth = _by_name(folders.masks, "masks", report=report or strict)
+        pairs = _pairs(pictures, truth, folders, mask_suffix, report or strict)
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]
         if not folders.divided:
@@ -200,11 +202,34 @@ class MaskFolder(MaskPairs):
             folders=(folders.images, folders.masks),
             labels=labels,
             table=table,
-            notes=[f"{len(pairs)} images of {folders.images}, {told}", *[left_out] * bool(spare), *notes],
+            notes=[
+                f"{len(pairs)} images of {folders.images}, {told}",
+                *[left_out] * bool(spare),
+                *notes,
+                *strict.notes(),
+            ],
             colors=colors,
             spare=spare if limit is None else (),
             unlisted=[] if IGNORE in {*ignored, *labels.source_ids.values()} or ignore_colors else [IGNORE],
         )
+
+
+def _pairs(
+    pictures: dict[str, Path], truth: dict[str, Path], folders: Folders, suffix: str, report: Report
+) -> list[Pair]:
+    """Each image with its mask; one in another spelling is taken if it can belong to no other image, and reported."""
+    own = {name: truth[name + suffix] for name in pictures if name + suffix in truth}
+    used = set(own.values())
+    wanted = {
+        name: [name + suffix, f"{name}{path.suffix}{suffix}"] for name, path in pictures.items() if name not in own
+    }
+    near = near_names(wanted, {name: name for name, path in truth.items() if path not in used}).pairs
+    for name, mask in near.items():
+        own[name] = truth[mask]
+        message = f"{truth[mask]} is read as the mask of {pictures[name]}, although its name differs"
+        image = pictures[name].relative_to(folders.images).as_posix()
+        report(Fault("near_name", str(truth[mask]), message, image=image))
+    return [(name, path, own.get(name)) for name, path in pictures.items()]
 
 
 def _check_masks(
@@ -262,7 +287,7 @@ def slot_table(slots: dict[int, int], *, ignore_ids: Iterable[int] = ()) -> np.n
     return table
 
 
-def _by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, Path]:
+def _by_name(folder: Path, what: str, *, report: Report) -> dict[str, Path]:
     """Pictures below a folder by their relative name without extension, sorted.
 
     Raises:
@@ -272,10 +297,10 @@ def _by_name(folder: Path, what: str, *, report: Report = refuse) -> dict[str, P
     if not folder.is_dir():
         raise FileNotFoundError(f"folder not found: {folder}, expected {what} in it")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_ENDINGS or path.name.startswith("."):
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    files = find_files(folder, IMAGE_ENDINGS)
+    tell_left_out(files, report)
+    for file in sorted(files.names, key=lambda name: name.split("/")):
+        path, name = folder / file, file.rpartition(".")[0]
         if name in found:
             message = f"{found[name]} and {path} differ only in their extension: remove one of them"
             report(Fault("same_name", str(path), message))

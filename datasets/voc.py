@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
 from .annotations.class_names import class_list, known_names
-from .annotations.faults import Fault, Report, Strict, Tell
+from .annotations.faults import Fault, Report, Strict, Tell, tell_left_out
 from .annotations.holdout import check_holdout, cut
+from .annotations.near_names import near_names, stem_of, with_and_without
 from .annotations.split_lists import list_for, read_list
 from .annotations.voc_xml import VocXml, parse_voc
 from .annotations.watched import watched
-from .images.files import IMAGE_ENDINGS, image_size, list_files
+from .images.files import IMAGE_ENDINGS, find_files, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
@@ -34,6 +35,7 @@ class VocLayout(NamedTuple):
     whole: bool  # these are all the images: there are no splits
     xmls: list[Path]  # of all splits, so that the class list does not depend on the split
     notes: list[str]
+    faults: list[Fault]
 
 
 class VocDetection(BoxSource):
@@ -80,6 +82,8 @@ class VocDetection(BoxSource):
         strict = Strict()
         tell = report or strict
         layout = locate_voc(root, split=split, annotations=annotations, years=years)
+        for fault in layout.faults:
+            tell(fault)
         beside = Path(root) / "classes.txt"
         parsed = _parse_all(layout, classes is None and labels is None and not beside.is_file(), tell)
         names = (thing.name for xml in parsed.values() for thing in xml.objects)
@@ -146,12 +150,13 @@ def _several(root: Path, folders: list[Path], split: str) -> VocLayout:
         for entry in part.entries
     ]
     xmls = [path for part in parts for path in part.xmls]
-    return VocLayout(root, entries, True, all(part.whole for part in parts), xmls, [])
+    faults = [fault for part in parts for fault in part.faults]
+    return VocLayout(root, entries, True, all(part.whole for part in parts), xmls, [], faults)
 
 
 def _lists(year: Path) -> list[str]:
     """The splits that have a list. Main also contains lists for each class, CLASS_SPLIT.txt."""
-    found = sorted(path.stem for path in (year / "ImageSets" / "Main").glob("*.txt"))
+    found = [stem_of(name) for name in list_files(year / "ImageSets" / "Main", frozenset({".txt"}), deep=False)]
     return [name for name in found if "_" not in name or name.rpartition("_")[2] not in found]
 
 
@@ -161,10 +166,24 @@ def _devkit(root: Path, split: str) -> VocLayout:
     path = root / "ImageSets" / "Main" / f"{listed}.txt"
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
-    names = {name.rpartition(".")[0]: name for name in list_files(images, IMAGE_ENDINGS)}
-    entries = [Entry(names.get(name, f"{name}.jpg"), xmls / f"{name}.xml") for name in _names(path, names)]
-    every = [xmls / name for name in list_files(xmls, XML)]
-    return VocLayout(images, entries, True, cut_off, every, [])
+    found = find_files(images, IMAGE_ENDINGS)
+    names = {stem_of(name): name for name in found.names}
+    every, faults = list_files(xmls, XML), list[Fault]()
+    tell_left_out(found, faults.append)
+    listed_images = {name: names.get(name, f"{name}.jpg") for name in _names(path, names)}
+    lacking = [image for name, image in listed_images.items() if not (xmls / f"{name}.xml").is_file()]
+    near = _near(lacking, [xml for xml in every if stem_of(xml) not in names], xmls, faults) if lacking else {}
+    entries = [Entry(image, xmls / near.get(image, f"{name}.xml")) for name, image in listed_images.items()]
+    return VocLayout(images, entries, True, cut_off, [xmls / name for name in every], [], faults)
+
+
+def _near(images: Sequence[str], xmls: Sequence[str], folder: Path, faults: list[Fault]) -> dict[str, str]:
+    """The XML file of each image that has one in another spelling; each becomes a fault."""
+    pairs = near_names({image: with_and_without(image) for image in images}, {xml: stem_of(xml) for xml in xmls}).pairs
+    for image, xml in pairs.items():
+        message = f"{folder / xml} is read as the XML file of {image}, although its name differs"
+        faults.append(Fault("near_name", str(folder / xml), message, image=image))
+    return pairs
 
 
 def _names(path: Path, known: dict[str, str]) -> list[str]:
@@ -188,12 +207,22 @@ def _plain(root: Path, annotations: Path | None) -> VocLayout:
             f"no XML files in {annotations}: expected VOCdevkit, one of its year folders, or photographs with "
             "one XML file each"
         )
-    for name in list_files(images, IMAGE_ENDINGS):
-        by_stem.setdefault(name.rpartition(".")[0], name)
-    entries = [Entry(by_stem.get(name[:-4], f"{name[:-4]}.jpg"), annotations / name) for name in xmls]
-    bare = sorted(set(by_stem) - {name[:-4] for name in xmls})
+    faults: list[Fault] = []
+    found = find_files(images, IMAGE_ENDINGS)
+    tell_left_out(found, faults.append)
+    for name in found.names:
+        by_stem.setdefault(stem_of(name), name)
+    own = {stem_of(name) for name in xmls}
+    lacking = [name for stem, name in by_stem.items() if stem not in own]
+    near = _near(lacking, [name for name in xmls if stem_of(name) not in by_stem], annotations, faults)
+    of_xml = {xml: image for image, xml in near.items()}
+    entries = [
+        Entry(of_xml.get(name) or by_stem.get(stem_of(name), f"{stem_of(name)}.jpg"), annotations / name)
+        for name in xmls
+    ]
+    bare = sorted(set(by_stem) - own - {stem_of(image) for image in near})
     notes = [f"{len(bare)} photographs have no XML file, such as {bare[0]}; skipped as not annotated"] if bare else []
-    return VocLayout(images, entries, False, True, [entry.xml for entry in entries], notes)
+    return VocLayout(images, entries, False, True, [entry.xml for entry in entries], notes, faults)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from .annotations.class_names import known_names
 from .annotations.faults import Fault, Report, Strict
 from .annotations.holdout import check_holdout, cut
 from .annotations.watched import watched
+from .annotations.yolo_labels import pair_labels
 from .annotations.yolo_layout import YoloLayout, locate_yolo
 from .images.files import image_size
 from .labels import LabelMap
@@ -50,17 +51,21 @@ class YoloDetection(BoxSource):
         check_holdout(holdout)
         strict = Strict()
         layout = locate_yolo(root, split=split, folder=folder, annotations=annotations, classes=classes)
-        present = [path.is_file() for path in layout.label_files]
-        if layout.names and not any(present):
+        tell = report or strict
+        for fault in layout.faults:
+            tell(fault)
+        labels_of, spare = pair_labels(layout, tell)
+        if layout.names and not any(labels_of) and (layout.images / layout.names[0]).is_file():
+            there = f"; {len(spare)} have other names, such as {spare[0]}" if spare else ""
             raise FileNotFoundError(
-                f"{layout.source}: none of the {len(present)} images has a label file, such as "
-                f"{layout.label_files[0]}. "
+                f"{layout.source}: none of the {len(labels_of)} images has a label file, such as "
+                f"{layout.label_files[0]}{there}. "
                 "Expected label files next to the images, or in a folder `labels` instead of `images`"
             )
-        reader = _Reader(layout, labels or layout.classes, report or strict)
-        rows = list(zip(layout.names, layout.label_files, present, strict=True))
-        for name, path, there in watched(rows, "images and label files read"):
-            reader.add(name, path if there else None)
+        reader = _Reader(layout, labels or layout.classes, tell)
+        rows = list(zip(layout.names, labels_of, strict=True))
+        for name, path in watched(rows, "images and label files read"):
+            reader.add(name, path)
         notes = [*layout.notes, *strict.notes()]
         notes += [f"{reader.outlines} polygons: their bounding boxes are used"] if reader.outlines else []
         found = FoundBoxes(reader.builder.table(), layout.images, notes)

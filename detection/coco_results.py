@@ -1,6 +1,7 @@
 """Reads, writes and checks COCO's results format, the input of its server and of pycocotools."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ def check_results(
     """
     if not isinstance(records, list):
         return [f"expected a list of detections, found a {type(records).__name__}"], []
+    records = [_with_whole_ids(entry) for entry in records]
     images, categories = frozenset(image_ids), frozenset(category_ids)
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "image_id": (lambda value: _is_in(value, images), "an image_id that the annotations do not list"),
@@ -42,7 +44,8 @@ def check_results(
         if found:
             named = ", ".join(f"entry {i} ({found[i]!r:.80})" for i in list(found)[:_NAMED])
             more = ", ..." if len(found) > _NAMED else ""
-            errors.append(f"{len(found)} of {len(records)} entries {problem}: {named}{more}")
+            text = " (text: write numbers without quotes)" if any(map(_is_number_as_text, found.values())) else ""
+            errors.append(f"{len(found)} of {len(records)} entries {problem}: {named}{more}{text}")
     return errors, [] if errors else _crowded(records)
 
 
@@ -69,7 +72,7 @@ def read_results(
     if errors:
         raise ValueError(f"{path} cannot be scored: " + "; ".join(errors))
     of_image: dict[int | str, list[Any]] = {image: [] for image in image_ids}
-    for record in records:
+    for record in map(_with_whole_ids, records):
         of_image[record["image_id"]].append(record)
     return {image: _arrays(own, slots) for image, own in of_image.items()}, notes
 
@@ -132,6 +135,22 @@ def _crowded(records: list[dict[str, Any]]) -> list[str]:
         f"{len(over)} pairs of image and class have more than {_MOST} detections, the first one image {image} and "
         f"category {category} with {count}: only the best {_MOST} count"
     ]
+
+
+def _with_whole_ids(entry: Any) -> Any:
+    """An entry whose ids are integers where they are written as 1.0, as pandas writes a column with gaps."""
+    if not isinstance(entry, dict):
+        return entry
+    ids = {key: entry.get(key) for key in ("image_id", "category_id")}
+    whole = {key: int(value) for key, value in ids.items() if isinstance(value, float) and value.is_integer()}
+    return {**entry, **whole} if whole else entry
+
+
+def _is_number_as_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _is_in(value: Any, known: Collection[Any]) -> bool:

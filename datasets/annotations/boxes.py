@@ -1,7 +1,6 @@
 """Detection data in flat arrays, independent of the annotation format."""
 
 import json
-import os
 import re
 from array import array
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ import numpy as np
 
 from ..images.decoder import Decoder, PictureFile, decode_checked
 from ..labels import LabelMap
-from .faults import Report
+from .faults import Report, Strict
+from .near_names import missing_images, respelled, same_name_below
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
@@ -127,7 +127,9 @@ class BoxSource:
         with_annotations_only: bool = False,
         report: Report | None = None,
     ) -> None:
-        table = found.table.select(limit=limit, with_annotations_only=with_annotations_only)
+        table, strict = found.table.select(limit=limit, with_annotations_only=with_annotations_only), Strict()
+        names = respelled(table.file_names.tolist(), found.images, source=found.table.source, report=report or strict)
+        table = replace(table, file_names=np.array(names, dtype=str))
         if not len(table.image_ids) and report is None:
             which = " with annotations" if with_annotations_only else ""
             raise ValueError(f"{table.source} contains no images{which}")
@@ -147,7 +149,7 @@ class BoxSource:
         )
         self.table = table if report else None
         with np.errstate(all="ignore" if report else None):  # numbers in files may be arbitrarily large
-            self.notes = [*self._notes(table), *found.notes]
+            self.notes = [*self._notes(table), *strict.notes(), *found.notes]
         if report is None:
             self._check_files()
         self.decoder = Decoder()
@@ -245,18 +247,14 @@ class BoxSource:
         return notes
 
     def _check_files(self) -> None:
-        """Report missing images now, not hours into training. Listing is far cheaper than a look-up for every file."""
-        names, listed = self.file_names.tolist(), set()
-        for below in {name.rpartition("/")[0] for name in names}:
-            if (self.images / below).is_dir():
-                with os.scandir(self.images / below) as entries:
-                    listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
-        # Looked up again by name: a file system may list a name in another spelling.
-        missing = [name for name in names if name not in listed and not (self.images / name).is_file()]
-        if missing:
+        """Report missing images now, not hours into training."""
+        names = self.file_names.tolist()
+        if missing := missing_images(names, self.images):
+            found = same_name_below(missing[0], self.images)
+            there = f" ({found} exists)" if found else ""
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
-                f"the first ones: {', '.join(missing[:3])}. Are the file names relative to this folder?"
+                f"the first ones: {', '.join(missing[:3])}{there}. Are the file names relative to this folder?"
             )
 
 

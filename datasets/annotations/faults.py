@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from ..images.files import Found
+
 
 class Severity(Enum):
     """An error stops training or falsifies its results; a warning is worth a look; a note is for information."""
@@ -32,6 +34,9 @@ KINDS: dict[str, Severity] = {
     "same_name": Severity.error,  # one file, listed several times
     "case_names": Severity.warning,  # names that differ only in upper and lower case
     "unlisted": Severity.warning,  # a picture that no split lists
+    "left_out": Severity.note,  # files in a data folder that no reader takes
+    "spare_annotation": Severity.warning,  # an annotation file of no image
+    "near_name": Severity.warning,  # an image or an annotation file that is found under another spelling
     # files
     "missing": Severity.error,  # listed, but does not exist
     "unreadable": Severity.error,  # exists, but cannot be read
@@ -107,6 +112,12 @@ def refuse(fault: Fault) -> None:
     """
     if fault.severity is Severity.error:
         raise ValueError(fault.message)
+
+
+def tell_left_out(found: Found, report: Report) -> None:
+    """Report what a search of a folder left out."""
+    if found.note:
+        report(Fault("left_out", str(found.folder), found.note))
 
 
 class Strict:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..images.files import list_files
 from .holdout import split_rows
+from .near_names import near_names, stem_of
 from .split_lists import list_for, read_list
 
 Pair = tuple[str, Path, Path | None]  # name without extension, image, mask
@@ -60,8 +62,8 @@ def divide(
     pairs = list(pairs)
     if lists is not None and not lists.is_dir():
         raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, such as {split}.txt")
-    where = next((folder for folder in (lists, folders.root) if folder and list(folder.glob("*.txt"))), lists)
-    files = {path.stem: path for path in where.glob("*.txt")} if where else {}
+    where = next((folder for folder in (lists, folders.root) if folder and _lists_in(folder)), lists)
+    files = _lists_in(where) if where else {}
     if lists is None and "train" not in files:
         files = {}  # another text file next to the images
     listed, cut_off = list_for(split, files, may_cut=holdout is not None)
@@ -75,10 +77,18 @@ def divide(
     return [pairs[row] for row in rows.tolist()], [note]
 
 
+def _lists_in(folder: Path) -> dict[str, Path]:
+    return {stem_of(name): folder / name for name in list_files(folder, frozenset({".txt"}), deep=False)}
+
+
 def _listed(pairs: list[Pair], path: Path) -> list[Pair]:
     by_name = {name: pair for pair in pairs for name in (pair[0], f"{pair[0]}{pair[1].suffix}")}
     names = read_list(path, by_name)
     missing = [name for name in names if name not in by_name]
+    spare = {key: key for key in by_name if key not in set(names)}
+    near = near_names({name: [name] for name in missing}, spare).pairs
+    names = list(dict.fromkeys(near.get(name, name) for name in names))
+    missing = [name for name in missing if name not in near]
     if missing:
         raise ValueError(
             f"{path} lists {len(missing)} images that do not exist, the first ones: {', '.join(missing[:3])}: expected "

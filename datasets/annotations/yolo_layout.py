@@ -10,7 +10,10 @@ import yaml
 from ..images.files import IMAGE_ENDINGS, list_files
 from ..labels import LabelMap
 from .class_names import class_list, numbered
+from .faults import Fault
+from .near_names import respelled
 
+YAML = frozenset({".yaml", ".yml"})
 _MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; a thousand class names take 30 kB
 
 
@@ -41,6 +44,8 @@ class YoloLayout(NamedTuple):
     whole: bool  # there is no validation split: these are all the images
     keypoints: bool  # lines contain more values after the box
     notes: list[str]
+    faults: list[Fault]
+    elsewhere: bool  # the user chose the label files' folder: those next to images are not meant
 
 
 def locate_yolo(
@@ -58,7 +63,11 @@ def locate_yolo(
     """
     path = Path(root)
     if path.is_dir() and annotations is None:
-        found = [path / "data.yaml"] if (path / "data.yaml").is_file() else sorted([*path.glob("*.y*ml")])
+        found = (
+            [path / "data.yaml"]
+            if (path / "data.yaml").is_file()
+            else [path / name for name in list_files(path, YAML, deep=False)]
+        )
         if len(found) > 1:
             raise ValueError(f"{path} contains {', '.join(p.name for p in found)}: set root to one of them")
         path = found[0] if found else path
@@ -87,6 +96,8 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
         raise ValueError(f"{path} has no {key!r}: expected a folder of images, a list of folders, or a .txt of images")
     entries, notes = _listed(entries, path, key), []
     names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
+    faults: list[Fault] = []
+    names = respelled(names, root, source=str(path), report=faults.append)
     labels = [root / label_name(name) for name in names]
     # Names are relative to the split's folder, if it is one.
     below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
@@ -95,7 +106,7 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
         notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
     names = [name.removeprefix(below) for name in names]
-    return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes)
+    return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes, faults, False)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -225,8 +236,10 @@ def _from_list(path: Path, root: Path) -> Iterable[str]:
 
 def label_name(image: str) -> str:
     """The label file of an image: the last folder `images` of its path becomes `labels`, the extension .txt."""
-    before, found, after = f"/{image}".rpartition("/images/")
-    stem = (f"{before}/labels/{after}" if found else f"/{image}").rpartition(".")[0]
+    at = f"/{image}".rfind("/images/")
+    at = f"/{image}".lower().rfind("/images/") if at < 0 else at  # `Images`, where there is no `images`
+    before, after = f"/{image}"[:at], f"/{image}"[at + len("/images/") :]
+    stem = (f"{before}/labels/{after}" if at >= 0 else f"/{image}").rpartition(".")[0]
     return f"{stem[1:]}.txt"
 
 
@@ -258,4 +271,5 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
         raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: set classes, a list of names")
     found = class_list(classes, beside, [], source=str(root))
     names = [name.removeprefix(below) for name in names]
-    return YoloLayout(str(root), images, names, labels, found, not has_val and split in ("train", "val"), False, [])
+    whole = not has_val and split in ("train", "val")
+    return YoloLayout(str(root), images, names, labels, found, whole, False, [], [], annotations is not None)

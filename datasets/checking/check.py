@@ -17,6 +17,8 @@ from .workers import run
 Reader = Callable[[Report, "Contents | None"], Contents]  # reads a split, given the training split if that was read
 Progress = Callable[[str, int, int], None]  # split, images examined, images in total
 
+_OF_FOLDERS = ("left_out", "spare_annotation", "near_name")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -108,7 +110,9 @@ def _read(checked: Checked, split: str, read: Reader) -> None:
         checked.contents[split] = read(faults.append, checked.contents.get("train"))
     except ValueError as error:
         faults.append(Fault("format", "", str(error)))
-    checked.add(split, faults)
+    # Splits that share a folder see the same files there.
+    known = {finding.fault for finding in checked.findings if finding.fault.kind in _OF_FOLDERS}
+    checked.add(split, (fault for fault in faults if fault not in known))
 
 
 def _examine(split: str, contents: Contents, workers: int, progress: Progress) -> list[Examined]:

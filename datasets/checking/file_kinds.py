@@ -5,7 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from ..images.headers import END_OF_IMAGE, jpeg_markers, png_chunks
+from ..images.headers import END_OF_IMAGE, heif_kind, jpeg_markers, png_chunks
 
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
@@ -21,7 +21,8 @@ _SIGNATURES = (
 )
 _ENDINGS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
-    ".webp": "WebP", ".ppm": "PNM", ".pgm": "PNM",
+    ".webp": "WebP", ".ppm": "PNM", ".pgm": "PNM", ".pbm": "PNM", ".pnm": "PNM", ".jpe": "JPEG", ".jfif": "JPEG",
+    ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC",
 }  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def content_kind(data: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     if head[4:8] == b"ftyp":
-        return "HEIC" if head[8:12] in (b"heic", b"heix", b"mif1", b"msf1") else "AVIF" if b"avif" in head else "video"
+        return heif_kind(head) or "video"
     if re.match(rb"P[1-6]\s", head):
         return "PNM"
     if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):

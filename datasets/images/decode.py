@@ -8,7 +8,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .headers import JPEG_SIGNATURE, TIFF_SIGNATURES, check_bytes, check_picture, opened_by_pil, png_header
+from .headers import (
+    JPEG_SIGNATURE,
+    TIFF_SIGNATURES,
+    check_bytes,
+    check_picture,
+    heif_kind,
+    opened_by_pil,
+    png_header,
+)  # fmt: skip
 from .label_colors import ColorTable
 
 PNG_GRAY, PNG_PALETTE = 0, 3  # color types with one channel
@@ -40,6 +48,8 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", red
     if not data.size:
         raise ValueError(f"{name} is empty: expected an image")
     check_picture(data, name)
+    if (kind := heif_kind(data[:256].tobytes())) and (image := _turned(data, name, kind)) is not None:
+        return image
     if _may_be_transparent(data, name) and (image := _over_white(data, name)) is not None:
         return image
     flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in TIFF_SIGNATURES else _COLOR  # floats too
@@ -83,6 +93,19 @@ def _may_be_transparent(data: np.ndarray, name: str | Path) -> bool:
         return header.color_type in _PNG_ALPHA or b"tRNS" in data[: 1 << 16].tobytes()
     image = _decode(data, cv2.IMREAD_UNCHANGED, name)
     return image.ndim == 3 and image.shape[2] == 4
+
+
+def _turned(data: np.ndarray, name: str | Path, kind: str) -> np.ndarray | None:
+    """A HEIC, or an AVIF that its header turns or mirrors, which OpenCV would not; None for another AVIF."""
+    from PIL import ImageOps
+
+    def upright(picture: Any) -> np.ndarray | None:
+        if kind == "AVIF" and picture.getexif().get(0x0112, 1) == 1:
+            return None
+        return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+
+    opaque = _by_pil(data, name, upright)
+    return opaque if opaque is None or (over := _over_white(data, name)) is None else over
 
 
 def _over_white(data: np.ndarray, name: str | Path) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Reads picture sizes from headers, so that a file that could exhaust memory is rejected before it is decoded."""
 
+import importlib
 import io
 import os
 import re
@@ -21,6 +22,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a segment; the others b
 
 _PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIC_BRANDS, _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), 256
 _BARE_MARKERS = (0x01, 0xD8, END_OF_IMAGE)  # of a JPEG: no data follows them
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but not frame headers
 _MULTI_SCAN = (0xC2, 0xC6, 0xCA, 0xCE)  # progressive
@@ -49,6 +51,8 @@ def check_picture(data: np.ndarray, name: str | Path) -> None:
     Raises:
         ValueError: more pixels than the limit, a progressive JPEG with very many scans, or the size is unknown.
     """
+    if heif_kind(data[:_BRANDS].tobytes()) == "HEIC":
+        _open_heic(name)
     size = picture_size(data)
     if size is None or not _png_chunks_fit(data):
         raise ValueError(f"{name} cannot be decoded: corrupt, truncated, or not a picture")
@@ -64,6 +68,33 @@ def check_picture(data: np.ndarray, name: str | Path) -> None:
             f"{name} is a JPEG with {scans} scans, more than the limit of {_MAX_SCANS}: decoding it could take hours. "
             "Remedy: save it again as a baseline JPEG"
         )
+
+
+def heif_kind(head: bytes) -> str:
+    """AVIF or HEIC, by the first bytes (the brands that an ISO media file names); empty for anything else."""
+    if head[4:8] != b"ftyp":
+        return ""
+    brands = head[8 : int.from_bytes(head[:4], "big")]
+    if b"avif" in brands or b"avis" in brands:
+        return "AVIF"
+    return "HEIC" if any(brand in brands for brand in _HEIC_BRANDS) else ""
+
+
+def _open_heic(name: str | Path) -> None:
+    """Let PIL read HEIC.
+
+    Raises:
+        ValueError: the package for it is missing.
+    """
+    for package in ("pi_heif", "pillow_heif"):
+        try:
+            importlib.import_module(package).register_heif_opener()
+        except ImportError:
+            continue
+        return
+    raise ValueError(
+        f"{name} is a HEIC picture. Remedy: pip install 'pocketvision[heic]' (pi-heif), or save it as a JPEG"
+    )
 
 
 def check_bytes(count: int, name: str | Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...files import whole_file
 from ..images.decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes
+from ..images.files import list_files
 from ..images.headers import png_header
 from ..labels import CITYSCAPES, CITYSCAPES_TABLE, IGNORE
 
@@ -163,7 +164,7 @@ def _image_of(name: str, image_ids: Mapping[str, Size]) -> str | None:
 def _folder_files(folder: Path) -> list[_File]:
     if not folder.is_dir():
         raise FileNotFoundError(f"neither a folder nor a zip archive: {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and path.is_file())
+    paths = sorted(folder / name for name in list_files(folder, frozenset({".png"})))
     return [_File(path.relative_to(folder).as_posix(), path.stat().st_size, partial(path.open, "rb")) for path in paths]
 
 

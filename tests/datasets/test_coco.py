@@ -311,3 +311,19 @@ def test_ground_truth_is_pycocotools(data_root, split):
         np.testing.assert_allclose(
             sample.boxes, xywh_to_xyxy(found["boxes_xywh"][~found["crowd"]]), atol=0.51, rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("listed", [r"sub\1.png", "sub/1.PNG", "./sub/1.png", "Sub/1.png", "s%75b/1.png", "gone/1.png"])
+def test_a_file_name_in_another_spelling_is_read_and_said(write, listed):
+    paths = write([_annotation()], change=lambda data: data["images"][0].update(file_name=listed))
+    (paths["images"] / "sub").mkdir()
+    (paths["images"] / "1.png").rename(paths["images"] / "sub" / "1.png")
+    if listed == "gone/1.png":
+        with pytest.raises(FileNotFoundError, match=r"1 of 2 images that .* lists are missing"):
+            CocoDetection(**paths)
+        return
+    data = CocoDetection(**paths)
+    assert data.read(0).image.shape == (30, 40, 3)
+    assert listed.startswith("./") or any(
+        f"{listed!r}; sub/1.png is read, which differs only in spelling" in note for note in data.notes
+    )

@@ -70,7 +70,7 @@ def test_faults_are_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="empty has no subfolders"):
         ImageFolder(root, split="empty")
     (root / "train" / "new").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(extensions \.bmp"):
+    with pytest.raises(FileNotFoundError, match=r"class folder .*new has no images \(extensions \.avif, \.bmp"):
         ImageFolder(root)
     with pytest.raises(ValueError, match="limit=0"):
         ImageFolder(root, split="val", limit=0)
@@ -111,3 +111,22 @@ def test_imagenets_own_folders_are_the_classes_in_their_order(tmp_path: Path) ->
         ValueError, match=r"has the class n00000000, .* which the training data or the model does not have"
     ):
         ImageFolder(tmp_path, split="val", labels=imagenet_labels())
+
+
+def test_what_is_left_out_is_said(root: Path) -> None:
+    before = ImageFolder(root).image_ids
+    (one,) = [next((root / "train").glob("*/*"))]
+    for name in ("loose.png", "__MACOSX/._x.png"):
+        (root / "train" / name).parent.mkdir(exist_ok=True)
+        (root / "train" / name).touch()
+    for name in ("._x.png", "y.raw"):
+        (one.parent / name).touch()
+    (one.parent / "again").symlink_to(one.parent)
+    data = ImageFolder(root)
+    assert data.image_ids == before
+    assert "has images outside the class folders, 1 in number, such as loose.png" in data.notes[-1]
+    assert "(and 1 more like it)" in data.notes[-1]
+    faults = []
+    ImageFolder(root, report=faults.append)
+    assert [fault.kind for fault in faults] == ["left_out", "left_out"]
+    assert "(y.raw); 1 folder that is read under another name (again); 1 hidden file (._x.png)" in faults[1].message

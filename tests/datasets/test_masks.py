@@ -186,3 +186,51 @@ def test_real_folders(data_root):
     assert len(ids) == len(train_ids) == 24
     for index in range(0, 24, 6):
         np.testing.assert_array_equal(ids.read(index).mask, train_ids.read(index).mask)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "suffix"),
+    [
+        ("a.jpg", "A.PNG", ""),
+        ("a.jpg", "a.jpg.png", ""),
+        ("a b.jfif", "a%20b.png", ""),
+        ("sub/a.jpg", "sub\\a.png", ""),
+        ("caf\u00e9.jpg", "cafe\u0301.png", ""),
+        ("a.jpg", "A_l.png", "_L"),
+        ("a.jpg", "a.jpg_L.png", "_L"),
+    ],
+)
+def test_a_mask_in_another_spelling_is_read_and_said(tmp_path, image, mask, suffix):
+    _write(tmp_path / "images/x.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "images" / image).parent.mkdir(exist_ok=True)
+    (tmp_path / "images/x.png").rename(tmp_path / "images" / image)
+    _write(tmp_path / "labels" / mask, np.ones((2, 2), np.uint8))
+    data = MaskFolder(tmp_path, classes=SKY_ROAD, mask_suffix=suffix)
+    assert data.mask_paths == [str(tmp_path / "labels" / mask)]
+    assert any(mask in note and "is read as the mask of" in note for note in data.notes)
+    faults = []
+    MaskFolder(tmp_path, classes=SKY_ROAD, mask_suffix=suffix, report=faults.append)
+    assert [fault.kind for fault in faults] == ["near_name"]
+
+
+def test_hidden_folders_and_links_of_masks(tmp_path, city):
+    for folder in ("images", "labels", "disk/images", "disk/labels"):
+        _write(tmp_path / folder / "a.png", np.zeros((2, 2), np.uint8))
+    _write(tmp_path / "images/.ipynb_checkpoints/a-checkpoint.png", np.zeros((2, 2), np.uint8))
+    (tmp_path / "images/._a.png").write_bytes(b"Mac OS X")
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "day1").symlink_to(tmp_path / "disk" / folder)
+    data = MaskFolder(tmp_path, classes=SKY_ROAD)
+    assert list(data.image_ids) == ["a", "day1/a"]
+    assert any("1 hidden file (._a.png); 1 hidden folder (.ipynb_checkpoints)" in note for note in data.notes)
+    (city / "leftImg8bit/val/town/._a_0_1_leftImg8bit.png").write_bytes(b"Mac OS X")
+    assert len(Cityscapes(city, split="val")) == 2
+    assert "hidden file" in Cityscapes(city, split="val").notes[-1]
+
+
+def test_a_list_of_masks_in_another_spelling(tmp_path):
+    for name in ("a b", "c"):
+        for folder in ("images", "labels"):
+            _write(tmp_path / folder / f"{name}.png", np.zeros((2, 2), np.uint8))
+    (tmp_path / "train.txt").write_text("A%20b.png\nc\n")
+    assert list(MaskFolder(tmp_path, classes=SKY_ROAD).image_ids) == ["a b", "c"]

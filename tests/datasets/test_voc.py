@@ -286,3 +286,28 @@ def test_its_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 
     assert of("x") == of("y")
     assert of("x") != of("z", box=(1, 1, 40, 29.5))
+
+
+@pytest.mark.parametrize(
+    ("image", "xml"), [("a.jpg", "a.jpg.xml"), ("A b.jpg", "a%20b.XML"), ("a.jfif", "A.xml"), ("s/a.jpg", "s\\a.xml")]
+)
+def test_xml_files_in_another_spelling_are_read_and_said(tmp_path: Path, image: str, xml: str) -> None:
+    for root, images, xmls in (
+        (tmp_path / "plain", "images", "labels"),
+        (tmp_path / "kit", "JPEGImages", "Annotations"),
+    ):
+        picture(root / images / "x.png")
+        (root / images / image).parent.mkdir(exist_ok=True)
+        (root / images / "x.png").rename(root / images / image)
+        (root / images / "._y.jpg").touch()
+        (root / xmls).mkdir()
+        (root / xmls / xml).write_text(annotation(thing()))
+    lists = tmp_path / "kit" / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text(image.rpartition(".")[0])
+    (lists / "._train.txt").write_text("Mac OS X")
+    for root in (tmp_path / "plain", tmp_path / "kit"):
+        data = VocDetection(root, classes=["dog"])
+        assert (data.file_names.tolist(), len(data.ground_truth(0)["labels"])) == ([image], 1)
+        assert any(xml in note and "is read as the XML file of" in note for note in data.notes)
+        assert any("1 hidden file (._y.jpg)" in note for note in data.notes)

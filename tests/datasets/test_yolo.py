@@ -174,6 +174,8 @@ def test_all_in_one_folder(tmp_path: Path) -> None:
         ("images/images/x.y/a.jpg", "images/labels/x.y/a.txt"),
         ("train/images/sub/a.png", "train/labels/sub/a.txt"),
         ("myimages/a.png", "myimages/a.txt"),
+        ("images/Images/a.png", "labels/Images/a.txt"),
+        ("Images/a.png", "labels/a.txt"),
     ],
 )
 def test_where_a_label_file_lies(image: str, label: str) -> None:
@@ -293,3 +295,103 @@ def test_faults_of_a_root(tmp_path: Path) -> None:
     (tmp_path / "b.yml").write_text("#" * 300_000)
     with pytest.raises(ValueError, match=r"b\.yml is larger than 256 kB"):
         YoloDetection(tmp_path / "b.yml")
+
+
+BOX = "1 0.5 0.5 0.5 0.5"
+
+
+def _flat(root: Path, *files: str) -> Path:
+    """Pictures and label files below a root with a data.yaml of one folder, `images`."""
+    for name in files:
+        path = root / name
+        if path.suffix.lower() == ".txt":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(BOX)
+        else:
+            picture(root / "any.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((root / "any.png").read_bytes())
+    (root / "data.yaml").write_text(f"train: images\nval: images\n{NAMES}")
+    return root / "data.yaml"
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "read"),
+    [
+        ("images/f1.jpg", "labels/f1.TXT", True),
+        ("images/f1.jpg", "labels/F1.txt", True),
+        ("images/F1.JPG", "labels/f1.txt", True),
+        ("images/f1.jpg", "labels/f1.jpg.txt", True),
+        ("images/f1.jpg", "images/f1.txt", True),
+        ("images/a b.jpg", "labels/a%20b.txt", True),
+        ("images/a%20b.jpg", "labels/a b.txt", True),
+        ("images/caf\u00e9.jpg", "labels/cafe\u0301.txt", True),
+        ("images/sub/f1.jpg", "labels/sub\\f1.txt", True),
+        ("images/sub/f1.jfif", "labels/sub/F1.txt", True),
+        ("images/f1.jpg", "Labels/f1.txt", True),
+        ("images/f1.jpg", "labels/f2.txt", False),
+        ("images/f1.raw", "labels/f1.txt", False),
+    ],
+)
+def test_a_label_file_in_another_spelling_is_read_and_said(tmp_path: Path, image: str, label: str, read: bool) -> None:
+    path = _flat(tmp_path, "images/other.png", "labels/other.txt", image, label)
+    faults: list[Fault] = []
+    data = YoloDetection(path, report=faults.append)
+    assert len(data.table.slots) == 1 + read
+    kinds = {fault.kind for fault in faults}
+    assert kinds == ({"near_name"} if read else {"spare_annotation", *["left_out"] * image.endswith("raw")})
+    assert any(label in fault.message for fault in faults)
+    assert any(label in note for note in YoloDetection(path).notes)
+
+
+def test_a_label_file_that_may_belong_to_two_images_is_not_read(tmp_path: Path) -> None:
+    path = _flat(tmp_path, "images/a.jpg", "images/A.jpg", "labels/a.TXT", "images/b.jpg", "labels/b.txt")
+    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
+    data = YoloDetection(path)
+    assert len(data.file_names) == 3
+    assert data.ground_truth(2)["labels"].tolist() == [2]
+    (note,) = [note for note in data.notes if "belongs to no image" in note]
+    assert "a.TXT" in note
+    assert "may mean" in note
+
+
+def test_links_hidden_files_and_resource_forks(tmp_path: Path) -> None:
+    _flat(tmp_path / "disk", "images/c.jpg", "labels/c.txt")
+    names = ("a.jpg", "._a.jpg", ".ipynb_checkpoints/a-checkpoint.jpg")
+    path = _flat(tmp_path / "set", *[f"images/{name}" for name in names], "labels/a.txt")
+    (path.parent / "._data.yaml").write_text("Mac OS X")
+    (path.parent / "images/day1").symlink_to(tmp_path / "disk/images")
+    (path.parent / "images/loop").symlink_to(path.parent)
+    (path.parent / "labels/day1").symlink_to(tmp_path / "disk/labels")
+    data = YoloDetection(path.parent)
+    assert data.file_names.tolist() == ["a.jpg", "day1/c.jpg"]
+    assert [len(data.ground_truth(row)["labels"]) for row in range(2)] == [1, 1]
+    assert any("1 hidden file (._a.jpg); 1 hidden folder (.ipynb_checkpoints)" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("line", ["f{0}.png", "C:\\\\Users\\\\x\\\\f{0}.png", "data/images/f{0}.png"])
+def test_a_list_of_images_that_are_missing_says_so(tmp_path: Path, line: str) -> None:
+    _flat(tmp_path, "images/f0.png", "labels/f0.txt", "images/f1.png", "labels/f1.txt")
+    (tmp_path / "data.yaml").write_text(f"train: train.txt\nval: train.txt\n{NAMES}")
+    (tmp_path / "train.txt").write_text("".join(f"{line.format(number)}\n" for number in range(2)))
+    match = r"2 of 2 images that .*data\.yaml lists are missing .* \(images/f0\.png exists\)\. Are the"
+    with pytest.raises(FileNotFoundError, match=match):
+        YoloDetection(tmp_path)
+
+
+def test_a_list_in_another_spelling_is_read(tmp_path: Path) -> None:
+    _flat(tmp_path, "images/a b.png", "labels/a b.txt", "images/f1.png", "labels/f1.txt")
+    (tmp_path / "data.yaml").write_text(f"train: train.txt\nval: train.txt\n{NAMES}")
+    (tmp_path / "train.txt").write_text("images/a%20b.png\nImages\\F1.PNG\n")
+    data = YoloDetection(tmp_path)
+    assert data.file_names.tolist() == ["images/a b.png", "images/f1.png"]
+    assert [len(data.ground_truth(row)["labels"]) for row in range(2)] == [1, 1]
+    assert any("differs only in spelling (and 1 more like it)" in note for note in data.notes)
+
+
+def test_two_folders_one_of_them_with_label_files_beside(tmp_path: Path) -> None:
+    _flat(tmp_path, "a/images/1.jpg", "a/labels/1.txt", "b/images/2.jpg", "b/images/2.txt")
+    (tmp_path / "data.yaml").write_text(f"train: [a/images, b/images]\nval: a/images\n{NAMES}")
+    data = YoloDetection(tmp_path)
+    assert [len(data.ground_truth(row)["labels"]) for row in range(2)] == [1, 1]
+    assert any("b/images/2.txt is read as the label file of b/images/2.jpg" in note for note in data.notes)

@@ -20,6 +20,13 @@ def complaints(*entries: Any) -> list[str]:
 def test_nothing_is_good() -> None:
     assert complaints() == []
     assert complaints(GOOD, {**GOOD, "more": "keys"}) == []
+    assert complaints({**GOOD, "image_id": 1.0, "category_id": 18.0}) == []
+
+
+def test_ids_that_pandas_writes_with_a_fraction(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps([{**GOOD, "image_id": 2.0, "category_id": 18.0}]))
+    found, _ = read_results(tmp_path / "r.json", image_ids=[1, 2], slots={18: 5})
+    assert [len(found[image]["scores"]) for image in (1, 2)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +43,11 @@ def test_nothing_is_good() -> None:
         ({"bbox": None}, "not four finite numbers"),
         ({"score": math.inf}, "have a score that is not a finite number: entry 1 (inf)"),
         ({"score": 10**400}, "have a score"),
-        ({"score": "0.5"}, "have a score that is not a finite number: entry 1 ('0.5')"),
+        (
+            {"score": "0.5"},
+            "have a score that is not a finite number: entry 1 ('0.5') (text: write numbers without quotes)",
+        ),
+        ({"image_id": 1.5}, "have an image_id that the annotations do not list: entry 1 (1.5)"),
     ],
 )
 def test_each_mistake_is_named(change: dict[str, Any], told: str) -> None:

@@ -99,6 +99,22 @@ def test_globs_folders_and_what_lies_outside(photos: Path, tmp_path: Path) -> No
         find_images([str(photos / "*.tif")])
 
 
+def test_hidden_files_are_left_out_and_said(photos: Path, logged: pytest.LogCaptureFixture) -> None:
+    for name in ("._a.jpg", ".ipynb_checkpoints/a.jpg", "__MACOSX/._a.jpg", "raw.cr2", "app.ts", "cam.mts"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"export default" if name != "cam.mts" else b"\0\0\0\0G".ljust(192, b"\0") * 3)
+    (photos.parent / "disk").mkdir()
+    (photos.parent / "disk" / "far.JFIF").touch()
+    (photos / "linked").symlink_to(photos.parent / "disk")
+    (photos / "linked" / "circle").symlink_to(photos)
+    found = find_images([str(photos)], videos=True)
+    assert {path.name for path in found} == {*NAMES, "far.JFIF", "cam.mts"}
+    assert f"left out below {photos}: 1 file with another extension (raw.cr2)" in logged.text
+    assert "1 hidden file (._a.jpg); 2 hidden folders (.ipynb_checkpoints, __MACOSX)" in logged.text
+    assert find_images([str(photos / "._a.jpg")])  # whoever names a file means it
+    assert "a.jpg" not in {path.parent.name for path in find_images([str(photos / "**" / "*.jpg")])}
+
+
 def test_image_ids(tmp_path: Path) -> None:
     assert image_ids([], None) == {}
     coco = [Path("a/000000000139.jpg"), Path("000000000285.jpg")]

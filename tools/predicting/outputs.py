@@ -17,8 +17,9 @@ import numpy as np
 
 from ..drawing.pictures import write_image
 from ..system.console import log
-from .inputs import Shot, quietly
+from .inputs import Shot
 from .result import Result
+from .videos import quietly
 
 # What each kind of model can write; `_DEFAULT` is written unless `write=` is set.
 WRITES = {
@@ -32,6 +33,8 @@ COLUMNS = {
     "segmentation": ("file", "frame", "category_id", "category", "pixels", "share"),
     "classification": ("file", "frame", "category_id", "category", "probability", "rank"),
 }
+_PAUSE = 2  # frames that one is late: less than that is jitter
+_LONGEST_PAUSE = 600.0  # seconds; a longer one is a wrong time stamp, or nothing to wait for
 # H.264 plays everywhere, but few OpenCV builds can write it; MPEG-4 plays in players, not in browsers.
 _CODECS = ((".mp4", "avc1"), (".mp4", "mp4v"), (".avi", "MJPG"))
 
@@ -94,6 +97,7 @@ def make_writers(folder: Path, kind: str, writes: Sequence[str], *, all_masks: b
 
 def _entry(found: Found) -> dict[str, Any]:
     frame = {} if found.shot.frame is None else {"frame": found.shot.frame}
+    frame |= {} if found.shot.time is None else {"time": round(found.shot.time, 3)}
     entry = {"image_id": found.image_id} | found.shown.to_json()
     return {"file": str(found.shot.path)} | frame | {key: value for key, value in entry.items() if key != "file"}
 
@@ -178,7 +182,7 @@ class Pictures:
             assert found.shot.rate is not None
             self._name = found.name
             self._video = VideoFile(self._folder / found.name, found.shot.image.shape[:2], rate=found.shot.rate)
-        self._video.write(found.shown.draw(score_threshold=0.0, enlarge=False))
+        self._video.write(found.shown.draw(score_threshold=0.0, enlarge=False), time=found.shot.time)
 
     def close(self) -> None:
         if self._video is not None:
@@ -187,7 +191,10 @@ class Pictures:
 
 
 class VideoFile:
-    """A video, in the best codec that this OpenCV can write: H.264, MPEG-4 or Motion JPEG."""
+    """A video, in the best codec that this OpenCV can write: H.264, MPEG-4 or Motion JPEG.
+
+    Its rate is constant. Before a frame that comes late, the one before is repeated: a pause stays a pause.
+    """
 
     def __init__(self, stem: Path, size: tuple[int, int], *, rate: float) -> None:
         """`size` is the frames' (h, w); codecs need even sides, so an odd one loses its last row or column.
@@ -196,6 +203,8 @@ class VideoFile:
             OSError: this OpenCV can write none of the codecs.
         """
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
+        self._rate, self._written = rate, 0
+        self._last: np.ndarray | None = None
         if 0 in self._size:
             raise OSError(
                 f"{stem.name}: frames of {size[1]}x{size[0]} are too small for a video; drop pictures from write="
@@ -211,11 +220,22 @@ class VideoFile:
             self._part.unlink(missing_ok=True)
         raise OSError(f"this OpenCV cannot write video ({', '.join(c for _, c in _CODECS)}); drop pictures from write=")
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: np.ndarray, *, time: float | None = None) -> None:
+        """Add a frame, to be shown `time` seconds after the first one."""
         height, width = self._size
         if frame.shape[0] < height or frame.shape[1] < width:  # a stream that changes its size midway
             frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+        if time is not None and self._last is not None:
+            behind = round(time * self._rate) - self._written
+            if behind >= _PAUSE:
+                self._add(self._last, min(behind, round(_LONGEST_PAUSE * self._rate)))
+        self._last = np.ascontiguousarray(frame[:height, :width, ::-1])
+        self._add(self._last, 1)
+
+    def _add(self, frame: np.ndarray, count: int) -> None:
+        for _ in range(count):
+            self._writer.write(frame)
+        self._written += count
 
     def close(self) -> None:
         self._writer.release()

@@ -66,6 +66,14 @@ def _without_xml(root: Path) -> None:
     next(root.rglob("t0.xml")).unlink()
 
 
+def _renamed(name: str, other: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        path = next(root.rglob(name))
+        path.rename(path.with_name(other))
+
+    return spoil
+
+
 def _one_stem(root: Path) -> None:
     image = next(root.rglob("t0.png"))
     shutil.copy(image, image.with_suffix(".jpg"))
@@ -81,6 +89,10 @@ def _one_stem(root: Path) -> None:
         ("voc", _changed("t0.xml", ("</annotation>", "")), "format", {"unlisted"}),
         ("yolo", _changed("t0.txt", ("0 ", "0 3")), "not_normalized", set()),
         ("yolo", _changed("t0.txt", ("0 ", "7 ")), "unknown_category", set()),
+        ("yolo", _renamed("t0.txt", "T0.TXT"), "near_name", set()),
+        ("yolo", _renamed("t0.txt", "t0.png.txt"), "near_name", set()),
+        ("yolo", _renamed("t0.txt", "other.txt"), "spare_annotation", set()),
+        ("voc", _renamed("t0.xml", "t0.png.xml"), "near_name", set()),
         ("yolo", _one_stem, "shared_annotation", {"mislabelled", "duplicate_image", "same_name", "near_duplicate"}),
     ],
 )

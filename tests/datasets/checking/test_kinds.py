@@ -124,6 +124,18 @@ def _without_mask(data: Any, world: Any) -> None:
     (data.root / "train/labels/0.png").unlink()
 
 
+def _file_of(name: str) -> Callable[..., None]:
+    return lambda data, world: data.write(name, b"any")
+
+
+def _renamed(name: str, other: str) -> Callable[..., None]:
+    def spoil(data: Any, world: Any) -> None:
+        (image,) = (data.root / "train/images").glob("0.*")
+        (data.root / name).rename(data.root / other.replace(".jpg", image.suffix))
+
+    return spoil
+
+
 def _jpeg_mask(data: Any, world: Any) -> None:
     (data.root / "train/labels/0.png").unlink()
     data.write("train/labels/0.jpg", world.encoded(np.zeros(SIZE, np.uint8), ".jpg"))
@@ -171,6 +183,9 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("same_name", "Masks", _replaced("train/images/0.jpg", lambda w: w.encoded(w.picture(77), ".jpg")), "differ"),
     ("case_names", "Boxes", _case_names, "T0.png and t0.png differ only"),
     ("unlisted", "Boxes", _file("t0.png", "more.png"), "more.png is not listed by any split"),
+    ("left_out", "Masks", _file_of("train/images/x.raw"), r"1 file with another extension \(x\.raw\)"),
+    ("left_out", "Masks", _file_of("train/images/.ipynb_checkpoints/0.png"), "1 hidden folder"),
+    ("near_name", "Masks", _renamed("train/labels/0.png", "train/labels/0.jpg.PNG"), "is read as the mask of"),
     ("unlisted", "Masks", _replaced("val/labels/77.png", lambda w: w.encoded(w.mask(0))), "77.png is a mask without"),
     ("missing", "Boxes", lambda data, world: (data.images / "t0.png").unlink(), "t0.png does not exist"),
     ("unreadable", "Boxes", _folder_for_file, "t0.png cannot be read: Is a directory"),
@@ -227,6 +242,7 @@ ALONG = {
     "class_rare": {"class_unevaluated"},
 }  # fmt: skip
 ELSEWHERE = {
+    "spare_annotation",  # tests/datasets/test_yolo.py
     "crash", "no_anchor",  # in tests/tools/checking
     "missing_annotation", "not_normalized", "shared_annotation", "other_filename", "zero_based",  # test_formats.py
 }  # fmt: skip

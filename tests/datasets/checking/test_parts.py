@@ -53,6 +53,8 @@ def test_a_png_has_an_end_and_checksums() -> None:
         (b"\0" * 20, ""),
         (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
+        (b"\0\0\0\x1cftypisom\0\0\0\0isomiso2avc1", "video"),
         (b"P6 3 3 255 ", "PNM"),
         (b"\n <!doctype HTML>", "web page (a download that failed?)"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer: run `git lfs pull`"),

@@ -1,11 +1,12 @@
 """Reading files: what is read, and what is said about files that cannot be."""
 
 import io
+import sys
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 from pocketvision.datasets.images.decode import (
     check_size,
     decode_bytes,
@@ -14,6 +15,7 @@ from pocketvision.datasets.images.decode import (
     decode_mask,
     to_uint8,
 )
+from pocketvision.datasets.images.files import image_size
 from pocketvision.datasets.images.headers import png_header
 
 
@@ -189,3 +191,36 @@ def test_size_contradicts_the_annotation():
         check_size((3, 4), (4, 3), path="a.jpg", source="b.json")
     with pytest.raises(ValueError, match=r"a\.jpg decodes to 4x3.*b\.json says 4x9\.$"):
         check_size((3, 4), (9, 4), path="a.jpg", source="b.json")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_as_its_header_says(tmp_path, orientation, mode):
+    exif = Image.Exif()
+    exif[274] = orientation
+    drawn = np.zeros((40, 64, 4), np.uint8)
+    drawn[:20, :20], drawn[20:, 40:, 1], drawn[..., 3] = (250, 10, 10, 255), 200, 255
+    drawn[..., 3] -= 255 * (np.arange(64) > 55).astype(np.uint8) * (mode == "RGBA")
+    picture = Image.fromarray(drawn).convert(mode)
+    picture.save(tmp_path / "x.avif", exif=exif, quality=100, subsampling="4:4:4")
+    over = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
+    over.getexif()[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(over)).astype(int)
+    found = decode_image(tmp_path / "x.avif")
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 4
+    assert image_size(tmp_path / "x.avif") == expected.shape[:2]
+
+
+def test_heic_without_its_package_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"x\.heic is a HEIC picture.*pocketvision\[heic\]"):
+        decode_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", name="x.heic")
+
+
+def test_of_a_gif_the_first_frame(tmp_path):
+    first, second = (Image.new("RGB", (8, 6), color) for color in ("red", "blue"))
+    first.save(tmp_path / "x.gif", save_all=True, append_images=[second])
+    assert (decode_image(tmp_path / "x.gif") == (255, 0, 0)).all()

@@ -9,7 +9,7 @@ from PIL import Image
 from pocketvision.datasets.checking.modes import mode_of
 from pocketvision.datasets.images import files
 from pocketvision.datasets.images.decode import decode_image
-from pocketvision.datasets.images.files import image_size, list_files
+from pocketvision.datasets.images.files import IMAGE_ENDINGS, find_files, image_size, list_files
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 
@@ -63,3 +63,39 @@ def test_listing(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert list_files(tmp_path, frozenset({".jpg"})) == ["a.jpg", "b.JPG", "sub/ü x.jpg"]
+
+
+def _touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_what_a_search_leaves_out_is_counted_and_named(tmp_path: Path) -> None:
+    _touch(
+        tmp_path, "a.jfif", "b.JPE", "c.gif", "d.AVIF", "e.heic", "notes.txt", "f.raw", "g.docx", "._a.jpg", ".x.png"
+    )
+    _touch(tmp_path, ".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg", "Thumbs.db", ".DS_Store", "down/.tmp.jpg")
+    found = find_files(tmp_path, IMAGE_ENDINGS)
+    assert found.names == ["a.jfif", "b.JPE", "c.gif", "d.AVIF", "e.heic"]
+    assert found.note == (
+        f"left out below {tmp_path}: 2 files with other extensions (f.raw, g.docx); "
+        "3 hidden files (._a.jpg, .x.png, down/.tmp.jpg); 2 hidden folders (.ipynb_checkpoints, __MACOSX)"
+    )
+    assert find_files(tmp_path / "down", frozenset({".txt"})).note == ""
+
+
+def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+    _touch(tmp_path, "data/images/a.jpg", "data/images/real/b.jpg", "disk/c.jpg", "disk/more/d.jpg", "data/other.jpg")
+    images = tmp_path / "data" / "images"
+    disk = tmp_path / "disk"
+    links = {"day1": disk, "again": disk / "more", "disk2": disk, "up": images.parent, "same": images / "real",
+             "self": images / "self", "gone": tmp_path / "nothing"}  # fmt: skip
+    for name, target in links.items():
+        (images / name).symlink_to(target)
+    (tmp_path / "disk" / "back").symlink_to(images)
+    (images / "e.jpg").symlink_to(tmp_path / "nothing.jpg")  # its reader reports it
+    found = find_files(images, IMAGE_ENDINGS)
+    assert found.names == ["a.jpg", "again/d.jpg", "day1/c.jpg", "e.jpg", "real/b.jpg"]
+    assert "5 folders that are read under another name (day1/back, day1/more, disk2, ...)" in found.note
+    assert list_files(images, IMAGE_ENDINGS, deep=False) == ["a.jpg", "e.jpg"]
