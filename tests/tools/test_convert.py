@@ -61,7 +61,7 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             ["format=voc", "data.holdout=null"],
             r"split='val': choose train or val \(val needs val_json or holdout\)",
         ),
-        (["format=voc", "data.holdout=2"], "holdout=2: expected the fraction"),
+        (["format=voc", "data.holdout=2"], "holdout=2: expected a number between 0 and 1"),
         (["format=voc", "data=shapes_detection"], "ShapesDetection has no files: choose data=coco_json"),
         (["format=voc", "data=shapes_segmentation"], "data is for segmentation, but convert is for boxes"),
         (["format=voc", "output={root}/photos"], "photos already exists: choose another output"),
