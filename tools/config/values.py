@@ -90,6 +90,9 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else _refuse(value)
 
 
+_FLOAT32 = 3e38  # the largest number of any use
+
+
 def choice(*options: str) -> Kind:
     return Kind(f"one of {', '.join(options)}", lambda value: value if value in options else _refuse(value))
 
@@ -99,11 +102,11 @@ def whole(least: int, most: int = 2**31 - 1) -> Kind:
     return Kind(f"a whole number {limits}", within(_integer, least, most))
 
 
-def number(least: float = -1e9, most: float = 1e9, *, text: str = "a number") -> Kind:
+def number(least: float = -_FLOAT32, most: float = _FLOAT32, *, text: str = "a number") -> Kind:
     return Kind(text, within(_number, least, most))
 
 
-def numbers(count: int | None, least: float = -1e9, most: float = 1e9, *, text: str = "numbers") -> Kind:
+def numbers(count: int | None, least: float = -_FLOAT32, most: float = _FLOAT32, *, text: str = "numbers") -> Kind:
     def read(value: Any) -> list[float]:
         found = [_number(item) for item in value] if isinstance(value, list) else _refuse(value)
         return found if count in (None, len(found)) else _refuse(value)
