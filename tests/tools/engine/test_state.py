@@ -3,6 +3,7 @@
 import os
 import resource
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,25 @@ def test_truncated_and_foreign_checkpoints_are_refused(damage: Any, tmp_path: Pa
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize("damage", [*range(0, 100, 4), "pickle", "name", "checksum"])
+def test_a_flipped_bit_or_a_block_of_zeros_is_noticed(damage: int | str, tmp_path: Path) -> None:
+    """Anywhere in the file: it is refused, and the one before it is used, or nothing of the content has changed."""
+    path = tmp_path / "last.pt"
+    for step in (1, 2):
+        save_checkpoint(path, content(step), keep=2)
+    whole, archive = path.read_bytes(), zipfile.ZipFile(path)
+    places = {"pickle": whole.index(b"progress"), "name": whole.rindex(b"/data/"), "checksum": archive.start_dir + 16}
+    at = damage * len(whole) // 100 if isinstance(damage, int) else places[damage]
+    for harm in (bytes([whole[at] ^ 0x40]), bytes(64)):
+        path.write_bytes(whole[:at] + harm + whole[at + len(harm) :])
+        found = load_latest(path)
+        assert found is not None
+        step = found[1]["progress"]["step"]
+        assert torch.equal(found[1]["model"]["w"], content(step)["model"]["w"])
+        if isinstance(damage, str) or 30 < damage < 70:  # the tensor
+            assert step == 1
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
