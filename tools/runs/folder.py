@@ -2,17 +2,24 @@
 
 import contextlib
 import importlib.metadata
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
+from ...files import remove_leftovers, whole_file
+from ..engine.state import load_latest
 from ..system.console import log
 from .keys import flat_json, is_free, plain, portable
+
+_MAX_CONFIG, _MAX_DEPTH = 4 << 20, 32  # bytes and levels of a config.yaml; ours have a few thousand and 6
 
 
 def run_header(
@@ -44,23 +51,65 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
         ValueError: keys differ; they are named. With `accept_changes` they are logged instead.
     """
     path = folder / "config.yaml"
-    if not (has_checkpoint(folder) or config.replay) or not path.exists():
+    if not (has_checkpoint(folder) or config.replay):
         return
-    old = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(old, dict)
-    before, now = flat_json(old), flat_json(plain(config))
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
-    if not keys:
+    before = read_config(path) if path.exists() else None
+    changes = _changes(before, config)
+    if (before is None or changes) and (saved := _saved_config(folder)):
+        if changes and not _changes(saved, config):
+            log.warning("%s does not agree with the checkpoint: using the configuration in the checkpoint", path)
+        changes = _changes(saved, config)
+    if not changes:
         return
-    changes = [f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})" for key in keys]
     if config.accept_changes:
         log.warning("accepted: %s", ", ".join(changes))
         return
     raise ValueError(
         f"{folder} contains a run with a different configuration; these keys differ: {', '.join(changes[:8])}"
-        f"{' ...' if len(keys) > 8 else ''}. Run the original command to resume it, use another name=... to start "
+        f"{' ...' if len(changes) > 8 else ''}. Run the original command to resume it, use another name=... to start "
         "over, or set accept_changes=true to continue anyway"
     )
+
+
+def _changes(old: Mapping[str, Any] | None, config: DictConfig) -> list[str]:
+    """The keys that affect what is learned and differ, each with both values. `old` may have unresolved references."""
+    if old is None:
+        return []
+    before, now, unresolved = flat_json(old), flat_json(plain(config)), flat_json(portable(config))
+    return [
+        f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})"
+        for key in sorted(before.keys() | now.keys())
+        if not is_free(key) and before.get(key) not in (now.get(key), unresolved.get(key))
+    ]
+
+
+def _saved_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration in the run's latest checkpoint."""
+    found = load_latest(folder / "checkpoints" / "last.pt")
+    config = found[1].get("config") if found else None
+    return config if isinstance(config, dict) else None
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """The content of a run's config.yaml; None, and a warning, if a crash or something else damaged it.
+
+    References are not resolved, because a file of another user may hold any.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG:
+            raise ValueError(f"it is larger than {_MAX_CONFIG >> 20} MB")
+        text, depth = path.read_text(encoding="utf-8"), 0
+        for event in yaml.parse(text, yaml.SafeLoader):  # before anything is built from it
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                raise ValueError(f"it has aliases, or more than {_MAX_DEPTH} levels")
+        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        if not isinstance(config, dict) or not config:
+            raise ValueError("it is empty")
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        log.warning("%s is not a configuration (%s)", path, " ".join(str(error).split())[:120] or type(error).__name__)
+        return None
+    return {str(key): value for key, value in config.items()}
 
 
 @contextlib.contextmanager
@@ -97,8 +146,12 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def save_config(folder: Path, config: DictConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    """Write config.yaml, unless it says the same already."""
+    remove_leftovers(folder, of="config")
+    path, text = folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with whole_file(path, durable=True) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
 
 def logged_rows(path: Path) -> list[dict[str, Any]]:
