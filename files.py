@@ -56,7 +56,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def remove_leftovers(folder: Path, *, of: str = "*") -> None:
     """Remove temporary files of killed processes: of all files, or of the one whose name without extension is `of`."""
-    for path in folder.glob(f".{of}.*.tmp*" if of != "*" else ".*.tmp*"):
+    for path in folder.glob(f".{of}.*.tmp*"):
         path.unlink(missing_ok=True)
 
 

@@ -44,7 +44,10 @@ class MaskPairs:
         spare: Sequence[Path] = (),
         instance_values: np.ndarray | None = None,
     ) -> None:
-        assert labels.num_classes <= UNKNOWN
+        if labels.num_classes > UNKNOWN:
+            raise ValueError(
+                f"{labels.num_classes} classes: a mask of one byte per pixel has room for {UNKNOWN}; merge classes"
+            )
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])
         self._masks = Names([str(mask or "") for _, _, mask in pairs])

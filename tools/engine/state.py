@@ -42,10 +42,20 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) ->
     Raises:
         OSError: the disk is full, or similar. All earlier files are still there.
     """
-    content = io.BytesIO()  # makes a full disk a plain OSError, at no cost: torch writes the end of a zip last
+    write_checkpoint(path, checkpoint_bytes(checkpoint), keep=keep)
+
+
+def checkpoint_bytes(checkpoint: dict[str, Any]) -> memoryview:
+    """A checkpoint's file in memory. It makes a full disk a plain OSError: torch writes the end of a zip last."""
+    content = io.BytesIO()
     torch.save({"format": FORMAT, **checkpoint}, content)
+    return content.getbuffer()
+
+
+def write_checkpoint(path: Path, content: memoryview, *, keep: int = 1) -> None:
+    """Write a checkpoint's file as `save_checkpoint` does."""
     with whole_file(path, durable=True) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
+        unfinished.write_bytes(content)
         sync(unfinished)  # before the earlier checkpoints move
         _rotate(path, keep)
 
@@ -65,6 +75,7 @@ def _rotate(path: Path, keep: int) -> None:
     except OSError:  # a file system without hard links
         shutil.copy2(path, temporary)
     os.replace(temporary, names[1])
+    temporary.unlink(missing_ok=True)  # a rename does nothing if both are links to one file, after a kill in a save
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -2,24 +2,20 @@
 
 import contextlib
 import importlib.metadata
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ...files import remove_leftovers, whole_file
 from ..engine.state import load_latest
 from ..system.console import log
+from .config_file import read_config
 from .keys import flat_json, is_free, plain, portable
-
-_MAX_CONFIG, _MAX_DEPTH = 4 << 20, 32  # bytes and levels of a config.yaml; ours have a few thousand and 6
 
 
 def run_header(
@@ -53,7 +49,7 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
     path = folder / "config.yaml"
     if not (has_checkpoint(folder) or config.replay):
         return
-    before = read_config(path) if path.exists() else None
+    before = own_config(path)
     changes = _changes(before, config)
     if (before is None or changes) and (saved := _saved_config(folder)):
         if changes and not _changes(saved, config):
@@ -90,26 +86,15 @@ def _saved_config(folder: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def read_config(path: Path) -> dict[str, Any] | None:
-    """The content of a run's config.yaml; None, and a warning, if a crash or something else damaged it.
-
-    References are not resolved, because a file of another user may hold any.
-    """
-    try:
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ValueError(f"it is larger than {_MAX_CONFIG >> 20} MB")
-        text, depth = path.read_text(encoding="utf-8"), 0
-        for event in yaml.parse(text, yaml.SafeLoader):  # before anything is built from it
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-                raise ValueError(f"it has aliases, or more than {_MAX_DEPTH} levels")
-        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-        if not isinstance(config, dict) or not config:
-            raise ValueError("it is empty")
-    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        log.warning("%s is not a configuration (%s)", path, " ".join(str(error).split())[:120] or type(error).__name__)
+def own_config(path: Path) -> dict[str, Any] | None:
+    """The content of a run's config.yaml; None if there is none, or, with a warning, if it is damaged."""
+    if not path.exists():
         return None
-    return {str(key): value for key, value in config.items()}
+    try:
+        return read_config(path)
+    except (ValueError, OSError) as error:
+        log.warning("%s. The configuration in the checkpoint is used instead", error)
+        return None
 
 
 @contextlib.contextmanager

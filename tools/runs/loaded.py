@@ -19,7 +19,7 @@ from ..engine.state import load_checkpoint, load_state
 from ..engine.task import Task
 from ..system.console import log
 from ..weights.files import checkpoint_path
-from .folder import read_config
+from .folder import own_config
 from .keys import plain
 
 _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -27,8 +27,7 @@ _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def whole_config(run: "LoadedRun") -> dict[str, Any]:
     """The run's full configuration if its folder still has it; otherwise the checked part from its checkpoint."""
-    path = run.folder / "config.yaml"
-    return plain(run.config) | ((read_config(path) if path.is_file() else None) or {})
+    return plain(run.config) | (own_config(run.folder / "config.yaml") or {})
 
 
 def check_weights(weights: str | None) -> None:

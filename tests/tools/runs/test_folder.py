@@ -9,7 +9,8 @@ import pytest
 from omegaconf import DictConfig
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.state import save_checkpoint
-from pocketvision.tools.runs.folder import check_same_run, read_config, save_config
+from pocketvision.tools.runs.config_file import read_config
+from pocketvision.tools.runs.folder import check_same_run, save_config
 from pocketvision.tools.runs.keys import plain, portable
 
 
