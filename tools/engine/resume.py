@@ -1,6 +1,7 @@
 """Saving and resuming a run, bit-identical."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from ...files import remove_leftovers
@@ -112,6 +113,18 @@ def resume(run: Run) -> None:
     if found is None:
         return
     path, checkpoint = found
+    try:
+        _restore(run, path, checkpoint)
+    except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:  # parts of other types
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ValueError(
+            f"{path} cannot be restored ({told:.200}): corrupt, or not of this run? Start over with another name="
+        ) from error
+    if run.ranks.is_main:
+        log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
+
+
+def _restore(run: Run, path: Path, checkpoint: dict[str, Any]) -> None:
     changes = [*_changed_data(run, checkpoint), *_changed_ranks(run, checkpoint)]
     if "optimizer_names" not in checkpoint:
         raise ValueError(
@@ -128,11 +141,12 @@ def resume(run: Run) -> None:
     _restore_optimizer(run, checkpoint)
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress = Progress(**checkpoint["progress"])
+    wrong = [f.name for f in fields(Progress) if not isinstance(getattr(run.progress, f.name), f.type | int)]  # pyright: ignore
+    if wrong:
+        raise TypeError(f"progress.{wrong[0]}")
     if "window" in checkpoint:
         run.window.load(checkpoint["window"])
     _restore_random_state(run, checkpoint["random"])
-    if run.ranks.is_main:
-        log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
 
 
 def _parameter_names(run: Run) -> list[str]:

@@ -94,7 +94,7 @@ def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
             log.warning("%s", error)
             continue
         if problems:
-            log.warning("using %s (step %d) instead", candidate, checkpoint["progress"]["step"])
+            log.warning("using %s instead", candidate)
         return candidate, checkpoint
     if problems:
         raise ValueError(f"{problems[0]} No older checkpoint is readable either: start over with another name=")
