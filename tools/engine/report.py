@@ -65,22 +65,24 @@ class Board:
         from tensorboard.compat.proto import event_pb2, summary_pb2  # takes a while to import: only if it is used
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._events, self._summaries, self._writer = event_pb2, summary_pb2, RecordWriter
+        events: Any = event_pb2  # pyright does not see messages
+        summaries: Any = summary_pb2
+        self._event, self._summary, self._writer = events.Event, summaries.Summary, RecordWriter
         folder.mkdir(parents=True, exist_ok=True)
         own = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(self._number)}"
         self._file = Appended(folder / f"events.out.tfevents.{own}")
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(event_pb2.Event(step=purge_step, file_version="brain.Event:2"))
-        self._add(event_pb2.Event(step=purge_step, session_log=start))
+        start = events.SessionLog(status=events.SessionLog.START)
+        self._add(events.Event(step=purge_step, file_version="brain.Event:2"))
+        self._add(events.Event(step=purge_step, session_log=start))
 
     def row(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Add the numbers of a row as `kind/NAME`; None is NaN."""
         scalars = [
-            self._summaries.Summary.Value(tag=f"{kind}/{key}", simple_value=math.nan if value is None else value)
+            self._summary.Value(tag=f"{kind}/{key}", simple_value=math.nan if value is None else value)
             for key, value in values.items()
             if value is None or isinstance(value, int | float)
         ]
-        self._add(self._events.Event(step=step, summary=self._summaries.Summary(value=scalars)))
+        self._add(self._event(step=step, summary=self._summary(value=scalars)))
 
     def close(self) -> None:
         with suppress(OSError):
@@ -113,7 +115,7 @@ class Report:
         self._board = Board(folder / "tensorboard", purge_step=step or 1)
         for row in map(json.loads, rows):
             if row["step"] == step:
-                self._board.row(row.pop("kind"), row.pop("step"), row)
+                self._board.row(row.pop("kind"), step, {key: value for key, value in row.items() if key != "step"})
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row to metrics.jsonl and to TensorBoard under `kind/`."""

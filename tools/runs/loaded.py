@@ -114,7 +114,12 @@ def load_run(
         data: overrides for the data group, such as `root`.
     """
     path = checkpoint_path(run, which)
-    checkpoint = load_checkpoint(path)
+    try:
+        checkpoint = load_checkpoint(path)
+    except ValueError as error:
+        if path.name == "best.pt" and path.with_name("last.pt").is_file():
+            raise ValueError(f"{error}; checkpoint=last takes the last one") from error
+        raise
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no {lacking[0]!r}")
     config = trusted(checkpoint["config"], data=data)

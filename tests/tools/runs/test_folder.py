@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.runs.config_file import read_config
 from pocketvision.tools.runs.folder import check_same_run, save_config
 from pocketvision.tools.runs.keys import plain, portable
+from pocketvision.tools.runs.loaded import load_run
 
 
 @functools.cache
@@ -72,3 +74,13 @@ def test_it_is_written_whole_or_not_at_all(folder: Path, monkeypatch: pytest.Mon
         save_config(folder, config_of("optimizer.lr=0.5"))
     assert path.read_text() == before[1]
     assert sorted(each.name for each in folder.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_a_damaged_best_checkpoint_is_named_with_the_remedy(copied_run: Callable[[str], Path]) -> None:
+    path = copied_run("classification") / "checkpoints" / "best.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"best\.pt is not a readable checkpoint: the checksum .*checkpoint=last"):
+        load_run(path.parent.parent)
+    assert load_run(path.parent.parent, which="last").path.name == "last.pt"
