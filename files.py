@@ -54,9 +54,9 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of killed processes."""
-    for path in folder.glob(".*.tmp*"):
+def remove_leftovers(folder: Path, *, of: str = "*") -> None:
+    """Remove temporary files of killed processes: of all files, or of the one whose name without extension is `of`."""
+    for path in folder.glob(f".{of}.*.tmp*"):
         path.unlink(missing_ok=True)
 
 

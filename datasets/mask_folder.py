@@ -49,8 +49,7 @@ class MaskPairs:
     ) -> None:
         if labels.num_classes > UNKNOWN:
             raise ValueError(
-                f"{labels.num_classes} classes: a mask has 256 values, of which two are reserved, so that there can be "
-                f"at most {UNKNOWN} classes. Remedy: leave some out of the class list, with ignore_ids for their values"
+                f"{labels.num_classes} classes: a mask of one byte per pixel has room for {UNKNOWN}; merge classes"
             )
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])

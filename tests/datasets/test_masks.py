@@ -132,6 +132,13 @@ def test_mask_folder(folder):
     np.testing.assert_array_equal(same.read(1).mask, data.read(1).mask)
 
 
+def test_more_classes_than_a_mask_can_hold(folder):
+    names = [f"class {i}" for i in range(255)]
+    assert MaskFolder(folder, split="train", classes=names[:254]).labels.num_classes == 254
+    with pytest.raises(ValueError, match="255 classes: a mask of one byte per pixel has room for 254"):
+        MaskFolder(folder, split="train", classes=names)
+
+
 def test_classes_with_numbers_of_their_own(folder):
     (folder / "classes.csv").write_text("id,name\n11,sky\n1,road\n0,tree\n")
     data = MaskFolder(folder, classes=folder / "classes.csv")

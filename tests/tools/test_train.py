@@ -236,20 +236,30 @@ def test_a_start_that_fails_leaves_no_folder() -> None:
     assert not Path("runs/x").exists()
 
 
-def test_a_full_disk_while_the_best_is_written_costs_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best so far is what lies on the disk: the next good one is better than that and is written."""
-    real, failed = resume.save_checkpoint, []
+@pytest.mark.parametrize("failures", [1, 3, 99])
+def test_the_best_is_written_as_soon_as_there_is_room(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though no later one is as good; and a run that ends without it does not end well."""
+    real, failed = resume.write_checkpoint, []
 
-    def save(path: Path, state: Any, **options: Any) -> None:
-        if path.name == "best.pt" and not failed:
+    def write(path: Path, content: Any, **options: Any) -> None:
+        if path.name == "best.pt" and len(failed) < failures:
             failed.append(path)
             raise OSError(28, "No space left on device")
-        real(path, state, **options)
+        real(path, content, **options)
 
-    monkeypatch.setattr(resume, "save_checkpoint", save)
-    run("eval_every=1", "optimizer.lr=0", "batch_norm=frozen")
-    assert failed
-    assert load_checkpoint("runs/x/checkpoints/best.pt")["progress"]["evaluations"] == 2
+    monkeypatch.setattr(resume, "write_checkpoint", write)
+    keys = ("eval_every=1", "optimizer.lr=0", "batch_norm=frozen")  # all evaluations are equal: the first is the best
+    if failures == 99:
+        with pytest.raises(OSError, match=r"the best checkpoint, of step \d+, could not be written to .*best\.pt"):
+            run(*keys)
+        assert not Path("runs/x/checkpoints/best.pt").exists()
+        assert load_checkpoint("runs/x/checkpoints/last.pt")["progress"]["best"] is None  # what is on the disk
+        return
+    run(*keys)
+    assert len(failed) == failures
+    best, last = (load_checkpoint(f"runs/x/checkpoints/{name}.pt")["progress"] for name in ("best", "last"))
+    assert best["evaluations"] == best["best_evaluation"] == last["best_evaluation"] == 1
+    assert last["evaluations"] > 1
 
 
 def test_overfit_learns_a_few_scenes_by_heart() -> None:

@@ -213,8 +213,11 @@ def _is_dead_loader(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """The message that matters: the cause inside Hydra's or a loader worker's wrapper, and the key it concerns."""
-    text = str(error)
+    """The message that matters: the cause inside Hydra's or a loader worker's wrapper, and the key it concerns.
+
+    An error without words is named by its kind.
+    """
+    text = str(error).strip() or type(error).__name__
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", text)
         cause = error.__cause__ or error

@@ -15,7 +15,7 @@ from .evaluation import evaluate
 from .optim import improves, out_of_patience
 from .replay import stop_for_replay
 from .report import Report, Waiting, peak_memory
-from .resume import resume, save
+from .resume import check_best_is_saved, resume, save, save_best
 from .run import Run
 from .signals import Stopped, StopSignals
 from .state import generator_state
@@ -63,6 +63,7 @@ def _train_and_evaluate(
                 results = _evaluate(run, val_loader)
             save(run)
         if _is_over(run):
+            check_best_is_saved(run)
             return results
         train_epoch(run, network, train_loader, signals)
         _checked_save(run)
@@ -171,17 +172,14 @@ def _evaluate(run: Run, loader: Any) -> dict[str, float]:
     state = run.progress
     state.evaluated, state.evaluations = state.step, state.evaluations + 1
     value = results[run.task.metric.primary]
-    if improves(value, state.best):
-        before = state.best, state.best_evaluation
-        state.best, state.best_evaluation = value, state.evaluations
-        if not save(run, "best.pt"):
-            state.best, state.best_evaluation = before
+    if improves(value, run.best[0]):
+        save_best(run, value)
     if run.ranks.is_main:
         log.info("evaluation after epoch %d, step %d:\n%s", state.epoch, state.step,
                  table({k: v for k, v in results.items() if "/" not in k}))  # fmt: skip
     run.report.row("val", state.step, results)
-    if not state.finished and out_of_patience(state.best_evaluation, state.evaluations, run.config.patience):
+    if not state.finished and out_of_patience(run.best[1], state.evaluations, run.config.patience):
         state.finished = True
         log.info("stopping early: %s has not improved in %d evaluations (patience=%d)", run.task.metric.primary,
-                 state.evaluations - state.best_evaluation, run.config.patience)  # fmt: skip
+                 state.evaluations - run.best[1], run.config.patience)  # fmt: skip
     return results

@@ -1,20 +1,97 @@
 """What a run records: metrics.jsonl and TensorBoard."""
 
+import errno
+import io
+import itertools
 import json
 import math
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...files import whole_file
+from ...files import remove_leftovers, whole_file
 from ..system.console import log
 
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that differ between any two runs
+
+
+class Appended:
+    """A file that only grows, by whole pieces: what cannot be written now is written with the next piece."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting = b""
+
+    def add(self, piece: bytes) -> None:
+        self._waiting += piece
+        try:
+            self.write()
+        except OSError as error:
+            log.error("could not write to %s: %s; the next row tries again", self._path, error.strerror or error)
+
+    def write(self, *, durable: bool = False) -> None:
+        """Write everything that was added.
+
+        Raises:
+            OSError: the disk is full, or similar. The file is as it was.
+        """
+        with open(self._path, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(self._waiting) < len(self._waiting):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                self._waiting = b""
+                if durable:
+                    os.fsync(file.fileno())
+            finally:
+                if self._waiting:
+                    file.truncate(size)
+
+
+class Board:
+    """TensorBoard's scalars, written at once: torch's own writer never recovers from a full disk."""
+
+    _number = itertools.count()  # of files in one second
+
+    def __init__(self, folder: Path, *, purge_step: int) -> None:
+        """TensorBoard drops what earlier files hold of `purge_step` and later ones."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2  # takes a while to import: only if it is used
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        events: Any = event_pb2  # pyright does not see messages
+        summaries: Any = summary_pb2
+        self._event, self._summary, self._writer = events.Event, summaries.Summary, RecordWriter
+        folder.mkdir(parents=True, exist_ok=True)
+        own = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(self._number)}"
+        self._file = Appended(folder / f"events.out.tfevents.{own}")
+        start = events.SessionLog(status=events.SessionLog.START)
+        self._add(events.Event(step=purge_step, file_version="brain.Event:2"))
+        self._add(events.Event(step=purge_step, session_log=start))
+
+    def row(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Add the numbers of a row as `kind/NAME`; None is NaN."""
+        scalars = [
+            self._summary.Value(tag=f"{kind}/{key}", simple_value=math.nan if value is None else value)
+            for key, value in values.items()
+            if value is None or isinstance(value, int | float)
+        ]
+        self._add(self._event(step=step, summary=self._summary(value=scalars)))
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.write()
+
+    def _add(self, event: Any) -> None:
+        event.wall_time, record = time.time(), io.BytesIO()
+        self._writer(record).write(event.SerializeToString())
+        self._file.add(record.getvalue())
 
 
 class Report:
@@ -22,42 +99,46 @@ class Report:
 
     def __init__(self, folder: Path | None, *, step: int = 0, evaluated: int = 0) -> None:
         """Remove rows after the checkpoint's `step` and evaluations after `evaluated`: they will be written again."""
-        self._board: Any = None
+        self._board: Board | None = None
         if folder is None:
             return
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import: only if it is used
-
         folder.mkdir(parents=True, exist_ok=True)
-        self._metrics = folder / "metrics.jsonl"
-        if self._metrics.exists():
+        remove_leftovers(folder, of="metrics")
+        path, rows = folder / "metrics.jsonl", []
+        if path.exists():
             last = {"train": step, "val": evaluated}
-            rows = [line for line in self._metrics.read_text().splitlines() if _is_kept(line, last)]
-            with whole_file(self._metrics, durable=True) as unfinished:
+            rows = [line for line in path.read_text().splitlines() if _is_kept(line, last)]
+            with whole_file(path, durable=True) as unfinished:
                 unfinished.write_text("".join(row + "\n" for row in rows))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._metrics = Appended(path)
+        # TensorBoard drops rows of all kinds from a step on; those of `step` that stay are written again.
+        self._board = Board(folder / "tensorboard", purge_step=step or 1)
+        for row in map(json.loads, rows):
+            if row["step"] == step:
+                self._board.row(row.pop("kind"), step, {key: value for key, value in row.items() if key != "step"})
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row to metrics.jsonl and to TensorBoard under `kind/`."""
         if self._board is None:
             return
         numbers = {key: value if math.isfinite(value) else None for key, value in values.items()}  # json has no NaN
-        try:
-            with open(self._metrics, "a") as file:
-                file.write(json.dumps({"kind": kind, "step": step, **numbers}) + "\n")
-            for key, value in values.items():
-                self._board.add_scalar(f"{kind}/{key}", value, step)
-        except OSError as error:
-            log.error("could not write step %d to %s: %s", step, self._metrics, error)
+        self._metrics.add((json.dumps({"kind": kind, "step": step, **numbers}) + "\n").encode())
+        self._board.row(kind, step, values)
 
     def flush(self) -> None:
-        """Write everything so far to disk: rows before a checkpoint must not be lost with the process."""
+        """Write all rows to disk: those before a checkpoint must not be lost with the process.
+
+        Raises:
+            OSError: the disk is full, or similar.
+        """
         if self._board is not None:
-            self._board.flush()
-            with open(self._metrics, "a") as file:
-                os.fsync(file.fileno())
+            self._metrics.write(durable=True)
 
     def close(self) -> None:
+        """Write what is still waiting, if there is room."""
         if self._board is not None:
+            with suppress(OSError):
+                self._metrics.write()
             self._board.close()
 
 

@@ -1,38 +1,81 @@
 """Saving and resuming a run, bit-identical."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from ...files import remove_leftovers
 from ..system.console import log
-from .run import Run, start_momentum
-from .state import Progress, load_latest, load_state, random_state, save_checkpoint, seed_everything, set_random_state
+from .run import Run, UnsavedBest, start_momentum
+from .state import (
+    Progress,
+    checkpoint_bytes,
+    load_latest,
+    load_state,
+    random_state,
+    seed_everything,
+    set_random_state,
+    write_checkpoint,
+)  # fmt: skip
 
 
-def save(run: Run, name: str = "last.pt") -> bool:
-    """Write a checkpoint: the main rank writes, every rank contributes its random state.
+def save(run: Run) -> None:
+    """Write last.pt: the main rank writes, every rank contributes its random state.
 
-    A full disk does not stop the run: earlier checkpoints stay, and the next save tries again.
-
-    Returns:
-        Whether it was written, the same on every rank.
+    A full disk does not stop the run: earlier checkpoints stay, and the next save tries again, also to write best.pt.
     """
+    _retry_best(run)
+    content = _content(run)
+    run.ranks.any(content is not None and not _write(run, "last.pt", content, run.progress.step))  # all ranks wait
+
+
+def save_best(run: Run, value: float) -> None:
+    """Write best.pt after the evaluation that gave `value`; if the disk is full, the next saves try again."""
+    state = run.progress
+    before = state.best, state.best_evaluation
+    state.best, state.best_evaluation = value, state.evaluations
+    run.unsaved_best = UnsavedBest(value, state.evaluations, state.step, _content(run))
+    state.best, state.best_evaluation = before
+    _retry_best(run)
+
+
+def _retry_best(run: Run) -> None:
+    best = run.unsaved_best
+    if best is None:
+        return
+    failed = best.content is not None and not _write(run, "best.pt", best.content, best.step)
+    if not run.ranks.any(failed):
+        run.progress.best, run.progress.best_evaluation = best.value, best.evaluation
+        run.unsaved_best = None
+
+
+def check_best_is_saved(run: Run) -> None:
+    """Raise OSError if the run ends without its best checkpoint."""
+    _retry_best(run)
+    if run.unsaved_best:
+        raise OSError(
+            f"the best checkpoint, of step {run.unsaved_best.step}, could not be written to "
+            f"{run.folder / 'checkpoints' / 'best.pt'}, which is older or missing: evaluate with checkpoint=last"
+        )
+
+
+def _content(run: Run) -> memoryview | None:
+    """The file that the main rank writes."""
     random_states = run.ranks.gather(random_state())
-    failed = run.ranks.is_main and not run.config.debug and not _write(run, name, _state(run, random_states))
-    return not run.ranks.any(failed)
+    return checkpoint_bytes(_state(run, random_states)) if run.ranks.is_main and not run.config.debug else None
 
 
-def _write(run: Run, name: str, state: dict[str, Any]) -> bool:
+def _write(run: Run, name: str, content: memoryview, step: int) -> bool:
     path = run.folder / "checkpoints" / name
     try:
         run.report.flush()
-        save_checkpoint(path, state, keep=run.config.keep_last if name == "last.pt" else 1)
+        write_checkpoint(path, content, keep=run.config.keep_last if name == "last.pt" else 1)
     except OSError as error:
         if run.progress.finished and name == "last.pt":
             raise
         reason = error.strerror or error
         log.error("could not save step %d: %s: %s. Earlier checkpoints are intact; the next save tries again",
-                  run.progress.step, path, reason)  # fmt: skip
+                  step, path, reason)  # fmt: skip
         return False
     return True
 
@@ -70,6 +113,18 @@ def resume(run: Run) -> None:
     if found is None:
         return
     path, checkpoint = found
+    try:
+        _restore(run, path, checkpoint)
+    except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:  # parts of other types
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ValueError(
+            f"{path} cannot be restored ({told:.200}): corrupt, or not of this run? Start over with another name="
+        ) from error
+    if run.ranks.is_main:
+        log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
+
+
+def _restore(run: Run, path: Path, checkpoint: dict[str, Any]) -> None:
     changes = [*_changed_data(run, checkpoint), *_changed_ranks(run, checkpoint)]
     if "optimizer_names" not in checkpoint:
         raise ValueError(
@@ -86,11 +141,12 @@ def resume(run: Run) -> None:
     _restore_optimizer(run, checkpoint)
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress = Progress(**checkpoint["progress"])
+    wrong = [f.name for f in fields(Progress) if not isinstance(getattr(run.progress, f.name), f.type | int)]  # pyright: ignore
+    if wrong:
+        raise TypeError(f"progress.{wrong[0]}")
     if "window" in checkpoint:
         run.window.load(checkpoint["window"])
     _restore_random_state(run, checkpoint["random"])
-    if run.ranks.is_main:
-        log.info("resuming %s at step %d (epoch %d)", run.folder, run.progress.step, run.progress.epoch + 1)
 
 
 def _parameter_names(run: Run) -> list[str]:

@@ -19,6 +19,16 @@ from .window import Window
 
 
 @dataclass
+class UnsavedBest:
+    """The best evaluation's checkpoint, which could not be written yet."""
+
+    value: float
+    evaluation: int
+    step: int
+    content: memoryview | None  # of the file; None on ranks that write none
+
+
+@dataclass
 class Run:
     """A task and everything that trains it. Checkpoints save its state, and resuming restores it."""
 
@@ -39,6 +49,7 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     report: Report = field(default_factory=lambda: Report(None))
     bad_samples: list[tuple[int, list[tuple[int, str]]]] = field(default_factory=list)  # of this rank, not reported yet
+    unsaved_best: UnsavedBest | None = None  # until it is written, `progress` has the best one on the disk
 
     @property
     def model(self) -> nn.Module:
@@ -48,6 +59,12 @@ class Run:
     def best_weights(self) -> nn.Module:
         """The network to evaluate: the moving average if there is one."""
         return self.ema.module if self.ema else self.task.model
+
+    @property
+    def best(self) -> tuple[float | None, int]:
+        """The best evaluation's value and number."""
+        unsaved = self.unsaved_best
+        return (unsaved.value, unsaved.evaluation) if unsaved else (self.progress.best, self.progress.best_evaluation)
 
     @property
     def learning_rate(self) -> float:

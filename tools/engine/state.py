@@ -5,10 +5,9 @@ import os
 import pickle
 import random
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ...files import sync, whole_file
 from ..system.console import log
+from ..system.zips import zip_fault
 
 FORMAT = "pocketvision-checkpoint-1"
 
@@ -42,10 +42,20 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any], *, keep: int = 1) ->
     Raises:
         OSError: the disk is full, or similar. All earlier files are still there.
     """
-    content = io.BytesIO()  # makes a full disk a plain OSError, at no cost: torch writes the end of a zip last
+    write_checkpoint(path, checkpoint_bytes(checkpoint), keep=keep)
+
+
+def checkpoint_bytes(checkpoint: dict[str, Any]) -> memoryview:
+    """A checkpoint's file in memory. It makes a full disk a plain OSError: torch writes the end of a zip last."""
+    content = io.BytesIO()
     torch.save({"format": FORMAT, **checkpoint}, content)
+    return content.getbuffer()
+
+
+def write_checkpoint(path: Path, content: memoryview, *, keep: int = 1) -> None:
+    """Write a checkpoint's file as `save_checkpoint` does."""
     with whole_file(path, durable=True) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
+        unfinished.write_bytes(content)
         sync(unfinished)  # before the earlier checkpoints move
         _rotate(path, keep)
 
@@ -65,6 +75,7 @@ def _rotate(path: Path, keep: int) -> None:
     except OSError:  # a file system without hard links
         shutil.copy2(path, temporary)
     os.replace(temporary, names[1])
+    temporary.unlink(missing_ok=True)  # a rename does nothing if both are links to one file, after a kill in a save
 
 
 def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -83,7 +94,7 @@ def load_latest(path: Path) -> tuple[Path, dict[str, Any]] | None:
             log.warning("%s", error)
             continue
         if problems:
-            log.warning("using %s (step %d) instead", candidate, checkpoint["progress"]["step"])
+            log.warning("using %s instead", candidate)
         return candidate, checkpoint
     if problems:
         raise ValueError(f"{problems[0]} No older checkpoint is readable either: start over with another name=")
@@ -106,31 +117,25 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_tensors(path: Path, *, label: str, what: str) -> Any:
+def read_tensors(path: Path | IO[bytes], *, label: str, what: str) -> Any:
     """The content of a `torch.save` file, restricted to tensors and plain values.
 
     Raises:
         ValueError: `label` is not a readable `what`.
     """
     try:
-        compressed = _is_compressed(path)
-        content = None if compressed else torch.load(path, map_location="cpu", weights_only=True)
+        fault = zip_fault(path)
+        if not isinstance(path, Path):
+            path.seek(0)
+        content = None if fault else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for truncated and other files
         told = f"truncated, or not a {what}?"
         if isinstance(error, pickle.UnpicklingError):
             told = f"truncated, not a {what}, or with Python objects other than tensors, which are never loaded"
         raise ValueError(f"{label} is not a readable {what} ({type(error).__name__}): {told}") from error
-    if compressed:
-        raise ValueError(f"{label} is compressed, unlike any {what} that `torch.save` writes: it could exhaust memory")
+    if fault:
+        raise ValueError(f"{label} is not a readable {what}: {fault}. The file is damaged: use another copy of it")
     return content
-
-
-def _is_compressed(path: Path) -> bool:
-    """Whether the zip has compressed entries; such a file could unpack to a thousand times its size."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -79,7 +79,9 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
     format = about["format"]
     assert path.suffix == FORMATS[format]
     if format == "torch_export":
-        torch.export.save(build_program(run, interface), path, extra_files={EXTRA_FILE: json.dumps(about)})
+        program = build_program(run, interface)
+        program.example_inputs = None  # they would be a pickle in the file
+        torch.export.save(program, path, extra_files={EXTRA_FILE: json.dumps(about)})
         return [path]
     # Third-party tools look for the last two.
     entries = {KEY: json.dumps(about), "task": about["task"], "classes": json.dumps(about["classes"])}

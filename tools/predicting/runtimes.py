@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .interface import EXTRA_FILE, FORMATS, KEY
+from .interface import FORMATS, KEY
+from .program import ForeignProgramError
 
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
@@ -54,6 +55,8 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     require(RUNTIMES.get(format, ()), extra=format, need=f"file={path}")
     try:
         text, start = openers[format](path)
+    except ForeignProgramError as error:
+        raise ValueError(f"{path} {error}: export the run again with pocketvision export format={format}") from error
     except Exception as error:  # every runtime raises its own errors for truncated or other files
         first = str(error).strip().splitlines() or [""]
         raise ValueError(
@@ -132,8 +135,9 @@ def _open_torch(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
     import torch
     import torchvision  # noqa: F401  its NMS is one of the program's operators
 
-    extra = {EXTRA_FILE: ""}
-    module = torch.export.load(path, extra_files=extra).module()
+    from .program import open_program
+
+    module, text = open_program(path)
 
     def start(threads: int, precision: str) -> Call:
         if threads:
@@ -145,4 +149,4 @@ def _open_torch(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
 
         return call
 
-    return extra[EXTRA_FILE], start
+    return text, start

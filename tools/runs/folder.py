@@ -11,7 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
+from ...files import remove_leftovers, whole_file
+from ..engine.state import load_latest
 from ..system.console import log
+from .config_file import read_config
 from .keys import flat_json, is_free, plain, portable
 
 
@@ -44,23 +47,54 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
         ValueError: keys differ; they are named. With `accept_changes` they are logged instead.
     """
     path = folder / "config.yaml"
-    if not (has_checkpoint(folder) or config.replay) or not path.exists():
+    if not (has_checkpoint(folder) or config.replay):
         return
-    old = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(old, dict)
-    before, now = flat_json(old), flat_json(plain(config))
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
-    if not keys:
+    before = own_config(path)
+    changes = _changes(before, config)
+    if (before is None or changes) and (saved := _saved_config(folder)):
+        if changes and not _changes(saved, config):
+            log.warning("%s does not agree with the checkpoint: using the configuration in the checkpoint", path)
+        changes = _changes(saved, config)
+    if not changes:
         return
-    changes = [f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})" for key in keys]
     if config.accept_changes:
         log.warning("accepted: %s", ", ".join(changes))
         return
     raise ValueError(
         f"{folder} contains a run with a different configuration; these keys differ: {', '.join(changes[:8])}"
-        f"{' ...' if len(keys) > 8 else ''}. Run the original command to resume it, use another name=... to start "
+        f"{' ...' if len(changes) > 8 else ''}. Run the original command to resume it, use another name=... to start "
         "over, or set accept_changes=true to continue anyway"
     )
+
+
+def _changes(old: Mapping[str, Any] | None, config: DictConfig) -> list[str]:
+    """The keys that affect what is learned and differ, each with both values. `old` may have unresolved references."""
+    if old is None:
+        return []
+    before, now, unresolved = flat_json(old), flat_json(plain(config)), flat_json(portable(config))
+    return [
+        f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})"
+        for key in sorted(before.keys() | now.keys())
+        if not is_free(key) and before.get(key) not in (now.get(key), unresolved.get(key))
+    ]
+
+
+def _saved_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration in the run's latest checkpoint."""
+    found = load_latest(folder / "checkpoints" / "last.pt")
+    config = found[1].get("config") if found else None
+    return config if isinstance(config, dict) else None
+
+
+def own_config(path: Path) -> dict[str, Any] | None:
+    """The content of a run's config.yaml; None if there is none, or, with a warning, if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return read_config(path)
+    except (ValueError, OSError) as error:
+        log.warning("%s. The configuration in the checkpoint is used instead", error)
+        return None
 
 
 @contextlib.contextmanager
@@ -97,8 +131,12 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def save_config(folder: Path, config: DictConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    """Write config.yaml, unless it says the same already."""
+    remove_leftovers(folder, of="config")
+    path, text = folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with whole_file(path, durable=True) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
 
 def logged_rows(path: Path) -> list[dict[str, Any]]:

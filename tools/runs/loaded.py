@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ... import conf
 from ...backbones.optimized import optimize
@@ -19,6 +19,7 @@ from ..engine.state import load_checkpoint, load_state
 from ..engine.task import Task
 from ..system.console import log
 from ..weights.files import checkpoint_path
+from .folder import own_config
 from .keys import plain
 
 _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -26,10 +27,7 @@ _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def whole_config(run: "LoadedRun") -> dict[str, Any]:
     """The run's full configuration if its folder still has it; otherwise the checked part from its checkpoint."""
-    path = run.folder / "config.yaml"
-    config = OmegaConf.load(path) if path.is_file() else run.config
-    assert isinstance(config, DictConfig)
-    return plain(config)
+    return plain(run.config) | (own_config(run.folder / "config.yaml") or {})
 
 
 def check_weights(weights: str | None) -> None:
@@ -116,7 +114,12 @@ def load_run(
         data: overrides for the data group, such as `root`.
     """
     path = checkpoint_path(run, which)
-    checkpoint = load_checkpoint(path)
+    try:
+        checkpoint = load_checkpoint(path)
+    except ValueError as error:
+        if path.name == "best.pt" and path.with_name("last.pt").is_file():
+            raise ValueError(f"{error}; checkpoint=last takes the last one") from error
+        raise
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no {lacking[0]!r}")
     config = trusted(checkpoint["config"], data=data)

@@ -125,9 +125,3 @@ def test_a_mask_that_cannot_be_read_is_left_to_training(tmp_path: Path) -> None:
     source = masks(tmp_path / "x", [0, 1], [0, 1])
     Path(source.mask_paths[0]).write_bytes(b"x")
     assert check_learnable(source, task="segmentation") == []
-
-
-def test_more_classes_than_a_mask_can_hold(tmp_path: Path) -> None:
-    assert masks(tmp_path / "x", [0, 1], classes=[str(i) for i in range(254)]).labels.num_classes == 254
-    with pytest.raises(ValueError, match=r"255 classes: .* at most 254 classes"):
-        masks(tmp_path / "y", [0, 1], classes=[str(i) for i in range(255)])

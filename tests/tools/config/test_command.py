@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from pocketvision.__main__ import main
 from pocketvision.tools.config.command import explain, quote_arguments
@@ -78,6 +79,12 @@ def test_a_workers_error_is_reduced_to_its_message() -> None:
         '  File "x.py", line 3\nValueError: photo.jpg does not decode\n'
     )
     assert explain(error) == "photo.jpg does not decode"
+
+
+def test_an_error_without_words_is_named_by_its_kind() -> None:
+    wrapped = InstantiationException("Error in call to target\nfull_key: data.train")
+    wrapped.__cause__ = AssertionError()
+    assert [explain(error) for error in (wrapped, ValueError(" "))] == ["AssertionError (at data.train)", "ValueError"]
 
 
 def test_a_dead_loader_is_told_with_a_remedy() -> None:

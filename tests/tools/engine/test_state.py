@@ -2,17 +2,17 @@
 
 import os
 import resource
-import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pocketvision.tools.engine.report import Report
 from pocketvision.tools.engine.state import load_checkpoint, load_latest, save_checkpoint
+from pocketvision.tools.runs.folder import logged_rows
 
 
 def content(step: int) -> dict[str, Any]:
@@ -37,6 +37,25 @@ def test_truncated_and_foreign_checkpoints_are_refused(damage: Any, tmp_path: Pa
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize("damage", [*range(0, 100, 4), "pickle", "name", "checksum"])
+def test_a_flipped_bit_or_a_block_of_zeros_is_noticed(damage: int | str, tmp_path: Path) -> None:
+    """Anywhere in the file: it is refused, and the one before it is used, or nothing of the content has changed."""
+    path = tmp_path / "last.pt"
+    for step in (1, 2):
+        save_checkpoint(path, content(step), keep=2)
+    whole, archive = path.read_bytes(), zipfile.ZipFile(path)
+    places = {"pickle": whole.index(b"progress"), "name": whole.rindex(b"/data/"), "checksum": archive.start_dir + 16}
+    at = damage * len(whole) // 100 if isinstance(damage, int) else places[damage]
+    for harm in (bytes([whole[at] ^ 0x40]), bytes(64)):
+        path.write_bytes(whole[:at] + harm + whole[at + len(harm) :])
+        found = load_latest(path)
+        assert found is not None
+        step = found[1]["progress"]["step"]
+        assert torch.equal(found[1]["model"]["w"], content(step)["model"]["w"])
+        if isinstance(damage, str) or 30 < damage < 70:  # the tensor
+            assert step == 1
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
@@ -129,6 +148,41 @@ def test_a_crash_anywhere_in_a_save_leaves_a_checkpoint(
         assert found[1]["progress"]["step"] in (2, 3)
 
 
+def test_a_kill_between_the_two_moves_of_a_save_leaves_no_file(tmp_path: Path) -> None:
+    """last.pt and last-1.pt are one file then: renaming one onto the other does nothing."""
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(1))
+    os.link(path, tmp_path / "last-1.pt")
+    save_checkpoint(path, content(2), keep=2)
+    assert names(tmp_path) == ["last-1.pt", "last.pt"]
+
+
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    """What TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_a_row_that_could_not_be_written_comes_with_the_next(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
+    report = Report(tmp_path)
+    report.row("train", 1, {"loss": 1.0})
+    with room_for((tmp_path / "metrics.jsonl").stat().st_size + 10):  # so that part of the row would fit
+        report.row("train", 2, {"loss": 2.0})
+        assert [row["step"] for row in logged_rows(tmp_path / "metrics.jsonl")] == [1]
+        with pytest.raises(OSError, match="No space left on device"):
+            report.flush()  # no checkpoint without its rows
+    report.row("val", 2, {"AP": 0.5})
+    report.close()
+    rows = [(row["kind"], row["step"]) for row in logged_rows(tmp_path / "metrics.jsonl")]
+    assert rows == [("train", 1), ("train", 2), ("val", 2)]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert "the next row tries again" in logged.text
+    assert scalars(tmp_path, "train/loss") == [(1, 1.0), (2, 2.0)]
+
+
 def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     train, val = '{"kind": "train", "step": %d}\n', '{"kind": "val", "step": %d}\n'
     rows = train % 1 + train % 5 + val % 5 + train % 9 + '{"kind": "tra'
@@ -138,21 +192,27 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
         assert (tmp_path / "metrics.jsonl").read_text() == kept
 
 
-def test_tensorboard_shows_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.summary.writer import event_file_writer
-
-    starts = (1, 6, 0), (4, 8, 3), (1, 2, 0)  # killed at 6, resumed from 3, killed, begun anew
-    for number, (first, last, kept) in enumerate(starts):
-        started = time.time() + number  # torch names its files by the second, and within one in no order
-        monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda now=started: now))
+def test_tensorboard_shows_every_step_once(tmp_path: Path) -> None:
+    for first, last, kept in ((1, 6, 0), (4, 8, 3), (1, 2, 0)):  # killed at 6, resumed from 3, killed, begun anew
         report = Report(tmp_path, step=kept)
         for step in range(first, last + 1):
             report.row("train", step, {"loss": float(10 * kept + step)})
         report.close()
-        events = EventAccumulator(str(tmp_path / "tensorboard"))
-        events.Reload()
-        assert [event.step for event in events.Scalars("train/loss")] == list(range(1, last + 1))
+        assert [step for step, _ in scalars(tmp_path, "train/loss")] == list(range(1, last + 1))
+
+
+def test_tensorboard_holds_an_evaluation_once(tmp_path: Path) -> None:
+    """Killed after an evaluation was reported, before it was saved: only its row is dropped."""
+    for number, (step, evaluated) in enumerate([(0, 0), (4, 0), (4, 4)]):
+        report = Report(tmp_path, step=step, evaluated=evaluated)
+        for train in (2, 4) if not step else ():
+            report.row("train", train, {"loss": float(train), "bad": float("nan")})
+        if not evaluated:
+            report.row("val", 4, {"AP": 0.5 + number})
+        report.close()
+    assert scalars(tmp_path, "train/loss") == [(2, 2.0), (4, 4.0)]
+    assert scalars(tmp_path, "val/AP") == [(4, 1.5)]
+    assert [step for step, _ in scalars(tmp_path, "train/bad")] == [2, 4]
 
 
 def test_rows_hold_no_nan(tmp_path: Path) -> None:
