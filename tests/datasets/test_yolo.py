@@ -62,6 +62,50 @@ def test_keypoints_are_no_outline(tmp_path: Path) -> None:
     assert data.ground_truth(0)["boxes_xywh"].tolist() == [[10, 7.5, 20, 15]]
 
 
+def _landmarks(rng: np.random.Generator, points: int) -> str:
+    size = rng.uniform(0.1, 0.4, 2)
+    corner = rng.uniform(0, 1 - size)
+    numbers = [*corner + size / 2, *size, *(corner + size * rng.random((points, 2))).ravel()]
+    return " ".join(["0", *(f"{number:.4f}" for number in numbers)])
+
+
+@pytest.mark.parametrize("points", [2, 4, 5, 17])
+def test_landmarks_are_no_outline(tmp_path: Path, points: int) -> None:
+    rng = np.random.default_rng(points)
+    lines = [_landmarks(rng, points) for _ in range(12)]
+    with pytest.raises(ValueError, match=rf"a\.txt, line 1 .*box around.*kpt_shape: \[{points}, 2\]"):
+        YoloDetection(data_set(tmp_path, a="\n".join(lines[:5]), b="\n".join(lines[5:])))
+    faults: list[Fault] = []
+    YoloDetection(tmp_path, report=faults.append)
+    assert [(fault.kind, Path(fault.path).name) for fault in faults] == [("format", "a.txt")]
+    with pytest.raises(ValueError, match=r"expected fractions|box around"):
+        YoloDetection(data_set(tmp_path, a=lines[0].rsplit(" ", 2)[0] + " -1 -1\n" + "\n".join(lines)))
+    read = YoloDetection(data_set(tmp_path, f"train: images/train\nkpt_shape: [{points}, 2]\n{NAMES}", a=lines[0]))
+    _, _, _, w, h, *_ = map(float, lines[0].split())
+    np.testing.assert_allclose(read.ground_truth(0)["boxes_xywh"][0, 2:], [w * 40, h * 30])
+
+
+def test_outlines_are_no_landmarks(tmp_path: Path) -> None:
+    """Also where all have as many corners."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for corners in (4, 5, 7, 12):
+        for i in range(60):
+            angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) * (-1) ** i + rng.uniform(0, 6)
+            center, size = rng.uniform(0.3, 0.7, 2), rng.uniform(0.02, 0.29, 2)
+            outline = center + size * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.7, 1, (corners, 1))
+            lines.append(" ".join(map(str, [0, *outline.ravel()])))
+        read = YoloDetection(data_set(tmp_path, a="\n".join(lines[-60:]), b="0 .1 .1 .9 .1 .5 .9"))
+        assert read.notes[-1].startswith("61 polygons")
+        one_length = YoloDetection(data_set(tmp_path, a="\n".join(lines[-60:]), b="0 .5 .5 .1 .1"))
+        assert one_length.notes[-1].startswith("60 polygons")
+
+
+def test_tracks_are_no_outlines(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a confidence and a track, no outline"):
+        YoloDetection(data_set(tmp_path, a="0 .5 .5 .2 .2 .93 1\n1 .4 .5 .2 .2 .8 0\n"))
+
+
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     path = data_set(tmp_path, a="0 0.5 0.5 1 0.5")
     exif = Image.Exif()
@@ -234,7 +278,10 @@ def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
         ("dog 0.5 0.5 1 1", "format", "expected class cx cy w h"),
         ("0 0.5 0.5 1", "format", "is '0 0.5 0.5 1': expected"),
         ("0", "format", "expected class"),
-        ("0 0.5 0.5 1 1 0.9", "format", "expected class"),
+        ("0 0.5 0.5 1 1 0.9", "format", "expected class.*a confidence or a track"),
+        ("0 0.5 0.5 1 1 0.9 17", "not_normalized", "has 17 after a box: .*a confidence or a track"),
+        ("0 .5 .5 .4 .4 .4 .4 -1 -1 .5 .6", "not_normalized", "has -1 after a box: .*kpt_shape"),
+        ("0 .5 .5 .4 .4 .4 .4 2 .6 .6 2 .5 .5 1", "format", "kpt_shape"),
         ("0.5 0.5 0.5 1 1", "format", "expected class"),
         ("0 nan 0.5 1 1", "format", "expected class"),
         ("0 0.5 0.5 1 1e999", "format", "expected class"),
