@@ -1,5 +1,6 @@
 """YOLO's layouts and lines: what a data.yaml may say, where label files lie, and every complaint."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,12 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
         (f"train: train.txt\nval: lists/val.txt\n{NAMES}", "b", "c"),
         (f"path: images\ntrain: train\nval: val\n{NAMES}", "", ""),  # then labels lie beside their images
         ("train: images/train\nval: images/val\nnc: 2\n", "ab", "c"),
+        (f"train: images\\train\nval: .\\images\\val\n{NAMES}", "ab", "c"),
+        (f"path: .\ntrain: ..\\images\\train\nval: ..\\images\\val\n{NAMES}", "ab", "c"),
+        (f"train: lists\\train.txt\nval: lists\\val.txt\n{NAMES}", "b", "c"),
+        (f"train: /content/mine-3/images/train\nval: /content/mine-3/images/val\n{NAMES}", "ab", "c"),
+        (f"train: C:\\Users\\x\\mine\\images\\train\nval: C:/x/images/val\n{NAMES}", "ab", "c"),
+        (f"path: /content/mine\ntrain: /content/mine/images/train\nval: \\mine\\images\\val\n{NAMES}", "ab", "c"),
     ],
 )
 def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) -> None:
@@ -142,6 +149,7 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
     (root / "train.txt").write_text("./images/train/b.jpg\n\n")
     (root / "lists").mkdir()
     (root / "lists" / "val.txt").write_text("images/val/c.jpg\n")
+    (root / "lists" / "train.txt").write_text("images\\train\\b.jpg\n")
     for split, expected in (("train", train), ("val", val)):
         if not expected:
             with pytest.raises(FileNotFoundError, match=r"none of the . images has a label file"):
@@ -150,6 +158,21 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
         data = YoloDetection(path, split=split)
         assert "".join(Path(name).stem for name in data.file_names) == expected
         assert len(data.ground_truth(0)["labels"]) == 1
+
+
+def test_a_path_of_another_machine_is_told(tmp_path: Path) -> None:
+    path = data_set(tmp_path, f"train: /content/images/train\n{NAMES}", a="0 .5 .5 .1 .1")
+    assert "train is '/content/images/train', which does not exist here: " in YoloDetection(path).notes[1]
+
+
+@pytest.mark.parametrize(
+    "names", ["[on, off]", "{0: yes, 1: no}", "[null, ~]", "[010, 1.50]", "[2024-01-01, 1_000]", "\n- TRUE\n- .inf"]
+)
+def test_names_are_the_words_as_written(tmp_path: Path, names: str) -> None:
+    path = data_set(tmp_path, f"train: images/train\nval: null\nnc: 2\nnames: {names}\n", a="0 .5 .5 .1 .1")
+    words = [word.removeprefix("0: ").removeprefix("1: ") for word in re.findall(r"[^\[\]{},\n]+", names)]
+    expected = [word.removeprefix("- ").strip() for word in words]
+    assert list(YoloDetection(path).labels.names.values()) == expected
 
 
 def test_a_folder_in_place_of_the_yamls_path(tmp_path: Path) -> None:
@@ -250,6 +273,8 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
         ("train: images/train\nnames: []\n", "has no names"),
         ("train: images/train\nnames: {cat: 0}\n", "names has 'cat': expected class numbers"),
         ("train: images/train\nnames: [[1], b]\n", "names has 0: expected class numbers"),
+        ("train: images/train\nnames: {0: a, 1: }\n", "names has 1: expected class numbers from 0, each with a name"),
+        ("train: images/train\nnames: {0: a, 0: b}\n", "names has '0' twice"),
         ("train: images/train\nnames: [a, a]\n", "the class 'a' is listed twice"),
         (f"train: images/train\nnc: 3\n{NAMES}", "nc is 3, but there are 2 names"),
         (NAMES, "has no 'train'"),
