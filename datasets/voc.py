@@ -161,17 +161,25 @@ def _devkit(root: Path, split: str) -> VocLayout:
     path = root / "ImageSets" / "Main" / f"{listed}.txt"
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
-    names = {name.rpartition(".")[0]: name for name in list_files(images, IMAGE_ENDINGS)}
-    entries = [Entry(names.get(name, f"{name}.jpg"), xmls / f"{name}.xml") for name in _names(path, names)]
+    entries = [Entry(image, xmls / f"{name}.xml") for name, image in _listed(path, images)]
     every = [xmls / name for name in list_files(xmls, XML)]
     return VocLayout(images, entries, True, cut_off, every, [])
 
 
-def _names(path: Path, known: dict[str, str]) -> list[str]:
-    found = read_list(path, known)
-    if outside := [name for name in found if not is_inside(name)]:
-        raise ValueError(f"{path} lists {outside[0]!r}: expected names of images without '..'")
-    return found
+def _listed(path: Path, images: Path) -> list[tuple[str, str]]:
+    """The names without extension and the pictures of a list, whose lines may have an extension and a folder."""
+    pictures = list_files(images, IMAGE_ENDINGS)
+    by_line = {name: name for name in pictures} | {name.rpartition(".")[0]: name for name in pictures}
+    files, found = set(pictures), dict[str, str]()
+    for line in read_list(path, by_line):
+        if not is_inside(line):
+            raise ValueError(f"{path} lists {line!r}: expected names of images without '..'")
+        name = line if line in by_line else line.replace("\\", "/").removeprefix("./").removeprefix(f"{images.name}/")
+        stem, _, ending = name.rpartition(".")
+        is_file = name in files or (name not in by_line and f".{ending.lower()}" in IMAGE_ENDINGS | XML)
+        stem = stem if is_file and stem else name
+        found.setdefault(stem, by_line.get(name) or by_line.get(stem) or f"{stem}.jpg")
+    return list(found.items())
 
 
 def _plain(root: Path, annotations: Path | None) -> VocLayout:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from .holdout import split_rows
 from .split_lists import list_for, read_list
 
+_VOC_MASKS = ("SegmentationClassPNG", "SegmentationClass")
+_VOC_LISTS = "ImageSets/Segmentation"
 Pair = tuple[str, Path, Path | None]  # name without extension, image, mask
 
 
@@ -33,6 +35,9 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
             return of_split(root, "train")._replace(divided=False)
     if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
         return Folders(root / "images", _masks(root), divided=False, root=root)
+    if (root / "JPEGImages").is_dir():  # as CVAT and labelme export them
+        masks = next((root / name for name in _VOC_MASKS if (root / name).is_dir()), root / _VOC_MASKS[-1])
+        return Folders(root / "JPEGImages", masks, divided=False, root=root)
     return _around(root, split)  # its error says what was expected
 
 
@@ -60,6 +65,8 @@ def divide(
     pairs = list(pairs)
     if lists is not None and not lists.is_dir():
         raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, such as {split}.txt")
+    if lists is None and folders.root and (folders.root / _VOC_LISTS).is_dir():
+        lists = folders.root / _VOC_LISTS
     where = next((folder for folder in (lists, folders.root) if folder and list(folder.glob("*.txt"))), lists)
     files = {path.stem: path for path in where.glob("*.txt")} if where else {}
     if lists is None and "train" not in files:
