@@ -234,7 +234,7 @@ class BoxSource:
         if (again := len(self) - len(set(names := table.file_names.tolist()))) > 0:
             name, times = Counter(names).most_common(1)[0]
             notes.append(
-                f"{again} of {len(self)} records list an image again, such as {name} ({times} times): each counts, with "
+                f"{again} of {len(self)} records list an image again, such as {name} ({times} times): each counts with "
                 "its own boxes. Remedy: merge the records of one file"
             )
         if outside:
