@@ -28,6 +28,8 @@ def highest_gray(data: np.ndarray, tiff_bits: int = 8) -> int:
         return 2**header.bit_depth - 1 if header.color_type == PNG_GRAY and header.bit_depth < 8 else 255
     if is_tiff(data):
         return 2**tiff_bits - 1 if tiff_bits < 8 else 255
+    if data[:3].tobytes() == b"GIF":
+        return 1 if data[10] & 0x87 == 0x80 else 255  # a palette of two colors
     if (kind := data[:2].tobytes()) in _BIT_PICTURES or (kind == b"BM" and _bmp_bits(data) == 1):
         return 1
     found = _ASCII_GRAY.match(data[:4096].tobytes()) if kind == b"P2" else None
@@ -42,8 +44,10 @@ def _bmp_bits(data: np.ndarray) -> int:
 
 def unscaled(mask: np.ndarray, highest: int) -> np.ndarray:
     """The stored values 0..`highest` of gray values from 0 to 255."""
-    if not 0 < highest < 255 or (highest == 1 and mask.max(initial=0) <= 1):  # as in a BMP whose two colors are 0 and 1
+    if not 0 < highest < 255:
         return mask
+    if highest == 1:  # two other grays of a palette stay as they are
+        return mask if ((mask != 0) & (mask != 255)).any() else mask // 255
     return np.ceil(mask * (highest / 255)).astype(np.uint8)
 
 

@@ -36,7 +36,7 @@ def _stored(picture, kind, **options):
     return file.getvalue()
 
 
-BIT_FORMATS = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "pbm": "PPM"}
+BIT_FORMATS = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "pbm": "PPM", "gif": "GIF"}
 RAMP = np.tile(np.linspace(0, 255, 52, dtype=np.uint8), (40, 1))
 COLOURS = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], 2)
 ALPHA = np.where(np.arange(52) < 26, 0, 255).astype(np.uint8) * np.ones((40, 1), np.uint8)
@@ -165,7 +165,10 @@ def test_every_format_keeps_the_numbers_of_a_mask(tmp_path):
     colored = Image.fromarray(values + 1)
     colored.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0] + [5, 6, 7] * 253)
     numbers = np.arange(201, dtype=np.uint8).reshape(3, 67)
+    grays = bytearray(_stored(bits, "BMP"))
+    grays[54:62] = bytes([7, 7, 7, 0, 9, 9, 9, 0])
     cases = {
+        "grays.bmp": (bytes(grays), 7 + 2 * values),
         **{f"bit.{end}": (_stored(bits, kind), values) for end, kind in BIT_FORMATS.items()},
         "fax.tif": (_stored(bits, "TIFF", compression="group4"), values),
         "bit.txt": (_gray_text(values, 1), values),
