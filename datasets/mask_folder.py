@@ -182,6 +182,10 @@ class MaskFolder(MaskPairs):
             folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
         pictures = _by_name(folders.images, "images", report=report or refuse)
         truth = _by_name(folders.masks, "masks", report=report or refuse)
+        mask_suffix = mask_suffix or folders.suffix
+        if folders.suffix:  # images and masks are in one folder
+            pictures = {name: path for name, path in pictures.items() if not name.endswith(mask_suffix)}
+            truth = {name: path for name, path in truth.items() if name.endswith(mask_suffix)}
         pairs: list[Pair] = [(name, path, truth.get(name + mask_suffix)) for name, path in pictures.items()]
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]

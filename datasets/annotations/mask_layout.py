@@ -1,6 +1,6 @@
 """Finds the images and masks of a split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ class Folders(NamedTuple):
     masks: Path
     divided: bool
     root: Path | None = None
+    suffix: str = ""  # what masks have after the image's name
 
 
 def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
@@ -27,12 +28,11 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
     Args:
         may_cut: whether `train` may replace a missing `val`.
     """
-    for of_split in (_around, _inside):
-        if of_split(root, split).images.is_dir():
-            divided = split != "train" or not may_cut or of_split(root, "val").images.is_dir()
-            return of_split(root, split)._replace(divided=divided)
-        if split == "val" and may_cut and of_split(root, "train").images.is_dir():
-            return of_split(root, "train")._replace(divided=False)
+    for of_split in (_around, _inside, _beside):
+        if found := _existing(of_split, root, split):
+            return found._replace(divided=split != "train" or not may_cut or bool(_existing(of_split, root, "val")))
+        if split == "val" and may_cut and (found := _existing(of_split, root, "train")):
+            return found._replace(divided=False)
     if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
         return Folders(root / "images", _masks(root), divided=False, root=root)
     if (root / "JPEGImages").is_dir():  # as CVAT and labelme export them
@@ -47,6 +47,19 @@ def _around(root: Path, split: str) -> Folders:
 
 def _inside(root: Path, split: str) -> Folders:
     return Folders(root / "images" / split, _masks(root) / split, divided=True)
+
+
+def _beside(root: Path, split: str) -> Folders:
+    """As Roboflow exports them."""
+    return Folders(root / split, root / split, divided=True, suffix="_mask")
+
+
+def _existing(of_split: Callable[[Path, str], Folders], root: Path, split: str) -> Folders | None:
+    for name in ("val", "valid", "validation") if split == "val" else (split,):
+        found = of_split(root, name)
+        if found.images.is_dir() and (not found.suffix or any(found.images.glob(f"*{found.suffix}.png"))):
+            return found
+    return None
 
 
 def _masks(folder: Path) -> Path:
