@@ -232,10 +232,11 @@ def _left_out(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int],
     if not (named := [(number, name) for number, name in dropped if not _VOID.search(name)]):
         return [f"left out, because ignore_ids lists their numbers: {', '.join(f'{n} ({i})' for i, n in dropped)}"]
     number, name = named[0]
+    kept = next((f", and {i} is {row['name']!r}" for i, row in rows if i > number and i not in ignored), "")
     how = "" if any("id" in row for _, row in rows) else ", as the list counts from 0"
     message = (
-        f"ignore_ids has {number}, the number of the class {name!r}{how}: it is left out. Remedy: if {number} has "
-        "another meaning in the masks, add its name to the class list in front of this one"
+        f"ignore_ids has {number}, the number of the class {name!r}{how}: it is left out{kept}. Remedy: if {number} "
+        "has another meaning in the masks, add its name to the class list in front of this one"
     )
     report(Fault("class_ignored", str(classes) if isinstance(classes, str | Path) else "data.classes", message))
     return [message]

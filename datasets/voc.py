@@ -15,6 +15,7 @@ from .images.files import IMAGE_ENDINGS, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
+_KNOWN = ("train", "val", "trainval", "test")
 DIFFICULT = ("crowd", "object", "drop")
 
 
@@ -163,7 +164,8 @@ def _devkit(root: Path, split: str) -> VocLayout:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
     entries = [Entry(image, xmls / f"{name}.xml") for name, image in _listed(path, images)]
     every = [xmls / name for name in list_files(xmls, XML)]
-    return VocLayout(images, entries, True, cut_off, every, [])
+    notes = [f"{path} is the only list: where split={split} serves both train and val, their images are the same"]
+    return VocLayout(images, entries, True, cut_off, every, notes if lists == [split] and split not in _KNOWN else [])
 
 
 def _listed(path: Path, images: Path) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ def test_one_list_alone_is_all_there_is(tmp_path: Path) -> None:
     train, val = (VocDetection(root, split=split, holdout=0.3) for split in ("train", "val"))
     assert sorted([*train.file_names, *val.file_names]) == [f"{name}.jpg" for name in "abcde"]
     assert "are held out" in val.notes[-1]
+    assert "is the only list: where split=default serves both" in VocDetection(root, split="default").notes[-1]
     root = devkit(tmp_path / "names", {"Train": "a\n", "Validation": "b\n", "Test": "c\n"}, **xmls)
     found = [VocDetection(root, split=split, holdout=0.3).file_names.tolist() for split in ("train", "val", "test")]
     assert found == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
