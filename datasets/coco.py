@@ -11,6 +11,8 @@ import numpy as np
 from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, TableBuilder, is_inside
 from .annotations.faults import Fault, Report, refuse
 from .annotations.records import read_tables
+from .class_files import class_name
+from .images.files import image_size
 from .labels import LabelMap, detection_labels
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ class CocoDetection(BoxSource):
         report: Report | None = None,
     ) -> None:
         path, folder = locate(annotations, images, root=root, split=split)
-        found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])
+        found = FoundBoxes(read_coco(path, folder, slots=slots, labels=labels, report=report or refuse), folder, [])
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
 
 
@@ -70,14 +72,21 @@ def locate(
 
 
 def read_coco(
-    path: Path, *, slots: str = "contiguous", labels: LabelMap | None = None, report: Report = refuse
+    path: Path,
+    images: Path | None = None,
+    *,
+    slots: str = "contiguous",
+    labels: LabelMap | None = None,
+    report: Report = refuse,
 ) -> BoxTable:
     """Read a JSON file in COCO's format. A `report` that returns gets every fault; records with a fault are skipped.
+
+    Sizes that it lacks are read from the pictures in the folder `images`.
 
     Raises:
         ValueError: the file is not COCO JSON at all, or `report` rejects a fault.
     """
-    reader = _Reader(path, report)
+    reader = _Reader(path, report, images)
     labels = reader.labels(slots) if labels is None else reader.agree_with(labels)
     builder, row_of = TableBuilder(str(path), labels), {}
     for number, height, width, name in reader.table("images", reader.image):
@@ -120,8 +129,8 @@ class RecordError(Exception):
 class _Reader:
     """Converts the JSON's records to columns; every fault names file, record, key and remedy."""
 
-    def __init__(self, path: Path, report: Report) -> None:
-        self.path, self.report, self.data = path, report, read_tables(path)
+    def __init__(self, path: Path, report: Report, images: Path | None = None) -> None:
+        self.path, self.report, self.images, self.data = path, report, images, read_tables(path)
         self._image_ids: set[int] = set()
 
     def table(self, table: str, parse: Callable[[Record], T]) -> Iterator[T]:
@@ -144,11 +153,14 @@ class _Reader:
                 raise RecordError(
                     "clashing_ids", f"has the id {number}, which another category also uses: ids must be unique"
                 )
-            row = number, str(_value(record, "name")), str(record.get("supercategory") or "") or None
+            try:
+                name = class_name(_value(record, "name"))
+            except ValueError as error:
+                raise RecordError("format", f"has no name: {error}") from None
             known.add(number)
-            return row
+            return number, name, str(record.get("supercategory") or "") or None
 
-        rows = list(self.table("categories", category))
+        rows = _apart(list(self.table("categories", category)))
         if not rows:
             raise ValueError(f"{self.path}: its list of categories is empty: it must name the classes")
         try:
@@ -181,16 +193,29 @@ class _Reader:
 
     def image(self, record: Record) -> tuple[int, int, int, str]:
         """Id, height, width, file name of an `images` record."""
-        number, height, width = self.image_id(record), _integer(record, "height"), _integer(record, "width")
+        number, height, width = self.image_id(record), _side(record, "height"), _side(record, "width")
         name = _value(record, "file_name")
         if not isinstance(name, str) or not is_inside(name):
             raise RecordError(
                 "outside_root",
                 "has a file_name outside the image folder: expected a relative path without '..' or control characters",
             )
+        if "\\" in name and self.images is not None and not (self.images / name).is_file():
+            name = name.replace("\\", "/")  # written on Windows
         if height < 1 or width < 1:
-            raise RecordError("no_size", "has no size: expected width and height of 1 or more")
+            height, width = self._size(name)
         return number, height, width, name
+
+    def _size(self, name: str) -> tuple[int, int]:
+        try:
+            if self.images is not None:
+                return image_size(self.images / name)
+            problem = ""
+        except FileNotFoundError:
+            return 0, 0  # the source reports all missing images at once
+        except (OSError, ValueError) as error:
+            problem = f", and the picture's cannot be read: {error}"
+        raise RecordError("no_size", f"has no size: expected width and height of 1 or more{problem}")
 
     def annotations(self, builder: TableBuilder, labels: LabelMap, row_of: dict[int, int]) -> None:
         """Add the boxes to images, whose rows `row_of` has by their ids."""
@@ -240,9 +265,26 @@ def _value(record: Record, key: str) -> Any:
 
 def _integer(record: Record, key: str) -> int:
     value = _value(record, key)
+    if type(value) is float and value.is_integer():  # as pandas writes numbers
+        value = int(value)
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise RecordError("format", f"has {key} {value!r}: expected an integer")
     return value
+
+
+def _side(record: Record, key: str) -> int:
+    """A width or height; 0 if the record has none, or pandas' NaN."""
+    value = record.get(key) if isinstance(record, dict) else None
+    return 0 if value is None or value != value else _integer(record, key)
+
+
+def _apart(rows: list[tuple[int, str, str | None]]) -> list[tuple[int, str, str | None]]:
+    """Roboflow lists the project as a category of its own, whose name may be that of its only class."""
+    children = {name for _, name, category in rows if name == category}
+    return [
+        (number, f"{name} ({category})" if category == "none" and name in children else name, category)
+        for number, name, category in rows
+    ]
 
 
 def _is_box(box: Any) -> bool:

@@ -37,6 +37,6 @@ class CocoJson(BoxSource):
             raise ValueError(f"split={split!r}: choose train or val (val needs val_json or holdout)")
         given = (val_json, val_images or images) if own else (train_json, images)
         path, folder = locate(*given, root=None, split=split)
-        found = FoundBoxes(read_coco(path, slots=slots, labels=labels, report=report or refuse), folder, [])
+        found = FoundBoxes(read_coco(path, folder, slots=slots, labels=labels, report=report or refuse), folder, [])
         found = cut(found, split, holdout, root=train_json) if val_json is None else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)

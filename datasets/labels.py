@@ -1,12 +1,12 @@
 """Label maps: which class index a network uses for which class, and the official tables of COCO and Cityscapes."""
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from .class_files import class_name, read_class_file
 
 IGNORE = 255  # a mask's value for pixels without a class
 
@@ -89,6 +89,7 @@ def detection_labels(categories: Iterable[tuple[int, str, str | None]], *, slots
     `coco91` always has 91 slots, so that public COCO weights fit.
     """
     rows = sorted(categories, key=lambda row: row[0])
+    _check_names((number, name) for number, name, _ in rows)
     if slots == "contiguous":
         labels = tuple(Label(slot, name, i, category) for slot, (i, name, category) in enumerate(rows, start=1))
         return LabelMap(labels, len(labels))
@@ -120,6 +121,7 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
     """
     ignored = set(ignore_ids)
     kept = [(source_id, row) for source_id, row in class_rows(classes) if source_id not in ignored]
+    _check_names((source_id, row["name"]) for source_id, row in kept)
     labels = tuple(
         Label(slot, row["name"], source_id, row.get("category"), row.get("color"))
         for slot, (source_id, row) in enumerate(kept)
@@ -129,9 +131,18 @@ def segmentation_labels(classes: Sequence[str] | str | Path, *, ignore_ids: Iter
     return LabelMap(labels, len(labels))
 
 
+def _check_names(rows: Iterable[tuple[int, str]]) -> None:
+    first: dict[str, int] = {}
+    for number, name in rows:
+        if first.setdefault(name, number) != number:
+            ids = f"{first[name]} and {number}"
+            raise ValueError(f"the class {name!r} is listed twice (ids {ids}): every class needs a unique name")
+
+
 def class_rows(classes: Sequence[str] | str | Path) -> list[tuple[int, Any]]:
     """The id used in files and the row (`read_class_file`) of each class."""
-    rows = read_class_file(classes) if isinstance(classes, str | Path) else [{"name": str(name)} for name in classes]
+    given = isinstance(classes, str | Path)
+    rows = read_class_file(classes) if given else [{"name": class_name(name)} for name in classes]
     return [(int(row.get("id", number)), row) for number, row in enumerate(rows)]
 
 
@@ -163,64 +174,6 @@ def _voc_color(slot: int) -> tuple[int, int, int]:
 def nameless_labels(num_classes: int, *, first: int = 0) -> LabelMap:
     """Placeholder classes if only their number is known; `first` is the lowest slot, 1 in detection."""
     return LabelMap(tuple(Label(i, f"class {i}", i) for i in range(first, first + num_classes)), num_classes)
-
-
-def read_class_file(path: str | Path) -> list[dict[str, Any]]:
-    """Rows with `name` and, if present in the file, `id`, `category` and `color`.
-
-    txt: one name per line. csv: the same, or a header with `name` and any of id, category, r, g, b. json: a list of
-    names or of objects with those keys, or an object {number: name}.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"class list not found: {path} (expected a .txt, .csv or .json file, or a list of names)"
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        match path.suffix.lower():
-            case ".txt":
-                rows: list[Any] = [line.strip() for line in text.splitlines()]
-            case ".csv":
-                rows = _csv_rows(text)
-            case ".json":
-                data = json.loads(text)
-                rows = [{"id": i, "name": n} for i, n in data.items()] if isinstance(data, dict) else data
-            case other:
-                raise ValueError(f"unknown extension {other!r}: expected .txt, .csv or .json")
-        return [_class_row(row) for row in rows if row != ""]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
-        raise ValueError(
-            f"{path} is not a class list: {error!r}. Remedy: write one name per line in a .txt file"
-        ) from error
-
-
-def _csv_rows(text: str) -> list[Any]:
-    lines = list(csv.reader(text.splitlines(), skipinitialspace=True))
-    header = [cell.strip().lower() for cell in lines[0]] if lines else []
-    if "name" not in header:
-        return [line[0].strip() if len(line) == 1 else line for line in lines if line]
-    return [dict(zip(header, line, strict=True)) for line in lines[1:] if line]
-
-
-def _class_row(row: Any) -> dict[str, Any]:
-    if isinstance(row, str):
-        return {"name": row}
-    if not isinstance(row, Mapping):
-        raise ValueError(f"{row!r} is neither a name nor a row with a `name` (several columns need a header)")
-    color = row.get("color") or tuple(row[channel] for channel in "rgb" if channel in row) or None
-    result = {"name": str(row["name"]).strip(), "category": row.get("category") or None}
-    result["color"] = tuple(_whole(value, 0, 255) for value in color) if color else None
-    if color and len(color) != 3:
-        raise ValueError(f"a color has {len(color)} values: expected red, green and blue")
-    return result | ({"id": _whole(row["id"], -(2**31), 2**31)} if row.get("id") not in (None, "") else {})
-
-
-def _whole(value: Any, least: int, most: int) -> int:
-    number = float(value)
-    if not (least <= number <= most and number == int(number)):
-        raise ValueError(f"{number:g} is not an integer from {least} to {most}")
-    return int(number)
 
 
 # fmt: off

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,10 @@ from .images.label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
 
 UNKNOWN = 254  # marks values outside the class list; a uint8 mask has room for 254 classes
+
+_VOID = re.compile(
+    r"void|unlabel|un(?:known|annotated|defined|classified)|ignore|background|no.?data|^(?:others?|none|misc)$", re.I
+)
 
 
 class MaskPairs:
@@ -178,6 +183,7 @@ class MaskFolder(MaskPairs):
             )
         ignored = set(ignore_ids)
         labels, table = _labels_and_table(classes, ignored)
+        left_out = _left_out(classes, ignored, report or refuse)
         check_holdout(holdout)
         if images and masks:
             folders = Folders(Path(images), Path(masks), divided=False)
@@ -186,16 +192,20 @@ class MaskFolder(MaskPairs):
         strict = Strict()
         pictures = _by_name(folders.images, "images", report=report or strict)
         truth = _by_name(folders.masks, "masks", report=report or strict)
+        mask_suffix = mask_suffix or folders.suffix
+        if folders.suffix:  # images and masks are in one folder
+            pictures = {name: path for name, path in pictures.items() if not name.endswith(mask_suffix)}
+            truth = {name: path for name, path in truth.items() if name.endswith(mask_suffix)}
         pairs = _pairs(pictures, truth, folders, mask_suffix, report or strict)
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]
         if not folders.divided:
             pairs, notes = divide(pairs, folders, split, lists=None if lists is None else Path(lists), holdout=holdout)
-        colors = _color_table(classes, ignored, ignore_colors)
+        colors = _color_table(classes, ignored, ignore_colors, table)
         _check_masks(pairs, folders, mask_suffix, limit, report)
         pairs = pairs[: check_limit(limit)]
-        told = f"{labels.num_classes} classes, ignored: {sorted({*ignored, IGNORE})}"
-        left_out = f"{len(spare)} masks in {folders.masks} have no image; skipped"
+        told = f"{labels.num_classes} classes, ignored: {np.flatnonzero(table == IGNORE).tolist()}"
+        unused = f"{len(spare)} masks in {folders.masks} have no image; skipped"
         super().__init__(
             pairs,
             folders=(folders.images, folders.masks),
@@ -203,7 +213,8 @@ class MaskFolder(MaskPairs):
             table=table,
             notes=[
                 f"{len(pairs)} images of {folders.images}, {told}",
-                *[left_out] * bool(spare),
+                *left_out,
+                *[unused] * bool(spare),
                 *notes,
                 *strict.notes(),
             ],
@@ -247,21 +258,46 @@ def _check_masks(
             report(Fault("missing_mask", str(path), f"{path} has no mask {wanted}", image=path.name))
 
 
+def _left_out(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int], report: Report) -> list[str]:
+    """A note about classes whose numbers are ignored; also a warning, unless their names say that they are void."""
+    rows = [] if isinstance(classes, LabelMap) else class_rows(classes)
+    dropped = [(number, row["name"]) for number, row in rows if number in ignored]
+    if not dropped:
+        return []
+    if not (named := [(number, name) for number, name in dropped if not _VOID.search(name)]):
+        return [f"left out, because ignore_ids lists their numbers: {', '.join(f'{n} ({i})' for i, n in dropped)}"]
+    number, name = named[0]
+    kept = next((f", and {i} is {row['name']!r}" for i, row in rows if i > number and i not in ignored), "")
+    how = "" if any("id" in row for _, row in rows) else ", as the list counts from 0"
+    message = (
+        f"ignore_ids has {number}, the number of the class {name!r}{how}: it is left out{kept}. Remedy: if {number} "
+        "has another meaning in the masks, add its name to the class list in front of this one"
+    )
+    report(Fault("class_ignored", str(classes) if isinstance(classes, str | Path) else "data.classes", message))
+    return [message]
+
+
 def _color_table(
-    classes: Sequence[str] | str | Path | LabelMap, ignore_ids: set[int], ignore_colors: Iterable[Sequence[int]]
+    classes: Sequence[str] | str | Path | LabelMap,
+    ignore_ids: set[int],
+    ignore_colors: Iterable[Sequence[int]],
+    table: np.ndarray,
 ) -> ColorTable | None:
-    """The colors of a class list, None if it has none; ignored ones become 255."""
+    """The colors of a class list, None if it has none; ignored ones become a value that `table` ignores."""
     if isinstance(classes, LabelMap):
         rows = [(label.source_id, label.color) for label in classes.labels]
     else:
         rows = [(number, row.get("color")) for number, row in class_rows(classes)]
+    void = next((value for value in (IGNORE, *sorted(ignore_ids)) if table[value] == IGNORE), None)
+    if void is None and ignore_colors:
+        raise ValueError(f"{IGNORE} is the number of a class, so that ignored colors have none: list one in ignore_ids")
     colors: list[tuple[int, Color]] = [
-        (IGNORE if number in ignore_ids else number, color) for number, color in rows if color
+        (void if void is not None and number in ignore_ids else number, color) for number, color in rows if color
     ]
     for color in ignore_colors:
         if len(color) != 3 or not all(type(value) is int for value in color):
             raise ValueError(f"ignore_colors has {color!r}: expected red, green and blue, such as [0,0,0]")
-        colors.append((IGNORE, (color[0], color[1], color[2])))
+        colors.append((IGNORE if void is None else void, (color[0], color[1], color[2])))
     return ColorTable(colors) if colors else None
 
 

@@ -16,6 +16,7 @@ from .images.files import IMAGE_ENDINGS, find_files, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
+_KNOWN = ("train", "val", "trainval", "test")
 DIFFICULT = ("crowd", "object", "drop")
 
 
@@ -167,14 +168,16 @@ def _devkit(root: Path, split: str) -> VocLayout:
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
     found = find_files(images, IMAGE_ENDINGS)
-    names = {stem_of(name): name for name in found.names}
     every, faults = list_files(xmls, XML), list[Fault]()
     tell_left_out(found, faults.append)
-    listed_images = {name: names.get(name, f"{name}.jpg") for name in _names(path, names)}
+    listed_images = _listed(path, images, found.names)
     lacking = [image for name, image in listed_images.items() if not (xmls / f"{name}.xml").is_file()]
-    near = _near(lacking, [xml for xml in every if stem_of(xml) not in names], xmls, faults) if lacking else {}
+    known = {stem_of(name) for name in found.names}
+    near = _near(lacking, [xml for xml in every if stem_of(xml) not in known], xmls, faults) if lacking else {}
     entries = [Entry(image, xmls / near.get(image, f"{name}.xml")) for name, image in listed_images.items()]
-    return VocLayout(images, entries, True, cut_off, [xmls / name for name in every], [], faults)
+    notes = [f"{path} is the only list: where split={split} serves both train and val, their images are the same"]
+    notes = notes if lists == [split] and split not in _KNOWN else []
+    return VocLayout(images, entries, True, cut_off, [xmls / name for name in every], notes, faults)
 
 
 def _near(images: Sequence[str], xmls: Sequence[str], folder: Path, faults: list[Fault]) -> dict[str, str]:
@@ -186,10 +189,18 @@ def _near(images: Sequence[str], xmls: Sequence[str], folder: Path, faults: list
     return pairs
 
 
-def _names(path: Path, known: dict[str, str]) -> list[str]:
-    found = read_list(path, known)
-    if outside := [name for name in found if not is_inside(name)]:
-        raise ValueError(f"{path} lists {outside[0]!r}: expected names of images without '..'")
+def _listed(path: Path, images: Path, pictures: Sequence[str]) -> dict[str, str]:
+    """The pictures of a list by their names without extension; its lines may have an extension and a folder."""
+    by_line = {name: name for name in pictures} | {name.rpartition(".")[0]: name for name in pictures}
+    files, found = set(pictures), dict[str, str]()
+    for line in read_list(path, by_line):
+        if not is_inside(line):
+            raise ValueError(f"{path} lists {line!r}: expected names of images without '..'")
+        name = line if line in by_line else line.replace("\\", "/").removeprefix("./").removeprefix(f"{images.name}/")
+        stem, _, ending = name.rpartition(".")
+        is_file = name in files or (name not in by_line and f".{ending.lower()}" in IMAGE_ENDINGS | XML)
+        stem = stem if is_file and stem else name
+        found.setdefault(stem, by_line.get(name) or by_line.get(stem) or f"{stem}.jpg")
     return found
 
 

@@ -11,10 +11,9 @@ from .annotations.holdout import check_holdout, cut
 from .annotations.watched import watched
 from .annotations.yolo_labels import pair_labels
 from .annotations.yolo_layout import YoloLayout, locate_yolo
+from .annotations.yolo_lines import Outlines, box_of, is_box, outside
 from .images.files import image_size
 from .labels import LabelMap
-
-_BEYOND = 0.01  # how far a number may lie outside 0..1: rounding, and tools that let boxes extend over the edge
 
 
 class YoloDetection(BoxSource):
@@ -66,11 +65,18 @@ class YoloDetection(BoxSource):
         rows = list(zip(layout.names, labels_of, strict=True))
         for name, path in watched(rows, "images and label files read"):
             reader.add(name, path)
+        reader.judge_outlines()
         notes = [*layout.notes, *strict.notes()]
-        notes += [f"{reader.outlines} polygons: their bounding boxes are used"] if reader.outlines else []
+        notes += [f"{reader.outlines.count} polygons: their bounding boxes are used"] if reader.outlines.count else []
         found = FoundBoxes(reader.builder.table(), layout.images, notes)
         found = cut(found, split, holdout, root=root) if layout.whole else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
+
+
+_AFTER_BOX = (
+    ". Remedy: if these numbers are a box and a confidence or a track, remove what follows the box; if landmarks "
+    "follow it, set kpt_shape in a data.yaml"
+)
 
 
 class _Reader:
@@ -80,7 +86,7 @@ class _Reader:
         slots = {name: slot for slot, name in labels.names.items()}
         self._slots = {label.source_id - 1: slots.get(label.name) for label in layout.classes.labels}
         self._owner: dict[Path, str] = {}
-        self.outlines = 0
+        self.outlines = Outlines()
         if other := [label.name for label in layout.classes.labels if label.name not in slots]:
             message = (
                 f"{layout.source}: its classes {', '.join(other[:5])} do not match those of the training data "
@@ -122,13 +128,20 @@ class _Reader:
             numbers = [float(value) for value in values]
         except ValueError:
             numbers = []
-        box = _box(numbers[1:], keypoints=self._layout.keypoints)
+        keypoints = self._layout.keypoints
+        box = box_of(numbers[1:], keypoints=keypoints)
         if box is None or not numbers[0].is_integer() or not all(map(math.isfinite, numbers)):
             shown = " ".join(values)[:80]
-            tell("format", f"is {shown!r}: expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of a polygon")
+            expected = "expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of a polygon"
+            more = len(numbers) > 5 and all(map(math.isfinite, numbers)) and is_box(numbers[1:])
+            tell("format", f"is {shown!r}: {expected}{_AFTER_BOX if more else ''}")
             return
-        if not all(-_BEYOND <= value <= 1 + _BEYOND for value in (*numbers[1:5], *box)):
-            tell("not_normalized", f"has {values[1:5]}: expected fractions of the image's width and height, 0 to 1")
+        if outside([*numbers[1:5], *box]):
+            more = len(numbers) > 5 and not keypoints and is_box(numbers[1:])
+            wrong = outside(numbers[5:]) if more else []
+            shown = f"{wrong[0]:g} after a box" if wrong else values[1:5]
+            hint = _AFTER_BOX if more else ""
+            tell("not_normalized", f"has {shown}: expected fractions of the image's width and height, 0 to 1{hint}")
             return
         slot = self._slots.get(int(numbers[0]))
         if slot is None:
@@ -136,18 +149,14 @@ class _Reader:
                 known = known_names(self._layout.classes)
                 tell("unknown_category", f"has the unknown class {int(numbers[0])}: the names are {known}")
             return
-        self.outlines += len(numbers) > 5 and not self._layout.keypoints
+        if len(numbers) > 5 and not keypoints:
+            self.outlines.add(values[1:], numbers[1:], where)
         height, width = size
         cx, cy, w, h = box
         self.builder.add_box(slot, ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
 
-
-def _box(numbers: list[float], *, keypoints: bool) -> tuple[float, float, float, float] | None:
-    """cx, cy, w, h from the numbers after the class."""
-    if len(numbers) == 4 or (keypoints and len(numbers) > 4):
-        cx, cy, w, h = numbers[:4]
-        return cx, cy, w, h
-    if len(numbers) < 6 or len(numbers) % 2:
-        return None
-    xs, ys = numbers[0::2], numbers[1::2]
-    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
+    def judge_outlines(self) -> None:
+        """Report lines that are boxes with something else behind them."""
+        if problem := self.outlines.problem():
+            where = self.outlines.first
+            self._report(Fault("format", where.rpartition(", line ")[0], f"{where} {problem}"))

@@ -10,14 +10,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("backbones", "detection", "segmentation", "datasets", "conf", "tools")
 _BELOW_TOOLS = {"backbones", "detection", "segmentation", "conf", "datasets/*"}
 _RUN = {"tools/runs", "tools/config", "tools/engine", "tools/system"}
-_DATA = {"datasets/annotations", "datasets/images", "datasets/labels"}
+_DATA = {"datasets/annotations", "datasets/images", "datasets/labels", "datasets/class_files"}
 # The only arrows there are, from a room to the rooms that it may import. `datasets/*` is any room of datasets.
 ARROWS: dict[str, set[str]] = {
     "backbones": set(),
     "detection": {"backbones"},
     "segmentation": {"backbones"},
     "conf": set(),
-    "datasets/labels": set(),
+    "datasets/class_files": set(),
+    "datasets/labels": {"datasets/class_files"},
     "datasets/images": {"datasets/labels"},
     "datasets/annotations": {"datasets/images", "datasets/labels"},
     "datasets/FORMAT": _DATA,

@@ -179,7 +179,8 @@ def image_ids(files: Sequence[Path], annotations: str | None) -> dict[Path, int]
 
 def _annotated_ids(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
     try:
-        images = [(str(row["file_name"]), row["id"]) for row in json.loads(annotations.read_text("utf-8"))["images"]]
+        rows = json.loads(annotations.read_bytes())["images"]  # bytes may have a BOM
+        images = [(str(row["file_name"]).replace("\\", "/"), row["id"]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"annotations={annotations} is not a COCO annotation file: {error!r}") from error
     by_name: dict[str, list[tuple[str, int]]] = {}

@@ -3,6 +3,7 @@
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -240,6 +241,12 @@ class BoxSource:
             f"{len(self)} images ({num_empty} without annotations), {len(table.crowd) - num_crowd} boxes of "
             f"{len(self.labels.labels)} classes, {num_crowd} crowd regions ({self.annotations})"
         ]
+        if (again := len(self) - len(set(names := table.file_names.tolist()))) > 0:
+            name, times = Counter(names).most_common(1)[0]
+            notes.append(
+                f"{again} of {len(self)} records list an image again, such as {name} ({times} times): each counts with "
+                "its own boxes. Remedy: merge the records of one file"
+            )
         if outside:
             notes.append(f"{outside} boxes extend outside their image; clipped for training")
         if lost:

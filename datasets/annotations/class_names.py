@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..labels import LabelMap, class_rows, detection_labels
 
@@ -17,10 +18,17 @@ def class_list(
         ValueError: there are no classes, or a class occurs twice.
     """
     classes = beside if classes is None and beside.is_file() else classes
-    names = sorted(set(found)) if classes is None else [row["name"] for _, row in class_rows(classes)]
+    names = sorted(set(found)) if classes is None else _in_order(class_rows(classes))
     if not names:
         raise ValueError(f"{source} lists no classes, and there are no objects to infer them from: set classes, a list")
     return numbered(dict(enumerate(names, start=1)), source)
+
+
+def _in_order(rows: list[tuple[int, Any]]) -> list[str]:
+    """The names by their numbers, if those count from 0."""
+    by_number = {number: row["name"] for number, row in rows}
+    counted = len(by_number) == len(rows) and all(number in by_number for number in range(len(rows)))
+    return [by_number[number] for number in range(len(rows))] if counted else [row["name"] for _, row in rows]
 
 
 def numbered(names: dict[int, str], source: str) -> LabelMap:

@@ -72,6 +72,7 @@ KINDS: dict[str, Severity] = {
     # classes
     "class_untrained": Severity.error,  # in validation only
     "class_absent": Severity.warning,  # in no split
+    "class_ignored": Severity.warning,  # its number is among those to ignore
     "class_empty": Severity.error,  # a class folder without images
     "class_rare": Severity.warning,  # very few examples
     "class_alike": Severity.warning,  # two names that may be one

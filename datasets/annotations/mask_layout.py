@@ -1,6 +1,6 @@
 """Finds the images and masks of a split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ from .holdout import split_rows
 from .near_names import near_names, stem_of
 from .split_lists import list_for, read_list
 
+_VOC_MASKS = ("SegmentationClassPNG", "SegmentationClass")
+_VOC_LISTS = "ImageSets/Segmentation"
 Pair = tuple[str, Path, Path | None]  # name without extension, image, mask
 
 
@@ -19,6 +21,7 @@ class Folders(NamedTuple):
     masks: Path
     divided: bool
     root: Path | None = None
+    suffix: str = ""  # what masks have after the image's name
 
 
 def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
@@ -27,14 +30,16 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
     Args:
         may_cut: whether `train` may replace a missing `val`.
     """
-    for of_split in (_around, _inside):
-        if of_split(root, split).images.is_dir():
-            divided = split != "train" or not may_cut or of_split(root, "val").images.is_dir()
-            return of_split(root, split)._replace(divided=divided)
-        if split == "val" and may_cut and of_split(root, "train").images.is_dir():
-            return of_split(root, "train")._replace(divided=False)
+    for of_split in (_around, _inside, _beside):
+        if found := _existing(of_split, root, split):
+            return found._replace(divided=split != "train" or not may_cut or bool(_existing(of_split, root, "val")))
+        if split == "val" and may_cut and (found := _existing(of_split, root, "train")):
+            return found._replace(divided=False)
     if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
         return Folders(root / "images", _masks(root), divided=False, root=root)
+    if (root / "JPEGImages").is_dir():  # as CVAT and labelme export them
+        masks = next((root / name for name in _VOC_MASKS if (root / name).is_dir()), root / _VOC_MASKS[-1])
+        return Folders(root / "JPEGImages", masks, divided=False, root=root)
     return _around(root, split)  # its error says what was expected
 
 
@@ -44,6 +49,19 @@ def _around(root: Path, split: str) -> Folders:
 
 def _inside(root: Path, split: str) -> Folders:
     return Folders(root / "images" / split, _masks(root) / split, divided=True)
+
+
+def _beside(root: Path, split: str) -> Folders:
+    """As Roboflow exports them."""
+    return Folders(root / split, root / split, divided=True, suffix="_mask")
+
+
+def _existing(of_split: Callable[[Path, str], Folders], root: Path, split: str) -> Folders | None:
+    for name in ("val", "valid", "validation") if split == "val" else (split,):
+        found = of_split(root, name)
+        if found.images.is_dir() and (not found.suffix or any(found.images.glob(f"*{found.suffix}.png"))):
+            return found
+    return None
 
 
 def _masks(folder: Path) -> Path:
@@ -62,6 +80,8 @@ def divide(
     pairs = list(pairs)
     if lists is not None and not lists.is_dir():
         raise FileNotFoundError(f"folder not found: {lists}, expected lists of names in it, such as {split}.txt")
+    if lists is None and folders.root and (folders.root / _VOC_LISTS).is_dir():
+        lists = folders.root / _VOC_LISTS
     where = next((folder for folder in (lists, folders.root) if folder and _lists_in(folder)), lists)
     files = _lists_in(where) if where else {}
     if lists is None and "train" not in files:

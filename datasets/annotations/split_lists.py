@@ -1,18 +1,28 @@
 """Lists of a split's images, one name per line, like PASCAL VOC's ImageSets."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 
+_OTHER_NAMES = {"val": ("validation", "valid"), "train": ("training",)}  # also in upper case, as CVAT's Train
 
-def list_for(split: str, lists: Container[str], *, may_cut: bool) -> tuple[str, bool]:
+
+def list_for(split: str, lists: Iterable[str], *, may_cut: bool) -> tuple[str, bool]:
     """The list with a split's images, and whether train and val still have to be separated.
 
     Args:
         lists: the splits that have a list.
-        may_cut: whether the train list may serve both if there is none for val.
+        may_cut: whether the train list, or the only list of another name, may serve both if there is none for val.
     """
-    cut_off = may_cut and split in ("train", "val") and "val" not in lists
-    return next((name for name in ("trainval", "train") if name in lists), split) if cut_off else split, cut_off
+    known = {name.casefold(): name for name in lists}
+
+    def found(split: str) -> str | None:
+        names = (split, *_OTHER_NAMES.get(split, ()))
+        return split if split in known.values() else next((known[name] for name in names if name in known), None)
+
+    if not may_cut or split not in ("train", "val") or found("val"):
+        return found(split) or split, False
+    alone = next(iter(known.values())) if len(known) == 1 and "test" not in known else split
+    return found("trainval") or found("train") or alone, True
 
 
 def read_list(path: Path, known: Container[str]) -> list[str]:

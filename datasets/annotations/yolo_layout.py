@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import yaml
@@ -15,6 +15,9 @@ from .near_names import respelled
 
 YAML = frozenset({".yaml", ".yml"})
 _MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; a thousand class names take 30 kB
+
+_YAML = "tag:yaml.org,2002:"
+_RESOLVED = {_YAML + kind for kind in ("bool", "null", "int", "float", "timestamp", "merge", "value")}
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,6 +34,23 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The file, in which all names of classes are texts: YAML reads on, no, null and 010 as other values."""
+        node = super().get_single_node()
+        for key, names in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == "names" and isinstance(names, yaml.CollectionNode):
+                numbers = [pair[0].value for pair in names.value] if isinstance(names, yaml.MappingNode) else []
+                if twice := [number for number in numbers if numbers.count(number) > 1][:1]:
+                    raise ValueError(f"names has {twice[0]!r} twice")
+                _keep_words(pair[1] if numbers else pair for pair in names.value)
+        return node
+
+
+def _keep_words(nodes: Iterable[yaml.Node]) -> None:
+    for node in nodes:
+        if isinstance(node, yaml.ScalarNode) and node.tag in _RESOLVED:
+            node.tag = f"{_YAML}str"
 
 
 class YoloLayout(NamedTuple):
@@ -102,6 +122,9 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     # Names are relative to the split's folder, if it is one.
     below = _relative(_place(root, entries[0]), root) if len(entries) == 1 else "."
     below = "" if below == "." or not (root / below).is_dir() else f"{below}/"
+    for entry in entries:
+        if is_absolute(entry) and (place := _place(root, entry)) != Path(entry):
+            notes.append(f"{path}: {key} is {entry!r}, which does not exist here: {place} is used")
     if has_val and data.get("val") == data.get("train"):
         notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
@@ -135,12 +158,12 @@ def _classes(data: dict[str, Any], path: Path) -> LabelMap:
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{path} has no names: expected a list of classes, or a mapping from 0, 1, ... to class names")
     if wrong := [
-        key for key, name in names.items() if type(key) is not int or key < 0 or isinstance(name, dict | list)
+        key for key, name in names.items() if type(key) is not int or key < 0 or not isinstance(name, str) or not name
     ]:
         raise ValueError(f"{path}: names has {wrong[0]!r}: expected class numbers from 0, each with a name")
     if count is not None and count != len(names):
         raise ValueError(f"{path}: nc is {count!r}, but there are {len(names)} names: correct one of them")
-    return numbered({number + 1: str(name) for number, name in names.items()}, str(path))
+    return numbered({number + 1: name for number, name in names.items()}, str(path))
 
 
 def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
@@ -165,7 +188,7 @@ def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
     elif there.is_dir() and there.samefile(home):
         return home
     # From another machine, or relative to Ultralytics' datasets folder: the yaml usually lies next to its images.
-    if any((home / _inner(entry)).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
+    if any(_place(home, entry).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
         return home
     outside = "" if _below(there, home) else " outside the yaml's own folder, which is not allowed"
     raise FileNotFoundError(
@@ -190,14 +213,25 @@ def _listed(entries: Any, path: Path, key: str) -> list[str]:
     return texts
 
 
-def _inner(entry: str) -> str:
-    """`../train/images` of a yaml in the data's own folder means `train/images`, as some exports write it."""
-    return entry.replace("\\", "/").removeprefix("../")
-
-
 def _place(root: Path, entry: str) -> Path:
+    """Where an entry is, or would be: a path of Windows, or one that some exports write, may mean one below the root.
+
+    That is `../train/images` of a yaml in the data's own folder, and the absolute path of another machine.
+    """
     where = root / entry
-    return root / _inner(entry) if not _below(where, root) and (root / _inner(entry)).exists() else where
+    if where.exists():
+        outside = root / entry.removeprefix("../")
+        return outside if not _below(where, root) and entry.startswith("../") and outside.exists() else where
+    parts = PureWindowsPath(entry).parts  # splits at both kinds of slashes
+    absolute = is_absolute(entry)
+    starts = range(1, len(parts)) if absolute else [parts[:1] == ("..",)]
+    places = (root.joinpath(*parts[start:]) for start in starts)
+    return next((place for place in places if place.exists() and _below(place, root)), where)
+
+
+def is_absolute(entry: str) -> bool:
+    """On any system."""
+    return bool(PureWindowsPath(entry).anchor)
 
 
 def _relative(where: Path, root: Path) -> str:
@@ -209,8 +243,8 @@ def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
     where = _place(root, entry)
     if not _below(where, root):
         raise ValueError(
-            f"{path}: {key} is {entry!r}, which is outside {root}. Remedy: use a path below it, or set another base "
-            "folder (data.folder=FOLDER)"
+            f"{path}: {key} is {entry!r}, which is outside {root}. Remedy: use a path below it"
+            f"{' and relative to it' if is_absolute(entry) else ', or set another base folder (data.folder=FOLDER)'}"
         )
     below = _relative(where, root)
     if where.is_dir():

@@ -49,6 +49,7 @@ REMEDIES: dict[str, str] = {
     "unknown_label": "add the values to data.classes or data.ignore_ids, or relabel these pixels",
     "all_ignored": "annotate its mask, or move image and mask away",
     "instances": "export the instance ids again from the same annotations as the labels",
+    "class_ignored": "if the masks count from 1, name 0 in the list, too: data.classes=[background,...]",
     "class_empty": "add images to the folder, or remove it",
     "class_untrained": "move some images of the class to the training split",
     "class_absent": "add photographs of it, or remove it from the class list",

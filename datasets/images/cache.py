@@ -72,7 +72,7 @@ class CachedDecoder(Decoder):
 
 def _mask_kind(colors: ColorTable | None) -> str:
     """Different class colors give different class indices for the same file."""
-    return "mask" if colors is None else f"mask {json.dumps(colors.content())}"
+    return "indices" if colors is None else f"indices {json.dumps(colors.content())}"  # "mask" of 1 bit held 0 and 255
 
 
 def _load(file: Path) -> np.ndarray | None:

@@ -8,19 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .headers import (
-    JPEG_SIGNATURE,
-    TIFF_SIGNATURES,
-    check_bytes,
-    check_picture,
-    heif_kind,
-    opened_by_pil,
-    png_header,
-)  # fmt: skip
+from .headers import JPEG_SIGNATURE, check_bytes, check_picture, heif_kind, opened_by_pil, png_header
 from .label_colors import ColorTable
+from .mask_values import class_indices, highest_gray, is_tiff, may_have_palette, unscaled
 
-PNG_GRAY, PNG_PALETTE = 0, 3  # color types with one channel
 _PNG_ALPHA = (4, 6)
+_BITS_PER_SAMPLE = 258  # TIFF's tag
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # follows EXIF like IMREAD_COLOR, but keeps 16 bits
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -52,7 +45,7 @@ def decode_bytes(data: bytes | np.ndarray, *, name: str | Path = "the data", red
         return image
     if _may_be_transparent(data, name) and (image := _over_white(data, name)) is not None:
         return image
-    flags = cv2.IMREAD_UNCHANGED if data[:4].tobytes() in TIFF_SIGNATURES else _COLOR  # floats too
+    flags = cv2.IMREAD_UNCHANGED if is_tiff(data) else _COLOR  # floats too
     if reduction > 1 and data[:2].tobytes() == JPEG_SIGNATURE:
         flags = _REDUCED[reduction]
     image = _decode(data, flags, name)
@@ -130,10 +123,11 @@ def decode_mask(path: str | Path, colors: ColorTable | None = None) -> np.ndarra
 def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | None = None) -> np.ndarray:
     """`decode_mask` of a file's bytes; `path` is for messages."""
     check_picture(data, path)
-    header = png_header(data)
-    bit_depth, color_type = (header.bit_depth, header.color_type) if header else (8, -1)
-    if color_type == PNG_PALETTE:  # cv2 would return the palette's colors; a mask means the indices
-        return _by_pil(data, path, np.array)
+    bits = 8
+    if may_have_palette(data):
+        bits, indices = _palette_indices(data, path)
+        if indices is not None and (colors is None or png_header(data)):
+            return indices
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
         if colors is not None and mask.dtype == np.uint8:
@@ -144,16 +138,22 @@ def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | Non
                 "Remedy: add the classes' colors to the class list (columns r, g, b), or convert them to class indices"
             )
         mask = np.ascontiguousarray(mask[..., 0])
-    if color_type == PNG_GRAY and bit_depth < 8:
-        mask = mask // (255 // (2**bit_depth - 1))  # the decoder scales small gray values to 0..255
-    if mask.dtype != np.uint8:
-        if mask.min() < 0 or mask.max() > 255:
-            raise ValueError(
-                f"{path} contains {mask.dtype} values up to {mask.max()}: expected class indices 0 to 255 "
-                "(is it an instance file?)"
-            )
-        mask = mask.astype(np.uint8)
-    return mask
+    return unscaled(class_indices(mask, path), highest_gray(data, bits))
+
+
+def _palette_indices(data: np.ndarray, path: str | Path) -> tuple[int, np.ndarray | None]:
+    """The bits of each channel, and the indices of a picture with a palette of colors."""
+
+    def indices(picture: Any) -> tuple[int, np.ndarray | None]:
+        bits = 1 if picture.mode == "1" else getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))[0]
+        return bits, np.array(picture) if picture.mode == "P" else None
+
+    try:
+        return _by_pil(data, path, indices)
+    except ValueError:  # PIL knows fewer kinds of TIFF
+        if png_header(data):
+            raise
+        return 8, None
 
 
 def decode_instances(path: str | Path) -> np.ndarray:

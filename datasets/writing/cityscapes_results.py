@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from ...files import whole_file
-from ..images.decode import PNG_GRAY, PNG_PALETTE, mask_from_bytes
+from ..images.decode import mask_from_bytes
 from ..images.files import list_files
 from ..images.headers import png_header
+from ..images.mask_values import PNG_GRAY, PNG_PALETTE
 from ..labels import CITYSCAPES, CITYSCAPES_TABLE, IGNORE
 
 PREDICTION_IDS = ("label", "train")

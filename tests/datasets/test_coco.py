@@ -174,8 +174,11 @@ OUTSIDE = (
         (lambda d: d.update(images={}), "lacks the list 'images'"),
         (lambda d: d["images"].clear(), "has image_id 1, which `images` does not list"),
         (lambda d: (d["images"].clear(), d["annotations"].clear()), "contains no images"),
-        (lambda d: d["images"][1].pop("width"), "images record .*'id': 2.* lacks the key 'width'"),
-        (lambda d: d["images"][1].update(height=0), "has no size"),
+        (lambda d: d["images"][0].update(height=0, file_name="../b.json"), "outside the image folder"),
+        (lambda d: d["images"][1].update(height=1.5), "has height 1.5: expected an integer"),
+        (lambda d: d["images"][1].update(id="2"), "has id '2': expected an integer"),
+        (lambda d: d["categories"][1].update(name="train"), "the class 'train' is listed twice .ids 3 and 7."),
+        (lambda d: d["categories"][1].update(name=None), "categories record .* has no name: a class is called None"),
         (lambda d: d["images"][1].update(height="30"), "has height '30': expected an integer"),
         (lambda d: d["images"][1].update(id=1), "has the id 1, which another image also uses"),
         (lambda d: d["images"].append(5), "images record 5 lacks the key 'id'"),
@@ -203,6 +206,59 @@ def test_broken_annotations(write, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         CocoDetection(**write([_annotation()], change=change))
     assert "a.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("sizes", [{"height": 0, "width": 0}, {"height": None, "width": float("nan")}, {}])
+def test_sizes_are_read_from_the_picture_where_there_are_none(write, sizes):
+    def change(data):
+        for image in data["images"]:
+            del image["height"], image["width"]
+            image.update(sizes)
+
+    paths = write([_annotation()], change=change)
+    data = CocoDetection(**paths)
+    assert (data.heights.tolist(), data.widths.tolist()) == ([30, 30], [40, 40])
+    (paths["images"] / "2.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"2\.png.* has no size: expected width.* and the picture's cannot be read"):
+        CocoDetection(**paths)
+    (paths["images"] / "2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* missing"):
+        CocoDetection(**paths)
+
+
+def test_numbers_and_names_as_other_tools_write_them(write):
+    """pandas writes integers as floats, and programs on Windows write backslashes."""
+
+    def change(data):
+        for record in (*data["images"], *data["annotations"], *data["categories"]):
+            record.update({key: float(value) for key, value in record.items() if type(value) is int})
+        for image in data["images"]:
+            image["file_name"] = f"sub\\{image['file_name']}"
+
+    paths = write([_annotation(id=5, iscrowd=0)], change=change)
+    (paths["images"] / "sub").mkdir()
+    for path in paths["images"].glob("*.png"):
+        path.rename(path.parent / "sub" / path.name)
+    paths["annotations"].write_bytes(b"\xef\xbb\xbf" + paths["annotations"].read_bytes())
+    data = CocoDetection(**paths)
+    assert (data.file_names.tolist(), data.image_ids.tolist()) == (["sub/1.png", "sub/2.png"], [1, 2])
+    assert data.labels.source_ids == {1: 3, 2: 7}
+    assert list(read_truth(paths["annotations"])[1]) == [1, 2]
+    assert len(data.read(0).boxes) == 1
+
+
+def test_one_file_under_several_ids_is_told(write):
+    again = {"id": 9, "file_name": "1.png", "height": 30, "width": 40}
+    data = CocoDetection(**write([_annotation(9)], change=lambda d: d["images"].append(again)))
+    assert data.notes[1].startswith("1 of 3 records list an image again, such as 1.png (2 times)")
+
+
+def test_the_project_that_roboflow_lists_as_a_category(write):
+    categories = [
+        {"id": 0, "name": "cell", "supercategory": "none"}, {"id": 3, "name": "cell", "supercategory": "cell"},
+    ]  # fmt: skip
+    data = CocoDetection(**write([_annotation()], change=lambda d: d.update(categories=categories)))
+    assert data.labels.names == {1: "cell (none)", 2: "cell"}
 
 
 def test_a_report_gets_every_fault_and_the_rest_is_read(write):

@@ -57,6 +57,9 @@ def test_json_round_trip(labels):
     assert LabelMap.from_json(json.loads(json.dumps(labels.to_json()))) == labels
 
 
+CVAT = "# label:color_rgb:parts:actions\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -66,10 +69,22 @@ def test_json_round_trip(labels):
         ("d.json", '["sky", "road", "void"]'),
         ("e.json", '{"0": "sky", "1": "road", "2": "void"}'),
         ("f.json", '[{"name": "sky"}, {"name": "road"}, {"name": "void"}]'),
+        ("labelmap.txt", CVAT + "sky:0,0,0::\nroad:128,0,0:part,other:run\nvoid:::\n"),
+        ("labelmap.txt", "sky:0,0,0::\nroad:128,0,0::\nvoid:9,9,9::\n"),
+        ("comments.txt", "# my classes\nsky\n#\nroad\n## rest\nvoid\n"),
+        ("comments.csv", "# my classes\nname,id\nsky,0\n# more\nroad,1\nvoid,2\n"),
+        ("labels.txt", "__ignore__\nsky\nroad\nvoid\n"),  # labelme's
+        ("numbers.txt", "0: sky\n1: road\n2: void\n"),
+        ("darknet.names", "sky\nroad\nvoid\n"),
+        ("_classes.csv", "Pixel Value, Class\n0, sky\n1, road\n2, void\n"),  # Roboflow's
+        ("one_column.csv", "class\nsky\nroad\nvoid\n"),
+        ("meta.json", '{"classes": [{"title": "sky", "color": "#010203"}, {"title": "road"}, {"title": "void"}]}'),
+        ("colors.json", '{"sky": [1, 1, 1], "road": [2, 2, 2], "void": [3, 3, 3]}'),  # Supervisely's, both
+        ("numbers.json", '{"sky": 0, "void": 2, "road": 1}'),
     ],
 )
 def test_class_files(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
     assert segmentation_labels(tmp_path / name).names == {0: "sky", 1: "road", 2: "void"}
     without_void = segmentation_labels(tmp_path / name, ignore_ids=[2])
     assert (without_void.names, without_void.num_classes) == ({0: "sky", 1: "road"}, 2)
@@ -94,6 +109,12 @@ def test_class_file_with_colours_and_other_numbers(tmp_path):
         ("a.csv", "name,id\nsky\n", "a.csv is not a class list"),
         ("a.yaml", "- sky", "expected .txt, .csv or .json"),
         ("a.txt", "", "no classes remain"),
+        ("a.txt", "#classes\nsky\n", "'#classes' may be a comment or a name"),
+        ("a.txt", "Idx\tName\n1\twall\n", "several columns"),
+        ("a.txt", CVAT + "sky:0,0,0::\nroad\n", "labelmap.txt, but not all lines"),
+        ("a.txt", "sky\nroad\nsky\n", r"'sky' is listed twice \(ids 0 and 2\)"),
+        ("a.json", '{"0": true}', "a class is called True.*quote"),
+        ("a.json", '["sky", ""]', "a class is called ''"),
         ("a.csv", "name,id\nsky,1\nroad,1\n", "source_id must be unique.*twice: .1."),
     ],
 )
@@ -101,6 +122,25 @@ def test_broken_class_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         segmentation_labels(tmp_path / name)
+
+
+def test_ids_of_files(tmp_path):
+    for name, text in (("a.txt", "1 wall\n2 sky\n"), ("a.csv", "Pixel Value,Class\n1,wall\n2,sky\n")):
+        (tmp_path / name).write_text(text)
+        assert segmentation_labels(tmp_path / name).source_ids == {0: 1, 1: 2}
+    (tmp_path / "a.txt").write_text("4 door\n2 door\n# 1\n")  # no numbers, but names
+    assert segmentation_labels(tmp_path / "a.txt").names == {0: "4 door", 1: "2 door"}
+
+
+@pytest.mark.parametrize("names", [[True, False], [None, "sky"], ["sky", ""], ["sky", "road", "sky"]])
+def test_lists_of_no_names(names):
+    with pytest.raises(ValueError, match=r"a class is called .*quote|'sky' is listed twice"):
+        segmentation_labels(names)
+
+
+def test_two_classes_of_one_name():
+    with pytest.raises(ValueError, match=r"'cell' is listed twice \(ids 1 and 4\)"):
+        detection_labels([(1, "cell", None), (2, "dust", None), (4, "cell", None)])
 
 
 def test_other_errors(tmp_path):

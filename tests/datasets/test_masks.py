@@ -1,5 +1,7 @@
 """Cityscapes' layout and folders of masks."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -241,3 +243,38 @@ def test_a_list_of_masks_in_another_spelling(tmp_path):
             _write(tmp_path / folder / f"{name}.png", np.zeros((2, 2), np.uint8))
     (tmp_path / "train.txt").write_text("A%20b.png\nc\n")
     assert list(MaskFolder(tmp_path, classes=SKY_ROAD).image_ids) == ["a b", "c"]
+
+
+def _folder(tmp_path, mask):
+    _write(tmp_path / "train/images/a.png", np.zeros((*mask.shape, 3), np.uint8))
+    _write(tmp_path / "train/labels/a.png", mask)
+    return tmp_path
+
+
+def test_ignored_numbers_of_named_classes_are_told(tmp_path):
+    """A list that counts from 1 moves all names by one, when 0 is ignored."""
+    _folder(tmp_path, np.array([[0, 1, 2]], np.uint8))
+    found = []
+    source = MaskFolder(tmp_path, classes=["red", "green", "blue"], ignore_ids=[0], report=found.append)
+    assert [(fault.kind, fault.path) for fault in found] == [("class_ignored", "data.classes")]
+    expected = "has 0, the number of the class 'red', as the list counts from 0: it is left out, and 1 is 'green'"
+    assert expected in source.notes[1]
+    for classes, note in (
+        (["background", "red", "green"], ["left out, because ignore_ids lists their numbers: background (0)"]),
+        ({"1": "red", "2": "green"}, []),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps(classes))
+        source = MaskFolder(tmp_path, classes=tmp_path / "a.json", ignore_ids=[0], report=pytest.fail)
+        assert (source.notes[1:], source.read(0).mask.tolist()) == (note, [[255, 0, 1]])
+
+
+def test_a_class_may_have_the_number_255(tmp_path):
+    _folder(tmp_path, np.array([[0, 255, 7]], np.uint8))
+    (tmp_path / "a.csv").write_text("name,id,r,g,b\nbackground,0,0,0,0\nthing,255,255,255,255\n")
+    source = MaskFolder(tmp_path, classes=tmp_path / "a.csv", ignore_ids=[7], ignore_colors=[[9, 9, 9]])
+    assert (source.read(0).mask.tolist(), source.labels.source_ids) == ([[0, 1, 255]], {0: 0, 1: 255})
+    assert "ignored: [7]" in source.notes[0]
+    _write(tmp_path / "train/labels/a.png", np.array([[[0] * 3, [255] * 3, [9] * 3]], np.uint8))
+    assert source.read(0).mask.tolist() == [[0, 1, 255]]
+    with pytest.raises(ValueError, match=r"255 is the number of a class.*ignore_ids"):
+        MaskFolder(tmp_path, classes=tmp_path / "a.csv", ignore_colors=[[9, 9, 9]])

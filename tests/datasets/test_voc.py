@@ -56,6 +56,34 @@ def test_an_image_without_objects_is_a_negative(tmp_path: Path) -> None:
         VocDetection(tmp_path)
 
 
+def test_one_list_alone_is_all_there_is(tmp_path: Path) -> None:
+    """CVAT writes default.txt, or the names Train and Validation."""
+    xmls = {name: annotation(thing()) for name in "abcdef"}
+    root = devkit(tmp_path / "default", {"default": "a\nb\nc\nd\ne\n"}, **xmls)
+    train, val = (VocDetection(root, split=split, holdout=0.3) for split in ("train", "val"))
+    assert sorted([*train.file_names, *val.file_names]) == [f"{name}.jpg" for name in "abcde"]
+    assert "are held out" in val.notes[-1]
+    assert "is the only list: where split=default serves both" in VocDetection(root, split="default").notes[-1]
+    root = devkit(tmp_path / "names", {"Train": "a\n", "Validation": "b\n", "Test": "c\n"}, **xmls)
+    found = [VocDetection(root, split=split, holdout=0.3).file_names.tolist() for split in ("train", "val", "test")]
+    assert found == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
+    for lists in ({"test": "a\n"}, {"day1": "a\n", "day2": "b\n"}):
+        root = devkit(tmp_path / "-".join(lists), lists, **xmls)
+        with pytest.raises(FileNotFoundError, match=r"list of images not found: .*train\.txt; there are lists for"):
+            VocDetection(root)
+
+
+def test_lists_may_have_extensions_and_folders(tmp_path: Path) -> None:
+    xmls = {name: annotation(thing()) for name in ("a", "b.c", "d", "e", "f", "g.jpg")}
+    root = devkit(
+        tmp_path, {"train": "a.jpg\nb.c\nJPEGImages/d.jpg\n.\\JPEGImages\\e.JPG\nf.xml\na\ng.jpg 1\n"}, **xmls
+    )
+    picture(root / "JPEGImages/a.png")
+    data = VocDetection(root)
+    assert data.file_names.tolist() == ["a.jpg", "b.c.jpg", "d.jpg", "e.jpg", "f.jpg", "g.jpg.jpg"]
+    assert [len(data.ground_truth(i)["labels"]) for i in range(len(data))] == [1] * 6
+
+
 def test_a_plain_folder_counts_from_0_and_a_devkit_from_1(tmp_path: Path) -> None:
     whole = annotation(thing(box=(0, 0, 40, 30)), thing(box=(3.5, 4, 10, 12)))
     data = VocDetection(plain(tmp_path / "plain", a=whole))

@@ -1,5 +1,6 @@
 """YOLO's layouts and lines: what a data.yaml may say, where label files lie, and every complaint."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,50 @@ def test_keypoints_are_no_outline(tmp_path: Path) -> None:
     assert data.ground_truth(0)["boxes_xywh"].tolist() == [[10, 7.5, 20, 15]]
 
 
+def _landmarks(rng: np.random.Generator, points: int) -> str:
+    size = rng.uniform(0.1, 0.4, 2)
+    corner = rng.uniform(0, 1 - size)
+    numbers = [*corner + size / 2, *size, *(corner + size * rng.random((points, 2))).ravel()]
+    return " ".join(["0", *(f"{number:.4f}" for number in numbers)])
+
+
+@pytest.mark.parametrize("points", [2, 4, 5, 17])
+def test_landmarks_are_no_outline(tmp_path: Path, points: int) -> None:
+    rng = np.random.default_rng(points)
+    lines = [_landmarks(rng, points) for _ in range(12)]
+    with pytest.raises(ValueError, match=rf"a\.txt, line 1 .*box around.*kpt_shape: \[{points}, 2\]"):
+        YoloDetection(data_set(tmp_path, a="\n".join(lines[:5]), b="\n".join(lines[5:])))
+    faults: list[Fault] = []
+    YoloDetection(tmp_path, report=faults.append)
+    assert [(fault.kind, Path(fault.path).name) for fault in faults] == [("format", "a.txt")]
+    with pytest.raises(ValueError, match=r"expected fractions|box around"):
+        YoloDetection(data_set(tmp_path, a=lines[0].rsplit(" ", 2)[0] + " -1 -1\n" + "\n".join(lines)))
+    read = YoloDetection(data_set(tmp_path, f"train: images/train\nkpt_shape: [{points}, 2]\n{NAMES}", a=lines[0]))
+    _, _, _, w, h, *_ = map(float, lines[0].split())
+    np.testing.assert_allclose(read.ground_truth(0)["boxes_xywh"][0, 2:], [w * 40, h * 30])
+
+
+def test_outlines_are_no_landmarks(tmp_path: Path) -> None:
+    """Also where all have as many corners."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for corners in (4, 5, 7, 12):
+        for i in range(60):
+            angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) * (-1) ** i + rng.uniform(0, 6)
+            center, size = rng.uniform(0.3, 0.7, 2), rng.uniform(0.02, 0.29, 2)
+            outline = center + size * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.7, 1, (corners, 1))
+            lines.append(" ".join(map(str, [0, *outline.ravel()])))
+        read = YoloDetection(data_set(tmp_path, a="\n".join(lines[-60:]), b="0 .1 .1 .9 .1 .5 .9"))
+        assert read.notes[-1].startswith("61 polygons")
+        one_length = YoloDetection(data_set(tmp_path, a="\n".join(lines[-60:]), b="0 .5 .5 .1 .1"))
+        assert one_length.notes[-1].startswith("60 polygons")
+
+
+def test_tracks_are_no_outlines(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a confidence and a track, no outline"):
+        YoloDetection(data_set(tmp_path, a="0 .5 .5 .2 .2 .93 1\n1 .4 .5 .2 .2 .8 0\n"))
+
+
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     path = data_set(tmp_path, a="0 0.5 0.5 1 0.5")
     exif = Image.Exif()
@@ -90,6 +135,12 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
         (f"train: train.txt\nval: lists/val.txt\n{NAMES}", "b", "c"),
         (f"path: images\ntrain: train\nval: val\n{NAMES}", "", ""),  # then labels lie beside their images
         ("train: images/train\nval: images/val\nnc: 2\n", "ab", "c"),
+        (f"train: images\\train\nval: .\\images\\val\n{NAMES}", "ab", "c"),
+        (f"path: .\ntrain: ..\\images\\train\nval: ..\\images\\val\n{NAMES}", "ab", "c"),
+        (f"train: lists\\train.txt\nval: lists\\val.txt\n{NAMES}", "b", "c"),
+        (f"train: /content/mine-3/images/train\nval: /content/mine-3/images/val\n{NAMES}", "ab", "c"),
+        (f"train: C:\\Users\\x\\mine\\images\\train\nval: C:/x/images/val\n{NAMES}", "ab", "c"),
+        (f"path: /content/mine\ntrain: /content/mine/images/train\nval: \\mine\\images\\val\n{NAMES}", "ab", "c"),
     ],
 )
 def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) -> None:
@@ -98,6 +149,7 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
     (root / "train.txt").write_text("./images/train/b.jpg\n\n")
     (root / "lists").mkdir()
     (root / "lists" / "val.txt").write_text("images/val/c.jpg\n")
+    (root / "lists" / "train.txt").write_text("images\\train\\b.jpg\n")
     for split, expected in (("train", train), ("val", val)):
         if not expected:
             with pytest.raises(FileNotFoundError, match=r"none of the . images has a label file"):
@@ -106,6 +158,21 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
         data = YoloDetection(path, split=split)
         assert "".join(Path(name).stem for name in data.file_names) == expected
         assert len(data.ground_truth(0)["labels"]) == 1
+
+
+def test_a_path_of_another_machine_is_told(tmp_path: Path) -> None:
+    path = data_set(tmp_path, f"train: /content/images/train\n{NAMES}", a="0 .5 .5 .1 .1")
+    assert "train is '/content/images/train', which does not exist here: " in YoloDetection(path).notes[1]
+
+
+@pytest.mark.parametrize(
+    "names", ["[on, off]", "{0: yes, 1: no}", "[null, ~]", "[010, 1.50]", "[2024-01-01, 1_000]", "\n- TRUE\n- .inf"]
+)
+def test_names_are_the_words_as_written(tmp_path: Path, names: str) -> None:
+    path = data_set(tmp_path, f"train: images/train\nval: null\nnc: 2\nnames: {names}\n", a="0 .5 .5 .1 .1")
+    words = [word.removeprefix("0: ").removeprefix("1: ") for word in re.findall(r"[^\[\]{},\n]+", names)]
+    expected = [word.removeprefix("- ").strip() for word in words]
+    assert list(YoloDetection(path).labels.names.values()) == expected
 
 
 def test_a_folder_in_place_of_the_yamls_path(tmp_path: Path) -> None:
@@ -208,6 +275,8 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
         ("train: images/train\nnames: []\n", "has no names"),
         ("train: images/train\nnames: {cat: 0}\n", "names has 'cat': expected class numbers"),
         ("train: images/train\nnames: [[1], b]\n", "names has 0: expected class numbers"),
+        ("train: images/train\nnames: {0: a, 1: }\n", "names has 1: expected class numbers from 0, each with a name"),
+        ("train: images/train\nnames: {0: a, 0: b}\n", "names has '0' twice"),
         ("train: images/train\nnames: [a, a]\n", "the class 'a' is listed twice"),
         (f"train: images/train\nnc: 3\n{NAMES}", "nc is 3, but there are 2 names"),
         (NAMES, "has no 'train'"),
@@ -236,7 +305,10 @@ def test_faults_of_a_yaml(tmp_path: Path, yaml: str, message: str) -> None:
         ("dog 0.5 0.5 1 1", "format", "expected class cx cy w h"),
         ("0 0.5 0.5 1", "format", "is '0 0.5 0.5 1': expected"),
         ("0", "format", "expected class"),
-        ("0 0.5 0.5 1 1 0.9", "format", "expected class"),
+        ("0 0.5 0.5 1 1 0.9", "format", "expected class.*a confidence or a track"),
+        ("0 0.5 0.5 1 1 0.9 17", "not_normalized", "has 17 after a box: .*a confidence or a track"),
+        ("0 .5 .5 .4 .4 .4 .4 -1 -1 .5 .6", "not_normalized", "has -1 after a box: .*kpt_shape"),
+        ("0 .5 .5 .4 .4 .4 .4 2 .6 .6 2 .5 .5 1", "format", "kpt_shape"),
         ("0.5 0.5 0.5 1 1", "format", "expected class"),
         ("0 nan 0.5 1 1", "format", "expected class"),
         ("0 0.5 0.5 1 1e999", "format", "expected class"),

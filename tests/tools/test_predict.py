@@ -32,6 +32,13 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def test_ids_of_an_annotation_file_with_a_bom_and_backslashes(tmp_path: Path) -> None:
+    text = json.dumps({"images": [{"file_name": f"day1\\{name}", "id": i} for i, name in enumerate(NAMES)]})
+    (tmp_path / "a.json").write_text(text, encoding="utf-8-sig")
+    files = [tmp_path / name for name in NAMES]
+    assert image_ids(files, str(tmp_path / "a.json")) == dict(zip(files, range(4), strict=True))
+
+
 def _predict(path: Path, output: Path, *keys: str) -> list[dict]:
     """Runs the command; the entries of predictions.json."""
     config = compose(f"output={output}", *keys, config_name="predict")

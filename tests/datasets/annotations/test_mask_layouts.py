@@ -191,6 +191,42 @@ def test_pascal_voc(tmp_path: Path) -> None:
         build_source(config, "val")
 
 
+@pytest.mark.parametrize(("masks", "listed"), [("SegmentationClass", 3), ("SegmentationClassPNG", 0)])
+def test_exports_of_cvat_and_labelme(tmp_path: Path, masks: str, listed: int) -> None:
+    """With the class list and the lists that they come with."""
+    for i in range(5):
+        write(tmp_path / f"JPEGImages/{i}.jpg", np.zeros((1, 4, 3), np.uint8))
+        write(tmp_path / masks / f"{i}.png", COLORS[np.array([[0, 1, 2, 3]])])
+    (tmp_path / "SegmentationClass").mkdir(exist_ok=True)
+    (tmp_path / "SegmentationClass/0.npy").touch()
+    text = "# label:color_rgb:parts:actions\nsky:128,128,128::\nroad:128,64,128::\ncar:64,0,128::\nvoid:0,0,0::\n"
+    (tmp_path / "labelmap.txt").write_text(text)
+    if listed:
+        (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+        (tmp_path / "ImageSets/Segmentation/default.txt").write_text("".join(f"{i}\n" for i in range(listed)))
+    config = compose(
+        "data=mask_folder", f"data.root={tmp_path}", f"data.classes={tmp_path}/labelmap.txt", "data.ignore_ids=[3]"
+    )
+    train, val = (build_source(config, split) for split in ("train", "val"))
+    assert (len(train) + len(val), list(train.labels.names.values())) == (listed or 5, ["sky", "road", "car"])
+    assert train.read(0).mask.tolist() == [[0, 1, 2, 255]]
+
+
+def test_an_export_of_roboflow(tmp_path: Path) -> None:
+    """Masks beside their images; the split for validation is called valid."""
+    for name in ("train/a", "train/b", "valid/c"):
+        write(tmp_path / f"{name}.jpg", np.zeros((1, 4, 3), np.uint8))
+        write(tmp_path / f"{name}_mask.png", np.array([[0, 1, 2, 2]], np.uint8))
+    (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    config = compose("data=mask_folder", f"data.root={tmp_path}", f"data.classes={tmp_path}/train/_classes.csv")
+    train, val = (build_source(config, split) for split in ("train", "val"))
+    assert (train.image_ids.tolist(), val.image_ids.tolist()) == (["a", "b"], ["c"])
+    assert (train.labels.names[2], train.read(0).mask.tolist()) == ("dog", [[0, 1, 2, 2]])
+    (tmp_path / "valid").rename(tmp_path / "later")
+    train, val = (build_source(config, split) for split in ("train", "val"))
+    assert sorted([*train.image_ids, *val.image_ids]) == ["a", "b"]
+
+
 def test_one_line_of_configuration(tmp_path: Path) -> None:
     colored(tmp_path, np.array([[0, 1, 2, 3]]))
     for i in range(1, 4):

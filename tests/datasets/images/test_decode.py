@@ -38,6 +38,7 @@ def _stored(picture, kind, **options):
     return file.getvalue()
 
 
+BIT_FORMATS = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "pbm": "PPM", "gif": "GIF"}
 RAMP = np.tile(np.linspace(0, 255, 52, dtype=np.uint8), (40, 1))
 COLOURS = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], 2)
 ALPHA = np.where(np.arange(52) < 26, 0, 255).astype(np.uint8) * np.ones((40, 1), np.uint8)
@@ -152,6 +153,56 @@ def test_masks_are_read_as_numbers(tmp_path):
         found = decode_mask(tmp_path / f"{name}.png")
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, mask, err_msg=name)
+
+
+def _gray_text(values, highest):
+    rows = "\n".join(" ".join(map(str, row)) for row in values)
+    return f"P2\n# by hand\n{values.shape[1]} {values.shape[0]}\n{highest}\n{rows}\n".encode()
+
+
+def test_every_format_keeps_the_numbers_of_a_mask(tmp_path):
+    """Decoders scale few levels to 0..255, and replace a palette's indices by its colors."""
+    values = np.tile(np.array([[0, 1, 1, 0, 1]], np.uint8), (7, 3))
+    bits = Image.fromarray(values > 0)
+    colored = Image.fromarray(values + 1)
+    colored.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0] + [5, 6, 7] * 253)
+    numbers = np.arange(201, dtype=np.uint8).reshape(3, 67)
+    grays = bytearray(_stored(bits, "BMP"))
+    grays[54:62] = bytes([7, 7, 7, 0, 9, 9, 9, 0])
+    cases = {
+        "grays.bmp": (bytes(grays), 7 + 2 * values),
+        **{f"bit.{end}": (_stored(bits, kind), values) for end, kind in BIT_FORMATS.items()},
+        "fax.tif": (_stored(bits, "TIFF", compression="group4"), values),
+        "bit.txt": (_gray_text(values, 1), values),
+        "levels.pgm": (_gray_text(numbers, 200), numbers),
+        **{f"palette.{end}": (_stored(colored, end.upper()), values + 1) for end in ("bmp", "tiff", "png")},
+        "gray.bmp": (_stored(Image.fromarray(numbers), "BMP"), numbers),
+        "white.bmp": (_stored(Image.fromarray(values * 255), "BMP"), values * 255),
+        **{
+            f"{np.dtype(kind).name}.tif": (cv2.imencode(".tif", numbers.astype(kind))[1].tobytes(), numbers)
+            for kind in (np.float32, np.float64, np.int32, np.int16)
+        },
+    }
+    for name, (data, expected) in cases.items():
+        (tmp_path / name).write_bytes(data)
+        found = decode_mask(tmp_path / name)
+        assert found.dtype == np.uint8, name
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ([0, 1, np.nan], r"up to 1, 1 of them such as nan: .*write 255"),
+        ([0, np.inf, 2], "such as inf"),
+        ([0, 0.5, 1], "such as 0.5: expected class indices, whole numbers"),
+        ([-9999, 0, 1], "up to 1, 1 of them such as -9999"),
+    ],
+)
+def test_masks_of_other_numbers_are_refused(tmp_path, values, problem):
+    _encode(tmp_path / "a.tif", np.array([values], np.float32), ".tif")
+    with pytest.raises(ValueError, match=rf"a\.tif contains float32 values .*{problem}"):
+        decode_mask(tmp_path / "a.tif")
 
 
 def test_masks_that_hold_no_class_numbers(tmp_path):
