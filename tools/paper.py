@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.conf.paper_tables import TABLES, Row, Table, prints
 from pocketvision.conf.schema import PaperConfig
+from pocketvision.files import write_text
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
@@ -64,8 +65,7 @@ def paper(config: DictConfig) -> None:
     text = "\n\n".join([LEGEND, *texts])
     log.info("%s", text)
     if settings.output:
-        Path(settings.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(settings.output).write_text(text + "\n")
+        write_text(Path(settings.output), text + "\n")
 
 
 def measure(row: Row, table: Table, *, repeats: int) -> Ours:

@@ -1,5 +1,6 @@
 """evaluate's files and words, others' predictions, and which differences between two are real."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,22 @@ def test_a_damaged_evaluation_is_told(files: Path, tmp_path: Path) -> None:
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"is not an evaluation: .* pocketvision evaluate again"):
             load(tmp_path / "a.npz")
+
+
+def test_a_full_disk_keeps_the_last_evaluation(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of its files, which always belong together."""
+    score(files, "blunt", output=tmp_path / "a.json")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(file: Any, **_: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space") as found:
+        score(files, "sharp", output=tmp_path / "a.json")
+    assert found.value.filename == str(tmp_path / "a.npz")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])

@@ -19,7 +19,7 @@ from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
 from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
-from ...files import write_json
+from ...files import whole_file, write_json
 from ...segmentation.metric import ImageCounts, MeanIoU
 from ..config import build
 from ..engine.task import Metric, Task
@@ -122,8 +122,9 @@ def publish(
     if isinstance(evaluation.metric, MeanIoU):
         heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
-    write_json(output, results)
-    save(evaluation, results, state_path(output))
+    with whole_file(output) as temporary:  # both files or none
+        write_json(temporary, results)
+        save(evaluation, results, state_path(output))
     log.info("%s", "\n".join([table(heads), *lines]))
     if coco_results:
         assert isinstance(evaluation.metric, CocoMetric)  # check_asked
@@ -216,7 +217,7 @@ def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> No
         state = {image: (counts.indices, counts.counts) for image, counts in evaluation.metric.state().items()}
     ids, arrays = pack(state)
     text = json.dumps({**header, "images": ids}, default=str)
-    with open(path, "wb") as file:
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # pyright: ignore
 
 

@@ -20,6 +20,10 @@ from ..drawing.figure import Chart
 from .summary import HEADLINES, Summary
 
 CLASS_FIGURE = {"detection": "AP", "segmentation": "IoU", "classification": "top-1"}
+CHARTS = (  # beside a run's page
+    *("precision_recall", "f1_confidence", "errors", "object_sizes"),
+    *("training_loss", "training_figure", "training_lr", "classes", "confusion"),
+)
 MANY_CLASSES = 7  # beyond this, lines cannot be distinguished by color
 _ALL, _GREY = "all classes", (134, 142, 150)
 GRID = np.linspace(0, 1, 101).tolist()  # for recall and for scores

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -188,9 +189,22 @@ def test_an_earlier_report_is_replaced_and_nothing_else(evaluated: Any) -> None:
     assert not (folder / "report" / "old.png").exists()
     assert len(list((folder / "report" / "images").iterdir())) == 2
     assert not list(folder.glob(".report*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_report_is_replaced_but_no_other_folder(kind: str, evaluated: Any) -> None:
+    folder = evaluated(kind)
     (folder / "report" / "summary.json").unlink()
+    evaluated(kind)
+    assert (folder / "report" / "summary.json").is_file()
+    (folder / "report" / "summary.json").unlink()
+    (folder / "report" / "mine.png").touch()
     with pytest.raises(ValueError, match=r"report is not a report and will not be replaced \(it has no summary.json\)"):
-        evaluated("detection")
+        evaluated(kind)
+    shutil.rmtree(folder / "report")
+    (folder / "report").touch()
+    with pytest.raises(ValueError, match="is not a report"):
+        evaluated(kind)
 
 
 # ---- several runs ----------------------------------------------------------------------------------------
