@@ -146,9 +146,10 @@ def test_texts_are_written_whole(
         self.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as found:
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        write(path, content)
+        with pytest.raises(OSError, match="No space") as found:
+            write(path, content)
     assert found.value.filename == str(path)
     assert path.read_text() == "old"
     write(path, content)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ...datasets.labels import LabelMap
 from ..engine.optim import epochs_for
 from ..engine.state import load_latest
+from ..runs.config_file import read_config
 from ..runs.folder import logged_rows
 from ..runs.keys import flat, is_free
 
@@ -101,13 +100,13 @@ def read_run(folder: Path) -> Curve:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    config = read_config(path)
     try:
-        config = yaml.safe_load(path.read_text())
         known = isinstance(config["model"]["task"], str) and all(
             (type(config[key]) is int and config[key] >= (key != "seed")) or (key == "epochs" and config[key] is None)
             for key in ("epochs", "batch_size", "log_every", "seed")
         )
-    except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a run's configuration ({type(error).__name__}): corrupt?") from error
     if not known:
         raise ValueError(f"{path} is not a training run's configuration: epochs, batch_size, seed or task is missing")

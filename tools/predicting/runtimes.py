@@ -1,6 +1,7 @@
 """Exported files in their own runtimes: arrays in, arrays by name out."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -88,6 +89,17 @@ def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
     return first.get_modelmeta().custom_metadata_map.get(KEY), start
 
 
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would report every import to www.google-analytics.com.
+
+    It is a package of its own, which OpenVINO does without.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  its import fails
+    import openvino
+
+    return openvino
+
+
 @cache
 def openvino_core() -> Any:
     """The one `openvino.Core` of the process.
@@ -96,9 +108,7 @@ def openvino_core() -> Any:
     in the order in which they were created, the second restores the first one's stack, which is already freed: the
     next signal that Python handles (from a loader process that ends) causes a SIGSEGV. Seen with OpenVINO 2026.4.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return import_openvino().Core()
 
 
 def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:

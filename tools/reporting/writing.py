@@ -12,6 +12,7 @@ from ..runs.keys import plain
 from ..runs.loaded import LoadedRun
 from ..system.console import log
 from . import classification, detection, segmentation
+from .checked import read_summary
 from .drawn import CHARTS, class_chart, matrix_of
 from .facts import command, environment, facts, settings, training_rows
 from .gallery import Gallery
@@ -50,7 +51,7 @@ def write_report(
         part.describe(summary, evaluation)
         part.pictures(summary, evaluation, Gallery(fresh / IMAGES, run, source, images))
         summary.save(fresh)
-        summary = Summary.load(fresh)  # a later page is drawn from the same file
+        summary = read_summary(fresh)  # a later page is drawn from the same file
         html, charts = page([(summary, fresh)])
         (fresh / PAGE).write_text(html, encoding="utf-8")
         _write_charts(fresh, charts | {"classes": class_chart(summary), "confusion": matrix_of(summary)})
@@ -89,7 +90,7 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
         raise ValueError(f"a run is given twice: {', '.join(map(str, runs))}")
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"page={output}: expected a file that ends in .html")
-    summaries = [Summary.load(folder) for folder in folders]
+    summaries = [read_summary(folder) for folder in folders]
     if len(kinds := {summary.kind for summary in summaries}) > 1:
         raise ValueError(
             f"only runs of the same task can be combined; these are for {' and '.join(sorted(kinds))}: "

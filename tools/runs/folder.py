@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ..system.console import log
+from .config_file import read_config
 from .keys import flat_json, is_free, plain, portable
 
 
@@ -46,9 +47,7 @@ def check_same_run(folder: Path, config: DictConfig) -> None:
     path = folder / "config.yaml"
     if not (has_checkpoint(folder) or config.replay) or not path.exists():
         return
-    old = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(old, dict)
-    before, now = flat_json(old), flat_json(plain(config))
+    before, now = flat_json(read_config(path)), flat_json(plain(config))
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and not is_free(key))
     if not keys:
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ... import conf
 from ...backbones.optimized import optimize
@@ -19,6 +19,7 @@ from ..engine.state import load_checkpoint, load_state
 from ..engine.task import Task
 from ..system.console import log
 from ..weights.files import checkpoint_path
+from .config_file import read_config
 from .keys import plain
 
 _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -27,9 +28,7 @@ _INFERENCE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def whole_config(run: "LoadedRun") -> dict[str, Any]:
     """The run's full configuration if its folder still has it; otherwise the checked part from its checkpoint."""
     path = run.folder / "config.yaml"
-    config = OmegaConf.load(path) if path.is_file() else run.config
-    assert isinstance(config, DictConfig)
-    return plain(config)
+    return read_config(path) if path.is_file() else plain(run.config)
 
 
 def check_weights(weights: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -391,3 +392,20 @@ def test_signals_after_openvino(exported: Callable) -> None:
     """Two files opened, and closed in that order, leave the process able to handle signals."""
     file = exported("classification", format="openvino")
     subprocess.run([sys.executable, "-c", SIGNALS, str(file)], check=True)
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    """Its telemetry would look up www.google-analytics.com and leave files in the home folder."""
+    code = (
+        "import sys\n"
+        "sys.addaudithook(lambda event, args: event in ('socket.getaddrinfo', 'socket.connect') and sys.exit(event))\n"
+        "from pocketvision.tools.predicting.runtimes import open_file\n"
+        "try: open_file(sys.argv[1])\n"
+        "except ValueError: pass\n"
+        "import openvino.tools.ovc.convert_impl as used\n"
+        "assert used.tm.__name__.endswith('stub'), used.tm\n"
+    )
+    (tmp_path / "m.xml").write_text("<net/>")
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.xml")], check=True, env=environment, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.xml"]
