@@ -66,7 +66,28 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         about = None
     if not isinstance(about, dict) or not {"task", "config", "precision", "interface", "labels"} <= about.keys():
         raise ValueError(f"{path} was not written by pocketvision export: it has no metadata")
-    return ExportedFile(path, about, start(threads, precision or about["precision"]))
+    return ExportedFile(path, about, _guarded(path, start, threads, precision or about["precision"]))
+
+
+def _guarded(path: Path, start: Callable[[int, str], Call], threads: int, precision: str) -> Call:
+    """The call of a runtime; its own errors for a file that loads but does not run become a ValueError."""
+
+    def told(error: Exception) -> ValueError:
+        first = str(error).strip().splitlines() or [""]
+        return ValueError(f"{path} does not run ({type(error).__name__}: {first[0][:200]}): corrupt?")
+
+    try:
+        call = start(threads, precision)
+    except Exception as error:
+        raise told(error) from error
+
+    def guarded(array: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return call(array)
+        except Exception as error:
+            raise told(error) from error
+
+    return guarded
 
 
 def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:

@@ -110,7 +110,7 @@ def _confusion(found: Any) -> bool:
 
 
 def _curves(curves: Any, classes: int) -> bool:
-    line = _or_none(lambda values: _list(values, _or_none(_number), len(GRID)))
+    line = _or_none(lambda values: _list(values, _number, len(GRID)))
     return _number(curves["threshold"]) and all(_list(curves[key], line, classes) for key in ("precision", "f1"))
 
 
