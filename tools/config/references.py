@@ -66,7 +66,7 @@ class _Sizes:
                     return None
                 node, where = found
             try:
-                step = int(key) if isinstance(node, list | tuple) else key
+                step: Any = int(key) if isinstance(node, list | tuple) else key
                 node, where = node[step], (*where, step)
             except (LookupError, TypeError, ValueError):  # the resolving will find it out
                 return None
