@@ -280,7 +280,7 @@ def test_a_damaged_summary_is_told(kind: str, evaluated: Any, tmp_path: Path, mo
     monkeypatch.setattr(Chart, "svg", lambda chart, name: "")
     content = json.loads(path.read_text())
     told = 0
-    for container, key, other in random.Random(0).sample(list(mutants(content)), 250):
+    for container, key, other in random.Random(0).sample(list(mutants(content)), 100):
         before, container[key] = container[key], other
         path.write_text(json.dumps(content))
         try:
@@ -288,7 +288,7 @@ def test_a_damaged_summary_is_told(kind: str, evaluated: Any, tmp_path: Path, mo
         except ValueError as error:
             told += str(error).startswith(str(path))
         container[key] = before
-    assert told > 150
+    assert told > 60
 
 
 @pytest.mark.parametrize("place", ["images/0001.jpg", "images", "."])
