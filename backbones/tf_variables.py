@@ -1,13 +1,11 @@
 """Variables of a TensorFlow model by name: from a frozen graph, a `.npz`, or a checkpoint."""
 
-import math
-import zipfile
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from .graphdef import Wire
+from .npz import read_npz
 from .tf_names import EMA, KERAS_LEAVES, LEAVES
 
 MAX_BYTES = 2**28  # of a file, and of an unpacked .npz; the networks here have at most 30 MB
@@ -82,41 +80,14 @@ def _read_frozen_graph(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Like `numpy.load` without pickles, but checks an array's size against its entry before allocating it."""
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        total = sum(entry.file_size for entry in entries)
-        if total > MAX_BYTES:
-            raise ValueError(f"it would unpack to {total:,} bytes: expected at most {MAX_BYTES:,}")
-        variables: dict[str, np.ndarray] = {}
-        for entry in entries:
-            name = entry.filename.removesuffix(".npy")
-            if name == entry.filename or name in variables:
-                raise ValueError(f"the entry {entry.filename!r} is not an array, or occurs twice")
-            with archive.open(entry) as file:
-                array = _read_npy(file, entry.file_size, name)  # pyright: ignore[reportArgumentType]
-            if array is not None:
-                variables[name] = array
+    """The floating-point arrays; counters are left out."""
+    variables: dict[str, np.ndarray] = {}
+    for name, array in read_npz(path, max_bytes=MAX_BYTES):
+        if array.dtype.kind == "f":
+            variables[name] = array
+        elif name.rpartition("/")[2] in TRAINED:
+            raise ValueError(f"{name} is {array.dtype}: expected floating point")
     return variables
-
-
-def _read_npy(file: BinaryIO, size: int, name: str) -> np.ndarray | None:
-    """The array of an entry of `size` bytes, or None for a counter."""
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"{name} has the unsupported .npy version {version}")
-    shape, fortran, dtype = readers[version](file)
-    if dtype.hasobject:
-        raise ValueError(f"{name} contains Python objects (a pickle), which are never loaded")
-    content = file.read(size)
-    if math.prod(shape) * dtype.itemsize != len(content):
-        raise ValueError(f"{name}: the shape {shape} of {dtype} does not fit its {len(content)} bytes")
-    if dtype.kind != "f":
-        if name.rpartition("/")[2] in TRAINED:
-            raise ValueError(f"{name} is {dtype}: expected floating point")
-        return None
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 # ---- checkpoint ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Label maps: which class index a network uses for which class, and the official tables of COCO and Cityscapes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -35,8 +36,8 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         for field in ("slot", "source_id"):
-            values = [getattr(label, field) for label in self.labels]
-            twice = sorted({value for value in values if values.count(value) > 1})
+            values = Counter(getattr(label, field) for label in self.labels)
+            twice = sorted(value for value, count in values.items() if count > 1)
             if twice:
                 raise ValueError(f"each {field} must be unique in a label map, but these occur twice: {twice}")
         wrong = [label for label in self.labels if not 0 <= label.slot <= self.num_classes]

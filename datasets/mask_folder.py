@@ -183,7 +183,7 @@ class MaskFolder(MaskPairs):
             )
         ignored = set(ignore_ids)
         labels, table = _labels_and_table(classes, ignored)
-        left_out = _left_out(classes, ignored, report or refuse)
+        left_out = _left_out(classes, ignored, report)
         check_holdout(holdout)
         if images and masks:
             folders = Folders(Path(images), Path(masks), divided=False)
@@ -258,7 +258,7 @@ def _check_masks(
             report(Fault("missing_mask", str(path), f"{path} has no mask {wanted}", image=path.name))
 
 
-def _left_out(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int], report: Report) -> list[str]:
+def _left_out(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int], report: Report | None) -> list[str]:
     """A note about classes whose numbers are ignored; also a warning, unless their names say that they are void."""
     rows = [] if isinstance(classes, LabelMap) else class_rows(classes)
     dropped = [(number, row["name"]) for number, row in rows if number in ignored]
@@ -273,7 +273,8 @@ def _left_out(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int],
         f"ignore_ids has {number}, the number of the class {name!r}{how}: it is left out{kept}. Remedy: if {number} "
         "has another meaning in the masks, add its name to the class list in front of this one"
     )
-    report(Fault("class_ignored", str(classes) if isinstance(classes, str | Path) else "data.classes", message))
+    if report:
+        report(Fault("class_ignored", str(classes) if isinstance(classes, str | Path) else "data.classes", message))
     return [message]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_text
 from .accumulation import Arrays
 from .matching_coco import ranked
 from .metric import CocoMetric
@@ -93,7 +94,7 @@ def to_records(image_id: int | str, detections: Arrays, source_ids: Mapping[int,
 
 
 def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[int, int]) -> int:
-    """Write a metric's detections, the best 100 per image and class, and check the file.
+    """Write a metric's detections, the best 100 per image and class, once they are checked.
 
     Args:
         source_ids: the category id of every slot; detections of other slots are dropped.
@@ -109,11 +110,11 @@ def write_results(path: str | Path, metric: CocoMetric, *, source_ids: Mapping[i
         found, _ = state[image]
         kept = ranked(found, list(source_ids), _MOST)
         records += to_records(image, {key: array[kept] for key, array in found.items()}, source_ids)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records))
-    slots = {category: slot for slot, category in source_ids.items()}
-    read_results(path, image_ids=metric.images(), slots=slots)
+    text = json.dumps(records)
+    errors, _ = check_results(json.loads(text), image_ids=metric.images(), category_ids=source_ids.values())
+    if errors:
+        raise ValueError(f"{path} cannot be scored and was not written: " + "; ".join(errors))
+    write_text(Path(path), text)
     return len(records)
 
 

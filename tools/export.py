@@ -9,7 +9,6 @@ Writes one file that includes pre- and post-processing, and only if its results 
   pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
 
-import json
 import os
 import tempfile
 from dataclasses import replace
@@ -21,6 +20,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
+from pocketvision.files import write_json
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
@@ -147,7 +147,7 @@ def check_same(comparison: Comparison, settings: ExportConfig) -> None:
 def _move(files: list[Path], output: Path, about: dict[str, Any]) -> None:
     for file in files[::-1]:
         os.replace(file, output.with_suffix(file.suffix))
-    output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    write_json(output.with_suffix(".json"), about)
 
 
 main = command("export", export, positional="run", needs_data=False)

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.conf.paper_tables import TABLES, Row, Table, prints
 from pocketvision.conf.schema import PaperConfig
+from pocketvision.files import write_text
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
+from pocketvision.tools.runs.config_file import read_config
 from pocketvision.tools.system.console import columns, log, progress
 
 SCALES = {"M": 1e6, "B": 1e9}
@@ -64,8 +66,7 @@ def paper(config: DictConfig) -> None:
     text = "\n\n".join([LEGEND, *texts])
     log.info("%s", text)
     if settings.output:
-        Path(settings.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(settings.output).write_text(text + "\n")
+        write_text(Path(settings.output), text + "\n")
 
 
 def measure(row: Row, table: Table, *, repeats: int) -> Ours:
@@ -107,13 +108,21 @@ def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
         config = path.parent / "config.yaml"
         if not config.is_file():
             raise ValueError(f"{config} does not exist: results={path} must be in its run folder")
-        name, results = OmegaConf.load(config).name, json.loads(path.read_text())
+        name, results = str(read_config(config).get("name")), _results(path)
         if name not in known:
             raise ValueError(f"{config} has name={name}, which matches no row: name the run after its experiment")
         if known[name] not in results:
             raise ValueError(f"{path} has no {known[name]}: run pocketvision evaluate run={path.parent} again")
         found[name] = results
     return found
+
+
+def _results(path: Path) -> dict[str, float]:
+    try:
+        results = json.loads(path.read_text())
+        return {str(key): float(value) for key, value in results.items() if value is not None}
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path} has no results ({error!s:.100}): run pocketvision evaluate again") from error
 
 
 def _run_name(row: Row) -> str:

@@ -20,6 +20,7 @@ from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
 CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes extend beyond the image by rounding errors
+MAX_BOXES = 50_000  # of one image; the densest data has some thousands
 _STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and lone surrogates
 
 
@@ -70,6 +71,7 @@ class TableBuilder:
         self._names: list[str] = []
         self._ids, self._sizes, self._rows, self._slots = array("q"), array("q"), array("q"), array("q")
         self._boxes, self._areas, self._crowd = array("d"), array("d"), array("b")
+        self._counts = Counter[int]()
 
     def add_image(self, name: str, size: tuple[int, int], *, image_id: int | None = None) -> None:
         """Add an image of `size` (h, w). Without an id, images are numbered from 1."""
@@ -80,8 +82,18 @@ class TableBuilder:
     def add_box(
         self, slot: int, box_xywh: Sequence[float], *, row: int = -1, area: float | None = None, crowd: bool = False
     ) -> None:
-        """Add a box to the image number `row`, by default the last one; without an `area` it is the box's."""
-        self._rows.append(len(self._names) - 1 if row < 0 else row)
+        """Add a box to the image number `row`, by default the last one; without an `area` it is the box's.
+
+        Raises:
+            ValueError: the image has far too many; a damaged file of a few megabytes would take gigabytes.
+        """
+        row = len(self._names) - 1 if row < 0 else row
+        self._counts[row] += 1
+        if self._counts[row] > MAX_BOXES:
+            raise ValueError(
+                f"{self._source}: {self._names[row]} has more than {MAX_BOXES:,} boxes: is its annotation damaged?"
+            )
+        self._rows.append(row)
         self._slots.append(slot)
         self._boxes.extend(box_xywh)
         self._areas.append(float(box_xywh[2]) * float(box_xywh[3]) if area is None else area)

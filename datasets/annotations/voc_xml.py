@@ -15,7 +15,7 @@ from xml.sax.xmlreader import InputSource
 from defusedxml.common import DTDForbidden
 from defusedxml.sax import make_parser
 
-_MAX_BYTES, _MAX_DEPTH = 16 << 20, 32  # VOC's largest file has 20 kB and five levels
+_MAX_BYTES, _MAX_DEPTH = 8 << 20, 32  # VOC's largest file has 20 kB and five levels
 _KNOWN = ("utf-8", "utf8", "utf-16", "utf16", "iso-8859-1", "us-ascii", "ascii")  # to expat itself
 _DECLARED = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["'][^>]*\?>""")
 

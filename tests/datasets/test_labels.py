@@ -1,6 +1,7 @@
 """Label maps: COCO's and Cityscapes' tables, class lists of any mask folder."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -197,3 +198,11 @@ def test_instance_sizes_are_of_cityscapes_own_classes() -> None:
     }
     assert sizes[13] == (26, 12794.0202738185)
     assert instance_sizes(LabelMap.from_json(cityscapes_labels().to_json())) == sizes
+
+
+def test_many_classes_are_counted_in_time() -> None:
+    start = time.monotonic()
+    labels = LabelMap(tuple(Label(i, f"class {i}", i) for i in range(20_000)), 20_000)
+    with pytest.raises(ValueError, match=r"each source_id must be unique .*: \[3\]"):
+        LabelMap((*labels.labels[:4], Label(5, "again", 3)), 6)
+    assert time.monotonic() - start < 2

@@ -1,6 +1,9 @@
 """evaluate's files and words, others' predictions, and which differences between two are real."""
 
+import errno
 import json
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +179,83 @@ def test_a_damaged_evaluation_is_told(files: Path, tmp_path: Path) -> None:
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"is not an evaluation: .* pocketvision evaluate again"):
             load(tmp_path / "a.npz")
+
+
+def _repacked(path: Path, changes: dict[str, Any]) -> None:
+    """The file with other arrays; `header` is a function that changes its JSON."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    changes.pop("header", lambda _: None)(header)
+    arrays |= {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **changes}
+    np.savez_compressed(path, **{key: value for key, value in arrays.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"#0.scores|values": None},
+        {"#0.scores|values": np.zeros(3)},
+        {"#0.scores|values": np.array(["a"] * 30)},
+        {"#0.scores|starts": np.zeros(2, int)},
+        {"#0.boxes_xywh|values": np.zeros((30, 3))},
+        {"#1.labels|values": np.full(60, 999)},
+        {"#1.crowd|starts": -np.arange(41)},
+        {"#1.labels|starts": None},
+        {"more": np.zeros(3)},
+        {"header": lambda header: header["about"].pop("data")},
+        {"header": lambda header: header["about"].update(data=3)},
+        {"header": lambda header: header["about"].update(step="7")},
+        {"header": lambda header: header["about"].update(config=[1])},
+        {"header": lambda header: header["results"].update(AP="high")},
+        {"header": lambda header: header.update(results=None)},
+        {"header": lambda header: header.update(kind="other")},
+        {"header": lambda header: header.update(kind="segmentation")},
+        {"header": lambda header: header.update(images=[[1]] * 40)},
+        {"header": lambda header: header.update(images=header["images"][:-1])},
+        {"header": lambda header: header["images"].__setitem__(0, header["images"][1])},
+        {"header": lambda header: header["arguments"].update(other=1)},
+        {"header": lambda header: header["labels"].update(num_classes=1)},
+        {"header": lambda header: header["labels"].update(labels=header["labels"]["labels"] * 2)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_an_evaluation_of_another_kind_is_told(changes: dict[str, Any], files: Path, tmp_path: Path) -> None:
+    score(files, "blunt", output=tmp_path / "a.json")
+    _repacked(tmp_path / "a.npz", dict(changes))
+    with pytest.raises(ValueError, match=r"a\.npz is not an evaluation: .* pocketvision evaluate again"):
+        load(tmp_path / "a.npz")
+
+
+def test_an_evaluation_is_unpacked_in_bounded_memory(tmp_path: Path) -> None:
+    """Zeros shrink to a thousandth; a header may claim any size, and be any text."""
+    np.savez_compressed(tmp_path / "zeros.npz", header=np.zeros(2 << 26, np.uint8))
+    for name, head in (("claim", b"{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000,), }\n"),
+                       ("text", b"{'descr': '\n"), ("number", b"7\n")):  # fmt: skip
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as archive:
+            archive.writestr("header.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    tracemalloc.start()
+    for path in tmp_path.glob("*.npz"):
+        with pytest.raises(ValueError, match="is not an evaluation"):
+            load(path)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+
+
+def test_a_full_disk_keeps_the_last_evaluation(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of its files, which always belong together."""
+    score(files, "blunt", output=tmp_path / "a.json")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(file: Any, **_: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space") as found:
+        score(files, "sharp", output=tmp_path / "a.json")
+    assert found.value.filename == str(tmp_path / "a.npz")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -189,7 +192,34 @@ def test_files_of_detections(count: int, tmp_path: Path) -> None:
     assert header == ["file", "frame", "category_id", "category", "score", "x1", "y1", "x2", "y2"]
     assert len(rows) == 2 * count
     assert rows[:1] == [["ü0.jpg", "", "18", "dog", "0.9", "0.0", "5.0", "8.0", "25.5"]][:count]
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "a=1", "1"])
+def test_no_cell_of_a_table_is_a_formula(start: str, tmp_path: Path) -> None:
+    labels = detection_labels([(1, f"{start} dog", None)])
+    boxes, slots = np.array([[-5, 5, 8, 9]], np.float32), np.array([1])
+    result = Result(np.zeros((8, 8, 3), np.uint8), labels, boxes=boxes, scores=np.ones(1, np.float32), labels=slots)
+    _write(tmp_path, "detection", ["csv"], _found(result, name=start))
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        _, row = csv.reader(file)
+    sign = "" if start[0] in "a1" else "'"
+    assert (row[0], row[3], float(row[5])) == (f"{sign}{start}.jpg", f"{sign}{start} dog", -5)
+
+
+def test_two_predictions_into_one_folder(tmp_path: Path) -> None:
+    """Each has temporary files of its own; what a killed one left is removed."""
+    writers = make_writers(tmp_path, "detection", ["json", "csv"], all_masks=False)
+    (left,) = tmp_path.glob(".*.json")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for number in (process.pid, os.getppid()):
+        (tmp_path / left.name.replace(str(os.getpid()), str(number))).write_text("half")
+    for writer in writers:
+        writer.close()
+    _write(tmp_path, "detection", ["json"], _found(_result(0.9)))
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+    assert [path.name for path in tmp_path.glob(".*")] == [left.name.replace(str(os.getpid()), str(os.getppid()))]
 
 
 def test_coco_results_are_scored_by_pycocotools(tmp_path: Path) -> None:

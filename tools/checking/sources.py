@@ -11,7 +11,7 @@ from ...datasets.checking.check import Checked, Reader
 from ...datasets.checking.contents import Contents
 from ...datasets.checking.reading import SOURCES, read_split
 from ...datasets.checking.statistics import Statistics, of_samples
-from ...datasets.labels import LabelMap
+from ...datasets.labels import LabelMap, nameless_labels
 from ..config.build import build_source, build_task, get_class, make
 from .anchors import Anchors, Matches, anchors_of, match
 
@@ -75,7 +75,8 @@ def matched(config: DictConfig, statistics: dict[str, Statistics]) -> tuple[Anch
     """
     if config.data.task != "detection" or config.model.task != "detection" or not statistics:
         return None, {}
-    task = build_task(config, labels=next(iter(statistics.values())).labels)
+    # Anchors do not depend on the classes, but a network of twenty thousand has gigabytes.
+    task = build_task(config, labels=nameless_labels(1, first=1))
     threshold = config.model.criterion.get("threshold", 0.5)
     anchors = anchors_of(task.model, input_of(config.data)[0], threshold=threshold)
     return anchors, {split: match(s.boxes, anchors) for split, s in statistics.items()} if anchors else {}

@@ -11,7 +11,7 @@ from ...datasets.annotations.faults import KINDS, Severity
 from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
-from ...files import write_json
+from ...files import write_json, write_text
 from ..drawing.figure import Chart
 from ..drawing.html import data_uri, render
 from .anchors import Matches, unreached
@@ -130,7 +130,7 @@ def write_page(path: Path, checked: Checked, charts: Mapping[str, Chart], grids:
         "charts": charts, "kinds": checked.by_kind(), "severities": {kind: s.value for kind, s in KINDS.items()},
         "remedies": REMEDIES, "pictures": {kind: _inlined(grid) for kind, grid in grids.items()}, "most": _ROWS,
     }  # fmt: skip
-    path.write_text(render(Path(__file__).with_name("check.html.jinja"), values), encoding="utf-8")
+    write_text(path, render(Path(__file__).with_name("check.html.jinja"), values))
 
 
 def _inlined(picture: np.ndarray) -> str:

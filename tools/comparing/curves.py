@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ...datasets.labels import LabelMap
 from ..engine.optim import epochs_for
 from ..engine.state import load_latest
+from ..runs.config_file import read_config
 from ..runs.folder import logged_rows
 from ..runs.keys import flat, is_free
 
 FIGURES = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",), "classification": ("top1",)}  # the first one decides
 # Besides what a resume may change: keys that differ in every run, or only affect rounding.
+_LIMITS = {"epochs": (1, 100_000), "batch_size": (1, 2**31), "log_every": (1, 2**31), "seed": (0, 2**64)}
 _OWN_KEYS = ("name", "seed", "channels_last")
 
 
@@ -101,13 +101,13 @@ def read_run(folder: Path) -> Curve:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    config = read_config(path)
     try:
-        config = yaml.safe_load(path.read_text())
         known = isinstance(config["model"]["task"], str) and all(
-            (type(config[key]) is int and config[key] >= (key != "seed")) or (key == "epochs" and config[key] is None)
-            for key in ("epochs", "batch_size", "log_every", "seed")
+            (type(config[key]) is int and least <= config[key] <= most) or (key == "epochs" and config[key] is None)
+            for key, (least, most) in _LIMITS.items()
         )
-    except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a run's configuration ({type(error).__name__}): corrupt?") from error
     if not known:
         raise ValueError(f"{path} is not a training run's configuration: epochs, batch_size, seed or task is missing")
@@ -128,7 +128,7 @@ def _read_checkpoint(folder: Path) -> _Saved:
             data=str(found[1]["data"]["train"]),
             versions={key: str(found[1]["versions"][key]) for key in ("pocketvision", "torch")},
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return _Saved()  # the rows have the loss without it
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ...files import write_text
 from .curves import Curve, Spread
 
 FORMAT = "pocketvision-curve-1"
@@ -145,8 +146,7 @@ def write_reference(reference: Reference, path: Path) -> None:
         rows = [{"epoch": epoch, **{k: _rounded(v) for k, v in columns.items()}} for epoch, columns in epochs.items()]
         lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
         parts.append(f' "{key}": [\n{lines}\n ]' if rows else f' "{key}": []')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def _indented(value: Any) -> str:

@@ -90,7 +90,8 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         try:
             hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
         except (HydraException, OmegaConfBaseException) as error:  # from the composition: guarded() catches all others
-            print(f"pocketvision {title}: error: {explain_composition(error, arguments, config_name)}", file=sys.stderr)
+            told = printable(explain_composition(error, arguments, config_name))
+            print(f"pocketvision {title}: error: {told}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return main

@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ... import conf
+from .references import check_size
 from .values import normalize
 
 GROUPS = ("backbone", "model", "data")
@@ -29,6 +31,7 @@ def _targets_of_conf() -> Iterator[str]:
 ALLOWED_TARGETS = frozenset([*UNNAMED, *_targets_of_conf()])
 PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}", re.ASCII)
 MAX_DEPTH = 32  # ours are five levels deep
+MAX_NODES, MAX_CHARACTERS = 100_000, 5_000_000  # keys and values, references replaced; ours have a few hundred
 
 
 def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> DictConfig:
@@ -47,6 +50,7 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
     config = dict(config)
     for text in _texts(config):
         _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
+    check_size(config, nodes=MAX_NODES, characters=MAX_CHARACTERS)
     unknown = sorted(set(data or {}) - set(config["data"]))
     if unknown:
         raise ValueError(
@@ -85,18 +89,24 @@ def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
     return resolved
 
 
-def _texts(node: Any, depth: int = 0) -> Iterable[str]:
-    """Every string among keys and values. The depth is limited, because pickled data may contain itself."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep")
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for pair in node.items():
-            yield from _texts(pair, depth)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _texts(item, depth + 1)
+def _texts(whole: Any) -> Iterable[str]:
+    """Every string among keys and values.
+
+    Depth and number are limited: pickled data may contain itself, or one part many times.
+    """
+    nodes, waiting = 0, [(whole, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the checkpoint's configuration is more than {MAX_DEPTH} levels deep")
+        if nodes > MAX_NODES:
+            raise ValueError(f"the checkpoint's configuration has more than {MAX_NODES:,} keys and values")
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, Mapping | list | tuple):
+            parts = (part for pair in node.items() for part in pair) if isinstance(node, Mapping) else node
+            waiting += [(part, depth + 1) for part in islice(parts, MAX_NODES)]
 
 
 def _refuse(texts: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ...datasets.labels import LabelMap
+from ...files import whole_file
 from . import annotate
 
 
@@ -18,13 +19,13 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         ValueError: the extension is not an image format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ok, data = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
     except cv2.error as error:
         raise ValueError(f"{path}: {path.suffix!r} is not a supported image format; use .png or .jpg") from error
     assert ok
-    data.tofile(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.data)
 
 
 def to_picture(image: Tensor) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,23 +11,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...backbones.npz import read_npz
 from ...conf.schema import EvaluateConfig
 from ...datasets.labels import LabelMap
 from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
 from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
-from ...files import write_json
+from ...files import whole_file, write_json
 from ...segmentation.metric import ImageCounts, MeanIoU
 from ..config import build
 from ..engine.task import Metric, Task
 from ..runs.keys import plain
 from ..system.console import columns, log, table
 from .pixel_table import pixel_table
-from .states import pack, unpack
+from .states import check, pack, unpack
 
 MAX_ROWS = 30  # classes that the console lists
-_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError)  # what zipfile raises, depending on the byte
+_MAX_BYTES, _MAX_RATIO = 2 << 30, 100  # of a file for `compare`, unpacked
+_MAX_CLASSES = {"detection": 20_000, "segmentation": 256}
+# Kinds of the numbers and their dimensions in a metric's state, see `pack`.
+_PARTS: dict[str, dict[str, tuple[str, int]]] = {
+    "detection": {
+        "#0.boxes_xywh": ("iuf", 2), "#0.labels": ("iu", 1), "#0.scores": ("iuf", 1),
+        "#1.boxes_xywh": ("iuf", 2), "#1.labels": ("iu", 1), "#1.area": ("iuf", 1), "#1.crowd": ("biu", 1),
+    },
+    "segmentation": {"#0": ("iu", 1), "#1": ("iu", 1)},
+}  # fmt: skip
 _METRICS: dict[str, Callable[..., Any]] = {"detection": CocoMetric, "segmentation": MeanIoU}
 
 
@@ -122,8 +130,9 @@ def publish(
     if isinstance(evaluation.metric, MeanIoU):
         heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
-    write_json(output, results)
-    save(evaluation, results, state_path(output))
+    with whole_file(output) as temporary:  # both files or none
+        write_json(temporary, results)
+        save(evaluation, results, state_path(output))
     log.info("%s", "\n".join([table(heads), *lines]))
     if coco_results:
         assert isinstance(evaluation.metric, CocoMetric)  # check_asked
@@ -216,7 +225,7 @@ def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> No
         state = {image: (counts.indices, counts.counts) for image, counts in evaluation.metric.state().items()}
     ids, arrays = pack(state)
     text = json.dumps({**header, "images": ids}, default=str)
-    with open(path, "wb") as file:
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # pyright: ignore
 
 
@@ -227,22 +236,47 @@ def load(path: Path) -> Evaluation:
         ValueError: the file is not an evaluation, or from another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = dict(read_npz(path, max_bytes=_MAX_BYTES, max_ratio=_MAX_RATIO))
         header = json.loads(arrays.pop("header").tobytes())
-        labels = LabelMap.from_json(header["labels"])
+        labels = _check_header(header)
+        check(header["images"], arrays, _PARTS[header["kind"]])
         arguments, state = {"names": labels.names, **header["arguments"]}, unpack(header["images"], arrays)
         if header["kind"] == "segmentation":
             arguments["categories"] = build.categories(labels)
             arguments["unscored"] = {int(value): name for value, name in arguments.get("unscored", {}).items()}
             state = {image: ImageCounts(*cells) for image, cells in state.items()}
         metric = _METRICS[header["kind"]](**arguments)
+        _check_slots(metric, arrays)
         metric.merge([state])
         return Evaluation(header["kind"], labels, metric, header["results"], header["arguments"], header["about"])
-    except (ValueError, LookupError, TypeError, EOFError, OSError, *_DAMAGED) as error:
+    except Exception as error:  # zipfile, zlib, tokenize and numpy have many for damaged files
         raise ValueError(
             f"{path} is not an evaluation: {error!r:.300}. Remedy: run pocketvision evaluate again"
         ) from error
+
+
+def _check_header(header: dict[str, Any]) -> LabelMap:
+    """The classes; a LookupError, TypeError or ValueError if anything is not as `save` writes it."""
+    labels, about = LabelMap.from_json(header["labels"]), header["about"]
+    if len(labels.labels) > _MAX_CLASSES[header["kind"]]:
+        raise ValueError(f"{len(labels.labels):,} classes are more than it can be about")
+    numbers = [*header["results"].values(), *(about.get(key) for key in ("step", "params"))]
+    if any(isinstance(value, bool) or not isinstance(value, int | float | None) for value in numbers):
+        raise TypeError("a result is not a number")
+    if not isinstance(about["data"], str) or not isinstance(about.get("config"), dict | None):
+        raise TypeError("data or config")
+    return labels
+
+
+def _check_slots(metric: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError for classes that there are not."""
+    if isinstance(metric, MeanIoU):
+        indices, counts = (arrays.get(f"#{i}|values", np.zeros(0, int)) for i in range(2))
+        cells = len(metric.names) * (len(metric.names) + 1 + len(metric.unscored))
+        if indices.size and not (indices.min() >= 0 and indices.max() < cells and counts.min() >= 0):
+            raise ValueError("pixels of classes that it does not have")
+    elif unknown := set(np.unique(arrays.get("#1.labels|values", ())).tolist()) - metric.names.keys():
+        raise ValueError(f"annotations of the class indices {sorted(unknown)[:5]}, which it does not have")
 
 
 def fingerprint_of_truth(metric: CocoMetric, images: Collection[int | str] | None = None) -> str:

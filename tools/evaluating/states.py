@@ -28,6 +28,26 @@ def _named(parts: tuple[Any, ...]) -> dict[str, Any]:
     return names
 
 
+def check(ids: Sequence[Any], arrays: Mapping[str, np.ndarray], parts: Mapping[str, tuple[str, int]]) -> None:
+    """Raise ValueError if `unpack` would not give a state of these parts: kind of number and dimensions of each."""
+    if not isinstance(ids, list) or not all(type(image) in (int, str) for image in ids) or len(set(ids)) < len(ids):
+        raise ValueError("the images are not ids, each once")
+    if not ids and not arrays:
+        return
+    if arrays.keys() != {f"{name}|{what}" for name in parts for what in ("values", "starts")}:
+        raise ValueError(f"it has the arrays {sorted(arrays)}")
+    shared: dict[str, np.ndarray] = {}
+    for name, (kinds, dimensions) in parts.items():
+        values, starts = arrays[f"{name}|values"], arrays[f"{name}|starts"]
+        if values.dtype.kind not in kinds or values.shape[1:] != (4,) * (dimensions - 1):
+            raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
+        first = shared.setdefault(name.partition(".")[0] if "." in name else "", starts)
+        if starts.dtype.kind != "i" or starts.shape != (len(ids) + 1,) or not np.array_equal(starts, first):
+            raise ValueError(f"{name} does not say where each of {len(ids)} images starts")
+        if starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
+            raise ValueError(f"{name} has {len(values)} values, but its images have others")
+
+
 def unpack(ids: Sequence[int | str], arrays: Mapping[str, np.ndarray]) -> dict[int | str, tuple[Any, ...]]:
     """The inverse of `pack`."""
     found: dict[int | str, tuple[Any, ...]] = {}

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from ..predicting.interface import EXTRA_FILE, FORMATS, KEY, Interface, Padding
-from ..predicting.runtimes import openvino_core
+from ..predicting.runtimes import import_openvino, openvino_core
 from ..runs.loaded import LoadedRun
 from .onnx_file import build_onnx, output_types
 from .torch_file import build_program
@@ -91,10 +91,8 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
 
         onnx.save(model, path)
         return [path]
-    import openvino as ov
-
     converted = openvino_core().read_model(model.SerializeToString())
     for key, value in entries.items():
         converted.set_rt_info(value, ["pocketvision", key])
-    ov.save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")
+    import_openvino().save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")
     return [path, path.with_suffix(".bin")]

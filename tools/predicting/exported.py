@@ -39,7 +39,12 @@ class ExportedPredictor(Predictor):
             ValueError: the file's configuration is not a valid run configuration.
         """
         self.file = file
-        self.interface = Interface.from_json(file.about["interface"])
+        try:
+            self.interface = Interface.from_json(file.about["interface"])
+        except (TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{file.path} has metadata of another version ({error!s:.200}): export it again"
+            ) from error
         self.config = trusted(file.about["config"], data=data)
         self.crop_fraction = build.crop_fraction(self.config.data)
         self.labels = LabelMap.from_json(file.about["labels"])
@@ -97,7 +102,19 @@ class ExportedPredictor(Predictor):
         return np.ascontiguousarray(images.numpy())
 
     def finish(self, outputs: Mapping[str, np.ndarray], metas: Sequence[dict[str, Any]]) -> list[Any]:
-        """Each image's Detections, label map (uint8 tensor) or Ranking, in the image's own pixels."""
+        """Each image's Detections, label map (uint8 tensor) or Ranking, in the image's own pixels.
+
+        Raises:
+            ValueError: the file gives other outputs than its metadata says.
+        """
+        try:
+            return self._finish(outputs, metas)
+        except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(
+                f"{self.file.path} gives other outputs than it should ({error!r:.200}): corrupt?"
+            ) from error
+
+    def _finish(self, outputs: Mapping[str, np.ndarray], metas: Sequence[dict[str, Any]]) -> list[Any]:
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in outputs.items()}
         kind, count = self.interface.kind, len(metas)
         if self.interface.resizes:

@@ -1,7 +1,7 @@
 """Prediction's output files: pictures, videos, JSON, COCO results, CSV and masks, written as results arrive.
 
 Each writer's `write` takes one image's result; `close` completes its files, also after an interruption. Until then
-they are named `.part`: a file with the final name is always valid.
+they have temporary names: a file with the final name is always valid.
 """
 
 import csv
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from ...files import naming, own_place
 from ..drawing.pictures import write_image
 from ..system.console import log
 from .inputs import Shot
@@ -59,12 +60,13 @@ class _Text:
     """A text file; a file name that is not UTF-8, which Linux allows, is written as JSON escapes."""
 
     def __init__(self, path: Path, *, newline: str | None = None) -> None:
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path, self._part = path, own_place(path)
         self._file = open(self._part, "w", encoding="utf-8", errors="backslashreplace", newline=newline)  # noqa: SIM115
 
     def close(self) -> None:
-        self._file.close()
-        os.replace(self._part, self._path)
+        with naming(self._path, self._part):
+            self._file.close()
+            os.replace(self._part, self._path)
 
 
 def check_writes(kind: str, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -110,12 +112,14 @@ class JsonList(_Text):
         self._entries_of, self._separator = entries_of, "[\n"
 
     def write(self, found: Found) -> None:
-        for entry in self._entries_of(found):
-            self._file.write(self._separator + json.dumps(entry, ensure_ascii=False))
-            self._separator = ",\n"
+        with naming(self._path):
+            for entry in self._entries_of(found):
+                self._file.write(self._separator + json.dumps(entry, ensure_ascii=False))
+                self._separator = ",\n"
 
     def close(self) -> None:
-        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        with naming(self._path):
+            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
         super().close()
 
 
@@ -129,7 +133,14 @@ class CsvTable(_Text):
 
     def write(self, found: Found) -> None:
         frame = "" if found.shot.frame is None else found.shot.frame
-        self._table.writerows((str(found.shot.path), frame, *row) for row in csv_rows(found.shown))
+        rows = ((str(found.shot.path), frame, *row) for row in csv_rows(found.shown))
+        with naming(self._path):
+            self._table.writerows([_no_formula(cell) for cell in row] for row in rows)
+
+
+def _no_formula(cell: Any) -> Any:
+    """Spreadsheets run a text that begins like a formula; an apostrophe in front makes it a text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r\n")) else cell
 
 
 def csv_rows(result: Result) -> Iterable[tuple[Any, ...]]:
@@ -211,7 +222,7 @@ class VideoFile:
             )
         for ending, codec in _CODECS:
             self._path = stem.with_name(stem.name + ending)
-            self._part = self._path.with_name(f"{stem.name}.part{ending}")
+            self._part = own_place(self._path)
             fourcc = cv2.VideoWriter.fourcc(*codec)
             self._writer = quietly(cv2.VideoWriter, str(self._part), fourcc, rate, self._size[::-1])
             if self._writer.isOpened():
@@ -239,4 +250,5 @@ class VideoFile:
 
     def close(self) -> None:
         self._writer.release()
-        os.replace(self._part, self._path)
+        with naming(self._path, self._part):
+            os.replace(self._part, self._path)

@@ -1,6 +1,7 @@
 """Exported files in their own runtimes: arrays in, arrays by name out."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,28 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         about = None
     if not isinstance(about, dict) or not {"task", "config", "precision", "interface", "labels"} <= about.keys():
         raise ValueError(f"{path} was not written by pocketvision export: it has no metadata")
-    return ExportedFile(path, about, start(threads, precision or about["precision"]))
+    return ExportedFile(path, about, _guarded(path, start, threads, precision or about["precision"]))
+
+
+def _guarded(path: Path, start: Callable[[int, str], Call], threads: int, precision: str) -> Call:
+    """The call of a runtime; its own errors for a file that loads but does not run become a ValueError."""
+
+    def told(error: Exception) -> ValueError:
+        first = str(error).strip().splitlines() or [""]
+        return ValueError(f"{path} does not run ({type(error).__name__}: {first[0][:200]}): corrupt?")
+
+    try:
+        call = start(threads, precision)
+    except Exception as error:
+        raise told(error) from error
+
+    def guarded(array: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return call(array)
+        except Exception as error:
+            raise told(error) from error
+
+    return guarded
 
 
 def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
@@ -91,6 +113,17 @@ def _open_onnx(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:
     return first.get_modelmeta().custom_metadata_map.get(KEY), start
 
 
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would report every import to www.google-analytics.com.
+
+    It is a package of its own, which OpenVINO does without.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  its import fails
+    import openvino
+
+    return openvino
+
+
 @cache
 def openvino_core() -> Any:
     """The one `openvino.Core` of the process.
@@ -99,9 +132,7 @@ def openvino_core() -> Any:
     in the order in which they were created, the second restores the first one's stack, which is already freed: the
     next signal that Python handles (from a loader process that ends) causes a SIGSEGV. Seen with OpenVINO 2026.4.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return import_openvino().Core()
 
 
 def _open_openvino(path: Path) -> tuple[str | None, Callable[[int, str], Call]]:

@@ -1,7 +1,6 @@
 """The charts of a report, for one run and for several: each by its file name."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,12 @@ from ..drawing.figure import Chart
 from .summary import HEADLINES, Summary
 
 CLASS_FIGURE = {"detection": "AP", "segmentation": "IoU", "classification": "top-1"}
+CHARTS = (  # beside a run's page
+    *("precision_recall", "f1_confidence", "errors", "object_sizes"),
+    *("training_loss", "training_figure", "training_lr", "classes", "confusion"),
+)
 MANY_CLASSES = 7  # beyond this, lines cannot be distinguished by color
+_MAX_MATRIX = 3000  # classes
 _ALL, _GREY = "all classes", (134, 142, 150)
 GRID = np.linspace(0, 1, 101).tolist()  # for recall and for scores
 
@@ -58,18 +62,14 @@ def class_chart(summary: Summary) -> Chart:
 
 
 def matrix_of(summary: Summary) -> Chart:
-    confusion = summary.confusion
-    return matrix_chart(
-        "Confusion matrix, % of ground truth", confusion["rows"], confusion["columns"], counts_of(confusion)
-    )
-
-
-def counts_of(confusion: dict[str, Any]) -> np.ndarray:
-    """int64 [rows, columns]."""
-    counts = np.zeros((len(confusion["rows"]), len(confusion["columns"])), np.int64)
+    confusion, title = summary.confusion, "Confusion matrix, % of ground truth"
+    rows, columns = confusion["rows"], confusion["columns"]
+    if max(len(rows), len(columns)) > _MAX_MATRIX:  # its memory grows with the square
+        return matrix_chart(f"{title}: too many classes to draw", rows[:1], columns[:1], np.zeros((1, 1)))
+    counts = np.zeros((len(rows), len(columns)), np.int64)
     for row, column, count in confusion["cells"]:
         counts[row, column] = count
-    return counts
+    return matrix_chart(title, rows, columns, counts)
 
 
 def charts_of_several(summaries: Sequence[Summary]) -> dict[str, Chart]:

@@ -90,7 +90,7 @@ class Gallery:
         name = f"{self._number:04d}.{ending}"
         ok, data = cv2.imencode(f".{ending.rpartition('.')[2]}", np.ascontiguousarray(image), options)
         assert ok
-        data.tofile(self.folder / name)
+        (self.folder / name).write_bytes(data.data)
         return name
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from ..drawing.html import data_uri
 from .summary import IMAGES, Summary
 
+_SIGNATURES = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
+_MAX_BYTES = 16 << 20  # of a picture of at most 640 pixels
 GROUPS = {"worst": "worst images", "best": "best images", "more": "more examples"}
 KINDS = {
     "classification": "well localized, but the wrong class",
@@ -74,12 +76,19 @@ def _box(row: dict[str, Any], summary: Summary) -> dict[str, Any]:
 
 
 def _inlined(folder: Path, name: str) -> str:
-    """A picture's file as a data URI.
+    """A picture's file as a data URI. Pages are passed on: a link to another file, or another kind of file, is refused.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such picture.
     """
     path = folder / IMAGES / Path(name).name
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: write the report again with pocketvision evaluate run=... report=true")
-    return data_uri(path.read_bytes(), kind="jpeg" if path.suffix == ".jpg" else "png")
+    kind = "jpeg" if path.suffix == ".jpg" else "png"
+    content = b""
+    if path.resolve() == folder.parent.resolve() / folder.name / IMAGES / path.name and path.is_file():
+        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+    if not content.startswith(_SIGNATURES[kind]):
+        raise ValueError(
+            f"{path} is missing, or is a link or no picture: write the report again with pocketvision evaluate run=... "
+            "report=true"
+        )
+    return data_uri(content, kind=kind)

@@ -1,12 +1,13 @@
 """The page: one self-contained file, for one run or for several."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..drawing.figure import Chart
 from ..drawing.html import render
-from .drawn import CLASS_FIGURE, charts_of, charts_of_several, counts_of, matrix_of
+from .drawn import CLASS_FIGURE, charts_of, charts_of_several, matrix_of
 from .gallery_page import gallery
 from .summary import HEADLINES, Summary, known
 
@@ -67,7 +68,9 @@ def _sizes_told(results: Mapping[str, float | None]) -> str:
 
 def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """The most frequently confused classes, by count; the background is not a class."""
-    sums = counts_of(confusion).sum(axis=1)
+    sums = Counter[int]()
+    for row, _, count in confusion["cells"]:
+        sums[row] += count
     outside = len(confusion["rows"]) - 1 if confusion["background"] else None
     wrong = [cell for cell in confusion["cells"] if cell[0] != cell[1] and outside not in cell[:2]]
     return [

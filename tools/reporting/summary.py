@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 FORMAT = 1
+_MAX_BYTES = 256 << 20
 FILE, IMAGES = "summary.json", "images"
 HEADLINES = {  # the first is the one that selects the best checkpoint
     "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"),
@@ -55,14 +56,16 @@ class Summary:
                 f"{path} does not exist: write it with pocketvision evaluate run={folder.parent} report=true"
             )
         try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
             content = json.loads(path.read_text())
             version = content.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not an evaluation summary ({error!r:.100}): evaluate with report=true again"
             ) from error
         names = {item.name: item.type for item in fields(cls)}
-        if version != FORMAT or content.keys() != names.keys() or content["kind"] not in HEADLINES:
+        if version != FORMAT or content.keys() != names.keys() or content["kind"] not in list(HEADLINES):
             raise ValueError(
                 f"{path} was written by another version (format {version!r:.20}): evaluate with report=true again"
             )

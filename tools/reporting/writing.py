@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...datasets.annotations.sample import Source
-from ...files import whole_file, whole_folder
+from ...files import whole_folder, write_text
 from ..drawing.figure import Chart
 from ..drawing.pictures import write_image
 from ..evaluating.scores import Evaluation
@@ -12,7 +12,8 @@ from ..runs.keys import plain
 from ..runs.loaded import LoadedRun
 from ..system.console import log
 from . import classification, detection, segmentation
-from .drawn import class_chart, matrix_of
+from .checked import read_summary
+from .drawn import CHARTS, class_chart, matrix_of
 from .facts import command, environment, facts, settings, training_rows
 from .gallery import Gallery
 from .page import page
@@ -50,7 +51,7 @@ def write_report(
         part.describe(summary, evaluation)
         part.pictures(summary, evaluation, Gallery(fresh / IMAGES, run, source, images))
         summary.save(fresh)
-        summary = Summary.load(fresh)  # a later page is drawn from the same file
+        summary = read_summary(fresh)  # a later page is drawn from the same file
         html, charts = page([(summary, fresh)])
         (fresh / PAGE).write_text(html, encoding="utf-8")
         _write_charts(fresh, charts | {"classes": class_chart(summary), "confusion": matrix_of(summary)})
@@ -58,13 +59,19 @@ def write_report(
 
 
 def check_place(run_folder: Path) -> Path:
-    """The report's folder in a run folder.
+    """The report's folder in a run folder. What is left of a report may be replaced, too.
 
     Raises:
         ValueError: something that is not a report has its name.
     """
     folder = run_folder / FOLDER
-    if folder.exists() and not (folder / FILE).is_file():
+    try:
+        found = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return folder
+    except NotADirectoryError:
+        found = {""}
+    if FILE not in found and not found <= {PAGE, IMAGES, *(f"{name}.png" for name in CHARTS)}:
         raise ValueError(f"{folder} is not a report and will not be replaced (it has no {FILE}): move it away")
     return folder
 
@@ -83,7 +90,7 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
         raise ValueError(f"a run is given twice: {', '.join(map(str, runs))}")
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"page={output}: expected a file that ends in .html")
-    summaries = [Summary.load(folder) for folder in folders]
+    summaries = [read_summary(folder) for folder in folders]
     if len(kinds := {summary.kind for summary in summaries}) > 1:
         raise ValueError(
             f"only runs of the same task can be combined; these are for {' and '.join(sorted(kinds))}: "
@@ -93,8 +100,7 @@ def write_page(runs: Sequence[str | Path], output: Path) -> Path:
         log.warning("these runs were evaluated on different data: their metrics are not comparable")
     _tell_apart(summaries, runs)
     html, charts = page(list(zip(summaries, folders, strict=True)))
-    with whole_file(output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(output, html)
     _write_charts(output.parent, charts, prefix=f"{output.stem}.")
     return output
 

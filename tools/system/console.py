@@ -1,5 +1,6 @@
 """Terminal output: log lines, progress bars, tables of numbers."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ log = logging.getLogger("pocketvision")
 
 _MAX_MESSAGE = 3000  # characters
 _SECONDS_OF_A_LINE = 60
+_KEPT = "\n\u200c\u200d"  # line ends, and what joins letters in several scripts
 
 
 def configure_logging() -> None:
@@ -21,8 +23,12 @@ def configure_logging() -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
+            text = "\n".join(map(printable, self.format(record).split("\n")))
+            try:
+                tqdm.write(text, file=sys.stdout)
+                sys.stdout.flush()
+            except BrokenPipeError:  # `| head` has seen enough; the work goes on
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
     log.handlers = [Handler()]
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
@@ -32,7 +38,7 @@ def configure_logging() -> None:
 def printable(text: str) -> str:
     """Text that is safe to print, though parts of it may come from a file: no control characters, limited length."""
     text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ..."
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in _KEPT else " " for c in text)
 
 
 def progress(
@@ -71,11 +77,13 @@ class _Lines:
     def write(self, drawn: str) -> None:
         line = drawn.strip()
         if line and time.monotonic() >= self._next:
-            self._stream.write(f"{line}\n")
+            with contextlib.suppress(BrokenPipeError):
+                self._stream.write(f"{line}\n")
             self._next = time.monotonic() + _SECONDS_OF_A_LINE
 
     def flush(self) -> None:
-        self._stream.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
 
 
 def table(results: Mapping[str, float]) -> str:

@@ -1,15 +1,16 @@
 """Loss curves without any file: means of epochs, the band around a reference, places of other lengths, verdicts."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pocketvision.tools.comparing.band import band, compare, place_of, spans, tolerance, verdict
-from pocketvision.tools.comparing.curves import Curve, epoch_means, matters, whole_epochs
+from pocketvision.tools.comparing.curves import Curve, epoch_means, matters, read_run, whole_epochs
 from pocketvision.tools.comparing.output import MOST_ROWS, chart, lines
-from pocketvision.tools.comparing.reference import Reference, read_reference, summarise
+from pocketvision.tools.comparing.reference import Reference, read_reference, summarise, write_reference
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.runs.keys import flat, plain
 
@@ -337,3 +338,42 @@ def test_the_references_in_the_documentation_are_of_todays_settings(name: str, o
     today = {key: value for key, value in config.items() if matters(key) and not key.startswith("data.")}
     assert {key: value for key, value in found.settings.items() if not key.startswith("data.")} == today
     assert found.seeds == [0, 1]
+
+
+def test_a_damaged_reference_is_told(tmp_path: Path) -> None:
+    """Any part may be of another kind or size: a comparison, or one ValueError."""
+    path = tmp_path / "reference.json"
+    write_reference(reference(*SEEDS["detection"], figures={2: {"AP": 0.1}, 6: {"AP": 0.2}}), path)
+    content = json.loads(path.read_text())
+    run = curve(FALLING, figures={6: {"AP": 0.2}})
+    told = 0
+
+    def parts(node: Any) -> Iterator[tuple[Any, Any]]:
+        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node))[:6]:
+            yield node, key
+            if isinstance(value, dict | list):
+                yield from parts(value)
+
+    for node, key in list(parts(content)):
+        for other in (None, [], {}, "x", -1, 0, 1e300, 10**400, True, {"mean": 1, "min": 1}, ["a"]):
+            before, node[key] = node[key], other
+            if other is None and isinstance(node, dict):
+                del node[key]
+            path.write_text(json.dumps(content))
+            try:
+                found = compare(run, read_reference(path))
+                lines(found, departs=verdict(found)[0])
+            except ValueError as error:
+                assert "reference" in str(error)  # noqa: PT017
+                told += 1
+            node[key] = before
+    assert told > 40
+
+
+def test_a_schedule_without_end_is_no_runs(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "config.yaml").write_text(
+        "{model: {task: detection}, epochs: 1000000000000, batch_size: 1, log_every: 1, seed: 0}"
+    )
+    with pytest.raises(ValueError, match=r"config\.yaml is not a training run's configuration"):
+        read_run(tmp_path)

@@ -1,5 +1,6 @@
 """A configuration inside a checkpoint cannot run code."""
 
+import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -358,6 +359,56 @@ def endless() -> dict[str, Any]:
 )
 def test_what_does_not_end_or_is_not_plain_is_refused(extra: Any, message: str) -> None:
     refuse(stored(data={"extra": extra}), match=message)
+
+
+def doubled(levels: int) -> list[Any]:
+    node: list[Any] = ["x"]
+    for _ in range(levels):
+        node = [node, node]
+    return node
+
+
+def chain(count: int, value: str, first: Any = "x") -> dict[str, Any]:
+    """k0, k1, ...: each is `value` with the name of the one before."""
+    return {"k0": first} | {f"k{i}": value.replace("?", f"k{i - 1}") for i in range(1, count)}
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (doubled(28), "more than 100,000 keys and values"),
+        ([["x"] * 1000] * 1000, "more than 100,000 keys and values"),
+        (chain(40, "${data.extra.?}${data.extra.?}"), "references give more than"),
+        (chain(40, "${.?}${.?}"), "references give more than"),
+        (chain(40, "${..extra.?}${..extra.?}"), "references give more than"),
+        ({"alias": "${data.extra.true}", "true": chain(40, "${data.extra.alias.?}" * 2)}, "references give more than"),
+        ({f"k{i}": ["${data.extra.k" + str(i - 1) + "}"] * 2 if i else ["x"] for i in range(40)}, "keys and values"),
+        ({f"k{i}": {"a": "${..k" + str(i - 1) + "}", "b": "${..k" + str(i - 1) + "}"} if i else {"a": "x"}
+          for i in range(40)}, "keys and values"),
+        ({"list": [[f"${{data.extra.list.{i - 1}}}"] * 2 if i else ["x"] for i in range(40)]}, "keys and values"),
+        ({"a": "${data.extra.b.c}", "b": "${data.extra.b}"}, "cannot be resolved"),
+        ("xy" * 3_000_000, "5,000,000 characters"),
+        ({"a": "${data.extra.b}" * 2, "b": "${data.extra.a}" * 2}, "cannot be resolved"),
+        ({"a": "${data}", "b": "${data}"}, "cannot be resolved"),
+        (chain(2000, "${.?}"), "cannot be resolved"),
+    ],
+)  # fmt: skip
+def test_what_grows_without_limit_is_refused(extra: Any, message: str) -> None:
+    start = time.monotonic()
+    refuse(stored(data={"extra": extra}), match=message)
+    assert time.monotonic() - start < 5
+
+
+def test_references_of_any_kind_keep_working() -> None:
+    extra = chain(5, "${.?}${.?}") | {
+        "all": "${..train}",
+        "list": [1, 2],
+        "second": "${.list.1}",
+        "way": "${data.extra}",
+    }
+    del extra["way"]
+    found = trusted(stored(data={"extra": extra, "train": SHAPES})).data.extra
+    assert (found.k4, found.second, found.all.length) == ("x" * 16, 2, 1)
 
 
 @pytest.mark.parametrize(

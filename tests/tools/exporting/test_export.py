@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -391,3 +392,46 @@ def test_signals_after_openvino(exported: Callable) -> None:
     """Two files opened, and closed in that order, leave the process able to handle signals."""
     file = exported("classification", format="openvino")
     subprocess.run([sys.executable, "-c", SIGNALS, str(file)], check=True)
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    """Its telemetry would look up www.google-analytics.com and leave files in the home folder."""
+    code = (
+        "import sys\n"
+        "sys.addaudithook(lambda event, args: event in ('socket.getaddrinfo', 'socket.connect') and sys.exit(event))\n"
+        "from pocketvision.tools.predicting.runtimes import open_file\n"
+        "try: open_file(sys.argv[1])\n"
+        "except ValueError: pass\n"
+        "import openvino.tools.ovc.convert_impl as used\n"
+        "assert used.tm.__name__.endswith('stub'), used.tm\n"
+    )
+    (tmp_path / "m.xml").write_text("<net/>")
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.xml")], check=True, env=environment, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.xml"]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("boxes"), IndexError(), RuntimeError("InvalidArgument"), TypeError()], ids=repr
+)
+def test_a_file_that_loads_but_does_not_run_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runtime's own errors, and outputs of other names, kinds and shapes."""
+
+    def fails(*_: Any) -> Any:
+        raise error
+
+    for start in (fails, lambda *_: fails):
+        with pytest.raises(ValueError, match=rf"m\.onnx does not run \({type(error).__name__}: .*corrupt\?"):
+            runtimes._guarded(Path("m.onnx"), start, 1, "fp32")(np.zeros((1, 3), np.uint8))
+    model = object.__new__(ExportedPredictor)
+    model.file = runtimes.ExportedFile(Path("m.onnx"), {}, fails)
+    monkeypatch.setattr(ExportedPredictor, "_finish", fails)
+    with pytest.raises(ValueError, match=r"m\.onnx gives other outputs than it should"):
+        model.finish({}, [])
+
+
+def test_metadata_of_another_version_is_told() -> None:
+    for interface in ({"shape": 3}, [1], None):
+        file = runtimes.ExportedFile(Path("m.onnx"), {"interface": interface}, lambda _: {})
+        with pytest.raises(ValueError, match=r"m\.onnx has metadata of another version .*export it again"):
+            ExportedPredictor(file)

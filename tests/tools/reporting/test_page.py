@@ -2,7 +2,10 @@
 
 import base64
 import json
+import random
 import re
+import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pocketvision.tools.drawing.figure import Chart
+from pocketvision.tools.reporting.drawn import matrix_of
+from pocketvision.tools.reporting.page import _pairs
 from pocketvision.tools.reporting.summary import Summary
 from pocketvision.tools.reporting.writing import write_page
 
@@ -188,9 +194,22 @@ def test_an_earlier_report_is_replaced_and_nothing_else(evaluated: Any) -> None:
     assert not (folder / "report" / "old.png").exists()
     assert len(list((folder / "report" / "images").iterdir())) == 2
     assert not list(folder.glob(".report*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_report_is_replaced_but_no_other_folder(kind: str, evaluated: Any) -> None:
+    folder = evaluated(kind)
     (folder / "report" / "summary.json").unlink()
+    evaluated(kind)
+    assert (folder / "report" / "summary.json").is_file()
+    (folder / "report" / "summary.json").unlink()
+    (folder / "report" / "mine.png").touch()
     with pytest.raises(ValueError, match=r"report is not a report and will not be replaced \(it has no summary.json\)"):
-        evaluated("detection")
+        evaluated(kind)
+    shutil.rmtree(folder / "report")
+    (folder / "report").touch()
+    with pytest.raises(ValueError, match="is not a report"):
+        evaluated(kind)
 
 
 # ---- several runs ----------------------------------------------------------------------------------------
@@ -234,15 +253,68 @@ def test_what_cannot_be_put_together(
     runs: list[str], output: str, message: str, evaluated: Any, tmp_path: Path
 ) -> None:
     for name, kind in (("a", "detection"), ("b", "classification")):
-        summary = Summary(kind, name, {"data hash": "1"}, {}, {}, "", {}, [])
-        (tmp_path / name / "report").mkdir(parents=True)
-        summary.save(tmp_path / name / "report")
+        evaluated(kind, name=name, images=1)
     for name, text in (("old", '{"format": 99}'), ("broken", '["')):
         (tmp_path / name / "report").mkdir(parents=True)
         (tmp_path / name / "report" / "summary.json").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         write_page([tmp_path / run for run in runs], tmp_path / output)
     assert not (tmp_path / output).exists()
+
+
+def mutants(node: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Container, key and a value of another kind or size, for each part of a JSON tree and each of a few values."""
+    pairs = list(node.items()) if isinstance(node, dict) else list(enumerate(node))[:2]
+    for key, value in pairs:
+        for other in (None, -7, 10**400, 1e200, "", {}, [[]], True):
+            if type(other) is not type(value) or isinstance(other, int | float):
+                yield node, key, other
+        if isinstance(value, dict | list):
+            yield from mutants(value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_summary_is_told(kind: str, evaluated: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever part is of another kind: a page, or one ValueError."""
+    path = evaluated(kind, images=2) / "report" / "summary.json"
+    monkeypatch.setattr(Chart, "svg", lambda chart, name: "")
+    content = json.loads(path.read_text())
+    told = 0
+    for container, key, other in random.Random(0).sample(list(mutants(content)), 100):
+        before, container[key] = container[key], other
+        path.write_text(json.dumps(content))
+        try:
+            write_page([path.parent.parent], tmp_path / "page.html")
+        except ValueError as error:
+            told += str(error).startswith(str(path))
+        container[key] = before
+    assert told > 60
+
+
+@pytest.mark.parametrize("place", ["images/0001.jpg", "images", "."])
+def test_no_page_contains_what_a_link_points_to(place: str, evaluated: Any, tmp_path: Path) -> None:
+    report = evaluated("detection") / "report"
+    path, moved = report / place, tmp_path / "private"
+    path.resolve().rename(moved)
+    (report if place == "." else path).symlink_to(moved)
+    with pytest.raises(ValueError, match=r"0001\.jpg is missing, or is a link or no picture"):
+        write_page([report.parent], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("content", [b"root:x:0:0", b"", b"GIF89a", b"\xff\xd8\xff" + b"0" * (17 << 20)], ids=len)
+def test_no_page_contains_what_is_no_picture(content: bytes, evaluated: Any, tmp_path: Path) -> None:
+    run = evaluated("segmentation")
+    (run / "report" / "images" / "0001.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"0001\.jpg is missing, or is a link or no picture"):
+        write_page([run], tmp_path / "page.html")
+
+
+def test_very_many_classes_have_no_matrix_picture() -> None:
+    names = [f"class {i}" for i in range(5000)]
+    cells = {"rows": names, "columns": names, "cells": [[0, 1, 2], [0, 0, 2]], "background": False}
+    summary = Summary("classification", "a", {}, {}, {}, "", {}, [], confusion=cells)
+    assert "too many classes" in matrix_of(summary).title
+    assert _pairs(cells) == [("class 0", "class 1", "2", "50.0 %")]
 
 
 def test_a_summary_survives_its_file(evaluated: Any) -> None:

@@ -61,3 +61,44 @@ def test_columns(rows: list[list[str]], left: tuple[int, ...], expected: list[st
 def test_a_table_of_nothing_and_of_classes() -> None:
     assert console.table({}) == ""
     assert "road" in console.table({"mIoU": 0.5, "IoU/road": 0.5})
+
+
+NAMES = [
+    ("\x1b]0;title\x07cat", " ]0;title cat"),
+    ("\u202egnp.exe", " gnp.exe"),
+    ("\x9b31mcat\rdog", " 31mcat dog"),
+    ("\udcff.png", " .png"),
+    ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+    ("Katze, 猫", "Katze, 猫"),
+]
+
+
+@pytest.mark.parametrize(("name", "shown"), NAMES, ids=[ascii(name) for name, _ in NAMES])
+def test_names_reach_the_terminal_printable(
+    name: str, shown: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lines and in tables of any length, whatever part of the program logs them."""
+    monkeypatch.setattr(sys, "stdout", out := io.StringIO())
+    console.configure_logging()
+    console.log.info("not read: %s", name)
+    console.log.info("%s", "\n".join([console.table({f"AP/{name}": 0.5}), *console.columns([[name, "1"]] * 2000)]))
+    lines = out.getvalue().split("\n")
+    assert lines[0] == f"not read: {shown}"
+    assert lines[2].startswith(f"    {shown}")
+    assert len(lines) == 2004
+
+
+def test_a_reader_that_has_seen_enough_does_not_end_the_work(
+    logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(console, "_SECONDS_OF_A_LINE", 0)
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", Closed())
+    console.configure_logging()
+    console.log.info("once")
+    console.log.info("again")
+    assert list(console.progress(range(3), total=3, title="epoch 1/6")) == [0, 1, 2]
