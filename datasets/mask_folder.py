@@ -189,13 +189,11 @@ class MaskFolder(MaskPairs):
             folders = Folders(Path(images), Path(masks), divided=False)
         else:
             folders = find_folders(Path(str(root)), split, may_cut=holdout is not None)
-        strict = Strict()
+        strict, mask_suffix = Strict(), mask_suffix or folders.suffix
         pictures = _by_name(folders.images, "images", report=report or strict)
         truth = _by_name(folders.masks, "masks", report=report or strict)
-        mask_suffix = mask_suffix or folders.suffix
-        if folders.suffix:  # images and masks are in one folder
-            pictures = {name: path for name, path in pictures.items() if not name.endswith(mask_suffix)}
-            truth = {name: path for name, path in truth.items() if name.endswith(mask_suffix)}
+        if folders.suffix:
+            pictures, truth = _told_apart(pictures, truth, mask_suffix)
         pairs = _pairs(pictures, truth, folders, mask_suffix, report or strict)
         used, notes = {mask for _, _, mask in pairs}, []
         spare = [path for path in truth.values() if path not in used]
@@ -222,6 +220,14 @@ class MaskFolder(MaskPairs):
             spare=spare if limit is None else (),
             unlisted=[] if IGNORE in {*ignored, *labels.source_ids.values()} or ignore_colors else [IGNORE],
         )
+
+
+def _told_apart(
+    pictures: dict[str, Path], truth: dict[str, Path], suffix: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks of one folder that has both."""
+    images = {name: path for name, path in pictures.items() if not name.endswith(suffix)}
+    return images, {name: path for name, path in truth.items() if name.endswith(suffix)}
 
 
 def _pairs(
