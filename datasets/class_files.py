@@ -94,7 +94,7 @@ def _json_rows(data: Any) -> list[Any]:
     if all(isinstance(value, list) for value in data.values()):
         return [{"name": name, "color": color} for name, color in data.items()]
     if all(type(value) is int for value in data.values()):
-        return [{"name": name, "id": number} for name, number in data.items()]
+        return [{"name": name, "id": number} for name, number in sorted(data.items(), key=lambda item: item[1])]
     return [{"id": number, "name": name} for number, name in data.items()]
 
 

@@ -200,8 +200,6 @@ class _Reader:
                 "outside_root",
                 "has a file_name outside the image folder: expected a relative path without '..' or control characters",
             )
-        if "\\" in name and self.images is not None and not (self.images / name).is_file():
-            name = name.replace("\\", "/")  # written on Windows
         if height < 1 or width < 1:
             height, width = self._size(name)
         return number, height, width, name
@@ -209,7 +207,8 @@ class _Reader:
     def _size(self, name: str) -> tuple[int, int]:
         try:
             if self.images is not None:
-                return image_size(self.images / name)
+                path = self.images / name
+                return image_size(path if path.is_file() else self.images / name.replace("\\", "/"))
             problem = ""
         except FileNotFoundError:
             return 0, 0  # the source reports all missing images at once

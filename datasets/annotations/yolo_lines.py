@@ -1,10 +1,7 @@
 """What the numbers of a YOLO line after the class are: a box, an outline, or a box and something else."""
 
 _BEYOND = 0.01  # how far a number may lie outside 0..1: rounding, and tools that let boxes extend over the edge
-_MIDDLE = (
-    0.2,
-    0.8,
-)  # a box's center lies in this part of the range of its landmarks, rarely so the first corner of an outline
+_MIDDLE = (0.2, 0.8)  # where a box's center lies in the range of its landmarks; rarely so an outline's first corner
 _MIN_LINES, _CENTERED, _INSIDE = 2, 0.3, 0.8  # lines that look like landmarks, and their shares
 
 Box = tuple[float, float, float, float]

@@ -146,7 +146,12 @@ def _palette_indices(data: np.ndarray, path: str | Path) -> tuple[int, np.ndarra
 
     def indices(picture: Any) -> tuple[int, np.ndarray | None]:
         bits = 1 if picture.mode == "1" else getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))[0]
-        return bits, np.array(picture) if picture.mode == "P" else None
+        if picture.mode != "P":
+            return bits, None
+        found, palette = np.array(picture), np.array(picture.getpalette()).reshape(-1, 3)
+        used = palette[np.unique(found[found < len(palette)])]
+        is_gray = not png_header(data) and (used == used[:, :1]).all()  # then the levels of gray are the indices
+        return bits, None if is_gray else found
 
     try:
         return _by_pil(data, path, indices)

@@ -101,20 +101,22 @@ def no_sync(setup: Setup) -> Iterator[Row]:
 def _waits(setup: Setup, kind: str, precision: str) -> list[str]:
     """The places where a training step waits for the device."""
     import torch
+    from pocketvision.conf.schema import TrainConfig
     from pocketvision.tools.config import build
+    from pocketvision.tools.config.settings import settings_of
     from pocketvision.tools.engine.distributed import Ranks
     from pocketvision.tools.engine.run import make_run
     from pocketvision.tools.engine.step import train_step
 
     device = torch.device(setup.device)
     config = build.compose(f"experiment=demo_{kind}", f"precision={precision}", *setup.smaller)
-    settings, ranks = build.train_settings(config), Ranks(0, 1, device)
+    settings, ranks = settings_of(config, TrainConfig), Ranks(0, 1, device)
     source = build.build_source(config, "train")
     dataset = build.build_dataset(config, source, training=True)
     loader = build.build_loader(dataset, batch_size=4, ranks=ranks, workers=0, training=True)
     run = make_run(
         build.build_task(config, labels=source.labels), settings, ranks, folder=setup.folder / "unused", header={},
-        make_optimizer=build.optimizer_factory(config, settings), epochs=1, steps_per_epoch=10,
+        make_optimizer=build.optimizer_factory(settings), epochs=1, steps_per_epoch=10,
     )  # fmt: skip
     run.training_mode()
     batch = next(iter(loader))

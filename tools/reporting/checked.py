@@ -10,7 +10,7 @@ from .gallery_page import GROUPS, KINDS
 from .summary import FILE, Summary
 
 _FACTS = ("network", "parameters", "checkpoint", "data", "data hash", "evaluated")
-_ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+_ERRORS = ("classification", "localization", "both", "duplicate", "background", "missed")
 _BOX_KINDS = {"correct", "crowd", *KINDS}
 _LARGEST = 1e100
 Check = Callable[[Any], bool]
