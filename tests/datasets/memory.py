@@ -65,10 +65,13 @@ class Spread:
         return self.source.read(index * len(self.source) // self.count)
 
 
-def proportional(pid: int) -> dict[str, float]:
-    """Megabytes of a process by kind, each page divided by the number of processes that have it."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss")}
+def proportional(pid: int) -> float:
+    """Megabytes of a process, each page divided by the number of processes that have it.
+
+    Without files, such as libraries: their share depends on the other processes of the machine.
+    """
+    lines = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(lines[kind].split()[0]) for kind in ("Pss_Anon", "Pss_Shmem")) / 1024
 
 
 def loaders_memory(json_path: Path, folder: Path, method: str, workers: int, count: int) -> dict[str, float]:
@@ -90,8 +93,8 @@ def loaders_memory(json_path: Path, folder: Path, method: str, workers: int, cou
             pass
     gc.collect()
     pids = [worker.pid for worker in loader._iterator._workers]  # type: ignore[union-attr]
-    of_workers = [proportional(pid)["Pss"] for pid in pids]
-    own = proportional(os.getpid())["Pss"]
+    of_workers = [proportional(pid) for pid in pids]
+    own = proportional(os.getpid())
     return {"parent": own, "worker": max(of_workers), "workers": sum(of_workers), "all": own + sum(of_workers)}
 
 

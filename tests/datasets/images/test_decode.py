@@ -38,7 +38,7 @@ def _stored(picture, kind, **options):
     return file.getvalue()
 
 
-BIT_FORMATS = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "pbm": "PPM", "gif": "GIF"}
+BIT_FORMATS = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "pbm": "PPM"}
 RAMP = np.tile(np.linspace(0, 255, 52, dtype=np.uint8), (40, 1))
 COLOURS = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], 2)
 ALPHA = np.where(np.arange(52) < 26, 0, 255).astype(np.uint8) * np.ones((40, 1), np.uint8)
