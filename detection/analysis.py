@@ -48,7 +48,7 @@ class ImageErrors:
     """One image's detections above the score threshold, by descending score, and the missed annotations."""
 
     image_id: int | str
-    kinds: list[str]  # correct, classification, localization, both, duplicate, background, or ignored (in a crowd)
+    kinds: list[str]  # correct, classification, localisation, both, duplicate, background, or ignored (in a crowd)
     detections: Ints  # positions in the image's own arrays
     missed: list[int]  # positions in the image's own annotations; crowds are never missed
 

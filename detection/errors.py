@@ -9,7 +9,8 @@ import numpy.typing as npt
 from .matching_coco import Bools, Ints, Matches
 from .resampling import weighted_precision
 
-KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
+# Keys of every summary.json that was written: their spelling stays.
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 _FOREGROUND, _BACKGROUND = 0.5, 0.1  # IoU
 
 Kinds = npt.NDArray[np.str_]
@@ -30,7 +31,7 @@ def kinds_of_detections(matches: Matches) -> Kinds:
             matches.other_iou >= _FOREGROUND,
             matches.same_iou >= _FOREGROUND,
         ],
-        ["correct", "ignored", "background", "localization", "classification", "duplicate"],
+        ["correct", "ignored", "background", "localisation", "classification", "duplicate"],
         default="both",
     )
 
@@ -54,10 +55,10 @@ def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int])
     before = _mean(matches, slots)
     if before is None:
         return dict.fromkeys(KINDS, 0.0)
-    wrong_class, wrong_box = kinds == "classification", kinds == "localization"
+    wrong_class, wrong_box = kinds == "classification", kinds == "localisation"
     corrected = {
         "classification": _corrected(matches, wrong_class, matches.other, free),
-        "localization": _corrected(matches, wrong_box, matches.same, free),
+        "localisation": _corrected(matches, wrong_box, matches.same, free),
         **{kind: _without(matches, kinds == kind) for kind in ("both", "duplicate", "background")},
     }
     pointed_at = np.zeros(len(free), bool)

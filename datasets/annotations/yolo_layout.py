@@ -11,6 +11,7 @@ from ..images.files import IMAGE_ENDINGS, list_files
 from ..labels import LabelMap
 from .class_names import class_list, numbered
 from .faults import Fault
+from .guarded_yaml import Guarded
 from .near_names import respelled
 
 YAML = frozenset({".yaml", ".yml"})
@@ -20,20 +21,8 @@ _YAML = "tag:yaml.org,2002:"
 _RESOLVED = {_YAML + kind for kind in ("bool", "null", "int", "float", "timestamp", "merge", "value")}
 
 
-class _Loader(yaml.SafeLoader):
-    """Rejects references and deep nesting, whose parsing time is quadratic, before it parses them."""
-
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError("references (*NAME) are not supported")
-        if self._depth >= _MAX_DEPTH and self.check_event(yaml.CollectionStartEvent):
-            raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
+class _Loader(Guarded):
+    max_depth = _MAX_DEPTH
 
     def get_single_node(self) -> yaml.Node | None:
         """The file, in which all names of classes are texts: YAML reads on, no, null and 010 as other values."""

@@ -59,7 +59,7 @@ def test_nothing_at_all() -> None:
     [
         ("correct", (0, 0, 100, 90, 1), 0),
         ("classification", (0, 0, 100, 90, 3), 0),
-        ("localization", (0, 0, 100, 40, 1), 2),  # IoU 0.4
+        ("localisation", (0, 0, 100, 40, 1), 2),  # IoU 0.4
         ("both", (0, 0, 100, 40, 3), 2),
         ("background", (0, 0, 100, 9, 1), 2),  # IoU 0.09
         ("background", (300, 300, 10, 10, 3), 2),
@@ -77,7 +77,7 @@ def test_each_kind_alone(kind: str, box: Box, row: int) -> None:
     assert found.images[5].missed == ([] if kind == "correct" else [0])
     # What put right gives a perfect result costs everything, and nothing else costs anything.
     missed = {"missed": 1.0} if kind in ("both", "background") else {}
-    costs = {kind: 1.0} if kind in ("classification", "localization") else missed
+    costs = {kind: 1.0} if kind in ("classification", "localisation") else missed
     assert found.errors == pytest.approx(dict.fromkeys(KINDS, 0.0) | costs)
 
 
@@ -110,7 +110,7 @@ def test_costs_are_differences_of_average_precision() -> None:
 
 def test_the_best_error_for_an_annotation_is_put_right_and_the_others_go() -> None:
     found = one_image([(0, 0, 100, 40, 1, 0.9), (0, 0, 100, 45, 1, 0.8)], [TRUTH])
-    assert found.errors["localization"] == pytest.approx(1)
+    assert found.errors["localisation"] == pytest.approx(1)
     assert found.errors["missed"] == 0  # a wrong box points at it
 
 

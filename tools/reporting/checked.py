@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...detection.errors import KINDS as ERRORS
 from .drawn import CLASS_FIGURE, GRID
 from .gallery_page import GROUPS, KINDS
 from .summary import FILE, Summary
 
 _FACTS = ("network", "parameters", "checkpoint", "data", "data hash", "evaluated")
-_ERRORS = ("classification", "localization", "both", "duplicate", "background", "missed")
 _BOX_KINDS = {"correct", "crowd", *KINDS}
 _LARGEST = 1e100
 Check = Callable[[Any], bool]
@@ -43,7 +43,7 @@ def _fault(content: Mapping[str, Any]) -> str | None:
         "classes": lambda rows: _list(rows, lambda row: _class(row, rows[0].keys(), content["kind"])),
         "confusion": _confusion,
         "curves": lambda curves: _curves(curves, classes) if detection else curves == {},
-        "errors": lambda errors: _map(errors, _number) and set(errors) == set(_ERRORS if detection else ()),
+        "errors": lambda errors: _map(errors, _number) and set(errors) == set(ERRORS if detection else ()),
         "sizes": lambda sizes: _sizes(sizes) if detection else sizes == {},
         "notes": lambda notes: _list(notes, _text),
         "gallery": lambda entries: _list(entries, lambda entry: _entry(entry, content["kind"], classes)),

@@ -12,7 +12,7 @@ _MAX_BYTES = 16 << 20  # of a picture of at most 640 pixels
 GROUPS = {"worst": "worst images", "best": "best images", "more": "more examples"}
 KINDS = {
     "classification": "well localized, but the wrong class",
-    "localization": "the right class, but poorly localized (IoU 0.1 to 0.5)",
+    "localisation": "the right class, but poorly localized (IoU 0.1 to 0.5)",
     "both": "the wrong class, and poorly localized",
     "duplicate": "an object that a better detection already matched",
     "background": "background, no object there",

@@ -6,23 +6,14 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+from ...datasets.annotations.guarded_yaml import Guarded
+
 _MAX_BYTES, _MAX_DEPTH = 8 << 20, 32  # ours have a few kB, and up to a megabyte with thousands of class names
 
 
-class _Loader(get_yaml_loader()):  # type: ignore[misc]  reads numbers as OmegaConf does
-    """Rejects references, which expand without limit, and deep nesting, before they are parsed."""
-
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError("it contains references (*NAME), which no run's has")
-        if self._depth >= _MAX_DEPTH and self.check_event(yaml.CollectionStartEvent):
-            raise ValueError(f"it is more than {_MAX_DEPTH} levels deep")
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
+class _Loader(Guarded, get_yaml_loader()):  # type: ignore[misc]  reads numbers as OmegaConf does
+    max_depth = _MAX_DEPTH
+    references = "it contains references (*NAME), which no run's has"
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def detector(count: int, images: int, first: str, *, truths: bool, found: bool) 
         for k in range(count):
             confusion[k, [k, (k + 1) % count, count]] += (images, images, images)
     figures = [_figures(name, slot, truths, found) for slot, name in labels.names.items()]
-    lost = dict.fromkeys(("classification", "localization", "both", "duplicate", "background", "missed"), 0.1 * found)
+    lost = dict.fromkeys(("classification", "localisation", "both", "duplicate", "background", "missed"), 0.1 * found)
     return metric, Photos(labels, samples), analysis.DetectionAnalysis(figures, confusion, lost, errors, 0.5)
 
 
