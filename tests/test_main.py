@@ -38,6 +38,7 @@ def test_ctrl_c_while_the_command_is_imported() -> None:
     """Imports run with the system's own handler, which ends the process; a command in progress gets its own."""
     code = (
         "import importlib, os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what starts the tests may ignore it
         "from pocketvision import __main__ as program\n"
         "original = importlib.import_module\n"
         "def slow(name):\n"
