@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import retired
+from . import dependencies, retired
 
 if TYPE_CHECKING:
     from .tools.predicting.load import load
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = ["load", "load_weights"]
 _ROOMS = {"load": "predicting", "load_weights": "weights"}
 retired.install()
+dependencies.install()
 
 
 def __getattr__(name: str) -> Any:

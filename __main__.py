@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from .dependencies import explained
+
 INTERRUPTED, BROKEN_PIPE = 130, 141  # the exit status of a process that such a signal ends
 
 
@@ -22,6 +24,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\npocketvision: interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    except Exception as error:  # any kind: a package that does not load raises what it likes
+        told = None if os.environ.get("POCKETVISION_TRACEBACK") else explained(error)
+        if told is None:
+            raise
+        print(f"pocketvision: error: {told}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _open_streams() -> None:

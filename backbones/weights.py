@@ -3,6 +3,7 @@
 Renaming is a pure function from dictionary to dictionary; shapes are checked where the weights are loaded.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..words import counted
 from .blocks import BlockTrunk
 from .layers import Normalize, SamePaddedConv2d, SqueezeExcite, gate_activation
 from .mobilenet_v3 import MobileNetV3
@@ -36,11 +38,12 @@ class LoadReport:
 
     def __str__(self) -> str:
         """A summary in one or two lines, by layer."""
-        text = f"loaded {len(self.loaded)} tensors"
-        if self.reinitialized:
-            text += f"; {len(self.reinitialized)} stay randomly initialized ({_layers(self.reinitialized)})"
-        if self.unexpected:
-            text += f"; {len(self.unexpected)} are not part of this network ({_layers(self.unexpected)})"
+        text = f"loaded {counted(len(self.loaded), 'tensor')}"
+        fresh, spare = self.reinitialized, self.unexpected
+        if fresh:
+            text += f"; {counted(len(fresh), 'stays', 'stay')} randomly initialized ({_layers(fresh)})"
+        if spare:
+            text += f"; {counted(len(spare), 'is', 'are')} not part of this network ({_layers(spare)})"
         return "; ".join((text, *self.notes))
 
 
@@ -221,3 +224,11 @@ def v3_settings(trunk: nn.Module, *, gate: str) -> list[str]:
     gates = [layer.gate for layer in trunk.modules() if isinstance(layer, SqueezeExcite)]
     keys = [] if all(isinstance(found, kind) for found in gates) else [f"backbone.gate={gate}"]
     return keys + ([] if trunk.nonlinearity == "paper" else ["backbone.nonlinearity=paper"])
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as a command line takes it: true, null, [1.0,2.0], text in quotes where it has to be."""
+    if isinstance(value, str):
+        return f"{key}={value}" if re.fullmatch(r"[\w.-]+", value) else f"{key}={json.dumps(value)}"
+    plain = list(value) if isinstance(value, tuple) else value
+    return f"{key}={json.dumps(plain).replace(' ', '')}"

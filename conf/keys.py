@@ -150,3 +150,28 @@ def keys_in(group: str) -> list[str]:
     """The top-level keys of a group's files."""
     texts = [path.read_text() for path in sorted((CONF / group).glob("*.yaml"))]
     return sorted({key for text in texts for key in re.findall(r"^(\w+):", text, re.M)} - {"defaults", "_target_"})
+
+
+def task_of(group: str, choice: str) -> str | None:
+    """The task of a model, a data group or an experiment (that of its model), if its file says so."""
+    path = CONF / group / f"{choice}.yaml"
+    if group == "experiment":
+        model = _overridden(path, "model")
+        return task_of("model", model) if model else None
+    if not path.is_file():
+        return None
+    content = yaml.safe_load(path.read_text())
+    bases = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    return content.get("task") or next((task for base in bases if (task := task_of(group, base))), None)
+
+
+def _overridden(path: Path, group: str) -> str | None:
+    """What an experiment, or the one that it extends, chooses of a group."""
+    found = None
+    for entry in yaml.safe_load(path.read_text()).get("defaults", []) if path.is_file() else []:
+        if isinstance(entry, dict):
+            found = entry.get(f"override /{group}", found)
+        elif entry != "_self_":
+            base = CONF / entry.lstrip("/") if entry.startswith("/") else path.parent / entry
+            found = _overridden(base.with_suffix(".yaml"), group) or found
+    return found

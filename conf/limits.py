@@ -1,16 +1,43 @@
 """Range checks that types cannot express."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from .schema import ScheduleName, TrainConfig
+
+# The least value of every key that takes a whole number, in any command; null stays allowed where it is.
+LEAST = {
+    **dict.fromkeys(("epochs", "overfit", "max_steps", "batch_size", "accumulate", "lr_batch_size", "patience"), 1),
+    **dict.fromkeys(("log_every", "save_every", "keep_last", "eval_every", "eval_batch_size"), 1),
+    **dict.fromkeys(("samples", "every", "candidates", "num_photos", "rounds", "repeats", "count", "columns"), 1),
+    **dict.fromkeys(("table",), 1),
+    **dict.fromkeys(("seed", "threads", "workers", "warmup", "epoch", "statistics"), 0),
+    **dict.fromkeys(("bootstrap", "pictures", "report_images", "num_train", "num_val", "examples"), 0),
+}
+SIZES = ("input_size", "window", "stride", "photo_size", "size")  # h, w in pixels
+SHARES = ("score_threshold", "min_score")
+
+
+def ranged() -> list[str]:
+    """The keys that `check_ranges` knows."""
+    return [*LEAST, *SIZES, *SHARES]
+
+
+def check_ranges(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first key of a command out of range."""
+    for key, least in LEAST.items():
+        if isinstance(value := values.get(key), int):
+            at_least(key, value, least)
+    for key in SIZES:
+        if (size := values.get(key)) is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"{key}={[*size]}: expected two positive numbers, [h,w]")
+    for key in SHARES:
+        if isinstance(value := values.get(key), int | float) and not 0 <= value <= 1:
+            raise ValueError(f"{key}={value}: expected a number from 0 to 1")
 
 
 def check(config: TrainConfig) -> None:
     """Raise ValueError for the first value out of range."""
-    for key in ("epochs", "batch_size", "accumulate", "log_every", "eval_every", "eval_batch_size", "keep_last"):
-        at_least(key, getattr(config, key), 1)
-    for key in ("overfit", "max_steps", "save_every", "lr_batch_size", "patience"):
-        at_least(key, getattr(config, key), 1)
-    for key in ("seed", "threads", "workers"):
-        at_least(key, getattr(config, key), 0)
     if config.cache not in (None, "ram", "disk"):
         raise ValueError(f"cache={config.cache}: expected ram, disk or null")
     if config.cache_folder is not None and config.cache != "disk":

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import schema
 from .help import docstring, title
 from .keys import CONF, GROUPS, Key, choices_of, keys_of
+from .listed import LISTED
 
 INTRO = """# Configuration reference
 
@@ -27,7 +28,7 @@ def reference() -> str:
     shared = _names(schema.TrainConfig)
     parts = [INTRO, "## Keys by command\n"]
     for name, config in schema.CONFIGS.items():
-        more = "" if config is schema.TrainConfig or not shared <= _names(config) else " All keys of `train`, plus:"
+        more = "" if config is schema.TrainConfig or not shared <= _names(config) else _inherited(name, shared)
         own = [key for key in keys_of(config) if not more or key.name not in shared or key.name in vars(config)]
         parts.append(f"### {title(name)}\n\n{docstring(name)[0]}{more}\n\n{_table(own)}\n")
     parts.append(f"### schedule\n\n{_table(keys_of(schema.ScheduleConfig))}\n")
@@ -35,6 +36,14 @@ def reference() -> str:
     parts += [_group(name, about) for name, about in GROUPS.items() if name != "experiment"]
     parts.append(_experiments())
     return "\n".join(parts)
+
+
+def _inherited(command: str, shared: set[str]) -> str:
+    """What a command does with the keys of train."""
+    read = [key for key in schema.TrainConfig.__dataclass_fields__ if key not in LISTED[command].unread]
+    own = vars(schema.CONFIGS[command])["__annotations__"]
+    keys = ", ".join(f"`{key}`" for key in read if key in shared and key not in own)
+    return f" It accepts all keys of `train`, so that experiments compose, and reads {keys}, plus:"
 
 
 def _names(config: type) -> set[str]:

@@ -258,7 +258,7 @@ class ExportConfig:
 
 
 @command("deployment", "run experiment model file peer optimize training batch_size photos output",
-         unread="augment optimizer schedule")  # fmt: skip
+         unread="augment optimizer schedule", reads="device precision compile")  # fmt: skip
 @dataclass
 class BenchmarkConfig(TrainConfig):
     """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what to measure and how."""
@@ -291,7 +291,8 @@ class BenchmarkConfig(TrainConfig):
     output: str | None = "benchmark"  # folder for results.json and pictures; null: none
 
 
-@command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule")
+@command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule",
+         reads="seed threads overfit reduced_decode on_bad_sample")  # fmt: skip
 @dataclass
 class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
@@ -305,7 +306,8 @@ class BrowseConfig(TrainConfig):
     statistics: int = 0  # number of images per split to count for the class, size and anchor charts; 0: no charts
 
 
-@command("data", "data experiment split output ignore examples workers", unread="augment optimizer schedule mode")
+@command("data", "data experiment split output ignore examples workers", unread="augment optimizer schedule mode",
+         reads="threads")  # fmt: skip
 @dataclass
 class CheckDataConfig(TrainConfig):
     """Keys of `pocketvision check-data`: those of train, and what to check."""
@@ -318,7 +320,7 @@ class CheckDataConfig(TrainConfig):
     examples: int = 12  # number of faults of each kind to list and draw
 
 
-@command("more", "experiment model backbone data input_size", unread="augment optimizer schedule mode")
+@command("more", "experiment model backbone data input_size", unread="augment optimizer schedule mode", reads="threads")
 @dataclass
 class InfoConfig(TrainConfig):
     """Keys of `pocketvision info`: those of train, and the input size to count at."""
@@ -328,7 +330,8 @@ class InfoConfig(TrainConfig):
 
 
 @command("training", "model weights weights_source output experiment backbone data partial weights_reduce",
-         unread="augment optimizer schedule mode")  # fmt: skip
+         unread="augment optimizer schedule mode",
+         reads="weights weights_source weights_reduce weights_new_predictors threads")  # fmt: skip
 @dataclass
 class ImportWeightsConfig(TrainConfig):
     """Keys of `pocketvision import-weights`: those of train, and where to create the run folder."""

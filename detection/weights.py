@@ -12,7 +12,7 @@ from ..backbones.layers import SamePaddedConv2d
 from ..backbones.reduction import Reduction, kept_of_tap, reduce_trunk
 from ..backbones.tf_names import as_slim, layer_of, refuse_unknown, rename_tf_layers, trunk_layers
 from ..backbones.tf_settings import BN_EPS, has_eps, is_same_padded, normalize_settings, trunk_settings
-from ..backbones.weights import from_torchvision
+from ..backbones.weights import from_torchvision, override
 from .anchors import AnchorLayout
 from .network import SSDLite
 
@@ -42,7 +42,7 @@ def torchvision_settings(model: SSDLite) -> list[str]:
     parts = (model.extras, model.class_towers, model.box_towers)
     norms = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
     right = {
-        "model=ssdlite_torchvision (its anchors)": model.anchor_layout == AnchorLayout.torchvision(),
+        "model=ssdlite_torchvision": model.anchor_layout == AnchorLayout.torchvision(),
         "model.network.bn_eps=0.001": all(norm.eps == 1e-3 for norm in norms),
         "model.network.padding=symmetric": not any(isinstance(m, SamePaddedConv2d) for m in model.extras.modules()),
     }
@@ -115,7 +115,7 @@ def tf_detector_settings(model: SSDLite) -> list[str]:
         keys.append(f"model.network.bn_eps={BN_EPS}")
     reference = AnchorLayout.reference(num_maps=model.anchor_layout.num_maps)
     return keys + [
-        f"model.network.anchors.{field.name}={getattr(reference, field.name)}"
+        override(f"model.network.anchors.{field.name}", getattr(reference, field.name))
         for field in fields(AnchorLayout)
         if getattr(reference, field.name) != getattr(model.anchor_layout, field.name)
     ]

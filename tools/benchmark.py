@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pocketvision.conf.limits import at_least
 from pocketvision.conf.schema import BenchmarkConfig
 from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case, specs_of
@@ -58,21 +57,10 @@ def prepare_machine(device: str, threads: int) -> dict[str, Any]:
 
 def check(settings: BenchmarkConfig) -> None:
     """Raise ValueError for values out of range and for keys that exclude each other."""
-    check_numbers(settings)
     if settings.run and settings.model:
         raise ValueError("run= already has a model: drop model= and experiment=, or drop run=")
     specs_of(settings)
     check_subject(settings)
-
-
-def check_numbers(settings: BenchmarkConfig) -> None:
-    """Raise ValueError for values out of range."""
-    for key in ("batch_size", "rounds", "repeats"):
-        at_least(key, getattr(settings, key), 1)
-    for key in ("warmup", "threads", "workers"):
-        at_least(key, getattr(settings, key), 0)
-    if len(settings.photo_size) != 2 or min(settings.photo_size) < 1:
-        raise ValueError(f"photo_size={settings.photo_size}: expected two positive numbers, [h,w]")
 
 
 def title(settings: BenchmarkConfig) -> str:

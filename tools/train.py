@@ -31,11 +31,12 @@ from pocketvision.tools.engine.optim import epochs_for
 from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
+from pocketvision.tools.runs.fitting import task_with_weights
 from pocketvision.tools.runs.folder import check_same_run, has_checkpoint, lock, run_header, save_config
-from pocketvision.tools.runs.keys import plain
 from pocketvision.tools.runs.loaded import check_weights
 from pocketvision.tools.system.caching import cached
-from pocketvision.tools.system.console import log, table
+from pocketvision.tools.system.console import log, logged_to, table
+from pocketvision.words import counted
 from torch.autograd import set_detect_anomaly
 
 
@@ -55,7 +56,8 @@ def train(config: DictConfig) -> dict[str, float]:
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
     try:
         locked = lock(folder) if ranks.is_main else nullcontext()
-        with ranks.peer_failures_told(), locked, set_detect_anomaly(settings.debug):
+        kept = logged_to(folder / "train.log", once=folder / "config.yaml") if ranks.is_main else nullcontext()
+        with ranks.peer_failures_told(), locked, kept, set_detect_anomaly(settings.debug):
             return _train(config, settings, ranks)
     finally:
         stop_ranks()
@@ -79,13 +81,11 @@ def _train_on(
 ) -> dict[str, float]:
     folder = Path(settings.run_dir)
     seed_everything(settings.seed)  # the same initial weights on every rank
-    task = build.build_task(config, labels=sources["train"].labels)
+    labels = sources["train"].labels
     if settings.weights and not has_checkpoint(folder):
-        report = build.load_weights(
-            task.model, settings.weights, source=settings.weights_source, reduce=settings.weights_reduce,
-            backbone=plain(config)["backbone"], new_predictors=settings.weights_new_predictors,
-        )  # fmt: skip
-        log.info("weights=%s: %s", settings.weights, report)
+        task = task_with_weights(config, labels)
+    else:
+        task = build.build_task(config, labels=labels)
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
     train_data = build.build_dataset(config, sources["train"], training=True)
@@ -165,9 +165,9 @@ def _draw_batch(run: Run, batch: Batch, name: str) -> None:
 def _announce(run: Run, num_train: int, num_val: int, steps: int) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     log.info(
-        "%s: %d training and %d validation images, %d classes, %s parameters; %d epochs of %d steps on %s x %d",
-        run.folder, num_train, num_val, run.task.labels.num_classes, f"{parameters:,}", run.epochs, steps,
-        run.ranks.device, run.ranks.world,
+        "%s: %s and %s, %s, %s parameters; %s of %s on %s x %d", run.folder, counted(num_train, "training image"),
+        counted(num_val, "validation image"), counted(run.task.labels.num_classes, "class"), f"{parameters:,}",
+        counted(run.epochs, "epoch"), counted(steps, "step"), run.ranks.device, run.ranks.world,
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from pocketvision.datasets.images.decode import decode_image, decode_mask
 from pocketvision.datasets.loading.augmented import AugmentedDataset, sample_seed
 from pocketvision.datasets.loading.batches import collate
 from pocketvision.datasets.mask_folder import MaskPairs
-from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
+from pocketvision.tools.benchmark import phase, prepare_machine
 from pocketvision.tools.benchmarking.case import Case, Row
 from pocketvision.tools.benchmarking.timing import Times, ratios
 from pocketvision.tools.config import build
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     amount = Amount(options.images, tuple(options.enlarge) if options.enlarge else None)
     try:
         at_least("images", amount.images, 1)
-        check_numbers(settings_of(config, BenchmarkConfig))
+        settings_of(config, BenchmarkConfig)
         about = prepare_machine(config.device, threads=1)
         with phase() as say:
             cases = collect(run_loading(config, amount, say=say))

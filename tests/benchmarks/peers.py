@@ -18,7 +18,7 @@ import torch
 from common import arguments, parse, save, with_keys
 from omegaconf import DictConfig
 from pocketvision.conf.schema import BenchmarkConfig
-from pocketvision.tools.benchmark import check_numbers, phase, prepare_machine
+from pocketvision.tools.benchmark import phase, prepare_machine
 from pocketvision.tools.benchmarking import results
 from pocketvision.tools.benchmarking.case import Case, run_case
 from pocketvision.tools.benchmarking.subject import Setup, Subject
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, config = parse(parser, argv)
     if given := [key for key in ("run", "file", "model", "peer") if config.get(key)]:
         parser.error(f"the networks are given here: leave {', '.join(given)} out (--runs adds yours)")
-    check_numbers(settings_of(config, BenchmarkConfig))
+    settings_of(config, BenchmarkConfig)
     threads = config.threads or machine.physical_cores()
     about = prepare_machine(config.device, threads)
     save(config, run_peers(config, threads, runs=options.runs), machine=about)

@@ -24,10 +24,12 @@ from ...datasets.augmentation.resize import CROP_FRACTION
 from ...datasets.labels import LabelMap, instance_sizes, nameless_labels
 from ...datasets.loading.augmented import AugmentedDataset, FirstSamples
 from ...datasets.loading.batches import Batch, EpochSampler, make_loader
+from ...words import counted
 from ..engine.distributed import Ranks
 from ..engine.optim import parameter_groups
 from ..engine.task import Task
 from ..weights.load import load_weights
+from ..weights.sources import ConflictError
 from .overrides import with_implied
 from .values import normalize
 
@@ -127,9 +129,10 @@ def _check_activation(criterion: Any, postprocess: Any) -> None:
     learnt, read = (getattr(part, "activation", None) for part in (criterion, postprocess))
     if learnt != read:
         fitting = "hard_negative" if read == "softmax" else "aligned or focal"
-        raise ValueError(
+        raise ConflictError(
             f"model.postprocess.activation={read}, but model.criterion ({type(criterion).__name__}) trains "
-            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting}"
+            f"{learnt} scores: set model.postprocess.activation={learnt}, or model/criterion={fitting}",
+            [f"model.postprocess.activation={learnt}"],
         )
 
 
@@ -200,8 +203,9 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
     source = make(node, labels=labels) if labels and _takes_labels(node._target_) else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
         raise ValueError(
-            f"data.num_classes={config.data.num_classes}, but data.{split} has {source.labels.num_classes} classes "
-            f"({', '.join(list(source.labels.names.values())[:5])}, ...): correct it or set data.num_classes=null"
+            f"data.num_classes={config.data.num_classes}, but data.{split} has "
+            f"{counted(source.labels.num_classes, 'class')} ({', '.join(list(source.labels.names.values())[:5])}, ...)"
+            ": correct it or set data.num_classes=null"
         )
     if labels and source.labels.names != labels.names:
         raise ValueError(
@@ -302,7 +306,7 @@ def micro_batch(settings: schema.TrainConfig, ranks: Ranks) -> int:
     if settings.batch_size % parts:
         raise ValueError(
             f"batch_size={settings.batch_size} (over all ranks and accumulation steps in total) is not divisible by "
-            f"{ranks.world} ranks x accumulate={settings.accumulate}"
+            f"{counted(ranks.world, 'rank')} x accumulate={settings.accumulate}"
         )
     return settings.batch_size // parts
 

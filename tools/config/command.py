@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from tqdm import tqdm
 from ...conf.help import asked
 from ...conf.keys import groups_of
 from ...conf.schema import CONFIGS
-from ..system.console import configure_logging, printable
+from ...dependencies import explained as package_error
+from ..system.console import configure_logging, log, printable
 from ..system.memory import keep_freed_memory
 from .build import compose, register_schemas
-from .overrides import with_implied
+from .overrides import other_task, with_implied
 from .settings import missing_keys
-from .synonyms import as_override, our_choice, our_key
+from .synonyms import instead_of_option, our_choice, our_keys, our_sentence
 from .values import normalize
 
 Job = Callable[[DictConfig], Any]
@@ -49,6 +50,8 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
     title = config_name.replace("_", "-")
 
     def guarded(config: DictConfig) -> None:
+        if not log.handlers:  # a launcher's process, which has not passed main()
+            configure_logging()
         try:
             normalize(config)
             if needs_data and (missing := missing_keys(config)):
@@ -63,11 +66,14 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             print(f"\npocketvision {title}: interrupted", file=sys.stderr)
             raise SystemExit(130) from None
         except Exception as error:
-            if os.environ.get("POCKETVISION_TRACEBACK") or not _is_users(error):
+            package = package_error(error)
+            if os.environ.get("POCKETVISION_TRACEBACK") or not (package or _is_users(error)):
                 raise
             rank = os.environ.get("RANK", "0")
             where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
-            tqdm.write(f"{start}pocketvision {title}: error{where}: {printable(explain(error))}", file=sys.stderr)
+            tqdm.write(
+                f"{start}pocketvision {title}: error{where}: {printable(package or explain(error))}", file=sys.stderr
+            )
             raise SystemExit(2) from None
 
     def main(argv: Sequence[str] | None = None) -> None:
@@ -76,7 +82,9 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             print(told)
             return
         try:
-            arguments = quote_arguments(arguments, positional)
+            arguments = quote_arguments(arguments, positional, known=_known_keys("", (), config_name))
+            if wrong := other_task(arguments):
+                raise ValueError(wrong)
         except ValueError as error:
             print(f"pocketvision {title}: error: {printable(str(error))}", file=sys.stderr)
             raise SystemExit(2) from None
@@ -97,10 +105,13 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
     return main
 
 
-def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[str]:
+def quote_arguments(arguments: Sequence[str], positional: str | None, *, known: Collection[str] = ()) -> list[str]:
     """Arguments in Hydra's grammar, so that `IMG (1).jpg`, `a,b.jpg` and `a=b.jpg` are paths and not expressions.
 
     An argument is a path if it exists or is not a `key=value`; special values are quoted.
+
+    Args:
+        known: the command's keys, for the error about an option.
 
     Raises:
         ValueError: an option that is none of Hydra's, or an argument that is neither a key nor a path.
@@ -114,7 +125,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None) -> list[st
             flags.append(argument)
         elif argument.startswith("-") and not Path(argument).exists():
             if argument.partition("=")[0] not in _FLAGS:
-                raise ValueError(f"unknown option {argument}: keys have no dashes, write {as_override(argument)}")
+                raise ValueError(f"unknown option {argument}: {instead_of_option(argument, known)}")
             flags.append(argument)
         elif is_override or argument.startswith("~"):
             overrides.append(_quote_value(argument))
@@ -167,8 +178,7 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         known = _known_keys(group, arguments, config_name)
         near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-        if not group and (ours := our_key(unknown[1], known)):
-            hint = f": it is called {ours} here"
+        hint = _of_another_tool(f"{prefix}{unknown[1]}", arguments, config_name) or hint
         return f"unknown key '{prefix}{unknown[1]}'{hint} (--help all lists all keys)"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         # Groups may be nested (model/criterion) and choices in folders (experiment=paper/...): Hydra's text says which.
@@ -178,9 +188,13 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         options = list(error.options or [])
         near = difflib.get_close_matches(choice.lower(), sorted(options, key=lambda name: name != choice.lower()), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        if ours := our_choice(group, choice):
+        if plugin := re.fullmatch(r"hydra/(launcher|sweeper)", group):
+            hint = f"; if it is a plugin of Hydra's, install it: pip install hydra-{choice}-{plugin[1]}"
+        elif ours := our_choice(group, choice):
             hint = f"; write {ours}"
         return f"{group}={choice} is not an option{hint} (choose one of {', '.join(options)})"
+    if "No match in the defaults list" in text and (wrong := other_task(arguments, ("model",))):
+        return wrong
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])
@@ -200,6 +214,39 @@ def _known_keys(group: str, arguments: Sequence[str], config_name: str) -> list[
     ):  # there is a second error: report this one without a hint
         return []
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
+
+
+def _of_another_tool(unknown: str, arguments: Sequence[str], config_name: str) -> str:
+    """What answers a key that another tool has: ours, the command that has it, or what to do instead."""
+    keys = [re.split(r"[=@]", a.lstrip("~+"))[0] for a in arguments]
+    unknown = next((key for key in keys if key.startswith(f"{unknown}.")), unknown)
+    if sentence := our_sentence(unknown):
+        return f": {sentence}"
+    known, group = _known_keys("", (), config_name), unknown.partition(".")[0]
+    others = [a for a, key in zip(arguments, keys, strict=True) if key != unknown]
+    names = our_keys(unknown)
+    if "." in unknown and group in known:  # another group's key of this name means something else
+        names = [ours for ours in names if ours != unknown and ours.partition(".")[0] in (group, ours)]
+    for ours in names:
+        if ours.partition(".")[0] in known and _may_be_set(ours, others, config_name):
+            return f": it is called {ours} here"
+    elsewhere = [(ours, name) for ours in names for name in CONFIGS if ours in _known_keys("", (), name)]
+    return "".join(f": it is called {ours} in pocketvision {name.replace('_', '-')}" for ours, name in elsewhere[:1])
+
+
+def _may_be_set(key: str, arguments: Sequence[str], config_name: str) -> bool:
+    """Whether the groups that the arguments choose have this key; true where that cannot be told."""
+    group, dot, name = key.rpartition(".")
+    if not dot:
+        return True
+    try:
+        config = compose(*arguments, config_name=config_name)
+        node = OmegaConf.select(config, group)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return True
+    if isinstance(node, DictConfig):
+        return not node or name in node
+    return OmegaConf.is_missing(config, key.partition(".")[0])
 
 
 def _is_users(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ... import conf
+from ...conf.keys import choices_of, task_of
 from ...conf.schema import CONFIGS
 
 NO_BACKBONE = "override /backbone@_global_.backbone: none"  # in the defaults of a model's file
@@ -41,3 +42,21 @@ def _replaced(override: str) -> list[str]:
         return ["~lr_factors", f"+lr_factors={value}"]
     part = key.removeprefix("lr_factors.")
     return [f"++lr_factors={{{part}: {value}}}" if part != key else override]
+
+
+def other_task(overrides: Sequence[str], groups: Sequence[str] = ("model", "data")) -> str | None:
+    """What is wrong where `experiment=` is for one task and the model or the data are for another; None if nothing."""
+    chosen = dict(override.split("=", 1) for override in overrides if "=" in override)
+    experiment = chosen.get("experiment", "")
+    wanted = task_of("experiment", experiment) if experiment else None
+    tasks = {group: task_of(group, chosen[group]) for group in groups if group in chosen}
+    if wanted is None or set(tasks.values()) & {wanted, None} or len(set(tasks.values())) != 1:
+        return None
+    if len(tasks) == 2:  # model and data agree: the experiment gives only what else there is
+        return None
+    ((group, task),) = tasks.items()
+    others = [name for name in choices_of(group) if task_of(group, name) == wanted]
+    return (
+        f"experiment={experiment} is for {wanted}, but {group}={chosen[group]} is for {task}: use "
+        f"experiment=small_{task}, or one of {group}={', '.join(others)}"
+    )

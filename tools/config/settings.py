@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ...conf.limits import check
+from ...conf.limits import check, check_ranges
 from ...conf.schema import TrainConfig
 
 Settings = TypeVar("Settings")
@@ -19,6 +19,7 @@ def settings_of(config: DictConfig, kind: type[Settings]) -> Settings:
         ValueError: a value is out of range.
     """
     values = {field.name: _plain(config[field.name], is_open=field.type is Any) for field in fields(cast(Any, kind))}
+    check_ranges(values)
     settings = kind(**values)
     if type(settings) is TrainConfig:  # commands that only add keys to training's do not use most of these
         check(settings)

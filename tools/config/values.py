@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ...conf.limits import check_ranges, ranged
 from ...datasets.augmentation.resize import RESIZES
 from ...datasets.images.headers import max_pixels
 
@@ -223,12 +224,13 @@ _OURS = ("pocketvision.", "torch.optim.")
 
 
 def normalize(config: DictConfig) -> None:
-    """Bring all values into their usual form, in place: `~` in paths, and what the open groups' keys take.
+    """Bring all values into their usual form, in place: `~` in paths, ranges, and what the open groups' keys take.
 
     Raises:
         ValueError: a value is of another kind; names the key, the value and what the key takes.
     """
     _expand_home(config)
+    check_ranges({key: config[key] for key in ranged() if key in config and not OmegaConf.is_missing(config, key)})
     for group, kinds in GROUPS.items():
         if isinstance(node := config.get(group), DictConfig):
             _check(node, group, kinds)

@@ -47,6 +47,9 @@ def load(
     names = [name for name, is_given in idle.items() if is_given]
     if names and (exported or weights is None):
         raise ValueError(f"load({str(run)!r}): drop {', '.join(names)}; {why}")
+    if weights is not None and checkpoint != "best":
+        raise ValueError(f"load({str(run)!r}, checkpoint={checkpoint!r}): a published network has no checkpoints of a "
+                         "run: drop checkpoint, or drop weights")  # fmt: skip
     if exported:
         return load_file(run)
     if weights is None:

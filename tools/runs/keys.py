@@ -50,6 +50,11 @@ def is_free(key: str) -> bool:
     return parts[0] in FREE_KEYS or (parts[0] == "data" and parts[-1] in PATH_KEYS)
 
 
+def is_compared(key: str) -> bool:
+    """Whether two runs that differ in a dotted key have different settings: for `compare` and for pages."""
+    return key != "name" and not is_free(key)
+
+
 def flat_json(config: Any) -> dict[str, str]:
     """A configuration's values as JSON by dotted key, retired names replaced."""
     return {key: json.dumps(current(value), default=str) for key, value in flat(config).items()}

@@ -174,6 +174,8 @@ def run_or_published(config: DictConfig, *, device: torch.device | str = "cpu", 
     """
     if config.run and (config.weights or config.model):
         raise ValueError("run= already has a model and weights: drop model= and weights=, or drop run=")
+    if not config.run and config.checkpoint != "best":
+        raise ValueError(f"checkpoint={config.checkpoint} chooses one of a run's checkpoints: set run= or drop it")
     if config.run:
         return load_run(config.run, which=config.checkpoint, device=device)
     if not config.weights:

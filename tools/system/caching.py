@@ -15,6 +15,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from ...datasets.images.cache import CachedDecoder, estimate
+from ...words import counted
 from .console import log
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -70,7 +71,7 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
     if cache == "ram":
         free = min(free, *_free_memory())
     if tell and number:
-        what = f"{number:,} more pictures need about {_told(needed)} when decoded"
+        what = f"{counted(number, 'more picture needs', 'more pictures need')} about {_told(needed)} when decoded"
         log.info("cache=%s: %s, in %s (%s free)", cache, what, place, _told(free))
     if needed > _SHARE * free:
         other = "cache=disk, cache=null" if cache == "ram" else "cache_folder=FOLDER on another disk, cache=null"
@@ -80,8 +81,8 @@ def _check_room(cache: str, place: Path, number: int, needed: int, *, tell: bool
             else ""
         )
         raise ValueError(
-            f"cache={cache}: {number:,} pictures need about {_told(needed)} when decoded, but {place.parent} has "
-            f"{_told(free)} free{shm}. Remedy: {other}, or smaller photographs"
+            f"cache={cache}: {counted(number, 'picture needs', 'pictures need')} about {_told(needed)} when decoded, "
+            f"but {place.parent} has {_told(free)} free{shm}. Remedy: {other}, or smaller photographs"
         )
 
 

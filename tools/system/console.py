@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -33,6 +34,31 @@ def configure_logging() -> None:
     log.handlers = [Handler()]
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     log.propagate = False
+
+
+@contextlib.contextmanager
+def logged_to(path: Path, *, once: Path) -> Iterator[None]:
+    """Append the lines of the log to a file, with their time, from when the file `once` exists; nothing before that.
+
+    Runs that share a terminal, such as those of a sweep, have their own lines there.
+    """
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            waiting.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(self.format(record))}\n")
+            if once.is_file():
+                with contextlib.suppress(OSError):  # a full disk: the line is kept for the next one
+                    with open(path, "a", encoding="utf-8", errors="replace") as file:
+                        file.writelines(waiting)
+                    waiting.clear()
+
+    waiting: list[str] = []
+    handler = Handler()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def printable(text: str) -> str:

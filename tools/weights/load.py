@@ -21,7 +21,7 @@ from ...segmentation.weights import reduce_raspp
 from ..engine.state import FORMAT
 from .downloads import download, find_published, is_published
 from .files import check_hash, read_content, state_of
-from .sources import SOURCES, tell_settings
+from .sources import SOURCES, ConflictError, tell_settings
 from .tensorflow import load_tf
 
 # Keys of the backbone group that determine which weights there are, or what they mean.
@@ -77,7 +77,7 @@ def load_weights(
     if path and source in ("torchvision", "timm"):
         check_hash(path)
     content = weights if isinstance(weights, Mapping) else read_content(Path(weights))
-    config = _config_of(content)
+    config = config_in(content)
     differences = _differences(config, backbone, SHAPING_KEYS)
     if any(key in ("_target_", "nonlinearity") for key in differences):  # shapes would not reveal it
         raise ValueError(f"the weights are for a different backbone: {_told(differences)}")
@@ -124,9 +124,10 @@ def _load(
     fresh = _free_prefixes(model, state, backbone_only=backbone_only)
     if fresh and not backbone_only and not new_predictors:
         names = ", ".join(f"{prefix}*" for prefix in fresh)
-        raise ValueError(
+        raise ConflictError(
             f"these weights predict another number of classes than this network ({names}): set "
-            f"{_class_keys(model, state)}; for training, weights_new_predictors=true re-initializes the predictors"
+            f"{_class_keys(model, state)}; for training, weights_new_predictors=true re-initializes the predictors",
+            ["weights_new_predictors=true"],
         )
     try:
         report = load_strict(model, state, reinitialize=fresh)
@@ -141,7 +142,7 @@ def _load(
     return replace(report, unexpected=unexpected, notes=notes)
 
 
-def _config_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def config_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration in one of our checkpoints, unvalidated; empty if there is none."""
     config = content.get("config") if content.get("format") == FORMAT else None
     return config if isinstance(config, Mapping) else {}

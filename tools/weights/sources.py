@@ -67,12 +67,21 @@ SOURCES: dict[str, Callable[[nn.Module, State], dict[str, Tensor]]] = {
 }
 
 
+class ConflictError(ValueError):
+    """Weights and settings do not agree; `keys` are the overrides, as `key=value`, that settle it."""
+
+    def __init__(self, text: str, keys: Sequence[str]) -> None:
+        super().__init__(text)
+        self.keys = tuple(keys)
+
+
 def require(keys: Sequence[str], source: str) -> None:
-    """Raise ValueError if settings, as `key=value`, differ from those the weights were trained with."""
+    """Raise ConflictError if settings, as `key=value`, differ from those the weights were trained with."""
     if keys:
-        raise ValueError(
+        raise ConflictError(
             f"weights_source={source}: the weights fit, but the network's settings differ from the ones they were "
-            f"trained with; set {' '.join(keys)}"
+            f"trained with; set {' '.join(keys)}",
+            keys,
         )
 
 

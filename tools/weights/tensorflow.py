@@ -21,6 +21,7 @@ from ...segmentation.weights import (
     lraspp_from_deeplab,
     raspp_from_deeplab,
 )
+from ...words import counted
 from ..system.console import log
 from .sources import require
 
@@ -72,8 +73,8 @@ def _backbone_settings(model: nn.Module) -> list[str]:
 def _tell_other_slots(model: SSDLite, state: Mapping[str, Tensor]) -> None:
     slots = len(state["class_towers.0.1.bias"]) // model.anchor_layout.num_anchors[0]
     if slots != model.num_slots:
-        remedy = "data.slots=coco91 data.num_classes=90" if slots == SLOTS_OF_COCO91 else f"{slots - 1} classes"
+        remedy = "data.slots=coco91 data.num_classes=90" if slots == SLOTS_OF_COCO91 else counted(slots - 1, "class")
         log.warning(
-            "these weights have %d class slots, the network %d: the class predictors do not fit (%s would keep them)",
-            slots, model.num_slots, remedy,
+            "these weights have %s, the network %d: the class predictors do not fit (%s would keep them)",
+            counted(slots, "class slot"), model.num_slots, remedy,
         )  # fmt: skip

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pocketvision.__main__ import main
-from pocketvision.tools.config.command import explain, quote_arguments
+from pocketvision.tools.config.command import command, explain, quote_arguments
 from pocketvision.tools.config.settings import missing_keys
+from pocketvision.tools.system.console import log, logged_to
 
 AWKWARD = [
     "IMG (1).jpg",
@@ -120,6 +123,11 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "experiment=demo_detection", "data.num_train=64", "+optimizer.foo=1"), 2, "argument 'foo'"),
         (("train", "experiment=demo_detection", "epochs=0"), 2, "epochs=0: expected 1 or more"),
         (("train", "experiment=demo_detection", "epochs=ten"), 2, "'ten'"),
+        (("check-data", "experiment=demo_detection", "examples=-1"), 2, "examples=-1: expected 0 or more"),
+        (("browse", "experiment=demo_detection", "count=-5"), 2, "count=-5: expected 1 or more"),
+        (("info", "experiment=demo_detection", "input_size=[0,5]"), 2, "input_size=[0, 5]: expected two positive"),
+        (("compare", "a", "b", "samples=0"), 2, "samples=0: expected 1 or more"),
+        (("evaluate", "run=runs/x", "score_threshold=50"), 2, "score_threshold=50.0: expected a number from 0 to 1"),
         (("train", "experiment=demo_detection", "precision=int8"), 2, "'int8'"),
         (("train", "experiment=demo_detection", "schedule.name=cosin"), 2, "'cosin'"),
         (("train", "schedule.every_epoch=3"), 2, "did you mean schedule.every_epochs?"),
@@ -134,10 +142,37 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("info", "model=lraspp"), 2, "model is for segmentation"),
         (("train", "imgsz=640"), 2, "unknown key 'imgsz': it is called data.input_size here"),
         (("predict", "conf=0.3", "x.jpg"), 2, "unknown key 'conf': it is called score_threshold here"),
-        (("train", "conf=0.3"), 2, "unknown key 'conf' (--help all"),
+        (("train", "conf=0.3"), 2, "unknown key 'conf': it is called score_threshold in pocketvision evaluate"),
+        (("train", "experiment=demo_segmentation", "iou=0.5"), 2, "unknown key 'iou' (--help all"),
+        (("predict", "run=runs/x", "max_det=5", "x.jpg"), 2, "unknown key 'max_det' (--help all"),
+        (("train", "experiment=demo_detection", "data.samples_per_gpu=2"), 2, "it is called batch_size here"),
+        (("train", "experiment=demo_detection", "train_cfg.max_epochs=12"), 2, "it is called epochs here"),
+        (("train", "resume=True"), 2, "run the same command again"),
+        (("train", "exist_ok=True"), 2, "choose another name= to start over"),
+        (("train", "-m", "hydra/launcher=joblib", "name=a,b"), 2, "pip install hydra-joblib-launcher"),
+        (
+            ("train", "experiment=small_detection", "model=lraspp"),
+            2,
+            "use experiment=small_segment",
+        ),
+        (
+            ("train", "experiment=small_segmentation", "data=coco"),
+            2,
+            "use experiment=small_detection",
+        ),
+        (
+            ("info", "experiment=paper/table7/row8", "model=ssdlite"),
+            2,
+            "row8 is for segmentation, but",
+        ),
+        (("train", "experiment=small_detection", "model=lraspp", "data=camvid"), 2, "model=lraspp is for segmentation"),
+        (("train", "--test-only"), 2, "use pocketvision evaluate run=RUN"),
+        (("train", "--cfg-options", "a=1"), 2, "write the keys themselves, as KEY=VALUE"),
+        (("train", "model=yolov8n.yaml"), 2, "write experiment=small_detection or"),
+        (("train", "model=lraspp_mobilenet_v3_large"), 2, "write model=lraspp_torchvision weights=torchvision"),
         (("train", "data=coco128.yaml"), 2, "write data=yolo data.root=coco128.yaml"),
         (("train", "data=boxes.json"), 2, "write data=coco_json data.train_json=boxes.json data.images=FOLDER"),
-        (("train", "model=yolov8n.pt"), 2, "write weights=yolov8n.pt"),
+        (("train", "model=ssd.pt"), 2, "write weights=ssd.pt"),
         (("train", "optimizer=AdamW"), 2, "did you mean adamw?"),
         (("train", "--epochs", "5"), 2, "unknown option --epochs: keys have no dashes, write epochs=VALUE"),
         (("train", "--batch-size=4"), 2, "write batch_size=4"),
@@ -160,3 +195,42 @@ def test_commands_say_what_is_wrong_in_words(
     assert found == code, printed
     assert told in printed
     assert "Traceback" not in printed
+
+
+def test_a_launchers_process_has_the_log(
+    in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    logged: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It calls the job without main(), so nothing has set the log up."""
+    jobs: list[Callable[[DictConfig], None]] = []
+    monkeypatch.setattr(hydra, "main", lambda **_: lambda job: lambda: jobs.append(job))
+    command("info", lambda config: log.info("a line of %s", config.name), needs_data=False)([])
+    log.handlers = []
+    jobs[0](OmegaConf.create({"name": "x"}))
+    assert capsys.readouterr().out == "a line of x\n"
+
+
+def test_every_run_of_a_sweep_has_its_own_log(
+    in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    logged: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    options = "data.num_train=4 data.num_val=2 data.input_size=[64,64] backbone.width=0.35 batch_size=4 max_steps=1"
+    more = "experiment=demo_segmentation workers=0 device=cpu"
+    monkeypatch.setattr(sys, "argv", ["pocketvision", "train", "-m", "name=a,b", *options.split(), *more.split()])
+    main()
+    for name in "ab":
+        lines = Path(f"runs/{name}/train.log").read_text().splitlines()
+        assert "4 training images" in "\n".join(lines)
+        assert lines[-1].endswith(f"next: pocketvision evaluate run=runs/{name}")
+        assert all(other not in line for line in lines for other in {"runs/a", "runs/b"} - {f"runs/{name}"})
+
+
+def test_a_log_file_begins_with_its_run(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
+    file, once = tmp_path / "train.log", tmp_path / "config.yaml"
+    with logged_to(file, once=once):
+        log.info("before")
+        assert not file.exists()
+        once.touch()
+        log.info("after")
+    log.info("later")
+    assert [line.split(" ", 2)[2] for line in file.read_text().splitlines()] == ["before", "after"]

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from pocketvision.conf.limits import LEAST, SIZES
+from pocketvision.conf.schema import CONFIGS
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.config.values import GROUPS, Kind, normalize, value_of
 
@@ -144,3 +146,10 @@ def test_home_is_expanded_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     config = compose("run='~/x'", "inputs=['~/a.jpg',b.jpg]", config_name="predict")
     assert (config.run, list(config.inputs)) == ("/home/me/x", ["/home/me/a.jpg", "b.jpg"])
+
+
+@pytest.mark.parametrize("command", CONFIGS)
+def test_every_whole_number_of_every_command_has_a_range(command: str) -> None:
+    kinds = {key: field.type for key, field in CONFIGS[command].__dataclass_fields__.items()}
+    assert {key for key, kind in kinds.items() if kind in (int, int | None)} <= LEAST.keys()
+    assert {key for key, kind in kinds.items() if kind in (list[int], list[int] | None)} <= {*SIZES}

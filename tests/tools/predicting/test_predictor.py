@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pocketvision
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from pocketvision.tools.config.build import build_source, build_task, compose
 from pocketvision.tools.drawing.annotate import class_colors
 from pocketvision.tools.predicting.predictor import Predictor, to_rgb
 from pocketvision.tools.predicting.result import Result
-from pocketvision.tools.runs.loaded import LoadedRun
+from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def boxes(*scores: float, slots: tuple[int, ...] | None = None) -> Result:
 def test_repr_is_short() -> None:
     assert repr(boxes()) == "<Result image 52x40: no boxes>"
     assert repr(boxes(0.9, 0.8, 0.1)) == "<Result image 52x40: 3 boxes, 2 above 0.5: 1 person, 1 dog>"
-    assert repr(boxes(0.2)) == "<Result image 52x40: 1 boxes, 0 above 0.5>"
+    assert repr(boxes(0.2)) == "<Result image 52x40: 1 box, 0 above 0.5>"
     mask = Result(PHOTO, segmentation_labels(["sky", "road"]), "a.jpg", mask=np.zeros((40, 52), np.uint8))
     assert repr(mask) == "<Result a.jpg 52x40: sky 100%>"
     many = np.arange(40 * 52).reshape(40, 52) % 9
@@ -211,3 +212,11 @@ def test_pictures_for_notebooks(kind: str, models: dict[str, Predictor]) -> None
     large = Result(np.zeros((1500, 3000, 3), np.uint8), LABELS, boxes=np.zeros((0, 4)), scores=np.zeros(0),
                    labels=np.zeros(0, int))  # fmt: skip
     assert cv2.imdecode(np.frombuffer(large._repr_png_(), np.uint8), cv2.IMREAD_COLOR).shape == (640, 1280, 3)
+
+
+def test_published_weights_have_no_checkpoints() -> None:
+    with pytest.raises(ValueError, match="a published network has no checkpoints of a run: drop checkpoint"):
+        pocketvision.load("ssdlite_torchvision", weights="x.pth", checkpoint="last")
+    config = compose("model=ssdlite_torchvision", "weights=x.pth", "checkpoint=last", config_name="predict")
+    with pytest.raises(ValueError, match="checkpoint=last chooses one of a run's checkpoints"):
+        run_or_published(config, otherwise="")
