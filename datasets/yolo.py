@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..words import counted
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder
 from .annotations.class_names import known_names
 from .annotations.faults import Fault, Report, Strict
@@ -55,7 +56,9 @@ class YoloDetection(BoxSource):
             tell(fault)
         labels_of, spare = pair_labels(layout, tell)
         if layout.names and not any(labels_of) and (layout.images / layout.names[0]).is_file():
-            there = f"; {len(spare)} have other names, such as {spare[0]}" if spare else ""
+            there = (
+                f"; {counted(len(spare), 'has another name', 'have other names')}, such as {spare[0]}" if spare else ""
+            )
             raise FileNotFoundError(
                 f"{layout.source}: none of the {len(labels_of)} images has a label file, such as "
                 f"{layout.label_files[0]}{there}. "
@@ -66,8 +69,8 @@ class YoloDetection(BoxSource):
         for name, path in watched(rows, "images and label files read"):
             reader.add(name, path)
         reader.judge_outlines()
-        notes = [*layout.notes, *strict.notes()]
-        notes += [f"{reader.outlines.count} polygons: their bounding boxes are used"] if reader.outlines.count else []
+        notes, polygons = [*layout.notes, *strict.notes()], counted(reader.outlines.count, "polygon")
+        notes += [f"{polygons}: bounding boxes are used"] if reader.outlines.count else []
         found = FoundBoxes(reader.builder.table(), layout.images, notes)
         found = cut(found, split, holdout, root=root) if layout.whole else found
         super().__init__(found, limit=limit, with_annotations_only=with_annotations_only, report=report)
@@ -129,7 +132,11 @@ class _Reader:
         except ValueError:
             numbers = []
         keypoints = self._layout.keypoints
-        box = box_of(numbers[1:], keypoints=keypoints)
+        if keypoints and len(numbers) not in (5, 5 + keypoints):
+            count = counted(len(numbers) - 1, "number")
+            tell("format", f"has {count} after the class, but kpt_shape says {4 + keypoints}, with the box")
+            return
+        box = box_of(numbers[1:], keypoints=bool(keypoints))
         if box is None or not numbers[0].is_integer() or not all(map(math.isfinite, numbers)):
             shown = " ".join(values)[:80]
             expected = "expected class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... of a polygon"

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...words import counted
 from ..images.files import list_files
 from .holdout import split_rows
 from .near_names import near_names, stem_of
 from .split_lists import list_for, read_list
 
 _VOC_MASKS = ("SegmentationClassPNG", "SegmentationClass")
+_SUPERVISELY = "masks_machine"  # beside img and masks_human
 _VOC_LISTS = "ImageSets/Segmentation"
 Pair = tuple[str, Path, Path | None]  # name without extension, image, mask
 
@@ -35,6 +37,8 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
             return found._replace(divided=split != "train" or not may_cut or bool(_existing(of_split, root, "val")))
         if split == "val" and may_cut and (found := _existing(of_split, root, "train")):
             return found._replace(divided=False)
+    if (folder := _of_supervisely(root)) is not None:
+        return Folders(folder / "img", folder / _SUPERVISELY, divided=False, root=root)
     if (root / "images").is_dir() and not any((root / name).is_dir() for name in ("train", "images/train")):
         return Folders(root / "images", _masks(root), divided=False, root=root)
     if (root / "JPEGImages").is_dir():  # as CVAT and labelme export them
@@ -43,7 +47,15 @@ def find_folders(root: Path, split: str, *, may_cut: bool) -> Folders:
     return _around(root, split)  # its error says what was expected
 
 
+def _of_supervisely(root: Path) -> Path | None:
+    """The folder itself, or the only one in a project, that Supervisely exported masks to."""
+    found = [path.parent for path in (root / _SUPERVISELY, *sorted(root.glob(f"*/{_SUPERVISELY}"))) if path.is_dir()]
+    return found[0] if found and (found[0] / "img").is_dir() and (found[0] == root or len(found) == 1) else None
+
+
 def _around(root: Path, split: str) -> Folders:
+    if (root / split / _SUPERVISELY).is_dir() and (root / split / "img").is_dir():
+        return Folders(root / split / "img", root / split / _SUPERVISELY, divided=True)
     return Folders(root / split / "images", _masks(root / split), divided=True)
 
 
@@ -111,7 +123,7 @@ def _listed(pairs: list[Pair], path: Path) -> list[Pair]:
     missing = [name for name in missing if name not in near]
     if missing:
         raise ValueError(
-            f"{path} lists {len(missing)} images that do not exist, the first ones: {', '.join(missing[:3])}: expected "
-            "names relative to the images' folder, with or without extension"
+            f"{path} lists {counted(len(missing), 'image')} that cannot be found, such as {', '.join(missing[:3])}: "
+            "expected names relative to the images' folder, with or without extension"
         )
     return [by_name[name] for name in names]

@@ -1,7 +1,7 @@
 """Finds a YOLO dataset's images and label files: by its data.yaml (as Ultralytics documents it) or by folders."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ class YoloLayout(NamedTuple):
     label_files: list[Path]
     classes: LabelMap  # numbered one higher than on disk: as in COCO, the first is 1
     whole: bool  # there is no validation split: these are all the images
-    keypoints: bool  # lines contain more values after the box
+    keypoints: int | None  # how many numbers follow a box, if kpt_shape says so
     notes: list[str]
     faults: list[Fault]
     elsewhere: bool  # the user chose the label files' folder: those next to images are not meant
@@ -118,7 +118,21 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
         notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
     names = [name.removeprefix(below) for name in names]
-    return YoloLayout(str(path), root / below, names, labels, classes, whole, "kpt_shape" in data, notes, faults, False)
+    keypoints = _keypoints(data, path)
+    return YoloLayout(str(path), root / below, names, labels, classes, whole, keypoints, notes, faults, False)
+
+
+def _keypoints(data: Mapping[str, Any], path: Path) -> int | None:
+    """How many numbers follow a box, by kpt_shape: [points, 2 or 3 numbers each]; None without it."""
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None
+    if not (
+        isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)
+        and shape[0] > 0 and shape[1] in (2, 3)
+    ):  # fmt: skip
+        raise ValueError(f"{path}: kpt_shape is {shape!r}: expected [points, 2] or [points, 3]")
+    return shape[0] * shape[1]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -295,4 +309,4 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     found = class_list(classes, beside, [], source=str(root))
     names = [name.removeprefix(below) for name in names]
     whole = not has_val and split in ("train", "val")
-    return YoloLayout(str(root), images, names, labels, found, whole, False, [], [], annotations is not None)
+    return YoloLayout(str(root), images, names, labels, found, whole, None, [], [], annotations is not None)

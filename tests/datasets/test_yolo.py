@@ -54,13 +54,28 @@ def test_lines(tmp_path: Path) -> None:
     assert not truth["crowd"].any()
     assert data.labels.names == {1: "cat", 2: "dog"}
     assert data.labels.source_ids == {1: 1, 2: 2}  # as COCO counts
-    assert data.notes[-1] == "1 polygons: their bounding boxes are used"
+    assert data.notes[-1] == "1 polygon: bounding boxes are used"
 
 
 def test_keypoints_are_no_outline(tmp_path: Path) -> None:
     yaml = f"train: images/train\nkpt_shape: [2, 2]\n{NAMES}"
     data = YoloDetection(data_set(tmp_path, yaml, a="0 0.5 0.5 0.5 0.5 0.9 0.9 0.1 0.1"))
     assert data.ground_truth(0)["boxes_xywh"].tolist() == [[10, 7.5, 20, 15]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "line", "told"),
+    [
+        ("[2, 3]", "0 .5 .5 .5 .5 .9 .9 .1 .1", r"a\.txt, line 1 has 8 numbers after the class, but kpt_shape says 10"),
+        ("[1, 2]", "0 .5 .5 .5 .5 .9 .9 .1 .1", "8 numbers after the class, but kpt_shape says 6"),
+        ("17", "0 .5 .5 .5 .5", r"kpt_shape is 17: expected \[points, 2\] or \[points, 3\]"),
+        ("[2, 4]", "0 .5 .5 .5 .5", r"kpt_shape is \[2, 4\]"),
+    ],
+)
+def test_kpt_shape_is_what_the_lines_have(tmp_path: Path, shape: str, line: str, told: str) -> None:
+    yaml = f"train: images/train\nkpt_shape: {shape}\n{NAMES}"
+    with pytest.raises(ValueError, match=told):
+        YoloDetection(data_set(tmp_path, yaml, a=line))
 
 
 def _landmarks(rng: np.random.Generator, points: int) -> str:
@@ -195,7 +210,7 @@ def test_without_a_split_for_validation_some_are_held_out(tmp_path: Path) -> Non
     train, val = (YoloDetection(path, split=split, holdout=0.3) for split in ("train", "val"))
     assert sorted([*train.image_ids, *val.image_ids]) == list(range(1, 10))
     assert 0 < len(val) < len(train)
-    assert "are held out" in train.notes[-1]
+    assert "held out" in train.notes[-1]
     with pytest.raises(ValueError, match="has no validation split: set holdout"):
         YoloDetection(path, split="val")
     with pytest.raises(ValueError, match="holdout=x: expected the fraction"):

@@ -88,7 +88,7 @@ def test_faults_of_colours(tmp_path: Path) -> None:
     picture[0, 0], picture[0, 1], picture[1, 1] = (1, 2, 3), (9, 9, 9), (9, 9, 9)
     write(tmp_path / "labels/0.png", picture)
     expected = (
-        r"labels.0\.png contains 2 colors that belong to no class: \(9, 9, 9\) \(2 pixels\), \(1, 2, 3\) \(1 pixels\)"
+        r"labels.0\.png contains 2 colors that belong to no class: \(9, 9, 9\) \(2 pixels\), \(1, 2, 3\) \(1 pixel\)"
     )
     with pytest.raises(ValueError, match=expected):
         MaskFolder(tmp_path, classes=tmp_path / "classes.csv").read(0)
@@ -162,7 +162,7 @@ def test_lists(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=rf"{split}\.txt; there are train"):
             MaskFolder(tmp_path, split=split, **keys)
     (tmp_path / "lists/train.txt").write_text("nowhere\n")
-    with pytest.raises(ValueError, match=r"train\.txt lists 1 images that do not exist, the first ones: nowhere"):
+    with pytest.raises(ValueError, match=r"train\.txt lists 1 image that cannot be found, such as nowhere"):
         MaskFolder(tmp_path, **keys)
     with pytest.raises(FileNotFoundError, match=r"folder not found: .*none, expected lists"):
         MaskFolder(tmp_path, classes=list("abc"), lists=tmp_path / "none")
@@ -225,6 +225,38 @@ def test_an_export_of_roboflow(tmp_path: Path) -> None:
     (tmp_path / "valid").rename(tmp_path / "later")
     train, val = (build_source(config, split) for split in ("train", "val"))
     assert sorted([*train.image_ids, *val.image_ids]) == ["a", "b"]
+
+
+def test_a_list_of_cvat_alone_is_divided_for_pascal_voc(tmp_path: Path) -> None:
+    for i in range(5):
+        write(tmp_path / f"JPEGImages/{i}.jpg", np.zeros((1, 4, 3), np.uint8))
+        write(tmp_path / f"SegmentationClass/{i}.png", np.array([[0, 1, 2, 20]], np.uint8))
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/default.txt").write_text("0\n1\n2\n3\n")
+    config = compose("data=voc_segmentation", f"data.root={tmp_path}", "data.holdout=0.4")
+    train, val = (build_source(config, split).image_ids.tolist() for split in ("train", "val"))
+    assert (sorted(train + val), bool(train), bool(val)) == (["0", "1", "2", "3"], True, True)
+
+
+@pytest.mark.parametrize("folders", [["."], ["ds0"], ["train", "val"]])
+def test_masks_of_supervisely(tmp_path: Path, folders: list[str]) -> None:
+    """A dataset, a project of one dataset, and datasets that are splits; meta.json and masks for people beside them."""
+    for folder in folders:
+        for i in range(4):
+            write(tmp_path / folder / f"img/{i}.jpg", np.zeros((1, 4, 3), np.uint8))
+            machine = np.array([[[1] * 3, [2] * 3, [2] * 3, [0] * 3]], np.uint8)
+            write(tmp_path / folder / f"masks_machine/{i}.png", machine)
+            write(tmp_path / folder / f"masks_human/{i}.png", np.full((1, 4, 3), 200, np.uint8))
+    (tmp_path / "meta.json").write_text("{}")
+    (tmp_path / "colors.json").write_text('{"sky": [1, 1, 1], "road": [2, 2, 2]}')
+    config = compose(
+        "data=mask_folder",
+        f"data.root={tmp_path}",
+        f"data.classes={tmp_path}/colors.json",
+        "data.ignore_colors=[0,0,0]",
+    )
+    train, val = (build_source(config, split) for split in ("train", "val"))
+    assert (len(train) + len(val), train.read(0).mask.tolist()) == (4 * len(folders), [[0, 1, 1, 255]])
 
 
 def test_one_line_of_configuration(tmp_path: Path) -> None:
