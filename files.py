@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -152,3 +152,15 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flat_names(paths: Sequence[str]) -> list[str]:
+    """A name without folders for each path, `a_b` for `a/b`; one that is taken, in any case, gets a number."""
+    names: list[str] = []
+    for path in paths:
+        flat = name = path.replace("/", "_").replace("\\", "_")
+        number, taken = 2, {other.lower() for other in names}
+        while name.lower() in taken:
+            name, number = f"{flat}_{number}", number + 1
+        names.append(name)
+    return names

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pocketvision.files import remove_leftovers, whole_file, whole_folder, write_json, write_text
+from pocketvision.files import flat_names, remove_leftovers, whole_file, whole_folder, write_json, write_text
 
 
 def fail(writing: AbstractContextManager[Path], write: Callable[[Path], int]) -> None:
@@ -155,3 +155,7 @@ def test_texts_are_written_whole(
     write(path, content)
     assert "new" in path.read_text()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_become_names_of_their_own() -> None:
+    assert flat_names(["a/b", "a_b", "A_b", "c", "a\\b"]) == ["a_b", "a_b_2", "A_b_3", "c", "a_b_4"]

@@ -20,6 +20,7 @@ from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.evaluating.scores import Evaluation, class_table, interval, load, save
 from pocketvision.tools.evaluating.states import pack, unpack
+from pocketvision.tools.runs.keys import flat_json
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 9, "name": "newt"}]
 
@@ -261,7 +262,8 @@ def test_a_full_disk_keeps_the_last_evaluation(files: Path, tmp_path: Path, monk
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
 def test_runs_are_evaluated_for_comparison(kind: str, copied_run: Callable[[str], Path], tmp_path: Path) -> None:
     run = copied_run(kind)
-    keys = ("bootstrap=20", f"coco_results={tmp_path / 'r.json'}") if kind == "detection" else ()
+    report = ("report=true", "report_images=0")
+    keys = ("bootstrap=20", f"coco_results={tmp_path / 'r.json'}", *report) if kind == "detection" else ()
     found = evaluate(compose(f"run={run}", "workers=0", *keys, config_name="evaluate"))
     assert found == json.loads((run / "results.json").read_text())
     again = load(run / "results.npz")
@@ -270,6 +272,8 @@ def test_runs_are_evaluated_for_comparison(kind: str, copied_run: Callable[[str]
     assert again.about["config"]["optimizer"]["lr"] > 0  # of training, which the checkpoint's checked part leaves out
     assert again.about["params"] > 10_000
     if kind == "detection":
+        told = json.loads((run / "report/summary.json").read_text())["config"]
+        assert told.keys() == flat_json(again.about["config"]).keys()  # a page shows what `compare` compares
         assert 0 < len(json.loads((tmp_path / "r.json").read_text())) <= 600
         assert "AP/low" in found
         return

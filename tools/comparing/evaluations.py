@@ -9,8 +9,9 @@ import numpy as np
 
 from ...backbones.image_metric import draw_weights
 from ...detection.metric import CocoMetric
+from ...words import counted
 from ..evaluating.scores import Evaluation, fingerprint_of_truth, load, state_path
-from ..runs.keys import flat_json, is_free
+from ..runs.keys import flat_json, is_compared
 from ..system.console import columns
 
 _TOLD = ("step", "params")
@@ -102,7 +103,7 @@ def _config_differences(evaluations: Mapping[str, Evaluation]) -> dict[str, dict
     configs = {name: flat_json(config) for name, config in known.items() if config}  # predictions from files have none
     keys = sorted({key for config in configs.values() for key in config})
     rows = {key: {name: config.get(key, "-") for name, config in configs.items()} for key in keys}
-    return {key: row for key, row in rows.items() if len(set(row.values())) > 1 and key != "name" and not is_free(key)}
+    return {key: row for key, row in rows.items() if len(set(row.values())) > 1 and is_compared(key)}
 
 
 def _differences(first: Evaluation, other: Evaluation, samples: int, seed: int) -> dict[str, dict[str, Any]]:
@@ -166,7 +167,7 @@ def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]
     told = [*heads, *real, *(same if len(same) <= 20 else [])]
     page = columns([_difference_cells(key, differences[key]) for key in told], left=(0, 2, 3), indent="  ")
     if len(same) > 20:
-        page.append(f"  {len(same)} classes without a significant difference")
+        page.append(f"  {counted(len(same), 'class')} without a significant difference")
     unknown = [key for key, row in classes.items() if row["difference"] is None]
     return page + ([f"  classes without ground truth: {len(unknown)}"] if unknown else [])
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...datasets.annotations.sample import evenly
 from ...datasets.labels import LabelMap
+from ...files import flat_names
 from ..drawing import annotate
 from ..drawing.pictures import draw_truth, shrink, truth_of, write_image
 from ..predicting.predictor import Predictor
@@ -28,15 +29,18 @@ def write_comparisons(run: LoadedRun, source: Any, *, count: int, score_threshol
         cells = [_classified(sample, model(sample.image), source.labels) for sample in samples]
         write_image(folder / "classes.png", annotate.grid(cells, 4))
         return folder
+    ids: list[str] = []
     for i in indices:
         sample = source.read(i)
+        ids.append(str(sample.image_id))
         result: Result = model(sample.image)
         panels = [
             draw_truth(sample.image, truth_of(sample), source.labels),
             result.draw(score_threshold=score_threshold),
         ]
-        name = str(sample.image_id).replace("/", "_") + ".png"
-        write_image(folder / name, annotate.side_by_side(panels, ["ground truth", "prediction"]))
+        write_image(
+            folder / f"{flat_names(ids)[-1]}.png", annotate.side_by_side(panels, ["ground truth", "prediction"])
+        )
     return folder
 
 

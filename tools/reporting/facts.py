@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...datasets.annotations.sample import Source
+from ...words import counted
 from ..runs.folder import logged_rows
 from ..runs.keys import flat
 from ..runs.loaded import LoadedRun
@@ -28,7 +29,7 @@ def facts(run: LoadedRun, source: Source, split: str) -> dict[str, str]:
         "network": run.config.model.network._target_.rpartition(".")[2],
         "parameters": f"{parameters:,}",
         "checkpoint": f"{run.path}, step {run.step:,}",
-        "data": f"{type(source).__name__}, split {split}, {len(source):,} images",
+        "data": f"{type(source).__name__}, split {split}, {counted(len(source), 'image')}",
         "data hash": source.fingerprint(),
         "evaluated": time.strftime("%Y-%m-%d %H:%M"),
     }

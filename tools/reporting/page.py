@@ -7,6 +7,7 @@ from typing import Any
 
 from ..drawing.figure import Chart
 from ..drawing.html import render
+from ..runs.keys import is_compared
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, matrix_of
 from .gallery_page import gallery
 from .summary import HEADLINES, Summary, known
@@ -94,7 +95,5 @@ def _compared(summaries: Sequence[Summary]) -> dict[str, Any]:
         "facts": {key: [summary.facts.get(key, "") for summary in summaries] for key in facts},
         "charts": charts_of_several(summaries),
         "classes": {name: [run.get(name) for run in by_name] for run in by_name for name in run},
-        "config": {
-            key: values for key, values in config.items() if len(set(values)) > 1 and key not in ("name", "run_dir")
-        },
+        "config": {key: values for key, values in config.items() if len(set(values)) > 1 and is_compared(key)},
     }

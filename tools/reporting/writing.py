@@ -45,7 +45,7 @@ def write_report(
             results=dict(results),
             environment=environment(next(run.task.model.parameters()).device),
             command=command(),
-            config=settings(plain(run.config)),
+            config=settings(evaluation.about.get("config") or plain(run.config)),
             training=training_rows(run.folder),
         )
         part.describe(summary, evaluation)
