@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pocketvision.conf.reference import reference
 from pocketvision.conf.schema import CONFIGS
+from pocketvision.datasets.annotations.faults import KINDS
 from pocketvision.tools.system.console import log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,3 +180,31 @@ def test_every_command_runs(
             ]
             + short
         )
+
+
+@pytest.mark.parametrize(
+    ("page", "others", "figure"),
+    [
+        ("README.md", ["docs/results.md"], r"(?:AP|mIoU|after \d+ epochs,) (0\.\d+)"),
+        ("README.md", ["docs/benchmark.md"], r"([\d.]+) ms|(\d\.\d)x"),
+        ("docs/own-photographs.md", ["docs/results.md", "docs/recipes.md"], r"\b(0\.\d{2,3})\b"),
+        ("docs/results.md", ["docs/recipes.md"], r"^\| (?:blood|streets|the same[^|]*).*?(?:AP|AP50|mIoU) (0\.\d+)"),
+        ("README.md", ["docs/loading.md"], r"loading is ([\d.]+) times"),
+        ("docs/own-photographs.md", ["docs/results.md"], r"(\d+) photographs, 11 classes"),
+    ],
+)  # fmt: skip
+def test_a_figure_that_stands_twice_is_the_same(page: str, others: list[str], figure: str) -> None:
+    there = " ".join((ROOT / other).read_text() for other in others)
+    found = [
+        value for match in re.finditer(figure, (ROOT / page).read_text(), re.M) for value in match.groups() if value
+    ]
+    assert found
+    assert [value for value in found if not re.search(rf"(?<![\d.]){re.escape(value)}(?![\d])", there)] == []
+
+
+def test_the_number_of_kinds_of_fault_is_told_as_it_is() -> None:
+    told = re.findall(r"(\d+) kinds of fault", " ".join(page.read_text() for page in PAGES))
+    assert told
+    assert {*map(int, told)} == {len(KINDS)}
+    listed = re.findall(r"`(\w+)`", (ROOT / "docs/check-data.md").read_text())
+    assert KINDS.keys() <= {*listed}
