@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..words import counted
 from .image_metric import ImageMetric, class_list
 from .postprocess import Ranking
 
@@ -43,10 +44,12 @@ class TopAccuracy(ImageMetric[Placed]):
         labels = torch.stack([target["label"] for target in targets])
         order = torch.stack([prediction.labels for prediction in predictions])
         if order.shape[1] != len(self.names):
-            raise ValueError(f"predictions rank {order.shape[1]} classes, but the metric has {len(self.names)}")
+            raise ValueError(
+                f"predictions rank {counted(order.shape[1], 'class')}, but the metric has {len(self.names)}"
+            )
         is_truth = order == labels[:, None]
         if not is_truth.any(1).all():  # note: evaluation waits for the device here anyway
-            raise ValueError(f"labels {labels.tolist()} are not all among the {len(self.names)} classes")
+            raise ValueError(f"labels {labels.tolist()} are not all among the {counted(len(self.names), 'class')}")
         places = is_truth.int().argmax(1).tolist()
         best = torch.stack([prediction.scores[0] for prediction in predictions])
         rows = zip(labels.tolist(), places, order[:, 0].tolist(), best.tolist(), strict=True)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..words import counted
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -23,7 +25,9 @@ class Rankings:
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Ranking]:
         logits = outputs["logits"].float()
         if len(metas) != len(logits):
-            raise ValueError(f"{len(logits)} images in the logits, but {len(metas)} metas: pass one per image")
+            raise ValueError(
+                f"{counted(len(logits), 'image')} in the logits, but {len(metas)} metas: pass one per image"
+            )
         # Sorted before the softmax, which turns everything far below the best into zeros.
         ordered, labels = logits.sort(dim=1, descending=True, stable=True)
         return [Ranking(*pair) for pair in zip(labels, ordered.softmax(1), strict=True)]

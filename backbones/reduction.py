@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..words import counted
 from .blocks import BlockTrunk, InvertedResidual
 from .checks import check_choice
 from .classifier import Classifier
@@ -48,7 +49,7 @@ class Reduction:
             ValueError: there are too few.
         """
         if count > len(scores):
-            raise ValueError(f"{name}: the network has {count} channels, but the weights only {len(scores)}")
+            raise ValueError(f"{name}: the network has {counted(count, 'channel')}, but the weights only {len(scores)}")
         if count < len(scores):
             self.notes.append(f"{name} {len(scores)} -> {count}")
         if self.rule == "first" or count == len(scores):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..words import counted
 from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.sample import check_limit
 from .images.files import find_files, list_files
@@ -46,7 +47,7 @@ class Cityscapes(MaskPairs):
                 folders=(folder, folder),
                 labels=CITYSCAPES,
                 table=value_table("labelIds"),
-                notes=[f"{len(images)} images of {folder}, without ground truth", *strict.notes()],
+                notes=[f"{counted(len(images), 'image')} of {folder}, without ground truth", *strict.notes()],
             )
             return
         kinds = (kind for kind in _SUFFIXES if label_file(images[0], root, kind).is_file())
@@ -55,17 +56,21 @@ class Cityscapes(MaskPairs):
         missing = [str(mask) for _, _, mask in pairs if not mask.is_file()]
         if missing and report is None:
             raise FileNotFoundError(
-                f"{len(missing)} of {len(pairs)} label files of split {split!r} are missing, the first ones: "
+                f"{len(missing)} of {counted(len(pairs), 'label file')} of split {split!r} missing: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine next to leftImg8bit"
             )
         instances = [label_file(path, root, "instanceIds") for path in images]
         there = [path.is_file() for path in instances]
         num_instances = sum(there)
         how = "as set" if suffix else "detected"
-        notes = [f"{len(pairs)} images of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
+        notes = [f"{counted(len(pairs), 'image')} of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
         if num_instances:
-            what = "for iIoU" if num_instances == len(pairs) else f"but for {len(pairs)} images: not used, no iIoU"
-            notes.append(f"{num_instances} files *_gtFine_instanceIds.png, {what}")
+            what = (
+                "for iIoU"
+                if num_instances == len(pairs)
+                else f"but for {counted(len(pairs), 'image')}: not used, no iIoU"
+            )
+            notes.append(f"{counted(num_instances, 'file')} *_gtFine_instanceIds.png, {what}")
         for image, path, is_there in zip(images, instances, there, strict=True):
             if report and num_instances and not is_there:
                 message = f"{path} does not exist, although other images have theirs: iIoU needs all of them"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..words import counted, verb
 from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.sample import Sample, check_limit, digest
 from .annotations.shared import Names, SharedArrays
@@ -60,8 +61,10 @@ class ImageFolder:
         self._shared = SharedArrays({"sizes": sizes, "slots": slots_of})
         self.decoder = Decoder()
         absent = len(slots) - len(classes)
-        self.notes = [f"{len(found)} images of {len(classes)} classes in {self.folder}"]
-        self.notes += [f"{absent} of {len(slots)} classes have no folder"] if absent else []
+        self.notes = [f"{counted(len(found), 'image')} of {counted(len(classes), 'class')} in {self.folder}"]
+        self.notes += (
+            [f"{absent} of {counted(len(slots), 'class')} {verb(absent, 'has', 'have')} no folder"] if absent else []
+        )
         self.notes += told.notes() if isinstance(told, Strict) else []
 
     @property

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..words import counted
 from .class_files import class_name, read_class_file
 
 IGNORE = 255  # a mask's value for pixels without a class
@@ -43,7 +44,8 @@ class LabelMap:
         wrong = [label for label in self.labels if not 0 <= label.slot <= self.num_classes]
         if wrong:
             raise ValueError(
-                f"{wrong[0]} does not fit {self.num_classes} classes: slots go from 0 to the number of classes"
+                f"{wrong[0]} does not fit {counted(self.num_classes, 'class')}: slots go "
+                f"from 0 to the number of classes"
             )
 
     @cached_property

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..words import counted
 from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.holdout import check_holdout
 from .annotations.mask_layout import Folders, Pair, divide, find_folders
@@ -54,7 +55,8 @@ class MaskPairs:
     ) -> None:
         if labels.num_classes > UNKNOWN:
             raise ValueError(
-                f"{labels.num_classes} classes: a mask of one byte per pixel has room for {UNKNOWN}; merge classes"
+                f"{counted(labels.num_classes, 'class')}: a mask of one byte per pixel has room for {UNKNOWN}; "
+                "merge classes"
             )
         self.image_ids = Names([name for name, _, _ in pairs])
         self._images = Names([str(image) for _, image, _ in pairs])
@@ -123,8 +125,9 @@ class MaskPairs:
             unknown = sorted(set(np.unique(stored[mask == UNKNOWN]).tolist()))
             raise ValueError(
                 f"{mask_path} contains the values {unknown}, which belong to no class: the class list has "
-                f"{self.labels.num_classes} classes with the values {sorted(self.labels.source_ids.values())}. Remedy: "
-                "add them to the class list, or ignore such pixels with ignore_ids"
+                f"{counted(self.labels.num_classes, 'class')} with the values "
+                f"{sorted(self.labels.source_ids.values())}. Remedy: add them to the class list, or ignore such pixels "
+                "with ignore_ids"
             )
         return mask
 
@@ -202,15 +205,15 @@ class MaskFolder(MaskPairs):
         colors = _color_table(classes, ignored, ignore_colors, table)
         _check_masks(pairs, folders, mask_suffix, limit, report)
         pairs = pairs[: check_limit(limit)]
-        told = f"{labels.num_classes} classes, ignored: {np.flatnonzero(table == IGNORE).tolist()}"
-        unused = f"{len(spare)} masks in {folders.masks} have no image; skipped"
+        told = f"{counted(labels.num_classes, 'class')}, ignored: {np.flatnonzero(table == IGNORE).tolist()}"
+        unused = f"{counted(len(spare), 'mask')} in {folders.masks} without an image; skipped"
         super().__init__(
             pairs,
             folders=(folders.images, folders.masks),
             labels=labels,
             table=table,
             notes=[
-                f"{len(pairs)} images of {folders.images}, {told}",
+                f"{counted(len(pairs), 'image')} of {folders.images}, {told}",
                 *left_out,
                 *[unused] * bool(spare),
                 *notes,

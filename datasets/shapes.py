@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import cv2
 import numpy as np
 
+from ..words import counted
 from .annotations.sample import Array, Sample, digest
 from .labels import LabelMap, detection_labels, segmentation_labels
 
@@ -114,7 +115,7 @@ class Shapes:
     def notes(self) -> list[str]:
         spec = self.spec
         notes = [
-            f"{self.length} generated scenes of {self.size[0]}x{self.size[1]}, seed {self.seed}: "
+            f"{counted(self.length, 'generated scene')} of {self.size[0]}x{self.size[1]}, seed {self.seed}: "
             f"{spec.min_objects} to {spec.max_objects} objects of the classes {', '.join(spec.classes)}, "
             f"sides {100 * spec.min_side:g} to {100 * spec.max_side:g} %"
         ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..words import counted
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
 from .annotations.class_names import class_list, known_names
 from .annotations.faults import Fault, Report, Strict, Tell, tell_left_out
@@ -232,7 +233,8 @@ def _plain(root: Path, annotations: Path | None) -> VocLayout:
         for name in xmls
     ]
     bare = sorted(set(by_stem) - own - {stem_of(image) for image in near})
-    notes = [f"{len(bare)} photographs have no XML file, such as {bare[0]}; skipped as not annotated"] if bare else []
+    told = counted(len(bare), "photograph has", "photographs have")
+    notes = [f"{told} no XML file, such as {bare[0]}; skipped as not annotated"] if bare else []
     return VocLayout(images, entries, False, True, [entry.xml for entry in entries], notes, faults)
 
 

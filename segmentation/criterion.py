@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..backbones.checks import check_number
 from ..backbones.layers import at_least_float32
+from ..words import counted
 from .lovasz import lovasz_softmax
 from .upsample import full_size_logits
 
@@ -78,7 +79,9 @@ class PixelCriterion(nn.Module):
         """
         num_classes = outputs["logits"].shape[1]
         if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(f"{len(self.class_weights)} class_weights for {num_classes} classes: set one per class")
+            raise ValueError(
+                f"{len(self.class_weights)} class_weights for {counted(num_classes, 'class')}: set one per class"
+            )
         masks = torch.stack([target["mask"] for target in targets]).long()
         ignored = masks == self.ignore_index
         invalid = ~ignored & ((masks < 0) | (masks >= num_classes))

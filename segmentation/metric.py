@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.image_metric import ImageId, ImageMetric, Weights, class_list
+from ..words import counted
 from .instances import InstanceScores
 from .postprocess import without_padding
 
@@ -135,7 +136,9 @@ class MeanIoU(ImageMetric[ImageCounts]):
         """
         ids = self.images()
         if samples < 1 or not ids:
-            raise ValueError(f"bootstrap of {samples} samples from {len(ids)} images: both must be 1 or more")
+            raise ValueError(
+                f"bootstrap of {samples} samples from {counted(len(ids), 'image')}: both must be 1 or more"
+            )
         weights = self.drawn(samples, seed, weights)
         both, truth, predicted = (weights @ part for part in self._pixels_by_image(ids))  # each [samples, K]
         with np.errstate(invalid="ignore"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.layers import at_least_float32
+from ..words import counted
 from .labelling import axis_cells, label_map
 from .upsample import check_logits_size
 
@@ -31,7 +32,9 @@ class LabelMaps:
     def __call__(self, outputs: dict[str, Any], metas: Sequence[dict[str, Any]]) -> list[Tensor]:
         num_images, num_classes = outputs["logits"].shape[:2]
         if len(metas) != num_images:
-            raise ValueError(f"{num_images} images in the logits, but {len(metas)} metas: pass one per image")
+            raise ValueError(
+                f"{counted(num_images, 'image')} in the logits, but {len(metas)} metas: pass one per image"
+            )
         if num_classes > 255:
             raise ValueError(
                 f"label maps are uint8 with 255 for ignored pixels: expected at most 255 classes, got {num_classes}"

@@ -22,6 +22,7 @@ from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.drawing import annotate
 from pocketvision.tools.drawing.pictures import draw_truth, to_picture, write_image
 from pocketvision.tools.system.console import log
+from pocketvision.words import counted
 
 
 def browse(config: DictConfig) -> None:
@@ -44,13 +45,13 @@ def browse(config: DictConfig) -> None:
         pictures.append(draw_truth(to_picture(image), target, source.labels))
     output = Path(settings.output)
     write_image(output, annotate.grid(pictures, settings.columns))
-    log.info("%d samples: %s", len(pictures), output)
+    log.info("%s: %s", counted(len(pictures), "sample"), output)
     if settings.statistics:
-        counted = count_samples(config, settings.statistics)
-        charts = charts_of(counted, *matched(config, counted))
+        statistics = count_samples(config, settings.statistics)
+        charts = charts_of(statistics, *matched(config, statistics))
         path = output.with_name(f"{output.stem}_statistics{output.suffix}")
         write_image(path, annotate.grid([chart.picture() for chart in charts.values()], 4))
-        numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in counted.items())
+        numbers = ", ".join(f"{of_split.num_images} of {split}" for split, of_split in statistics.items())
         log.info("statistics of the images, %s: %s", numbers, path)
 
 

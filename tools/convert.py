@@ -22,6 +22,7 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.system.console import log, progress
+from pocketvision.words import counted
 
 NEXT = {
     "coco": "data=coco_json data.train_json={0}/annotations/instances_train.json "
@@ -41,7 +42,11 @@ def convert(config: DictConfig) -> None:
     sources = read_splits(config)
     for split, source in sources.items():
         if isinstance(source, CocoDetection | CocoJson) and (outlines := count_outlines(Path(source.annotations))):
-            log.info("%s: %d polygons (segmentation) are not converted", split, outlines)
+            log.info(
+                "%s: %s not converted",
+                split,
+                counted(outlines, "polygon (segmentation) is", "polygons (segmentation) are"),
+            )
     output = Path(settings.output)
     with progress([], total=sum(map(len, sources.values())), title="writing") as bar:
         lost = write_boxes(sources, output, layout=settings.format, images=settings.images, advance=bar.update)
@@ -50,7 +55,7 @@ def convert(config: DictConfig) -> None:
     if settings.images == "none" and settings.format != "coco":
         folder = "JPEGImages" if settings.format == "voc" else "images/SPLIT"
         log.info("annotations only: put the images into %s", output / folder)
-    counts = ", ".join(f"{len(source)} images of {split}" for split, source in sources.items())
+    counts = ", ".join(f"{counted(len(source), 'image')} of {split}" for split, source in sources.items())
     if set(sources) != {"train", "val"}:
         log.info("%s written to %s", counts, output)
         return

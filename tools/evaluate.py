@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pocketvision.conf.limits import at_least
 from pocketvision.conf.schema import EvaluateConfig
 from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.tools.config import build
@@ -44,12 +43,12 @@ from pocketvision.tools.reporting.writing import check_place, write_report
 from pocketvision.tools.runs.keys import plain
 from pocketvision.tools.runs.loaded import LoadedRun, check_optimize, load_run, whole_config
 from pocketvision.tools.system.console import log
+from pocketvision.words import counted
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Evaluate a run's network on a split of its data."""
     settings = settings_of(config, EvaluateConfig)
-    at_least("pictures", settings.pictures, 0)
     if settings.predictions:
         return evaluate_predictions(settings)
     if settings.annotations:
@@ -78,7 +77,6 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
     output = _output(settings, run.folder / "results.json")
     metric = with_backend(copy.copy(run.task.metric), settings.backend)
     if settings.report:  # fail before the evaluation, not after it
-        at_least("report_images", settings.report_images, 0)
         check_place(run.folder)
     split = settings.split or ("train" if run.config.overfit else "val")
     if split == "test":
@@ -90,7 +88,7 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
     loader = build.build_loader(
         dataset, batch_size=protocols.images_at_once(settings), ranks=ranks, workers=settings.workers, training=False
     )
-    log.info("evaluating %s (step %d) on %d images", run.path, run.step, len(source))
+    log.info("evaluating %s (step %d) on %s", run.path, run.step, counted(len(source), "image"))
     with written_results(run.task, source, settings.cityscapes_results, ranks) as task:
         results = evaluate_task(task, task.model, loader, ranks, metric=metric)
     if not ranks.is_main:
@@ -127,7 +125,7 @@ def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
     with_backend(model.task.metric, settings.backend)
     source = build.build_source(model.config, settings.split or "val", labels=model.labels)
     log_summary(source)
-    log.info("evaluating %s on %d images", settings.file, len(source))
+    log.info("evaluating %s on %s", settings.file, counted(len(source), "image"))
     results = evaluate_file(model, source, batch_size=settings.batch_size, workers=settings.workers)
     evaluation = evaluation_of(model.task, model.config, source, model.task.metric, results)
     return _publish(settings, evaluation, output)

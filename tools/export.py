@@ -35,6 +35,7 @@ from pocketvision.tools.predicting.runtimes import PACKAGES, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 from pocketvision.tools.system.console import log
+from pocketvision.words import counted
 
 
 def export(config: DictConfig) -> Path:
@@ -68,7 +69,7 @@ def export(config: DictConfig) -> Path:
         paths = write_all(run, interface, Path(folder), abouts)
         models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
         comparison = compare(run, models, photos, precision=settings.precision)
-        log.info("verified against PyTorch on %d photographs:\n%s", len(photos), comparison.table())
+        log.info("verified against PyTorch on %s:\n%s", counted(len(photos), "photograph"), comparison.table())
         check_same(comparison, settings)
         del models
         _move(paths[interface.outputs], output, abouts[interface.outputs] | {"comparison": comparison.to_json()})

@@ -13,6 +13,7 @@ from pocketvision.backbones.counting import count, layer_table
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import command
 from pocketvision.tools.system.console import columns, log
+from pocketvision.words import counted
 
 LARGE = 512 * 512  # pixels: computing fewer is faster than importing the compiler
 
@@ -44,7 +45,7 @@ def info(config: DictConfig) -> None:
         backbone: Any = model.backbone
         taps = backbone.feature_specs.items()
         log.info("backbone features: %s", ", ".join(f"{k} {v.channels}ch /{v.stride}" for k, v in taps))
-    log.info("input %dx%d (h x w), %d classes", *size, task.labels.num_classes)
+    log.info("input %dx%d (h x w), %s", *size, counted(task.labels.num_classes, "class"))
     log.info("parameters            %14s", f"{counts.params:,}")
     log.info("  without batch norm  %14s   (as the paper's Table 6 counts)", f"{counts.conv_params:,}")
     log.info(

@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pocketvision.conf.limits import at_least
 from pocketvision.conf.schema import PredictConfig
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
@@ -46,12 +45,12 @@ from pocketvision.tools.predicting.predictor import Predictor
 from pocketvision.tools.predicting.result import Result, find_slots
 from pocketvision.tools.runs.loaded import check_optimize, run_or_published
 from pocketvision.tools.system.console import log, progress
+from pocketvision.words import counted
 
 
 def predict(config: DictConfig) -> int:
     """Predict all inputs; files that cannot be read completely are named and make the exit status 1."""
     settings = settings_of(config, PredictConfig)
-    _check(settings)
     output = Path(settings.output)
     files = find_images(list(settings.inputs), videos=True, outside=output)
     names, ids = output_names(files), image_ids(files, settings.annotations)
@@ -78,18 +77,13 @@ def predict(config: DictConfig) -> int:
                     writer.write(found)
     finally:  # after an interruption too: the files are complete
         seconds, done = time.perf_counter() - start, ", ".join(writes)
-        log.info("%d images in %.1f s (%.1f images/s): %s in %s", number, seconds, number / seconds, done, output)
+        log.info(
+            "%s in %.1f s (%.1f images/s): %s in %s", counted(number, "image"), seconds, number / seconds, done, output
+        )
     if failed:
-        log.error("%d of %d files could not be read completely", len(failed), len(files))
+        log.error("%d of %s could not be read completely", len(failed), counted(len(files), "file"))
         raise SystemExit(1)
     return 0
-
-
-def _check(settings: PredictConfig) -> None:
-    at_least("batch_size", settings.batch_size, 1)
-    at_least("every", settings.every, 1)
-    if not 0 <= settings.score_threshold <= 1:
-        raise ValueError(f"score_threshold={settings.score_threshold}: expected a number from 0 to 1")
 
 
 def _readable(files: Sequence[Path], every: int, failed: list[Path]) -> Iterator[Shot]:

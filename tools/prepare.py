@@ -39,6 +39,7 @@ from pocketvision.datasets.writing.shapes_writer import write_cityscapes, write_
 from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.system.console import log, progress
+from pocketvision.words import counted
 
 SHAPES = {"coco": (ShapesDetection, write_coco), "cityscapes": (ShapesSegmentation, write_cityscapes)}
 OF_SHAPES = ("layout", "num_train", "num_val", "size", "preset", "seed")
@@ -72,7 +73,7 @@ def prepare(config: DictConfig) -> None:
         _prepare_one(one, output, record, hashes=settings.hashes)
     if data.masks and record.parts:
         for split, number in make_voc_masks(output).items():
-            log.info("masks of %s: %d images", split, number)
+            log.info("masks of %s: %s", split, counted(number, "image"))
     log.info("%s", overview(data, record, output))
 
 
@@ -102,7 +103,7 @@ def write_shapes(settings: PrepareConfig) -> None:
     root, total = Path(settings.output or "data/shapes"), settings.num_train + settings.num_val
     with progress([], total=total, title="writing") as bar:
         write(root, splits, advance=bar.update)
-    log.info("%d scenes in %s; train on them with data=%s data.root=%s", total, root, settings.layout, root)
+    log.info("%s in %s; train on them with data=%s data.root=%s", counted(total, "scene"), root, settings.layout, root)
 
 
 def _archives(path: Path, data: PublicSet) -> list[Path]:
@@ -129,7 +130,7 @@ def _check(data: PublicSet, record: Record, found: Sequence[Recognised]) -> None
 def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool) -> None:
     file = one.part.file
     if record.has(output, file):
-        log.info("%s: already done, %d files verified by size", file, len(record.parts[file]))
+        log.info("%s: already done, %s verified by size", file, counted(len(record.parts[file]), "file"))
         return
     if hashes:
         check_size(one)
@@ -142,7 +143,7 @@ def _prepare_one(one: Recognised, output: Path, record: Record, *, hashes: bool)
     with progress([], total=size, title=f"unpacking {file}", unit="B") as bar:
         prepare_part(one, output, record, advance=bar.update)
     how = "MD5" if hashes and one.part.md5 else "counts"
-    log.info("%s: %d files in %s, verified by %s", file, len(record.parts[file]), output, how)
+    log.info("%s: %s in %s, verified by %s", file, counted(len(record.parts[file]), "file"), output, how)
 
 
 def overview(data: PublicSet, record: Record, output: Path) -> str:
@@ -158,7 +159,8 @@ def overview(data: PublicSet, record: Record, output: Path) -> str:
         if file not in done:
             lost = record.lost(output, file)
             lines.append(
-                f"  {file} was unpacked, but {len(lost)} files are missing or changed, e.g. {lost[0]}: unpack it again"
+                f"  {file} was unpacked, but {counted(len(lost), 'file is', 'files are')} missing or changed, e.g. "
+                f"{lost[0]}: unpack it again"
             )
     if whole := [keys for way, keys in data.ways.items() if done.issuperset(way)]:
         keys = whole[0].format(root=shlex.quote(str(output.absolute())))

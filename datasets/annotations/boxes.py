@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...words import counted
 from ..images.decoder import Decoder, PictureFile, decode_checked
 from ..labels import LabelMap
 from .faults import Report, Strict
@@ -250,8 +251,9 @@ class BoxSource:
         outside, lost = int((usable & moved.any(1)).sum()), int((~usable).sum())
         num_empty, num_crowd = len(self) - len(np.unique(table.image)), int(table.crowd.sum())
         notes = [
-            f"{len(self)} images ({num_empty} without annotations), {len(table.crowd) - num_crowd} boxes of "
-            f"{len(self.labels.labels)} classes, {num_crowd} crowd regions ({self.annotations})"
+            f"{counted(len(self), 'image')} ({num_empty} without annotations), "
+            f"{counted(len(table.crowd) - num_crowd, 'box')} of {counted(len(self.labels.labels), 'class')}, "
+            f"{counted(num_crowd, 'crowd region')} ({self.annotations})"
         ]
         if (again := len(self) - len(set(names := table.file_names.tolist()))) > 0:
             name, times = Counter(names).most_common(1)[0]
@@ -260,9 +262,11 @@ class BoxSource:
                 "its own boxes. Remedy: merge the records of one file"
             )
         if outside:
-            notes.append(f"{outside} boxes extend outside their image; clipped for training")
+            told = counted(outside, "box extends outside its image", "boxes extend outside their image")
+            notes.append(f"{told}; clipped for training")
         if lost:
-            notes.append(f"{lost} boxes lie outside their image; dropped in training, kept in evaluation")
+            told = counted(lost, "box lies outside its image", "boxes lie outside their image")
+            notes.append(f"{told}; dropped in training, kept in evaluation")
         return notes
 
     def _check_files(self) -> None:

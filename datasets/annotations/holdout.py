@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...words import counted, verb
 from .boxes import FoundBoxes
 
 
@@ -19,7 +20,9 @@ def held_out(names: Sequence[str], fraction: float) -> np.ndarray:
     """
     check_holdout(fraction)
     if len(names) < 2:
-        raise ValueError(f"{len(names)} images cannot be split into training and validation: provide 2 or more")
+        raise ValueError(
+            f"{counted(len(names), 'image')} cannot be split into training and validation: provide 2 or more"
+        )
     digests = (sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names)
     hashes = np.array([int(digest[:16], 16) / 2**64 for digest in digests])
     chosen = hashes < fraction
@@ -47,9 +50,10 @@ def split_rows(names: Sequence[str], split: str, fraction: float) -> tuple[np.nd
     if split not in ("train", "val"):
         raise ValueError(f"split={split!r} does not exist; holdout creates only train and val")
     chosen = held_out(names, fraction)
+    count = int(chosen.sum())
     note = (
-        f"there is no validation split: {int(chosen.sum())} of {len(names)} images are held out, selected by "
-        f"their names (holdout={fraction:g})"
+        f"there is no validation split: {count} of {len(names)} images {verb(count, 'is', 'are')} held out, "
+        f"selected by their names (holdout={fraction:g})"
     )
     return np.flatnonzero(chosen == (split == "val")), note
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...words import verb
 from ..annotations.boxes import CLIP_TOLERANCE, BoxTable, xywh_to_xyxy
 from ..annotations.faults import Fault
 
@@ -29,7 +30,9 @@ def check_boxes(table: BoxTable, input_size: tuple[int, int], *, letterbox: bool
     for row in np.flatnonzero(away).tolist():
         yield told.fault("box_away", row, f"lies outside the image ({told.size(row)})")
     for row in np.flatnonzero(outside).tolist():
-        yield told.fault("box_outside", row, f"extends {reach[row]:.4g} pixels outside the image ({told.size(row)})")
+        far = float(reach[row])
+        text = f"extends {far:.4g} {verb(far, 'pixel', 'pixels')} outside the image ({told.size(row)})"
+        yield told.fault("box_outside", row, text)
     for row in np.flatnonzero(tiny).tolist():
         width, height = seen[row]
         yield told.fault("box_tiny", row, f"is {width:.2g}x{height:.2g} pixels (width x height) in the network's input")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...words import counted
 from ..annotations.faults import Fault
 from ..labels import IGNORE, LabelMap
 from .contents import Contents
@@ -64,15 +65,18 @@ def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: s
 
 def _problem(here: int | None, there: int | None, train: ClassCounts | None, slot: int) -> tuple[str, str]:
     if here == 0 and there:
-        return "class_untrained", f"is in {there} images of val, but in none of train: it cannot be learned"
+        return "class_untrained", f"is in {counted(there, 'image')} of val, but in none of train: it cannot be learned"
     if here == 0 or (here is None and there == 0):
         return "class_absent", "has no example in any split" if there is not None else "has no example"
     if train is not None and here:
         examples = train.examples[slot]
         if train.what == "boxes" and examples < RARE_BOXES:
-            return "class_rare", f"has {examples} boxes in train (in {here} images), fewer than {RARE_BOXES}"
+            return (
+                "class_rare",
+                f"has {counted(examples, 'box')} in train (in {counted(here, 'image')}), fewer than {RARE_BOXES}",
+            )
         if train.what != "boxes" and here < RARE_IMAGES:
-            return "class_rare", f"is in {here} images of train, fewer than {RARE_IMAGES}"
+            return "class_rare", f"is in {counted(here, 'image')} of train, fewer than {RARE_IMAGES}"
         if there == 0:
             return "class_unevaluated", "is in no image of val: no metric covers it"
     return "", ""

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...words import counted
 from ..annotations.boxes import BoxSource
 from ..annotations.sample import evenly
 from ..labels import IGNORE
@@ -46,8 +47,8 @@ def _of_boxes(source: BoxSource) -> Truth:
         f"{(~usable).sum():,} without an area inside their image" if not usable.all() else "",
     ]
     told = " and ".join(part for part in why if part)
-    told = f"of {_number(len(boxes), 'annotation')}, {told}" if told else "there are no annotations"
-    return Truth(_counts(slots[usable & ~crowd], source), told, _number(len(source), "image"))
+    told = f"of {counted(len(boxes), 'annotation')}, {told}" if told else "there are no annotations"
+    return Truth(_counts(slots[usable & ~crowd], source), told, counted(len(source), "image"))
 
 
 def _of_masks(source: MaskPairs) -> Truth:
@@ -64,15 +65,11 @@ def _of_masks(source: MaskPairs) -> Truth:
         total += stored.size
     held = ", ".join(map(str, np.flatnonzero(values)[:_NAMED]))
     looked_at = (
-        _number(len(source), "mask") if len(chosen) == len(source) else f"{len(chosen)} of {len(source):,} masks"
+        counted(len(source), "mask") if len(chosen) == len(source) else f"{len(chosen)} of {len(source):,} masks"
     )
     counts = found[: source.labels.num_classes]
     why = f"they hold the values {held}, which are ignored or belong to no class"
     return Truth(counts, why, looked_at, unlisted / max(total, 1))
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _counts(slots: np.ndarray, source: BoxSource) -> np.ndarray:

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from ...words import counted
 from ..annotations.faults import Tell
 from ..images.decode import mask_from_bytes
 from ..images.headers import check_picture
@@ -34,12 +35,12 @@ def examine_mask(
     counts = np.bincount(stored.ravel(), minlength=256)
     unknown = [value for value in np.flatnonzero(counts).tolist() if values[value] == UNKNOWN]
     if unknown:
-        told = ", ".join(f"{value} ({counts[value]:,} pixels)" for value in unknown[:_MAX_TOLD])
+        told = ", ".join(f"{value} ({counted(int(counts[value]), 'pixel')})" for value in unknown[:_MAX_TOLD])
         more = f" and {len(unknown) - _MAX_TOLD} more" if len(unknown) > _MAX_TOLD else ""
         report("unknown_label", f"{path} contains values that belong to no class: {told}{more}")
         slots = np.where(slots == UNKNOWN, np.uint8(IGNORE), slots)
     elif (slots == IGNORE).all():
-        report("all_ignored", f"all {slots.size:,} pixels of {path} are ignored: nothing can be learned from the image")
+        report("all_ignored", f"all pixels of {path} are ignored: nothing can be learned from the image")
     return slots
 
 
@@ -74,6 +75,6 @@ def examine_instances(data: bytes, path: str, slots: np.ndarray, values: np.ndar
         y, x = np.argwhere(wrong)[0].tolist()
         report(
             "instances",
-            f"{path} contradicts the labels in {int(wrong.sum()):,} pixels, the first at x {x}, y {y}: id {ids[y, x]} "
-            f"is of class {theirs[y, x]}, but the mask says {slots[y, x]}",
+            f"{path} contradicts the labels in {counted(int(wrong.sum()), 'pixel')}, the first at x {x}, y {y}: "
+            f"id {ids[y, x]} is of class {theirs[y, x]}, but the mask says {slots[y, x]}",
         )

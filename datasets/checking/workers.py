@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from ...words import counted
 from ..images.processes import watch_of
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ def run(
                 if worker.dead:
                     losses += 1
                     if losses >= _MAX_LOST and done < losses:
-                        raise OSError(f"{losses} processes ended before returning any result: {worker.why()}")
+                        raise OSError(f"{counted(losses, 'process')} ended before returning any result: {worker.why()}")
                     if worker.given:
                         culprit = worker.given.popleft()
                         results[culprit] = lost(items[culprit], worker.why())

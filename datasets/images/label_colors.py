@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...words import counted
+
 Color = tuple[int, int, int]
 
 
@@ -54,7 +56,7 @@ class ColorTable:
                     f"{path} contains the color {_color(code)}, which several classes share (ids "
                     f"{self._shared[code]}): give each its own color, or ignore them with ignore_ids"
                 )
-        told = ", ".join(f"{_color(code)} ({count} pixels)" for code, count in found[:5])
+        told = ", ".join(f"{_color(code)} ({counted(count, 'pixel')})" for code, count in found[:5])
         raise ValueError(
             f"{path} contains {len(found)} colors that belong to no class: "
             f"{told}{' ...' if len(found) > 5 else ''}. Remedy: "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ...words import counted
 from ..annotations.sample import Pending, Sample, Source, digest
 from ..augmentation.mosaic import TILES, join
 from ..augmentation.policy import Transform
@@ -165,7 +166,7 @@ class FirstSamples:
     @property
     def notes(self) -> list[str]:
         which = "evenly spaced" if self.spread else "the first ones"
-        return [*self.source.notes, f"only {self.count} images, {which}"]
+        return [*self.source.notes, f"only {counted(self.count, 'image')}, {which}"]
 
     def __len__(self) -> int:
         return self.count

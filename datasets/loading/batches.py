@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from ...words import counted
 from ..annotations.shared import give_back_freed_memory
 from ..augmentation.resize import FILL
 from ..images.processes import watch_of
@@ -98,7 +99,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         step = batch_size * world
         if last == "drop" and num_samples < step:
             raise ValueError(
-                f"{num_samples} samples do not fill one batch of {batch_size} images on each of {world} ranks: reduce "
+                f"{counted(num_samples, 'sample does', 'samples do')} not fill one batch "
+                f"of {batch_size} images on each of {world} ranks: reduce "
                 "the batch size"
             )
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
@@ -135,7 +137,7 @@ def make_loader(
     """A DataLoader of Batches. Without a sampler: in order, every sample once. Workers affect only the speed."""
     sampler = EpochSampler(len(dataset), shuffle=False) if sampler is None else sampler
     if sampler.num_samples != len(dataset):
-        raise ValueError(f"the sampler has {sampler.num_samples} samples, but the dataset has {len(dataset)}")
+        raise ValueError(f"the sampler has length {sampler.num_samples}, but the dataset has {len(dataset)}")
     give_back_freed_memory()  # forked processes would keep it, too
     return DataLoader(
         dataset,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ...files import remove_leftovers
+from ...words import counted
 from .targets import Advance, Target, check_space, check_target, write_target
 
 CHUNK = 1 << 20  # bytes; also the maximum size of a tar header
@@ -210,9 +211,9 @@ def _tar_entries(archive: tarfile.TarFile, guard: "_Guard") -> Iterator[_Entry]:
     # tarfile takes any invalid header for the end, but the end consists of zeros.
     rest = guard.last + guard.read(CHUNK)
     if not rest:
-        raise ValueError(f"it ends after {index + 1:,} entries without an end marker: truncated")
+        raise ValueError(f"it ends after {counted(index + 1, 'entry')} without an end marker: truncated")
     if rest.strip(b"\0") or len(rest) > CHUNK:
-        raise ValueError(f"after {index + 1:,} entries there is an invalid header: corrupt")
+        raise ValueError(f"after {counted(index + 1, 'entry')} there is an invalid header: corrupt")
 
 
 def _tar_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

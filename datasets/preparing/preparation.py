@@ -125,7 +125,7 @@ def check_counts(found: Recognised) -> None:
         count = sum(bool(fitting.fullmatch(path)) for path in paths)
         if count != number:
             raise ArchiveError(
-                f"{found.path} has {count:,} files for {_plain(pattern)}, but {found.part.file} has {number:,}: "
+                f"{found.path} has {count:,} of {_plain(pattern)}, but {found.part.file} has {number:,}: "
                 "it is incomplete, or another version"
             )
 

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from ...files import whole_folder
+from ...words import counted
 from ..annotations.boxes import BoxSource
 from ..annotations.yolo_layout import label_name
 from ..images.decode import check_size
@@ -22,6 +23,27 @@ from ..images.files import image_size
 from ..labels import LabelMap
 
 Advance = Callable[[int], object]  # called with the number of images written since the last call
+# What is lost, of one thing and of several.
+_COPIED = tuple(f"{what} copied, because hard links are impossible there" for what in ("image", "images"))
+_RENAMED = tuple(f"{what} renamed, because two would have shared one annotation file" for what in ("image", "images"))
+_CROWD = (
+    "crowd region (or difficult object) cannot be represented in YOLO; dropped",
+    "crowd regions (or difficult objects) cannot be represented in YOLO; dropped",
+)
+_OUTSIDE = "box lies outside its image; dropped", "boxes lie outside their image; dropped"
+_CUT = (
+    "box extends outside its image; clipped to it, as usual in YOLO",
+    "boxes extend outside their image; clipped to it, as usual in YOLO",
+)
+_AREAS = (
+    "area other than the box's (of a polygon) is lost: object sizes then follow the box",
+    "areas other than the box's (of polygons) are lost: object sizes then follow the box",
+)
+_NUMBERS = tuple(f"{what} renumbered from 1; the names are kept" for what in ("category id is", "category ids are"))
+_GROUPS = "supercategory is lost", "supercategories are lost"
+_IDS = tuple(f"{what} renumbered from 1 in each split" for what in ("image id is", "image ids are"))
+
+
 IMAGES = ("link", "copy", "none")
 
 
@@ -32,7 +54,7 @@ class Writing:
     root: Path
     images: str  # link, copy or none
     labels: LabelMap
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
     def place(self, source: Path, target: str) -> None:
         """Put the image in its new place: a hard link, which takes no space, or a copy if links are impossible."""
@@ -45,7 +67,7 @@ class Writing:
                 os.link(source.resolve(), path)
                 return
             except OSError:
-                self.lost["images copied, because hard links are impossible there"] += 1
+                self.lost[_COPIED] += 1
         shutil.copyfile(source, path)
 
     def text(self, target: str, content: str) -> None:
@@ -97,14 +119,14 @@ def write_boxes(
     )
     if moved and images == "none":
         raise ValueError(
-            f"{moved} images need another name, because two that differ only in their extension or split "
-            "cannot share an annotation file: choose images=link or images=copy"
+            f"{counted(moved, 'image needs', 'images need')} another name, because two that differ only in their "
+            "extension or split cannot share an annotation file: choose images=link or images=copy"
         )
     with new_folder(output) as root:
         writing = Writing(root, images, labels)
-        writing.lost["images renamed, because two would have shared one annotation file"] += moved
+        writing.lost[_RENAMED] += moved
         {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[layout](writing, sources, names, advance)
-    return [f"{count} {what}" for what, count in writing.lost.items() if count]
+    return [counted(count, *what) for what, count in writing.lost.items() if count]
 
 
 # ---- names -----------------------------------------------------------------------------------------------
@@ -239,19 +261,19 @@ def _voc_xml(name: str, source: BoxSource, index: int, truth: dict[str, np.ndarr
 
 
 def _yolo_lines(
-    truth: dict[str, np.ndarray], size: tuple[int, int], numbers: dict[int, int], lost: Counter[str]
+    truth: dict[str, np.ndarray], size: tuple[int, int], numbers: dict[int, int], lost: Counter[tuple[str, ...]]
 ) -> str:
     height, width = size
     kept = ~truth["crowd"]
-    lost["crowd regions (or difficult objects) cannot be represented in YOLO; dropped"] += int((~kept).sum())
+    lost[_CROWD] += int((~kept).sum())
     left, top, w, h = truth["boxes_xywh"][kept].T
     sides = (width, height, width, height)
     corners = np.stack([left, top, left + w, top + h], 1)
     clipped = np.clip(corners, 0, sides)
     full = (w > 0) & (h > 0) & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    lost["boxes lie outside their image; dropped"] += int((~full).sum())
+    lost[_OUTSIDE] += int((~full).sum())
     cut = np.abs(clipped - corners).max(1, initial=0) > 1e-3
-    lost["boxes extend outside their image; clipped to it, as usual in YOLO"] += int((cut & full).sum())
+    lost[_CUT] += int((cut & full).sum())
     x1, y1, x2, y2 = (clipped[full] / sides).T
     columns = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
     lines = zip(truth["labels"][kept][full].tolist(), *(column.tolist() for column in columns), strict=True)
@@ -274,16 +296,14 @@ def _short(value: float, digits: int = 6) -> float | int:
 def _count_lost(writing: Writing, truth: dict[str, np.ndarray]) -> None:
     box_area = truth["boxes_xywh"][:, 2] * truth["boxes_xywh"][:, 3]
     other = np.abs(truth["area"] - box_area) > 0.01
-    writing.lost["areas other than the box's (of polygons) are lost: object sizes then follow the box"] += int(
-        other.sum()
-    )
+    writing.lost[_AREAS] += int(other.sum())
 
 
 def _count_ids(writing: Writing, sources: Mapping[str, BoxSource]) -> None:
     labels = writing.labels.labels
     changed = sum(label.source_id != number for number, label in enumerate(labels, start=1))
-    writing.lost["category ids are renumbered from 1; the names are kept"] += changed
-    writing.lost["supercategories are lost"] += len({label.category for label in labels if label.category})
+    writing.lost[_NUMBERS] += changed
+    writing.lost[_GROUPS] += len({label.category for label in labels if label.category})
     for source in sources.values():
         renumbered = (np.sort(source.image_ids) != np.arange(1, len(source) + 1)).sum()
-        writing.lost["image ids are renumbered from 1 in each split"] += int(renumbered)
+        writing.lost[_IDS] += int(renumbered)

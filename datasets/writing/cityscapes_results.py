@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...files import whole_file
+from ...words import counted
 from ..images.decode import mask_from_bytes
 from ..images.files import list_files
 from ..images.headers import png_header
@@ -177,7 +178,7 @@ def _zip_files(path: Path) -> list[_File]:
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".png")]
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
     if len(entries) > _MAX_FILES:
-        raise ValueError(f"{path} has {len(entries)} pictures: expected at most {_MAX_FILES}")
+        raise ValueError(f"{path} has {counted(len(entries), 'picture')}: expected at most {_MAX_FILES}")
     return [_File(entry.filename, entry.file_size, partial(archive.open, entry)) for entry in entries]
 
 

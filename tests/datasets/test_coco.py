@@ -96,7 +96,7 @@ def test_boxes_labels_and_crowds(write):
     assert second.ground_truth["area"].tolist() == [12.5, 80.0]  # the box's area where the file gives none
     assert first.ground_truth["crowd"].tolist() == [True]
     assert data.notes == [
-        f"2 images (0 without annotations), 2 boxes of 2 classes, 1 crowd regions ({data.annotations})"
+        f"2 images (0 without annotations), 2 boxes of 2 classes, 1 crowd region ({data.annotations})"
     ]
 
 

@@ -151,7 +151,7 @@ def test_other_errors(tmp_path):
         coco_labels("coco90")
     with pytest.raises(ValueError, match=r"ids \[0, 91\] are outside.*contiguous"):
         detection_labels([(0, "a", None), (91, "b", None)], slots="coco91")
-    with pytest.raises(ValueError, match="does not fit 1 classes"):
+    with pytest.raises(ValueError, match="does not fit 1 class:"):
         LabelMap((Label(2, "a", 2),), 1)
 
 

@@ -60,7 +60,7 @@ def test_evaluation_reads_instances_where_all_images_have_them(city):
     ids = IDS.clip(0).astype(np.uint16) * 1000 + 7
     _write(city / "gtFine/val/town/a_0_1_gtFine_instanceIds.png", ids)
     data, truth = _evaluated(city)
-    assert data.notes[1:] == ["1 files *_gtFine_instanceIds.png, but for 2 images: not used, no iIoU"]
+    assert data.notes[1:] == ["1 file *_gtFine_instanceIds.png, but for 2 images: not used, no iIoU"]
     assert set(truth) == {"mask"}
     _write(city / "gtFine/val/town/b_0_2_gtFine_instanceIds.png", ids)
     data, truth = _evaluated(city)
@@ -80,7 +80,7 @@ def test_a_split_without_truth(city):
     assert (sample.image_id, sample.image.shape, sample.mask, sample.ground_truth) == ("c_0_3", (2, 4, 3), None, None)
     assert "without ground truth" in data.notes[0]
     assert data.fingerprint() == Cityscapes(city, split="test", truth=False).fingerprint()
-    with pytest.raises(FileNotFoundError, match="1 of 1 label files of split 'test' are missing"):
+    with pytest.raises(FileNotFoundError, match="1 of 1 label file of split 'test' missing"):
         Cityscapes(city, split="test")
 
 
@@ -123,7 +123,7 @@ def test_mask_folder(folder):
     assert data.image_ids.tolist() == ["deep/über, y", "x"]
     np.testing.assert_array_equal(data.read(0).mask, [[0, 1, 255, 255], [1, 1, 1, 1]])
     assert "2 classes, ignored: [11, 255]" in data.notes[0]
-    assert "1 masks in" in data.notes[1]
+    assert "1 mask in" in data.notes[1]
     assert len(MaskFolder(folder, classes=SKY_ROAD, ignore_ids=[11], limit=1)) == 1
     same = MaskFolder(
         images=folder / "train/images",

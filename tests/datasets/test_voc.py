@@ -188,7 +188,7 @@ def test_two_folders_and_photographs_without_xml(tmp_path: Path) -> None:
     (tmp_path / "annotations/sub/ü x.xml").write_text(annotation(thing()), encoding="utf-8")
     data = VocDetection(tmp_path)
     assert data.file_names.tolist() == ["sub/ü x.png"]
-    assert data.notes[-1] == "1 photographs have no XML file, such as not labelled; skipped as not annotated"
+    assert data.notes[-1] == "1 photograph has no XML file, such as not labelled; skipped as not annotated"
     (tmp_path / "annotations").rename(tmp_path / "elsewhere")
     assert len(VocDetection(tmp_path, annotations=tmp_path / "elsewhere")) == 1
     with pytest.raises(FileNotFoundError, match=r"no XML files in .*images"):

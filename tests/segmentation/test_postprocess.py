@@ -48,7 +48,7 @@ def test_full_size_logits(align_corners):
 
 
 @pytest.mark.parametrize(
-    ("classes", "metas", "message"), [(4, 2, "1 images in the logits, but 2 metas"), (256, 1, "at most 255 classes")]
+    ("classes", "metas", "message"), [(4, 2, "1 image in the logits, but 2 metas"), (256, 1, "at most 255 classes")]
 )
 def test_errors(classes, metas, message):
     outputs = {"logits": torch.zeros(1, classes, 2, 2), "logits_size": (2, 2)}

@@ -299,7 +299,7 @@ def test_parts_may_come_one_by_one(use, run, tmp_path: Path) -> None:
     os.rename(paths[2], tmp_path / "renamed (1).zip")
     assert "complete" in run("coco", tmp_path / "renamed (1).zip")
     (tmp_path / "data/coco/val2017/000000000004.jpg").unlink()
-    assert "val2017.zip was unpacked, but 1 files are missing or changed" in run("coco")
+    assert "val2017.zip was unpacked, but 1 file is missing or changed" in run("coco")
     assert "complete" in run("coco", paths[1])
 
 
@@ -316,7 +316,7 @@ def test_parts_may_come_one_by_one(use, run, tmp_path: Path) -> None:
         (["coco", "output=downloads/cut.zip"], "is a file: choose a folder"),
         (["coco", "downloads/gtFine_trainvaltest.zip"], "not one of coco's archives"),
         (["coco", "downloads/train2017.zip", "downloads/copy.zip"], "are the same part"),
-        (["coco", "downloads/short.zip"], r"has 2 files for train2017/\*\.jpg, but train2017\.zip has 3"),
+        (["coco", "downloads/short.zip"], r"has 2 of train2017/\*\.jpg, but train2017\.zip has 3"),
         (["coco", "downloads/cut.zip"], "cut.zip: its table of contents"),
         (["coco", "downloads/evil.zip"], "points outside"),
         (["coco", "downloads/other.zip"], r'has 1 "iscrowd", expected 3'),

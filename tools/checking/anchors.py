@@ -12,6 +12,7 @@ from ...datasets.annotations.faults import Fault
 from ...datasets.checking.statistics import Statistics
 from ...detection.anchors import AnchorLayout, make_anchors
 from ...detection.boxes import iou
+from ...words import counted
 
 _CHUNK = 1024  # boxes at a time
 _MIN_BOXES, _MAX_SHARE = 10, 0.8  # report a class with this many boxes, if more than this share match no anchor
@@ -82,8 +83,8 @@ def check_anchors(classes: Mapping[str, tuple[int, int]], anchors: Anchors, sour
     for name, (missed, total) in classes.items():
         if total >= _MIN_BOXES and missed > _MAX_SHARE * total:
             message = (
-                f"class {name}: {missed:,} of {total:,} boxes ({100 * missed / total:.0f} %) match no anchor at IoU "
-                f"{anchors.threshold:g} and {width}x{height} (width x height): hard to learn, because each only gets "
-                "its best anchor"
+                f"class {name}: {missed:,} of {counted(total, 'box')} ({100 * missed / total:.0f} %) match no anchor "
+                f"at IoU {anchors.threshold:g} and {width}x{height} (width x height): hard to learn, because each only "
+                "gets its best anchor"
             )
             yield Fault("no_anchor", source, message)

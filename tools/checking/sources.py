@@ -12,6 +12,7 @@ from ...datasets.checking.contents import Contents
 from ...datasets.checking.reading import SOURCES, read_split
 from ...datasets.checking.statistics import Statistics, of_samples
 from ...datasets.labels import LabelMap, nameless_labels
+from ...words import counted
 from ..config.build import build_source, build_task, get_class, make
 from .anchors import Anchors, Matches, anchors_of, match
 
@@ -51,7 +52,7 @@ def check_num_classes(declared: int | None, checked: Checked) -> None:
     for split, contents in checked.contents.items():
         found = contents.labels.num_classes
         if declared not in (None, found):
-            message = f"data.num_classes={declared}, but data.{split} has {found} classes"
+            message = f"data.num_classes={declared}, but data.{split} has {counted(found, 'class')}"
             checked.add(split, [Fault("other_classes", str(contents.folder), message)])
 
 

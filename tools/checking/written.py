@@ -12,6 +12,7 @@ from ...datasets.checking.check import Checked, Finding
 from ...datasets.checking.remedies import REMEDIES
 from ...datasets.checking.statistics import Statistics
 from ...files import write_json, write_text
+from ...words import counted
 from ..drawing.figure import Chart
 from ..drawing.html import data_uri, render
 from .anchors import Matches, unreached
@@ -53,17 +54,18 @@ def _line(finding: Finding) -> str:
 def _told(statistics: Statistics) -> str:
     counts, classes = statistics.counts, len(statistics.labels.labels)
     there = sum(number > 0 for number in counts.images.values())
-    parts = [f"{statistics.num_images:,} images"]
+    parts = [counted(statistics.num_images, "image")]
     if counts.what == "boxes":
-        parts.append(f"{sum(counts.examples.values()):,} boxes")
-    return f"{', '.join(parts)}, {there} of {classes} classes"
+        parts.append(counted(sum(counts.examples.values()), "box"))
+    return f"{', '.join(parts)}, {there} of {counted(classes, 'class')}"
 
 
 def _reach(statistics: Statistics, matches: Matches) -> str:
     missed, total = int((~matches.reached).sum()), len(matches.overlaps)
     if not total:
         return "no boxes to match with anchors"
-    line = f"{missed:,} of {total:,} boxes ({100 * missed / total:.1f} %) match no anchor at IoU {matches.threshold:g}"
+    share = f"{missed:,} of {counted(total, 'box')} ({100 * missed / total:.1f} %)"
+    line = f"{share} match no anchor at IoU {matches.threshold:g}"
     classes = [(m / n, name, m, n) for name, (m, n) in unreached(statistics, matches).items() if m]
     worst = sorted(classes, key=lambda row: (-row[2], row[1]))[:_WORST]
     return line + "".join(f"{', ' if i else ': '}{name} {m:,} of {n:,}" for i, (_, name, m, n) in enumerate(worst))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...words import counted
 from ..drawing.charts import RIGHT_COLOR, WRONG_COLOR, Series, line_chart
 from ..drawing.figure import Chart, shorten
 from ..system.console import columns, thinned
@@ -39,21 +40,22 @@ def lines(found: Comparison, *, departs: bool) -> list[str]:
 def _head(found: Comparison) -> str:
     run, reference = found.run, found.reference
     done = len(run.losses)
-    return f"{run.name} ({done} of {run.epochs} epochs) beside {reference.name} ({described(reference)})"
+    return f"{run.name} ({done} of {counted(run.epochs, 'epoch')}) beside {reference.name} ({described(reference)})"
 
 
 def described(reference: Reference) -> str:
     """Seeds, epochs and the width of the band."""
     seeds = f"seed{'s' if len(reference.seeds) > 1 else ''} {', '.join(map(str, reference.seeds))}"
     wide = 100 * tolerance(reference)
-    return f"{seeds}; {reference.epochs} epochs; band: {wide:.0f} % around the mean, twice that in the first epoch"
+    length = counted(reference.epochs, "epoch")
+    return f"{seeds}; {length}; band: {wide:.0f} % around the mean, twice that in the first epoch"
 
 
 def _notes(found: Comparison) -> list[str]:
     run, reference, notes = found.run, found.reference, []
     if any(row.place != row.epoch for row in found.rows):
         notes.append(
-            f"{run.epochs} epochs of {run.images_per_epoch:,} images against {reference.epochs} of "
+            f"{counted(run.epochs, 'epoch')} of {counted(run.images_per_epoch, 'image')} against {reference.epochs} of "
             f"{reference.images_per_epoch:,}: each epoch is compared with the reference after as many images, or at "
             "the same point of its schedule if that was earlier"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_text
+from ...words import counted
 from .curves import Curve, Spread
 
 FORMAT = "pocketvision-curve-1"
@@ -82,8 +83,8 @@ def summarise(curves: Sequence[Curve], *, name: str) -> Reference:
 def _check_finished(curve: Curve) -> None:
     if sorted(curve.losses) != list(range(1, curve.epochs + 1)):
         raise ValueError(
-            f"{curve.name} has {len(curve.losses)} of {curve.epochs} epochs, but a reference needs all of them: run "
-            "the same pocketvision train command again"
+            f"{curve.name} has {len(curve.losses)} of {counted(curve.epochs, 'epoch')}, but a reference needs all of "
+            "them: run the same pocketvision train command again"
         )
     for epoch, means in curve.losses.items():
         for key, value in means.items():

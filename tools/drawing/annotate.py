@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ...datasets.labels import IGNORE, LabelMap
+from ...words import counted
 from .lettering import fitting_scale, put_text, text_size
 
 Array = np.ndarray
@@ -101,7 +102,8 @@ def draw_detections(
     scores = None if scores is None else _array(scores).reshape(-1)
     if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
         raise ValueError(
-            f"{len(boxes)} boxes, {len(labels)} labels, {'no' if scores is None else len(scores)} scores: "
+            f"{counted(len(boxes), 'box')}, {counted(len(labels), 'label')}, "
+            f"{'no scores' if scores is None else counted(len(scores), 'score')}: "
             "expected one label (and score) for each box"
         )
     zoom, canvas = zoom_for(image) if enlarge else 1, _enlarge(image, enlarge)
@@ -187,7 +189,8 @@ def draw_caption(image: Array, lines: Sequence[str], color: Color = INK, *, enla
 def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
     """Pictures in a row, top-aligned, each below its title; small ones are enlarged."""
     if len(images) != len(titles):
-        raise ValueError(f"{len(images)} images, {len(titles)} titles: expected one title for each image")
+        told = f"{counted(len(images), 'image')}, {counted(len(titles), 'title')}"
+        raise ValueError(f"{told}: expected one title for each image")
     panels = []
     for image, title in zip(map(_enlarge, images), titles, strict=True):
         scale = fitting_scale(title, 1.15 * _text_scale(image), image.shape[1])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...conf.schema import OnNonfinite
+from ...words import counted
 from ..system.console import log, progress, table
 from .bad_samples import bad_samples_of, tell_bad_samples
 from .evaluation import evaluate
@@ -180,6 +181,6 @@ def _evaluate(run: Run, loader: Any) -> dict[str, float]:
     run.report.row("val", state.step, results)
     if not state.finished and out_of_patience(run.best[1], state.evaluations, run.config.patience):
         state.finished = True
-        log.info("stopping early: %s has not improved in %d evaluations (patience=%d)", run.task.metric.primary,
-                 state.evaluations - run.best[1], run.config.patience)  # fmt: skip
+        log.info("stopping early: %s has not improved in %s (patience=%d)", run.task.metric.primary,
+                 counted(state.evaluations - run.best[1], "evaluation"), run.config.patience)  # fmt: skip
     return results

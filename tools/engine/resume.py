@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import remove_leftovers
+from ...words import counted, verb
 from ..system.console import log
 from .run import Run, UnsavedBest, start_momentum
 from .state import (
@@ -194,8 +195,8 @@ def _changed_ranks(run: Run, checkpoint: dict[str, Any]) -> list[str]:
     if old == new:
         return []
     return [
-        f"this run was started with {old} processes, now there are {new} (steps see the same images, but rounding and "
-        "dropout differ)"
+        f"this run was started with {counted(old, 'process')}, now there {verb(new, 'is', 'are')} {new} (steps see the "
+        "same images, but rounding and dropout differ)"
     ]
 
 

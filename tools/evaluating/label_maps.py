@@ -19,6 +19,7 @@ from ...datasets.images.decode import decode_instances
 from ...datasets.labels import CITYSCAPES, instance_sizes
 from ...datasets.writing.cityscapes_results import Results, image_sizes, pack_results, result_tables, write_result
 from ...segmentation.metric import MeanIoU
+from ...words import counted
 from ..config import build
 from ..engine.distributed import Ranks
 from ..engine.task import Task
@@ -130,7 +131,7 @@ def score_pictures(settings: EvaluateConfig) -> Evaluation | None:
     found = Results(settings.predictions, sizes, prediction_ids=settings.prediction_ids)
     if split == "test":
         found.check()
-        log.info("%s: %d label maps, valid for Cityscapes' server", settings.predictions, len(sizes))
+        log.info("%s: %s, valid for Cityscapes' server", settings.predictions, counted(len(sizes), "label map"))
         return None
     metric = _score(found, source)
     about = {"predictions": settings.predictions, "data": source.fingerprint()}

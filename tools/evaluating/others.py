@@ -6,6 +6,7 @@ from ...conf.schema import EvaluateConfig
 from ...datasets.coco import read_truth
 from ...detection.coco_results import read_results
 from ...detection.metric import CocoMetric
+from ...words import counted
 from ..system.console import log
 from .scores import Evaluation, fingerprint_of_truth, with_backend
 
@@ -34,8 +35,8 @@ def score_predictions(settings: EvaluateConfig) -> Evaluation:
     for image, annotations in truth.items():
         metric.add(image, found[image], annotations)
     log.info(
-        "%d detections in %d of the %d images that %s lists",
-        sum(len(arrays["scores"]) for arrays in found.values()),
+        "%s in %d of the %d images that %s lists",
+        counted(sum(len(arrays["scores"]) for arrays in found.values()), "detection"),
         sum(len(arrays["scores"]) > 0 for arrays in found.values()), len(truth), settings.annotations,
     )  # fmt: skip
     about = {"predictions": str(path), "data": fingerprint_of_truth(metric)}

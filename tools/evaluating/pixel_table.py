@@ -5,6 +5,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from ...words import counted, verb
 from ..system.console import columns
 
 _ONE_BLOCK = 30  # classes; more are shown in two columns
@@ -39,7 +40,10 @@ def pixel_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str,
         blocks = zip_longest(lines[: 1 + half], [lines[0], *lines[1 + half :]], fillvalue="")
         lines = [f"{left}  {right}".rstrip() for left, right in blocks]
     if absent := num_classes - len(present):
-        lines.append(f"  {absent} of {num_classes} classes have neither ground truth nor predictions")
+        lines.append(
+            f"  {absent} of {counted(num_classes, 'class')} {verb(absent, 'has', 'have')} neither "
+            "ground truth nor predictions"
+        )
     return "\n".join(lines)
 
 

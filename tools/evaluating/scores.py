@@ -20,6 +20,7 @@ from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
 from ...files import whole_file, write_json
 from ...segmentation.metric import ImageCounts, MeanIoU
+from ...words import counted
 from ..config import build
 from ..engine.task import Metric, Task
 from ..runs.keys import plain
@@ -137,7 +138,7 @@ def publish(
     if coco_results:
         assert isinstance(evaluation.metric, CocoMetric)  # check_asked
         count = write_coco_results(coco_results, evaluation.metric, source_ids=evaluation.labels.source_ids)
-        log.info("written: %s (%d detections, checked)", coco_results, count)
+        log.info("written: %s (%s, checked)", coco_results, counted(count, "detection"))
     log.info("written: %s", output)
     return results
 
@@ -183,7 +184,9 @@ def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, f
     rows = columns([head, *(_cells(one, intervals) for one in known)], left=(0, 7), indent="  ")
     if len(known) > MAX_ROWS:
         half = MAX_ROWS // 2
-        rows[1 + half : -half] = [f"  ... ({len(known) - 2 * half} more classes: see the results file)"]
+        rows[1 + half : -half] = [
+            f"  ... ({counted(len(known) - 2 * half, 'more class', 'more classes')}: see the results file)"
+        ]
     absent = len(found.classes) - len(known)
     return rows + ([f"  classes without annotations: {absent}"] if absent else [])
 

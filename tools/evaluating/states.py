@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ...words import counted
+
 # Image id -> a tuple of arrays and of dictionaries of arrays, with the same structure for every image.
 State = Mapping[int | str, tuple[Any, ...]]
 
@@ -43,7 +45,7 @@ def check(ids: Sequence[Any], arrays: Mapping[str, np.ndarray], parts: Mapping[s
             raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
         first = shared.setdefault(name.partition(".")[0] if "." in name else "", starts)
         if starts.dtype.kind != "i" or starts.shape != (len(ids) + 1,) or not np.array_equal(starts, first):
-            raise ValueError(f"{name} does not say where each of {len(ids)} images starts")
+            raise ValueError(f"{name} does not say where each of {counted(len(ids), 'image')} starts")
         if starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
             raise ValueError(f"{name} has {len(values)} values, but its images have others")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...datasets.augmentation.resize import prepare
 from ...datasets.images.decode import decode_bytes, decode_image, to_uint8
 from ...datasets.loading.batches import Batch, collate
+from ...words import counted
 from ..config.build import crop_fraction
 from ..runs.loaded import LoadedRun
 from .result import Result
@@ -109,7 +110,9 @@ class Predictor:
     def __repr__(self) -> str:
         names = list(self.labels.names.values())
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        return f"<{type(self).__name__} for {self.task.kind}, {len(names)} classes ({shown}), on {self.device}>"
+        return (
+            f"<{type(self).__name__} for {self.task.kind}, {counted(len(names), 'class')} ({shown}), on {self.device}>"
+        )
 
     @property
     def device(self) -> torch.device:

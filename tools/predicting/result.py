@@ -13,6 +13,7 @@ import torch
 from ...datasets.labels import IGNORE, LabelMap
 from ...detection.boxes import xyxy_to_xywh
 from ...detection.coco_results import to_records
+from ...words import counted
 from ..drawing import annotate
 
 NUM_TOP = 5  # classes that a classifier's result shows
@@ -167,7 +168,7 @@ class Result:
         confident = Counter(name for name, score in zip(self.names, self.scores, strict=True) if score >= 0.5)
         count = confident.total()
         found = _shortened([f"{n} {name}" for name, n in confident.most_common()])
-        return f"{len(self.boxes)} boxes, {count} above 0.5{': ' if found else ''}{found}"
+        return f"{counted(len(self.boxes), 'box')}, {count} above 0.5{': ' if found else ''}{found}"
 
     def _repr_png_(self) -> bytes:
         """The annotated picture, no larger than a notebook shows it."""

@@ -54,7 +54,7 @@ def test_an_item_that_takes_too_long_is_given_up() -> None:
 
 
 def test_processes_that_never_answer_are_no_items_fault() -> None:
-    with pytest.raises(OSError, match=r"processes ended before returning any result: it ended .*exit status 7"):
+    with pytest.raises(OSError, match=r"process(es)? ended before returning any result: it ended .*exit status 7"):
         run(work, [-1] * 100, workers=2, lost=lost)
     with pytest.raises(ValueError, match="workers=-1"):
         run(work, [], workers=-1, lost=lost)

@@ -120,12 +120,12 @@ def test_losses_are_counted(tmp_path: Path) -> None:
     ]
     source = made_up(tmp_path / "in", annotations)
     assert write_boxes({"train": source}, tmp_path / "yolo", layout="yolo") == [
-        "1 areas other than the box's (of polygons) are lost: object sizes then follow the box",
-        "1 crowd regions (or difficult objects) cannot be represented in YOLO; dropped",
+        "1 area other than the box's (of a polygon) is lost: object sizes then follow the box",
+        "1 crowd region (or difficult object) cannot be represented in YOLO; dropped",
         "2 boxes lie outside their image; dropped",
-        "1 boxes extend outside their image; clipped to it, as usual in YOLO",
+        "1 box extends outside its image; clipped to it, as usual in YOLO",
         "2 category ids are renumbered from 1; the names are kept",
-        "1 supercategories are lost",
+        "1 supercategory is lost",
         "6 image ids are renumbered from 1 in each split",
     ]
     kept = YoloDetection(tmp_path / "yolo")

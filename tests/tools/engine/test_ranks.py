@@ -144,7 +144,7 @@ def test_another_number_of_ranks_is_refused_or_accepted(one_and_two: tuple[Path,
     folder = Path(shutil.copytree(one_and_two[1], tmp_path / "x"))
     (folder / "checkpoints/last.pt").unlink()  # the one before it is used
     alone = [*FROZEN, f"run_dir={folder}"]
-    with pytest.raises(ValueError, match=r"started with 2 processes, now there are 1 .*accept_changes=true"):
+    with pytest.raises(ValueError, match=r"started with 2 processes, now there is 1 .*accept_changes=true"):
         train(compose(*alone))
     assert train(compose(*alone, "accept_changes=true"))
     assert step(folder) == step(one_and_two[1]) == 8

@@ -20,7 +20,7 @@ def test_figures():
         ["road", "66.67", "50.00", "85.71", "75.00"],
         ["car", "30.00", "50.00", "60.00", "37.50"],
     ]
-    assert lines[3:] == ["  1 of 3 classes have neither ground truth nor predictions"]
+    assert lines[3:] == ["  1 of 3 classes has neither ground truth nor predictions"]
 
 
 def test_instances_and_what_cannot_be_divided():
