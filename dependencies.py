@@ -36,6 +36,7 @@ _TORCHVISION = re.compile(
     r"'torchvision' has no attribute 'extension'"
 )
 _NUMPY = re.compile(r"numpy\.\w+ size changed|multiarray failed to import|compiled using NumPy 1|_ARRAY_API not found")
+_IMPORTERS = ("hydra", "omegaconf")  # import what a configuration names, also a user's own classes
 _ROOT = Path(__file__).resolve().parent
 
 
@@ -59,20 +60,24 @@ def _explained(error: BaseException) -> str | None:
             "--force-reinstall torch torchvision (from the index that torch came from)"
         )
     package = _package_of(error)
-    if _NUMPY.search(text) and package:
+    if _NUMPY.search(text) and package in PACKAGES:
         return _broken(package, text, "it was built for another version of NumPy")
     if not isinstance(error, ImportError):
         return None
     if found := _LIBRARY.search(text):
         if package == "cv2" or re.match(r"lib(GL|gthread|glib|SM|Xext|Xrender|X11|xcb)\b", found[1]):
             return f"OpenCV needs {found[1]}, which this system does not have: {_OPENCV}"
-        if package:
+        if package in PACKAGES:
             return _broken(package, text, f"this system has no {found[1]}")
-    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in PACKAGES:
-        if error.name == name:
-            return f"the package {name} is not installed: pip install '{PACKAGES[name]}'"
-        package = name
-    return _broken(package, text, "it is damaged or of another version") if package else None
+    name = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == name and name in PACKAGES:
+        return f"the package {name} is not installed: pip install '{PACKAGES[name]}'"
+    if package in (None, *_IMPORTERS):
+        return None
+    if isinstance(error, ModuleNotFoundError) and name not in (package, *PACKAGES):
+        return f"the package {name} is not installed, which {package} needs: pip install {name}"
+    package = name if name in PACKAGES else package
+    return _broken(package, text, "it is damaged or of another version") if package in PACKAGES else None
 
 
 def _broken(package: str, text: str, why: str) -> str:
@@ -83,12 +88,12 @@ def _broken(package: str, text: str, why: str) -> str:
 
 
 def _package_of(error: BaseException) -> str | None:
-    """The first package of `PACKAGES` on the way from our code to the error."""
-    for frame in traceback.extract_tb(error.__traceback__):
+    """The installed package in whose files the error was raised."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parts = Path(frame.filename).parts
         place = max((i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")), default=-1)
-        if place >= 0 and (name := parts[place + 1].removesuffix(".py")) in PACKAGES:
-            return name
+        if place >= 0:
+            return parts[place + 1].removesuffix(".py")
     return None
 
 

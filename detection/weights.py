@@ -115,7 +115,7 @@ def tf_detector_settings(model: SSDLite) -> list[str]:
         keys.append(f"model.network.bn_eps={BN_EPS}")
     reference = AnchorLayout.reference(num_maps=model.anchor_layout.num_maps)
     return keys + [
-        override(f"model.network.anchors.{field.name}", getattr(reference, field.name))
+        override(f"++model.network.anchors.{field.name}", getattr(reference, field.name))
         for field in fields(AnchorLayout)
         if getattr(reference, field.name) != getattr(model.anchor_layout, field.name)
     ]

@@ -53,6 +53,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
         ),
         ("albumentations", "from math import no_such", "the package albumentations cannot be loaded .*2.1'$"),
         ("albumentations", "import scipy.no_such", "the package scipy cannot be loaded"),
+        ("albumentations", "import no_such", "the package no_such is not installed, which albumentations needs"),
     ],
 )
 def test_what_does_not_load(stub: Callable[[str, str], BaseException], package: str, statement: str, told: str) -> None:
@@ -78,6 +79,10 @@ def test_what_is_missing(error: Exception, told: str | None) -> None:
     found = explained(error)
     assert (found is None) == (told is None)
     assert told is None or told in str(found)
+
+
+def test_a_class_of_the_users_own_that_hydra_does_not_find(stub: Callable[[str, str], BaseException]) -> None:
+    assert explained(stub("hydra", "import mine")) is None
 
 
 def test_what_a_command_imports_late(

@@ -132,7 +132,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
     except RuntimeError as error:
-        raise ValueError(f"device={name} is not a device: choose auto, cpu, cuda or cuda:N") from error
+        gpu = f" (device=cuda:{name} for this GPU; torchrun for several)" if name.isdecimal() else ""
+        raise ValueError(f"device={name} is not a device{gpu}: choose auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise ValueError(f"device={device}: torch finds {count} CUDA devices, numbered from 0; use one of them")
     return device

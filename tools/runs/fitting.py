@@ -3,7 +3,7 @@
 import itertools
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,23 +127,20 @@ def _structures(given: Sequence[str]) -> Iterator[tuple[str, ...]]:
         theirs = config_in(read_content(Path(config.weights)))
     except (ValueError, OSError):
         theirs = {}  # TensorFlow's, or published ones
+    kind = {"detection": "ssdlite", "segmentation": "lraspp"}.get(config.model.task, "none")
+    models = [(), *((f"model={name}",) for name in choices_of("model") if name.startswith(kind))]
     if theirs:
         yield (_NARROWER,)
-        yield from _with_narrower([_same_settings(given, theirs)])
+        for model in models:
+            same = (*model, *_same_settings(changed(given, model), theirs))
+            yield same
+            yield *same, _NARROWER
         return
     source, trunk = _source_and_trunk(config)
     named = () if source == config.weights_source else (f"weights_source={source}",)
-    kind = {"detection": "ssdlite", "segmentation": "lraspp"}.get(config.model.task, "none")
-    models = [(), *((f"model={name}",) for name in choices_of("model") if name.startswith(kind))]
     for backbone in ((), (_NARROWER,), *_backbones_of(config, trunk)):
         for model in models:
             yield *named, *model, *backbone
-
-
-def _with_narrower(choices: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    for choice in choices:
-        yield choice
-        yield *choice, _NARROWER
 
 
 def _source_and_trunk(config: DictConfig) -> tuple[str, dict[str, tuple[int, ...]]]:

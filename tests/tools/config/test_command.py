@@ -133,6 +133,7 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "schedule.every_epoch=3"), 2, "did you mean schedule.every_epochs?"),
         (("train", "backbone=mobilenet_v9"), 2, "backbone=mobilenet_v9 is not an option"),
         (("train", "experiment=demo_detection", "device=foo"), 2, "device=foo"),
+        (("train", "experiment=demo_detection", "device=0"), 2, "device=cuda:0 for this GPU"),
         (("evaluate", "run=runs/x", "bootstrp=200"), 2, "unknown key 'bootstrp'; did you mean bootstrap?"),
         (("evaluate", "run=no/such/run"), 2, "no/such/run does not exist"),
         (("evaluate",), 2, "set run=FOLDER"),

@@ -59,11 +59,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             "experiment=small_segmentation weights=voc.pth",
-            "weights_source=torchvision model=lraspp_torchvision weights_new_predictors=true",
+            "weights_source=torchvision weights_reduce=importance model=lraspp_torchvision backbone.atrous=torchvision "
+            "weights_new_predictors=true",
         ),
         (
             "experiment=small_detection weights=own.pt",
-            "weights_new_predictors=true",
+            "backbone=mobilenet_v2 backbone.width=0.35 model=ssdlite_torchvision "
+            "model.postprocess.activation=sigmoid weights_new_predictors=true",
         ),
         ("experiment=small_detection weights=voc.pth", ""),  # a segmenter's: its backbone alone would be silent
     ],
@@ -72,7 +74,7 @@ def test_what_to_add_is_found_by_trying(
     files: Path, overrides: str, added: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(files)
-    given = [*overrides.split(), *(DATA if "detection" in overrides else DATA[1:])]
+    given = [*overrides.split(), *(DATA if "detection" in overrides else (*DATA[1:], "data.classes=[a,b,c]"))]
     labels = PIXELS if "segmentation" in overrides else OWN
     with pytest.raises(ValueError):  # noqa: PT011 - of many kinds
         task_with_weights(compose(*given), labels)

@@ -174,7 +174,7 @@ def compare_detections(found: dict[str, Any], golden: Mapping[str, np.ndarray]) 
         (
             "ssd_v3_large",
             lambda: detector(anchors=AnchorLayout(max_scale=0.9, follow_sides=True)),
-            "model.network.anchors.max_scale=0.95 model.network.anchors.follow_sides=False",
+            "++model.network.anchors.max_scale=0.95 ++model.network.anchors.follow_sides=false",
         ),
         ("dl_v3_large", lambda: segmenter(trunk={"gate": "exact"}), "backbone.gate=tf"),
         ("dl_v3_large", lambda: segmenter(align_corners=False), "model.network.align_corners=true"),
