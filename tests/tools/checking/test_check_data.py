@@ -152,7 +152,7 @@ def test_names_are_no_markup_and_no_control_characters(coco: Path, capsys: pytes
         (["split=test"], "split=test: choose train or val"),
         (["data=shapes_detection"], "data.train is ShapesDetection, which this command cannot check: .*CocoDetection"),
         (["data=coco", "data.root=/nowhere"], "annotation file not found: /nowhere/annotations"),
-        (["workers=-1"], "workers=-1: expected the number of processes"),
+        (["workers=-1"], "workers=-1: expected 0 or more"),
         (["data.train.color=red"], "data.train.color: CocoJson has no such argument"),
         (["data.train.report=red"], "data.train.report: CocoJson has no such argument"),
     ],
