@@ -18,7 +18,7 @@ from ...detection.weights import reduce_ssdlite
 from ...segmentation.network import LRASPP, RASPP
 from ...segmentation.standalone import StandaloneNetwork
 from ...segmentation.weights import reduce_raspp
-from ..engine.state import FORMAT
+from ..engine.state import FORMAT, check_not_nan
 from .downloads import download, find_published, is_published
 from .files import check_hash, read_content, state_of
 from .sources import SOURCES, tell_settings
@@ -128,6 +128,7 @@ def _load(
             f"these weights predict another number of classes than this network ({names}): set "
             f"{_class_keys(model, state)}; for training, weights_new_predictors=true re-initializes the predictors"
         )
+    check_not_nan(state, file or "these weights")
     try:
         report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:
