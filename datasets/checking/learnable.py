@@ -40,13 +40,13 @@ def truth_of(source: Any) -> Truth | None:
 
 
 def _of_boxes(source: BoxSource) -> Truth:
-    boxes, slots, crowd, usable = source.all_boxes()
+    slots, crowd, usable = source.all_boxes()
     why = [
         f"{crowd.sum():,} crowd or difficult, which training ignores" if crowd.any() else "",
         f"{(~usable).sum():,} without an area inside their image" if not usable.all() else "",
     ]
     told = " and ".join(part for part in why if part)
-    told = f"of {_number(len(boxes), 'annotation')}, {told}" if told else "there are no annotations"
+    told = f"of {_number(len(slots), 'annotation')}, {told}" if told else "there are no annotations"
     return Truth(_counts(slots[usable & ~crowd], source), told, _number(len(source), "image"))
 
 
@@ -123,7 +123,7 @@ def _judge_masks(truth: Truth, names: dict[int, str], name: str) -> list[str]:
             )
         return [told]
     if filled and (absent := truth.absent(names)):
-        return [f"{name}: no pixel of {_listed(absent)} in {truth.looked_at}, and {ignored}"]
+        return [f"{name}: no pixel of {listed(absent)} in {truth.looked_at}, and {ignored}"]
     return []
 
 
@@ -133,11 +133,12 @@ def absent_in_validation(source: Any, *, name: str = "data.val") -> list[str]:
     if truth is None:
         return []
     if not truth.found.any():
-        return [f"{name} has nothing to compare with in {truth.looked_at}: {truth.why}; its metrics mean nothing"]
+        told = f"{name} has nothing to compare with in {truth.looked_at}: {truth.why}"
+        return [f"{told}. Its metrics are absent, and best.pt follows the last checkpoint"]
     absent = truth.absent(source.labels.names)
-    return [f"{name}: no example of {_listed(absent)} in {truth.looked_at}"] if absent else []
+    return [f"{name}: no example of {listed(absent)} in {truth.looked_at}"] if absent else []
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more classes" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pocketvision.datasets.annotations import boxes as boxes_module
 from pocketvision.datasets.annotations.boxes import BoxSource, FoundBoxes, TableBuilder
 from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
 from pocketvision.datasets.labels import detection_labels
@@ -62,6 +63,16 @@ def test_one_box_of_one_class_is_enough(tmp_path: Path) -> None:
     assert absent_in_validation(boxes(tmp_path, (2, GOOD, False), (1, CROWD, True))) == [
         "data.val: no example of class 1 in 2 images"
     ]
+
+
+def test_boxes_are_clipped_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    clip = boxes_module.clip
+    monkeypatch.setattr(boxes_module, "clip", lambda boxes, limits: [calls.append(len(boxes)), clip(boxes, limits)][1])
+    source = boxes(tmp_path, (1, GOOD, False), (2, OUTSIDE, False))
+    assert check_learnable(source, task="detection") == []
+    assert absent_in_validation(source) == ["data.val: no example of class 2 in 2 images"]
+    assert calls == [2]
 
 
 def test_sources_of_another_kind_are_not_judged() -> None:
