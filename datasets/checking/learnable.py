@@ -9,6 +9,7 @@ import numpy as np
 
 from ..annotations.boxes import BoxSource
 from ..annotations.sample import evenly
+from ..image_folder import ImageFolder
 from ..labels import IGNORE
 from ..mask_folder import MaskPairs
 
@@ -19,9 +20,9 @@ _NAMED = 8  # classes that a message names
 
 @dataclass(frozen=True)
 class Truth:
-    """What a split holds: boxes, or pixels of some of its masks."""
+    """What a split holds: boxes, pixels of some of its masks, or images of a class."""
 
-    found: np.ndarray  # int64, by slot: boxes or pixels that training learns from
+    found: np.ndarray  # int64, by slot: what training learns from
     why: str  # where all else went, for messages
     looked_at: str  # "12 images", "200 of 2,975 masks"
     unlisted: float = 0.0  # the share of pixels that are ignored although the user did not list their value
@@ -32,10 +33,12 @@ class Truth:
 
 
 def truth_of(source: Any) -> Truth | None:
-    """What a source of boxes or masks holds; None for other sources, whose images always have a class."""
+    """What a source of boxes, masks or classes holds; None for others, which are generated."""
     source = getattr(source, "source", source)  # a few images of it
     if isinstance(source, BoxSource):
         return _of_boxes(source)
+    if isinstance(source, ImageFolder):
+        return Truth(np.bincount(source.slots, minlength=source.labels.num_classes), "", _number(len(source), "image"))
     return _of_masks(source) if isinstance(source, MaskPairs) else None
 
 
@@ -101,9 +104,7 @@ def check_learnable(source: Any, *, task: str, name: str = "data.train") -> list
             f"{name} has nothing to learn from: no {what} in {truth.looked_at}; {truth.why}. Remedy: check the "
             f"annotations with pocketvision check-data{_key(task)}"
         )
-    if task == "detection":
-        return []
-    return _judge_masks(truth, names, name)
+    return _judge_masks(truth, names, name) if task == "segmentation" else []
 
 
 def _key(task: str) -> str:
