@@ -119,21 +119,22 @@ def publish(evaluation: Evaluation, output: Path, *, bootstrap: int = 0, coco_re
     intervals = intervals_of(evaluation, bootstrap)
     for key, (low, high) in intervals.items():
         results |= {f"{key}/low": low, f"{key}/high": high}
-    lines += [f"  {key} {written(results[key])} {_bracket(pair)}" for key, pair in intervals.items() if "/" not in key]
-    heads = evaluation.results
+    heads = [(key, pair) for key, pair in intervals.items() if "/" not in key]
+    lines += [f"  {key} {written(results[key])} {_bracket(pair)}".rstrip() for key, pair in heads]
+    shown = evaluation.results
     if (found := evaluation.analysis) is not None:
         results |= class_results(found)
-        heads = {key: value for key, value in heads.items() if "/" not in key}
+        shown = {key: value for key, value in shown.items() if "/" not in key}
         costs = ", ".join(f"{kind} {written(loss and 100 * loss, '.1f')}" for kind, loss in found.errors.items())
         lines += class_table(found, intervals)
         lines.append(f"  AP50 points lost to each kind of error, one at a time: {costs}")
     if isinstance(evaluation.metric, MeanIoU):
-        heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
+        shown = {key: value for key, value in shown.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
     with whole_file(output) as temporary:  # both files or none
         write_json(temporary, results)
         save(evaluation, results, state_path(output))
-    log.info("%s", "\n".join([table(heads), *lines]))
+    log.info("%s", "\n".join([table(shown), *lines]))
     if coco_results:
         assert isinstance(evaluation.metric, CocoMetric)  # check_asked
         count = write_coco_results(coco_results, evaluation.metric, source_ids=evaluation.labels.source_ids)
