@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..absent import Results
 from ..words import counted
 from .image_metric import ImageMetric, class_list
 from .postprocess import Ranking
@@ -56,15 +57,15 @@ class TopAccuracy(ImageMetric[Placed]):
         for row, meta in zip(rows, metas, strict=True):
             self._images.setdefault(meta["image_id"], Placed(*row))
 
-    def compute(self) -> dict[str, float]:
-        """`top1`, `top5`, and for up to 100 classes `top1/<name>` of classes with images; 0 without images."""
+    def compute(self) -> Results:
+        """`top1`, `top5`, and for up to 100 classes `top1/<name>`; None without images."""
         found = list(self._images.values())
         results = {f"top{k}": _share([image.place < k for image in found]) for k in (1, 5)}
         if len(self.names) <= MAX_NAMED:
-            of_class: dict[int, list[bool]] = {}
+            of_class: list[list[bool]] = [[] for _ in self.names]
             for image in found:
-                of_class.setdefault(image.label, []).append(image.place == 0)
-            results |= {f"top1/{self.names[label]}": _share(of_class[label]) for label in sorted(of_class)}
+                of_class[image.label].append(image.place == 0)
+            results |= {f"top1/{name}": _share(hits) for name, hits in zip(self.names, of_class, strict=True)}
         return results
 
     def confusion(self) -> np.ndarray:
@@ -75,5 +76,5 @@ class TopAccuracy(ImageMetric[Placed]):
         return counts
 
 
-def _share(hits: Sequence[bool]) -> float:
-    return sum(hits) / max(1, len(hits))
+def _share(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None

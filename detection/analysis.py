@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..absent import Results, known
 from .accumulation import RECALLS
 from .errors import average_precision_lost, kinds_of_detections, unfound
 from .matching_coco import Bools, ClassMatches, Floats, Ints, Matches
@@ -21,26 +22,26 @@ _CURVE = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class; values are -1 if it has no annotation (crowds do not count).
+    """One class; metrics are None, and `precision` is NaN, if it has no annotation (crowds do not count).
 
     `precision` is COCO's interpolated precision at `recall`, IoU 0.5. `f1` is F1 at IoU 0.5 of the detections that
-    score `thresholds` or more; `best_threshold` is exact and not from that grid, -1 if no detection is ever correct.
+    score `thresholds` or more; `best_threshold` is exact and not from that grid, None if no detection is ever correct.
     """
 
     name: str
     slot: int
     num_truths: int
     num_detections: int  # at most `max_detections` per image
-    ap: float
-    ap50: float
-    ap75: float
-    ar: float
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ar: float | None
     recall: Floats
     precision: Floats
     thresholds: Floats
     f1: Floats
-    best_threshold: float
-    best_f1: float
+    best_threshold: float | None
+    best_f1: float | None
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ class DetectionAnalysis:
     """`confusion` int64 [K + 1, K + 1]: rows ground truth, columns detections, the last of both background; IoU 0.5.
 
     A row sums to the annotations of its class, a column to the detections of its class outside crowds.
-    `errors` maps a kind to the AP50 (0..1) gained by correcting only that kind, over all scores.
+    `errors` maps a kind to the AP50 (0..1) gained by correcting only that kind, over all scores; None without
+    annotations.
     """
 
     classes: list[ClassFigures]
     confusion: npt.NDArray[np.int64]
-    errors: dict[str, float]
+    errors: Results
     images: dict[int | str, ImageErrors]
     score_threshold: float
 
@@ -100,9 +102,11 @@ def _class_figures(found: ClassMatches, slot: int, name: str) -> ClassFigures:
     curve = np.where(above >= 0, f1[above], 0.0) if len(f1) else np.zeros(len(grid))
     return ClassFigures(
         name=name, slot=slot, num_truths=truths, num_detections=len(found.image),
-        ap=float(precision.mean()), ap50=float(precision[0].mean()), ap75=float(precision[_AT_75].mean()),
-        ar=float((found.correct.sum(axis=1) / truths).mean()) if truths else -1.0,
-        recall=RECALLS, precision=precision[0], thresholds=grid, f1=curve, best_threshold=threshold, best_f1=best,
+        ap=known(float(precision.mean())), ap50=known(float(precision[0].mean())),
+        ap75=known(float(precision[_AT_75].mean())),
+        ar=float((found.correct.sum(axis=1) / truths).mean()) if truths else None,
+        recall=RECALLS, precision=precision[0], thresholds=grid, f1=curve, best_threshold=threshold,
+        best_f1=best if truths else None,
     )  # fmt: skip
 
 
@@ -114,10 +118,10 @@ def _f1_curve(scores: Floats, correct: Bools, truths: int) -> tuple[Floats, Floa
     return scores[last], 2 * hits[last] / (last + 1 + truths)
 
 
-def _best(scores: Floats, f1: Floats) -> tuple[float, float]:
-    """The threshold with the best F1, the highest if several, and that F1; -1 if nothing is ever correct."""
+def _best(scores: Floats, f1: Floats) -> tuple[float | None, float]:
+    """The threshold with the best F1, the highest if several, and that F1; None if nothing is ever correct."""
     if not len(f1) or f1.max() == 0:
-        return -1.0, 0.0
+        return None, 0.0
     best = int(f1.argmax())
     return float(scores[best]), float(f1[best])
 
@@ -126,8 +130,8 @@ def _best_overall(matches: Matches) -> float:
     """The threshold of the best F1 over all classes; 0.5 if nothing is ever correct."""
     counted = ~matches.ignored[0]
     truths = int((~matches.truth_crowd).sum())
-    threshold, f1 = _best(*_f1_curve(matches.scores[counted], matches.found[0, counted] >= 0, truths))
-    return threshold if f1 > 0 else 0.5
+    threshold, _ = _best(*_f1_curve(matches.scores[counted], matches.found[0, counted] >= 0, truths))
+    return 0.5 if threshold is None else threshold
 
 
 def _confusion(matches: Matches, kinds: npt.NDArray[np.str_], kept: Bools, slots: list[int]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from ..absent import Results
 from .matching_coco import Bools, Ints, Matches
 from .resampling import weighted_precision
 
@@ -44,7 +45,7 @@ def unfound(matches: Matches, kept: Bools) -> Bools:
     return left
 
 
-def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int]) -> dict[str, float]:
+def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int]) -> Results:
     """For each kind, the AP50 gained by correcting all errors of that kind and no others.
 
     A wrong class or box is corrected if its annotation was missed and no higher-scoring error of the kind claims it,
@@ -54,7 +55,7 @@ def average_precision_lost(matches: Matches, kinds: Kinds, slots: Sequence[int])
     free = unfound(matches, np.ones(len(kinds), bool))
     before = _mean(matches, slots)
     if before is None:
-        return dict.fromkeys(KINDS, 0.0)
+        return dict.fromkeys(KINDS)
     wrong_class, wrong_box = kinds == "classification", kinds == "localisation"
     corrected = {
         "classification": _corrected(matches, wrong_class, matches.other, free),

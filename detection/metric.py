@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..absent import Results
 from ..backbones.image_metric import ImageId, ImageMetric, Weights
 from .accumulation import Accumulated, Arrays, Image, accumulate, check_backend
 from .boxes import area, to_original, xyxy_to_xywh
@@ -17,7 +18,7 @@ from .results import Detections
 
 
 class CocoMetric(ImageMetric[Image]):
-    """The twelve COCO metrics and the AP of each class, `AP/<name>`; -1 without ground truth, as in pycocotools.
+    """The twelve COCO metrics and the AP of each class, `AP/<name>`; None without ground truth (pycocotools' -1).
 
     `names` maps slots to class names; detections of other slots (gaps of `coco91`) are dropped. An image counts once
     however often it is added. `AR1`, `AR10` and `AR100` are recalls at 1, 10 and `max_detections` per class and image.
@@ -65,8 +66,8 @@ class CocoMetric(ImageMetric[Image]):
             )
         self._images[image_id] = detections, truth
 
-    def compute(self) -> dict[str, float]:
-        """The metrics by name, each in 0..1 or -1."""
+    def compute(self) -> Results:
+        """The metrics by name, each in 0..1 or None."""
         arrays = self.accumulate()
         precision, recall = arrays.precision, arrays.recall
         figures = {
@@ -101,7 +102,8 @@ class CocoMetric(ImageMetric[Image]):
     ) -> dict[str, npt.NDArray[np.float64]]:
         """AP, AP50 and `AP/<name>`, each [samples], of datasets drawn from the images with replacement.
 
-        Each equals pycocotools' result for the drawn dataset (except for tied scores within an image and class).
+        Each equals pycocotools' result for the drawn dataset (except for tied scores within an image and class), or is
+        NaN where that has no ground truth.
 
         Args:
             weights: [samples, images] how often each draw has each of `images()`; drawn from `seed` by default.
@@ -130,6 +132,6 @@ def _truth_of_target(target: Mapping[str, Tensor], meta: Mapping[str, Any]) -> A
     }
 
 
-def _mean_of_known(values: npt.NDArray[np.float64]) -> float:
+def _mean_of_known(values: npt.NDArray[np.float64]) -> float | None:
     known = values[values > -1]
-    return float(np.mean(known)) if known.size else -1.0
+    return float(np.mean(known)) if known.size else None

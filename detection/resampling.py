@@ -12,7 +12,7 @@ _CHUNK = 4_000_000  # weights processed together: 32 MB
 
 
 def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Weights) -> dict[str, Floats]:
-    """AP, AP50 and `AP/<name>` of each dataset, -1 where it has no ground truth."""
+    """AP, AP50 and `AP/<name>` of each dataset, NaN where it has no ground truth."""
     classes = [matches.of_class(slot) for slot in names]
     tables = [np.concatenate([_means(c, part) for part in _parts(weights, len(c.image))]) for c in classes]
     overall = _mean_of_known(np.stack(tables))
@@ -21,14 +21,14 @@ def resampled_precision(matches: Matches, names: Mapping[int, str], weights: Wei
 
 
 def weighted_precision(matches: ClassMatches, weights: Weights) -> Floats:
-    """Precision [S, T, R] at COCO's recalls as interpolated by pycocotools, -1 in datasets without ground truth.
+    """Precision [S, T, R] at COCO's recalls as interpolated by pycocotools, NaN in datasets without ground truth.
 
     Only correct detections matter: recall grows at no others, and precision between two of them is
     below that of the first. An image drawn twice counts as two consecutive images, like renamed copies.
     """
     truths = weights @ matches.truths
     precision = np.stack([_at_threshold(matches, weights, truths, t) for t in range(len(matches.correct))], axis=1)
-    return np.where(truths[:, None, None] > 0, precision, -1.0)
+    return np.where(truths[:, None, None] > 0, precision, np.nan)
 
 
 def _at_threshold(matches: ClassMatches, weights: Weights, truths: Ints, t: int) -> Floats:
@@ -74,7 +74,7 @@ def _parts(weights: Weights, length: int) -> list[Weights]:
 
 
 def _mean_of_known(values: Floats) -> Floats:
-    """The mean over the first axis, ignoring -1; -1 if there is nothing else."""
-    known = values > -1
+    """The mean over the first axis, ignoring NaN; NaN if there is nothing else."""
+    known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), -1.0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -9,9 +9,10 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..absent import Results
 from ..backbones.image_metric import ImageId, ImageMetric, Weights, class_list
 from ..words import counted
-from .instances import InstanceScores
+from .instances import InstanceScores, Overlap
 from .postprocess import without_padding
 
 _HISTOGRAM_PIXELS = 1 << 24  # OpenCV's histograms are float32, which counts exactly up to here
@@ -33,9 +34,10 @@ class MeanIoU(ImageMetric[ImageCounts]):
     """Confusion matrix over the labels' original pixels, kept per image so that no image counts twice.
 
     Rules of Cityscapes' evaluation (cityscapesScripts, evalPixelLevelSemanticLabeling): pixels whose label is
-    `ignore_index` don't count; a class without ground truth that was predicted somewhere has IoU 0; one without either
-    is left out, of the report and of the mean; a prediction outside the classes is a miss of the true class, but not a
-    false positive. `categories` maps a name to its slots; confusions within a category are not errors of the category.
+    `ignore_index` don't count; a class without ground truth that was predicted somewhere counts as 0 in the mean, one
+    without either does not count; a prediction outside the classes is a miss of the true class, but not a false
+    positive. The IoU of a class without ground truth is None, where the script has 0 or NaN. `categories` maps a name
+    to its slots; confusions within a category are not errors of the category.
 
     `instances` maps slots to (class id in instance files, average instance size in pixels); if the ground truth of
     every image has instances, there is iIoU, in which each counts as if it had average size. `unscored` maps predicted
@@ -90,27 +92,23 @@ class MeanIoU(ImageMetric[ImageCounts]):
                 truth, ids = self._truth(target, meta), (meta.get("ground_truth") or {}).get("instances")
                 self._images[image_id] = self._count(_uint8(prediction), truth, ids, image_id)
 
-    def compute(self) -> dict[str, float]:
-        """The metrics, never NaN; classes without ground truth and predictions are omitted.
+    def compute(self) -> Results:
+        """The metrics, never NaN; None where there is no ground truth.
 
         `mIoU`, `pixel_accuracy`, `IoU/<name>`; with categories `mIoU_category`, `category/<name>`; with instances
         `iIoU` and `iIoU_category` (means), `iIoU/<name>`, `category_iIoU/<name>`.
         """
         whole = self._whole_confusion(self._images.values())
-        of_classes = {f"IoU/{name}": _iou(whole, [slot]) for slot, name in enumerate(self.names)}
-        of_categories = {f"category/{name}": _iou(whole, slots) for name, slots in self.categories.items()}
-        correct, counted = int(whole.trace()), int(whole.sum())
-        results = {"mIoU": _mean(of_classes), "pixel_accuracy": correct / max(1, counted)}
-        if of_categories:
-            results["mIoU_category"] = _mean(of_categories)
-        details = of_classes | of_categories
+        tables = {
+            "mIoU": {f"IoU/{name}": _iou(whole, [slot]) for slot, name in enumerate(self.names)},
+            "mIoU_category": {f"category/{name}": _iou(whole, slots) for name, slots in self.categories.items()},
+        }
         if self._scores is not None and (weighed := self._weighed()) is not None:
-            of_instances, of_groups = self._scores.ious(whole, weighed, self.names)
-            results["iIoU"] = _mean(of_instances)
-            if of_groups:
-                results["iIoU_category"] = _mean(of_groups)
-            details |= of_instances | of_groups
-        return results | {key: iou for key, iou in details.items() if iou is not None}
+            tables["iIoU"], tables["iIoU_category"] = self._scores.ious(whole, weighed, self.names)
+        counted = int(whole.sum())
+        results = {"mIoU": _mean(tables["mIoU"]), "pixel_accuracy": int(whole.trace()) / counted if counted else None}
+        results |= {mean: _mean(ious) for mean, ious in tables.items() if ious}
+        return results | {name: iou.value for ious in tables.values() for name, iou in ious.items()}
 
     def confusion(self, image: ImageId | None = None) -> np.ndarray:
         """int64 [K, K + 1]: pixels of one image, or all, by true and predicted class; the last column is outside them.
@@ -125,7 +123,8 @@ class MeanIoU(ImageMetric[ImageCounts]):
     def bootstrap(self, samples: int, seed: int = 0, *, weights: Weights | None = None) -> dict[str, np.ndarray]:
         """`mIoU`, `pixel_accuracy` and `IoU/<name>`, each [samples], of images drawn with replacement.
 
-        An IoU is NaN in samples in which the class neither occurs nor is predicted; mIoU is the mean of the others.
+        NaN in samples without ground truth; of a class, in those in which it neither occurs nor is predicted, and in
+        all if no image has it. mIoU is the mean over the classes that occur or are predicted.
 
         Args:
             weights: [samples, images] how often each image was drawn, images in the order of their sorted ids. Instead
@@ -140,13 +139,14 @@ class MeanIoU(ImageMetric[ImageCounts]):
                 f"bootstrap of {samples} samples from {counted(len(ids), 'image')}: both must be 1 or more"
             )
         weights = self.drawn(samples, seed, weights)
-        both, truth, predicted = (weights @ part for part in self._pixels_by_image(ids))  # each [samples, K]
+        by_image = self._pixels_by_image(ids)
+        both, truth, predicted = (weights @ part for part in by_image)  # each [samples, K]
         with np.errstate(invalid="ignore"):
             ious = both / (truth + predicted - both)
-        present = ~np.isnan(ious)
-        mean = np.nansum(ious, axis=1) / np.maximum(1, present.sum(axis=1))
-        accuracy = both.sum(axis=1) / np.maximum(1, truth.sum(axis=1))
-        of_classes = {f"IoU/{name}": ious[:, slot] for slot, name in enumerate(self.names) if present[:, slot].any()}
+            mean = np.nansum(ious, axis=1) / (~np.isnan(ious)).sum(axis=1)
+            accuracy = both.sum(axis=1) / truth.sum(axis=1)
+        ious[:, ~by_image[1].any(axis=0)] = np.nan
+        of_classes = {f"IoU/{name}": ious[:, slot] for slot, name in enumerate(self.names)}
         return {"mIoU": mean, "pixel_accuracy": accuracy, **of_classes}
 
     def _pixels_by_image(self, ids: Sequence[ImageId]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,15 +228,14 @@ def _uint8(labels: Any) -> np.ndarray:
     return np.ascontiguousarray(array if array.dtype == np.uint8 else array.clip(0, 255).astype(np.uint8))
 
 
-def _iou(confusion: np.ndarray, slots: list[int]) -> float | None:
-    """IoU of the classes in `slots` taken as one; None with neither ground truth nor predictions."""
+def _iou(confusion: np.ndarray, slots: list[int]) -> Overlap:
+    """IoU of the classes in `slots` taken as one."""
     truth = confusion[slots].sum()
     predicted = confusion[:, slots].sum()
     both = confusion[np.ix_(slots, slots)].sum()
-    union = truth + predicted - both
-    return float(both / union) if union else None
+    return Overlap(float(both), float(truth + predicted - both), bool(truth))
 
 
-def _mean(ious: Mapping[str, float | None]) -> float:
-    present = [iou for iou in ious.values() if iou is not None]
-    return sum(present) / len(present) if present else 0.0
+def _mean(ious: Mapping[str, Overlap]) -> float | None:
+    present = [iou.part / iou.union for iou in ious.values() if iou.union]
+    return sum(present) / len(present) if present else None

@@ -138,7 +138,7 @@ def test_no_circle_of_imports() -> None:
     assert not circle(SOURCES)
 
 
-@pytest.mark.parametrize("name", ["files.py", "retired.py"])
+@pytest.mark.parametrize("name", ["absent.py", "files.py", "retired.py"])
 def test_what_every_room_may_use_uses_none(name: str) -> None:
     assert not reached(Path(name), (ROOT / name).read_text())
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pocketvision.absent import Results
 from pocketvision.conf.schema import EvaluateConfig
 from pocketvision.datasets.annotations.sample import log_summary
 from pocketvision.tools.config import build
@@ -46,7 +47,7 @@ from pocketvision.tools.system.console import log
 from pocketvision.words import counted
 
 
-def evaluate(config: DictConfig) -> dict[str, float]:
+def evaluate(config: DictConfig) -> Results:
     """Evaluate a run's network on a split of its data."""
     settings = settings_of(config, EvaluateConfig)
     if settings.predictions:
@@ -68,7 +69,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         stop_ranks()
 
 
-def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
+def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> Results:
     """Results of a training run's network on a split of its data."""
     assert settings.run
     run = load_run(settings.run, which=settings.checkpoint, device=ranks.device, data=settings.data)
@@ -106,7 +107,7 @@ def evaluate_run(settings: EvaluateConfig, ranks: Ranks) -> dict[str, float]:
     return results
 
 
-def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
+def evaluate_exported(settings: EvaluateConfig) -> Results:
     """Evaluate an exported file in its own runtime."""
     assert settings.file
     if settings.run or settings.pictures or settings.report:
@@ -131,7 +132,7 @@ def evaluate_exported(settings: EvaluateConfig) -> dict[str, float]:
     return _publish(settings, evaluation, output)
 
 
-def evaluate_predictions(settings: EvaluateConfig) -> dict[str, float]:
+def evaluate_predictions(settings: EvaluateConfig) -> Results:
     """Evaluate another tool's predictions: detections as JSON, or label-id PNGs for Cityscapes."""
     assert settings.predictions
     if protocols.asks_protocol(settings):
@@ -161,7 +162,7 @@ def _output(settings: EvaluateConfig, usual: Path) -> Path:
     return output
 
 
-def _publish(settings: EvaluateConfig, evaluation: Evaluation, output: Path) -> dict[str, float]:
+def _publish(settings: EvaluateConfig, evaluation: Evaluation, output: Path) -> Results:
     return publish(evaluation, output, bootstrap=settings.bootstrap, coco_results=settings.coco_results)
 
 

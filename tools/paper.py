@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from pocketvision.absent import Results, from_file, written
 from pocketvision.backbones.counting import Counts, count
 from pocketvision.conf.paper_tables import TABLES, Row, Table, prints
 from pocketvision.conf.schema import PaperConfig
@@ -100,7 +101,7 @@ def milliseconds(model: torch.nn.Module, size: tuple[int, int], repeats: int) ->
     return 1000 * statistics.median(times[1:])
 
 
-def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
+def read_results(paths: Sequence[str]) -> dict[str, Results]:
     """Results of runs by experiment name, from the `results.json` files in run folders."""
     found = {}
     known = {_run_name(row): METRICS[table.metric][0] for table in TABLES.values() for row in table.rows}
@@ -117,10 +118,10 @@ def read_results(paths: Sequence[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _results(path: Path) -> dict[str, float]:
+def _results(path: Path) -> Results:
     try:
-        results = json.loads(path.read_text())
-        return {str(key): float(value) for key, value in results.items() if value is not None}
+        results = from_file(json.loads(path.read_text()))
+        return {str(key): None if value is None else float(value) for key, value in results.items()}
     except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} has no results ({error!s:.100}): run pocketvision evaluate again") from error
 
@@ -132,7 +133,7 @@ def _run_name(row: Row) -> str:
 METRICS = {"top-1": ("top1", 100), "mAP": ("AP", 100), "mIoU": ("mIoU", 100)}  # key and factor in results.json
 
 
-def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str, Mapping[str, float]], *,
+def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str, Results], *,
             markdown: bool) -> str:  # fmt: skip
     """One table with its footnotes."""
     timed = any(ours.milliseconds for ours in measured.values())
@@ -204,9 +205,9 @@ def _times(row: Row, table: Table, ours: Ours | None) -> list[str]:
     return [*printed, *here]
 
 
-def _score(results: Mapping[str, float] | None, table: Table) -> str:
+def _score(results: Results | None, table: Table) -> str:
     key, factor = METRICS[table.metric]
-    return "" if results is None else f"{results[key] * factor:.2f}"
+    return "" if results is None else written((value := results[key]) and value * factor, ".2f")
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:

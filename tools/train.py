@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pocketvision.absent import Results
 from pocketvision.conf.schema import TrainConfig
 from pocketvision.datasets.annotations.sample import Source, log_summary
 from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
@@ -40,7 +41,7 @@ from pocketvision.words import counted
 from torch.autograd import set_detect_anomaly
 
 
-def train(config: DictConfig) -> dict[str, float]:
+def train(config: DictConfig) -> Results:
     """Train with `config`; returns the results of the last evaluation.
 
     Raises:
@@ -63,7 +64,7 @@ def train(config: DictConfig) -> dict[str, float]:
         stop_ranks()
 
 
-def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str, float]:
+def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> Results:
     batch = build.micro_batch(settings, ranks)  # report errors in the command before reading any data
     sources = _sources(config, settings)
     for source in sources.values():
@@ -78,7 +79,7 @@ def _train(config: DictConfig, settings: TrainConfig, ranks: Ranks) -> dict[str,
 
 def _train_on(
     sources: dict[str, Source], batch: int, config: DictConfig, settings: TrainConfig, ranks: Ranks
-) -> dict[str, float]:
+) -> Results:
     folder = Path(settings.run_dir)
     seed_everything(settings.seed)  # the same initial weights on every rank
     labels = sources["train"].labels
@@ -132,15 +133,25 @@ def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:
 
 
 def _check_truth(sources: dict[str, Source], settings: TrainConfig, ranks: Ranks) -> None:
-    """Raise ValueError if there is nothing to learn; warn of what is missing."""
-    warnings = check_learnable(sources["train"], task=settings.data.task)
-    if sources["val"] is not sources["train"]:
-        warnings += absent_in_validation(sources["val"])
-    for warning in warnings if ranks.is_main else ():
-        log.warning("%s", warning)
+    """Raise ValueError on every rank if there is nothing to learn; warn of what is missing.
+
+    Only the main rank looks, and only where a run begins: it decodes masks.
+    """
+    fault = None
+    if ranks.is_main and not has_checkpoint(Path(settings.run_dir)):
+        try:
+            warnings = check_learnable(sources["train"], task=settings.data.task)
+            if sources["val"] is not sources["train"]:
+                warnings += absent_in_validation(sources["val"])
+            for warning in warnings:
+                log.warning("%s", warning)
+        except ValueError as error:
+            fault = str(error)
+    if found := ranks.gather(fault)[0]:
+        raise ValueError(found)
 
 
-def _replay(run: Run, dataset: AugmentedDataset) -> dict[str, float]:
+def _replay(run: Run, dataset: AugmentedDataset) -> Results:
     """Print and draw the step that stopped the run."""
     for number, (batch, lines) in enumerate(replay(run, dataset, collate)):
         for line in lines:

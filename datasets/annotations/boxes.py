@@ -149,6 +149,10 @@ class BoxSource:
             raise ValueError(f"{table.source} contains no images{which}")
         self.annotations, self.images, self.labels = table.source, found.images, table.labels
         self.file_names = Names(table.file_names.tolist())
+        with np.errstate(all="ignore" if report else None):  # numbers in files may be arbitrarily large
+            clipped = table.clipped()
+            usable = has_area(clipped.astype(np.float32), table.boxes_xywh)
+            notes = self._notes(table, clipped, usable)
         self._shared = SharedArrays(
             {
                 "image_ids": table.image_ids,
@@ -159,11 +163,11 @@ class BoxSource:
                 "slots": table.slots.astype(np.int32),
                 "area": table.area,
                 "crowd": table.crowd,
+                "usable": usable,
             }
         )
         self.table = table if report else None
-        with np.errstate(all="ignore" if report else None):  # numbers in files may be arbitrarily large
-            self.notes = [*self._notes(table), *strict.notes(), *found.notes]
+        self.notes = [*notes, *strict.notes(), *found.notes]
         if report is None:
             self._check_files()
         self.decoder = Decoder()
@@ -227,13 +231,9 @@ class BoxSource:
             "crowd": shared["crowd"][part],
         }
 
-    def all_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of every annotation: box_xywh [M, 4], slot, whether it is a crowd region, whether training keeps an area."""
-        shared = self._shared
-        boxes, image = shared["boxes_xywh"], np.repeat(np.arange(len(self)), np.diff(shared["offsets"]))
-        limits = np.tile(shared["sizes"][image][:, ::-1], 2)
-        clipped = clip(boxes, limits).astype(np.float32)
-        return boxes, shared["slots"], shared["crowd"], has_area(clipped, boxes)
+    def all_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every annotation [M]: its slot, whether it is a crowd region, whether training keeps an area."""
+        return self._shared["slots"], self._shared["crowd"], self._shared["usable"]
 
     def fingerprint(self) -> str:
         """Over the list of images, all their annotations (also those that training drops) and the classes."""
@@ -244,9 +244,7 @@ class BoxSource:
         truth = (shared["boxes_xywh"], shared["slots"].astype(np.int64), shared["area"], shared["crowd"])
         return digest(json.dumps(texts), self.image_ids, widths, heights, shared["offsets"], *truth)
 
-    def _notes(self, table: BoxTable) -> list[str]:
-        clipped = table.clipped()
-        usable = has_area(clipped.astype(np.float32), table.boxes_xywh)
+    def _notes(self, table: BoxTable, clipped: np.ndarray, usable: np.ndarray) -> list[str]:
         moved = np.abs(clipped - xywh_to_xyxy(table.boxes_xywh)) > CLIP_TOLERANCE
         outside, lost = int((usable & moved.any(1)).sum()), int((~usable).sum())
         num_empty, num_crowd = len(self) - len(np.unique(table.image)), int(table.crowd.sum())

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,13 +23,15 @@ class ClassCounts:
     what: str  # boxes, pixels or images
     examples: dict[int, int]
     images: dict[int, int]
+    crowd: dict[int, int] = field(default_factory=dict)  # boxes that count in neither: crowd regions and difficult ones
 
 
 def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
     """Counts boxes except crowd regions, mask pixels, or images."""
-    slots = contents.labels.names
+    slots, crowd = contents.labels.names, np.zeros(0, np.int64)
     if contents.boxes is not None:
         mine = ~contents.boxes.crowd
+        crowd = np.bincount(contents.boxes.slots[~mine], minlength=1)
         rows = np.stack([contents.boxes.image[mine], contents.boxes.slots[mine]], 1)
         examples = np.bincount(rows[:, 1], minlength=1)
         images = np.bincount(np.unique(rows, axis=0)[:, 1], minlength=1) if len(rows) else examples
@@ -47,7 +49,7 @@ def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
         return {slot: int(counts[slot]) if slot < len(counts) else 0 for slot in slots}
 
     what = {"detection": "boxes", "segmentation": "pixels", "classification": "images"}[contents.kind]
-    return ClassCounts(what, known(examples), known(images))
+    return ClassCounts(what, known(examples), known(images), known(crowd))
 
 
 def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: str) -> Iterator[Fault]:
@@ -59,7 +61,9 @@ def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: s
         here, there = (None if split is None else split.images.get(slot, 0) for split in (train, val))
         kind, problem = _problem(here, there, train, slot)
         if kind:
-            yield Fault(kind, source, f"class {name} {problem}")
+            crowd = sum(split.crowd.get(slot, 0) for split in counts.values()) if kind == "class_absent" else 0
+            told = f", only {crowd:,} crowd or difficult, which training ignores" if crowd else ""
+            yield Fault(kind, source, f"class {name} {problem}{told}")
     yield from _alike(labels, source)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ...words import counted
 from ..annotations.boxes import BoxSource
 from ..annotations.sample import evenly
+from ..image_folder import ImageFolder
 from ..labels import IGNORE
 from ..mask_folder import MaskPairs
 
@@ -20,9 +21,9 @@ _NAMED = 8  # classes that a message names
 
 @dataclass(frozen=True)
 class Truth:
-    """What a split holds: boxes, or pixels of some of its masks."""
+    """What a split holds: boxes, pixels of some of its masks, or images of a class."""
 
-    found: np.ndarray  # int64, by slot: boxes or pixels that training learns from
+    found: np.ndarray  # int64, by slot: what training learns from
     why: str  # where all else went, for messages
     looked_at: str  # "12 images", "200 of 2,975 masks"
     unlisted: float = 0.0  # the share of pixels that are ignored although the user did not list their value
@@ -33,21 +34,23 @@ class Truth:
 
 
 def truth_of(source: Any) -> Truth | None:
-    """What a source of boxes or masks holds; None for other sources, whose images always have a class."""
+    """What a source of boxes, masks or classes holds; None for others, which are generated."""
     source = getattr(source, "source", source)  # a few images of it
     if isinstance(source, BoxSource):
         return _of_boxes(source)
+    if isinstance(source, ImageFolder):
+        return Truth(np.bincount(source.slots, minlength=source.labels.num_classes), "", _number(len(source), "image"))
     return _of_masks(source) if isinstance(source, MaskPairs) else None
 
 
 def _of_boxes(source: BoxSource) -> Truth:
-    boxes, slots, crowd, usable = source.all_boxes()
+    slots, crowd, usable = source.all_boxes()
     why = [
         f"{crowd.sum():,} crowd or difficult, which training ignores" if crowd.any() else "",
         f"{(~usable).sum():,} without an area inside their image" if not usable.all() else "",
     ]
     told = " and ".join(part for part in why if part)
-    told = f"of {counted(len(boxes), 'annotation')}, {told}" if told else "there are no annotations"
+    told = f"of {counted(len(slots), 'annotation')}, {told}" if told else "there are no annotations"
     return Truth(_counts(slots[usable & ~crowd], source), told, counted(len(source), "image"))
 
 
@@ -98,9 +101,7 @@ def check_learnable(source: Any, *, task: str, name: str = "data.train") -> list
             f"{name} has nothing to learn from: no {what} in {truth.looked_at}; {truth.why}. Remedy: check the "
             f"annotations with pocketvision check-data{_key(task)}"
         )
-    if task == "detection":
-        return []
-    return _judge_masks(truth, names, name)
+    return _judge_masks(truth, names, name) if task == "segmentation" else []
 
 
 def _key(task: str) -> str:
@@ -120,7 +121,7 @@ def _judge_masks(truth: Truth, names: dict[int, str], name: str) -> list[str]:
             )
         return [told]
     if filled and (absent := truth.absent(names)):
-        return [f"{name}: no pixel of {_listed(absent)} in {truth.looked_at}, and {ignored}"]
+        return [f"{name}: no pixel of {listed(absent)} in {truth.looked_at}, and {ignored}"]
     return []
 
 
@@ -130,11 +131,12 @@ def absent_in_validation(source: Any, *, name: str = "data.val") -> list[str]:
     if truth is None:
         return []
     if not truth.found.any():
-        return [f"{name} has nothing to compare with in {truth.looked_at}: {truth.why}; its metrics mean nothing"]
+        told = f"{name} has nothing to compare with in {truth.looked_at}: {truth.why}"
+        return [f"{told}. Its metrics are absent, and best.pt follows the last checkpoint"]
     absent = truth.absent(source.labels.names)
-    return [f"{name}: no example of {_listed(absent)} in {truth.looked_at}"] if absent else []
+    return [f"{name}: no example of {listed(absent)} in {truth.looked_at}"] if absent else []
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more classes" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

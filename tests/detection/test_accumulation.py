@@ -47,9 +47,10 @@ def test_is_pycocotools_on_files(coco_files: Any, case: str, most: int, backend:
         known = expected.eval["precision"][:, :, :, 0, 2]
         stats[0] = np.mean(known[known > -1]) if (known > -1).any() else -1
     rounding = 1e-15 if most == 10 else rounding  # pycocotools averages the same 10 detections twice
-    assert [figures[name] for name in FIGURES] == pytest.approx(stats, rel=0, abs=rounding)
+    printed = [-1 if figures[name] is None else figures[name] for name in FIGURES]
+    assert printed == pytest.approx(stats, rel=0, abs=rounding)
     empty = case in ("no annotations", "crowds only", "no detections")
-    assert (figures["AP"] <= 0) if empty else (0.01 < figures["AP"] < 0.9)
+    assert (not figures["AP"]) if empty else (0.01 < figures["AP"] < 0.9)
 
 
 def test_the_third_limit_matters(coco_files: Any) -> None:

@@ -41,9 +41,9 @@ def test_nothing_at_all() -> None:
     found = analyse(CocoMetric(NAMES))
     assert found.images == {}
     assert found.confusion.tolist() == np.zeros((3, 3)).tolist()
-    assert found.errors == dict.fromkeys(KINDS, 0.0)
-    assert [(c.ap, c.ap50, c.ap75, c.ar, c.num_truths, c.best_threshold) for c in found.classes] == [
-        (-1, -1, -1, -1, 0, -1)
+    assert found.errors == dict.fromkeys(KINDS)
+    assert [(c.ap, c.ap50, c.ap75, c.ar, c.num_truths, c.best_threshold, c.best_f1) for c in found.classes] == [
+        (None, None, None, None, 0, None, None)
     ] * 2
     found = one_image([], [TRUTH])
     assert (found.classes[0].ap, found.classes[0].ar, found.images[5].missed) == (0, 0, [0])
@@ -127,6 +127,9 @@ def test_figures_are_pycocotools_and_sums_hold(coco_files: Any, seed: int) -> No
     found = analyse(metric, score_threshold=0.4)
     assert set(np.concatenate([i.kinds for i in found.images.values()])) >= {"correct", *KINDS[:-1]}
     for k, one in enumerate(found.classes):
+        if not one.num_truths:
+            assert (one.ap, one.ap50, one.ap75, one.ar, one.best_f1) == (None,) * 5
+            continue
         precision, recall = expected["precision"][:, :, k, 0, 2], expected["recall"][:, k, 0, 2]
         np.testing.assert_array_equal(one.precision, precision[0])
         assert [one.ap, one.ap50, one.ap75] == pytest.approx([precision.mean(), *precision[[0, 5]].mean(1)])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pocketvision.absent import known
 from pocketvision.segmentation.metric import MeanIoU, joint_histogram
 
 NAMES = {0: "road", 1: "car", 2: "bus", 3: "sky"}
@@ -28,17 +29,16 @@ def slow_iou(predictions, truths, slots):
 
 
 def test_nothing_seen():
-    assert MeanIoU(NAMES, categories=CATEGORIES).compute() == {
-        "mIoU": 0.0,
-        "pixel_accuracy": 0.0,
-        "mIoU_category": 0.0,
-    }
+    found = MeanIoU(NAMES, categories=CATEGORIES).compute()
+    assert found.keys() >= {"mIoU", "pixel_accuracy", "mIoU_category", "IoU/sky"}
+    assert set(found.values()) == {None}
 
 
 def test_all_ignored_counts_nothing():
     metric = MeanIoU(NAMES)
     add(metric, [[0, 1]], [[255, 255]])
-    assert metric.compute() == {"mIoU": 0.0, "pixel_accuracy": 0.0}
+    assert set(metric.compute().values()) == {None}
+    assert all(np.isnan(values).all() for values in metric.bootstrap(3).values())
 
 
 def test_equals_loops():
@@ -65,8 +65,8 @@ def test_equals_loops():
 @pytest.mark.parametrize(
     ("prediction", "truth", "expected"),
     [
-        # predicted without truth: 0, and in the mean; neither (bus, sky): left out
-        ([[0, 0, 1, 1]], [[0, 0, 0, 0]], {"IoU/road": 0.5, "IoU/car": 0.0, "mIoU": 0.25, "pixel_accuracy": 0.5}),
+        # predicted without truth (car): absent, and 0 in the mean; neither (bus, sky): absent, and not in the mean
+        ([[0, 0, 1, 1]], [[0, 0, 0, 0]], {"IoU/road": 0.5, "mIoU": 0.25, "pixel_accuracy": 0.5}),
         # ignored pixels are no false alarms
         ([[0, 0, 1, 1]], [[0, 0, 255, 255]], {"IoU/road": 1.0, "mIoU": 1.0, "pixel_accuracy": 1.0}),
         # a void prediction is a miss and nobody's false alarm
@@ -76,7 +76,9 @@ def test_equals_loops():
 def test_rules(prediction, truth, expected):
     metric = MeanIoU(NAMES)
     add(metric, prediction, truth)
-    assert metric.compute() == expected
+    absent = dict.fromkeys(f"IoU/{name}" for name in NAMES.values())
+    assert metric.compute() == absent | expected
+    assert {key: known(values[0].item()) for key, values in metric.bootstrap(1).items()} == absent | expected
 
 
 def test_confusion_inside_a_category_is_no_error_of_it():
@@ -85,7 +87,7 @@ def test_confusion_inside_a_category_is_no_error_of_it():
     results = metric.compute()
     assert results["mIoU"] == 0
     assert results["category/vehicle"] == results["mIoU_category"] == 1
-    assert "category/sky" not in results
+    assert results["category/sky"] is None
 
 
 def test_each_image_counts_once():
@@ -163,8 +165,7 @@ def test_bootstrap_equals_the_metric_on_resampled_images():
         for number, count in enumerate(counts):
             for copy in range(count):
                 add(resampled, *images[number], (number, copy))
-        expected = resampled.compute()
-        assert {k: v[row] for k, v in found.items() if not np.isnan(v[row])} == pytest.approx(expected)
+        assert {k: known(v[row]) for k, v in found.items()} == pytest.approx(resampled.compute())
     assert np.isnan(found["IoU/sky"][2])
     assert not np.isnan(found["IoU/sky"][:2]).any()
 

@@ -18,10 +18,11 @@ from pocketvision.tools.compare import compare_runs
 from pocketvision.tools.comparing.evaluations import lines
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.evaluating.scores import Evaluation, class_table, interval, load, save
+from pocketvision.tools.evaluating.scores import Evaluation, class_table, interval, load, publish, save
 from pocketvision.tools.evaluating.states import pack, unpack
 from pocketvision.tools.runs.keys import flat_json
 
+CLASS_KEYS = ("AP50", "AR", "threshold", "F1")
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 9, "name": "newt"}]
 
 
@@ -66,7 +67,8 @@ def test_predictions_of_any_tool(files: Path, tmp_path: Path) -> None:
     found = score(files, "sharp", output=output, bootstrap=30, coco_results=f"{again}.json")
     assert found == json.loads(output.read_text())
     assert 0.5 < found["AP/low"] < found["AP"] < found["AP/high"] < 1
-    assert found["AP/newt"] == found["AP50/newt"] == found["threshold/newt"] == -1
+    newt = {key: value for key, value in found.items() if "/newt" in key}
+    assert newt == dict.fromkeys(["AP/newt", "AP/newt/low", "AP/newt/high", *(f"{k}/newt" for k in CLASS_KEYS)])
     assert {"AR/cat", "F1/dog", "AP50/high", "AP/cat/low", "lost/missed"} <= found.keys()
     entries = json.loads(again.with_suffix(".json").read_text())
     assert len(entries) == len(json.loads((files / "sharp.json").read_text()))
@@ -316,6 +318,24 @@ def test_segmentation_is_saved_loaded_and_compared(tmp_path: Path) -> None:
     assert found["mIoU"]["low"] > 0
 
 
+def test_a_class_without_truth_is_absent(tmp_path: Path) -> None:
+    """Predicted or not; also in a file of an earlier version."""
+    labels = segmentation_labels(["sky", "road"])
+    metric = MeanIoU(labels.names)
+    metric.merge([{i: ImageCounts(np.array([0, 1]), np.array([50 + i, 10])) for i in range(10)}])
+    found = metric.compute()
+    assert (found["IoU/road"], found["IoU/sky"], found["mIoU"]) == (None, 545 / 645, 545 / 645 / 2)
+    evaluation = Evaluation("segmentation", labels, metric, found, {}, {"data": "1234"})
+    written = publish(evaluation, tmp_path / "a.json", bootstrap=20)
+    assert (written["IoU/road/low"], written["IoU/road/high"]) == (None, None)
+    assert 0 < written["mIoU/low"] < written["mIoU/high"] < 0.5
+    save(evaluation, {**written, "IoU/road": -1.0}, tmp_path / "b.npz")
+    (tmp_path / "b.json").write_text("{}")
+    assert load(tmp_path / "b.npz").results["IoU/road"] is None
+    (differences,) = compared(tmp_path / "a.json", tmp_path / "b.json", samples=20)["differences"].values()
+    assert (differences["IoU/road"]["difference"], differences["IoU/sky"]["difference"]) == (None, 0)
+
+
 def test_many_classes_stay_readable() -> None:
     metric = CocoMetric({slot: f"class {slot}" for slot in range(1, 81)})
     box = np.array([[0.0, 0, 10, 10]])
@@ -326,11 +346,11 @@ def test_many_classes_stay_readable() -> None:
     rows = class_table(analyse(metric), {})
     assert len(rows) == 33
     assert "(49 more classes: see the results file)" in rows[16]
-    assert rows[-1] == "  classes without annotations: 1"
+    assert rows[-1] == "  classes without annotations: 1 (class 80)"
     assert max(map(len, rows)) < 80
 
 
 def test_intervals() -> None:
-    assert interval(np.array([])) == (-1, -1)
-    assert interval(np.array([-1, np.nan])) == (-1, -1)
-    assert interval(np.array([-1, *np.linspace(0, 1, 1001)])) == pytest.approx((0.025, 0.975))
+    assert interval(np.array([])) == (None, None)
+    assert interval(np.array([np.nan])) == (None, None)
+    assert interval(np.array([np.nan, *np.linspace(0, 1, 1001)])) == pytest.approx((0.025, 0.975))

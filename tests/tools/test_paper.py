@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.paper_tables import TABLES, prints
 from pocketvision.tools.config import build
 from pocketvision.tools.config.build import compose
-from pocketvision.tools.paper import _run_name, compare, paper, read_results
+from pocketvision.tools.paper import _run_name, _score, compare, paper, read_results
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,14 @@ def test_times_and_accuracies_stand_beside_the_printed_ones(
     assert (first, second, third) == ("15.8", "19.4", "14.4")
     assert 0.1 < float(here) < 1000
     assert "Proxyless" in logged.messages[0]
+
+
+@pytest.mark.parametrize("absent", [None, -1.0])  # an earlier version wrote -1
+def test_an_absent_accuracy_is_a_dash(absent: float | None, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: table3_v3_small")
+    (tmp_path / "results.json").write_text(json.dumps({"top1": absent}))
+    (found,) = read_results([str(tmp_path / "results.json")]).values()
+    assert _score(found, TABLES[3]) == "-"
 
 
 def test_results_that_are_no_rows(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.prepare import write_shapes
 from pocketvision.tools.reporting.summary import Summary
-from pocketvision.tools.train import train
+from pocketvision.tools.train import _check_truth, train
 
 SMALL = ("data.input_size=[64,64]", "data.num_train=16", "data.num_val=4", "batch_size=4", "epochs=2", "workers=0",
          "eval_batch_size=4", "schedule.warmup_epochs=0.5", "backbone.width=0.35")  # fmt: skip
@@ -208,6 +209,22 @@ def test_patience_ends_a_run_that_gets_no_better(logged: pytest.LogCaptureFixtur
     assert [row["epoch"] for row in rows("x") if row["kind"] == "train"][-1] == 3
     assert load_checkpoint("runs/x/checkpoints/last.pt")["progress"]["finished"]
     assert run(*options) == {}
+
+
+@pytest.mark.parametrize(("rank", "resumed", "looks"), [(0, False, True), (1, False, False), (0, True, False)])
+def test_the_main_rank_looks_for_something_to_learn_where_a_run_begins(
+    rank: int, resumed: bool, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("pocketvision.tools.train.check_learnable", lambda source, task: seen.append(source) or [])
+    ranks: Any = SimpleNamespace(is_main=not rank, gather=lambda fault: [fault or "nothing to learn", None])
+    if resumed:
+        Path("checkpoints").mkdir()
+        Path("checkpoints/last.pt").touch()
+    settings: Any = SimpleNamespace(run_dir=".", data=SimpleNamespace(task="detection"))
+    with pytest.raises(ValueError, match="nothing to learn"):  # what the main rank found is every rank's
+        _check_truth({"train": "x", "val": "x"}, settings, ranks)  # type: ignore[dict-item]
+    assert seen == ["x"] * looks
 
 
 def test_debug_takes_a_few_steps_draws_them_and_saves_nothing() -> None:

@@ -77,7 +77,7 @@ def _boxes_an_image(splits: Mapping[str, Statistics]) -> Chart:
         counts, _ = np.histogram(of_split.boxes_an_image, np.array(edges) - 0.5)
         shares = 100 * counts / max(len(of_split.boxes_an_image), 1)
         series.append((split, shares.tolist(), SPLIT_COLORS[split]))
-    return bar_chart("Boxes per image", groups, series, axis="% of images", form="{:.1f}")
+    return bar_chart("Boxes per image", groups, series, axis="% of images", form=".1f")
 
 
 @style()
@@ -120,4 +120,4 @@ def _levels(anchors: Anchors, matches: Mapping[str, Matches]) -> Chart:
         counts.append(int((~found.reached).sum()))
         series.append((split, [100 * count / max(len(found.levels), 1) for count in counts], SPLIT_COLORS[split]))
     title = f"Boxes per feature map with a matching anchor (IoU {anchors.threshold:g})"
-    return bar_chart(title, groups, series, axis="% of boxes", form="{:.1f}")
+    return bar_chart(title, groups, series, axis="% of boxes", form=".1f")

@@ -191,13 +191,13 @@ def _mean(terms: Sequence[tuple[float, int]]) -> float | None:
 def _figures(
     rows: Iterable[Mapping[str, Any]], whole: Mapping[int, int], names: Sequence[str]
 ) -> dict[int, dict[str, float]]:
-    """Evaluations by epoch, without those within one (max_steps) and metrics without ground truth (-1)."""
+    """Evaluations by epoch, without those within one (max_steps) and absent metrics."""
     epoch_of = {step: epoch for epoch, step in whole.items()}
     found = {}
     for row in rows:
         if row["kind"] == "val" and row["step"] in epoch_of:
             known = {name: float(row[name]) for name in names if isinstance(row.get(name), int | float)}
-            found[epoch_of[row["step"]]] = {name: value for name, value in known.items() if value >= 0}
+            found[epoch_of[row["step"]]] = known
     return {epoch: known for epoch, known in found.items() if known}
 
 

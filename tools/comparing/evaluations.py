@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...absent import written
 from ...backbones.image_metric import draw_weights
 from ...detection.metric import CocoMetric
 from ...words import counted
@@ -123,7 +124,7 @@ def _drawn(evaluation: Evaluation, images: set[int | str], weights: np.ndarray) 
 
 
 def _difference(before: np.ndarray, after: np.ndarray, *, enough: bool) -> dict[str, Any]:
-    known = (before >= 0) & (after >= 0)  # neither -1 nor NaN: a bootstrap sample may lack a class
+    known = np.isfinite(before) & np.isfinite(after)  # a bootstrap sample may lack a class
     if not known[0]:
         return {"difference": None, "low": None, "high": None, "real": False}
     change = after - before
@@ -174,10 +175,10 @@ def _difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]
 
 def _difference_cells(key: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["difference"] is None:
-        return key, "", "unknown in one of the runs", ""
+        return key, written(None), "no ground truth, or unknown in one of the runs", ""
     verdict = "" if row["real"] else "not significant"
     return key, f"{row['difference']:+.3f}", f"[{row['low']:+.3f}, {row['high']:+.3f}]", verdict
 
 
 def _text(value: Any) -> str:
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+    return written(value, ".4f" if isinstance(value, float) else ",")

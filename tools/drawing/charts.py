@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...absent import written
 from .figure import INK, LINE, MUTED, Chart, shorten, style
 
 if TYPE_CHECKING:
@@ -84,15 +85,15 @@ def line_chart(
 def bar_chart(
     title: str,
     groups: Sequence[str],
-    series: Sequence[tuple[str, Sequence[float], Color]],
+    series: Sequence[tuple[str, Sequence[float | None], Color]],
     *,
     axis: str,
-    form: str = "{:,.0f}",
+    form: str = ",.0f",
 ) -> Chart:
-    """Groups of bars side by side, one bar per series, with a legend if there is more than one."""
+    """Groups of bars side by side, one bar per series, with a legend if there is more than one. No bar for None."""
     several = len(series) > 1
     chart = Chart(title, WIDTH, HEIGHT + several * _legend_height(len(series)), summary=axis)
-    values = [value for _, heights, _ in series for value in heights]
+    values = [value for _, heights, _ in series for value in heights if value is not None]
     if not any(values):
         return chart.nothing()
     plot = _plot(chart, ("", axis))
@@ -101,13 +102,14 @@ def bar_chart(
     handles, width = [], 0.8 / len(series)
     for number, (name, heights, color) in enumerate(series):
         lefts = np.arange(len(groups)) + 0.1 + number * width
-        bars = plot.bar(lefts, heights, 0.94 * width, align="edge", color=paint(color), edgecolor=paint(color),
+        drawn = [height or 0 for height in heights]
+        bars = plot.bar(lefts, drawn, 0.94 * width, align="edge", color=paint(color), edgecolor=paint(color),
                         linewidth=0.5, clip_on=False)  # fmt: skip
         handles.append(bars)
         for group, bar, value in zip(groups, bars, heights, strict=True):
-            chart.mark(bar, (f"{name}, " if several else "") + f"{group}: {form.format(value)}")
+            chart.mark(bar, (f"{name}, " if several else "") + f"{group}: {written(value, form)}")
         if not several and len(groups) <= 12:
-            plot.bar_label(bars, [form.format(value) for value in heights], padding=1, color=MUTED, fontsize=9.5)
+            plot.bar_label(bars, [written(value, form) for value in heights], padding=1, color=MUTED, fontsize=9.5)
     wide = max(map(len, groups)) * 6.5 > (WIDTH - _LEFT - _RIGHT) / len(groups)  # then every other name is placed lower
     names = [f"\n{shorten(name, 24)}" if wide and i % 2 else shorten(name, 24) for i, name in enumerate(groups)]
     plot.set_xticks(np.arange(len(groups)) + 0.5, names)

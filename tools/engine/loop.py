@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...absent import Results
 from ...conf.schema import OnNonfinite
 from ...words import counted
 from ..system.console import log, progress, table
@@ -24,7 +25,7 @@ from .step import train_step
 from .window import NonfiniteError
 
 
-def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
+def fit(run: Run, train_loader: Any, val_loader: Any) -> Results:
     """Train to the end of the schedule and return the last evaluation's results.
 
     `train_loader.sampler.set_epoch(epoch, start=samples)` places the loader in an epoch.
@@ -56,8 +57,8 @@ def fit(run: Run, train_loader: Any, val_loader: Any) -> dict[str, float]:
 
 def _train_and_evaluate(
     run: Run, network: nn.Module, train_loader: Any, val_loader: Any, signals: StopSignals
-) -> dict[str, float]:
-    results = {}
+) -> Results:
+    results: Results = {}
     while True:
         if _evaluation_is_due(run):
             with signals.at_once():  # everything except the evaluation itself is saved
@@ -167,20 +168,24 @@ def _evaluation_is_due(run: Run) -> bool:
     return due and state.evaluated != state.step
 
 
-def _evaluate(run: Run, loader: Any) -> dict[str, float]:
+def _evaluate(run: Run, loader: Any) -> Results:
     """Evaluate and log; save the best checkpoint; end the run if it has not improved for `patience` evaluations."""
     results = evaluate(run.task, run.best_weights, loader, run.ranks)
     state = run.progress
-    state.evaluated, state.evaluations = state.step, state.evaluations + 1
-    value = results[run.task.metric.primary]
-    if improves(value, run.best[0]):
+    primary = run.task.metric.primary
+    value = results[primary]
+    state.evaluated, state.evaluations = state.step, state.evaluations + (value is not None)
+    if follows := improves(value, run.best[0]):
         save_best(run, value)
     if run.ranks.is_main:
         log.info("evaluation after epoch %d, step %d:\n%s", state.epoch, state.step,
                  table({k: v for k, v in results.items() if "/" not in k}))  # fmt: skip
+    if value is None:
+        log.warning("%s is absent: the validation split has nothing to compare with. best.pt %s (step %d)", primary,
+                    "follows last.pt" if follows else "stays as it is", state.step)  # fmt: skip
     run.report.row("val", state.step, results)
     if not state.finished and out_of_patience(run.best[1], state.evaluations, run.config.patience):
         state.finished = True
-        log.info("stopping early: %s has not improved in %s (patience=%d)", run.task.metric.primary,
+        log.info("stopping early: %s has not improved in %s (patience=%d)", primary,
                  counted(state.evaluations - run.best[1], "evaluation"), run.config.patience)  # fmt: skip
     return results

@@ -109,11 +109,9 @@ class Ema:
             target.copy_(source)
 
 
-def improves(value: float, best: float | None) -> bool:
-    """Whether an evaluation beats the best one before it: NaN never does, and any number beats NaN."""
-    if math.isnan(value):
-        return False
-    return best is None or math.isnan(best) or value > best
+def improves(value: float | None, best: float | None) -> bool:
+    """Whether an evaluation beats the best one before it; while there is none, every one does, so best.pt follows."""
+    return best is None or (value is not None and value > best)
 
 
 def out_of_patience(best_at: int, now: int, patience: int | None) -> bool:

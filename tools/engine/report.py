@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ...absent import from_file, known
 from ...files import remove_leftovers, whole_file
 from ..system.console import log
 
@@ -76,11 +77,11 @@ class Board:
         self._add(events.Event(step=purge_step, session_log=start))
 
     def row(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Add the numbers of a row as `kind/NAME`; None is NaN."""
+        """Add the numbers of a row as `kind/NAME`; an absent one is no point."""
         scalars = [
-            self._summary.Value(tag=f"{kind}/{key}", simple_value=math.nan if value is None else value)
+            self._summary.Value(tag=f"{kind}/{key}", simple_value=value)
             for key, value in values.items()
-            if value is None or isinstance(value, int | float)
+            if isinstance(value, int | float)
         ]
         self._add(self._event(step=step, summary=self._summary(value=scalars)))
 
@@ -114,14 +115,14 @@ class Report:
         # TensorBoard drops rows of all kinds from a step on; those of `step` that stay are written again.
         self._board = Board(folder / "tensorboard", purge_step=step or 1)
         for row in map(json.loads, rows):
-            if row["step"] == step:
-                self._board.row(row.pop("kind"), step, {key: value for key, value in row.items() if key != "step"})
+            if row.pop("step") == step:
+                self._board.row(row["kind"], step, _as_logged(row))
 
-    def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Append one row to metrics.jsonl and to TensorBoard under `kind/`."""
+    def row(self, kind: str, step: int, values: Mapping[str, float | None]) -> None:
+        """Append one row to metrics.jsonl and to TensorBoard under `kind/`; a value of None is absent."""
         if self._board is None:
             return
-        numbers = {key: value if math.isfinite(value) else None for key, value in values.items()}  # json has no NaN
+        numbers = {key: known(value) for key, value in values.items()}  # json has no NaN
         self._metrics.add((json.dumps({"kind": kind, "step": step, **numbers}) + "\n").encode())
         self._board.row(kind, step, values)
 
@@ -140,6 +141,13 @@ class Report:
             with suppress(OSError):
                 self._metrics.write()
             self._board.close()
+
+
+def _as_logged(row: dict[str, Any]) -> dict[str, Any]:
+    """The numbers behind a row: nothing in training is absent, but it may have been NaN."""
+    if row["kind"] == "val":
+        return from_file(row)
+    return {key: math.nan if value is None else value for key, value in row.items()}
 
 
 def _is_kept(line: str, last: Mapping[str, int]) -> bool:

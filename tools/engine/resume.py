@@ -4,6 +4,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from ...absent import from_file
 from ...files import remove_leftovers
 from ...words import counted, verb
 from ..system.console import log
@@ -30,7 +31,7 @@ def save(run: Run) -> None:
     run.ranks.any(content is not None and not _write(run, "last.pt", content, run.progress.step))  # all ranks wait
 
 
-def save_best(run: Run, value: float) -> None:
+def save_best(run: Run, value: float | None) -> None:
     """Write best.pt after the evaluation that gave `value`; if the disk is full, the next saves try again."""
     state = run.progress
     before = state.best, state.best_evaluation
@@ -141,7 +142,7 @@ def _restore(run: Run, path: Path, checkpoint: dict[str, Any]) -> None:
         load_state(run.ema.module, checkpoint["ema"] or checkpoint["model"], path)
     _restore_optimizer(run, checkpoint)
     run.scaler.load_state_dict(checkpoint["scaler"])
-    run.progress = Progress(**checkpoint["progress"])
+    run.progress = Progress(**from_file(checkpoint["progress"]))
     wrong = [f.name for f in fields(Progress) if not isinstance(getattr(run.progress, f.name), f.type | int)]  # pyright: ignore
     if wrong:
         raise TypeError(f"progress.{wrong[0]}")

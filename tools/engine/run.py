@@ -22,7 +22,7 @@ from .window import Window
 class UnsavedBest:
     """The best evaluation's checkpoint, which could not be written yet."""
 
-    value: float
+    value: float | None
     evaluation: int
     step: int
     content: memoryview | None  # of the file; None on ranks that write none

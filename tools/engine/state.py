@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +31,7 @@ class Progress:
     best: float | None = None
     finished: bool = False
     evaluated: int = 0  # the step of the last evaluation
-    evaluations: int = 0
+    evaluations: int = 0  # that gave a metric
     best_evaluation: int = 0  # which of them was the best
     bad_samples: int = 0  # skipped in the current epoch, over all ranks
     bad_in_window: int = 0  # of these, since the last row of metrics.jsonl
@@ -149,6 +150,15 @@ def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     except (RuntimeError, TypeError, AttributeError) as error:  # the latter two: not a state dict
         lines = [line.strip() for line in str(error).splitlines()]
         raise ValueError(f"the weights in {path} do not fit this network: {' '.join(lines[:3])}") from error
+
+
+def check_not_nan(state: Mapping[str, Tensor], file: str | Path) -> None:
+    """Raise ValueError for weights that nothing can be predicted with."""
+    if spoiled := [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+        raise ValueError(
+            f"{file}: {len(spoiled)} of {len(state)} tensors of weights hold NaN, such as {spoiled[0]}: the training "
+            "that wrote them diverged. Remedy: another checkpoint, or train again with a lower optimizer.lr"
+        )
 
 
 def random_state() -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from ...absent import Results
+
 
 class Criterion(Protocol):
     """Maps outputs and targets to losses. An optional `least_matches` is the minimum average count per image."""
@@ -19,10 +21,10 @@ class Criterion(Protocol):
 class Metric(Protocol):
     """Accumulates predictions and ground truth; `state` and `merge` combine the parts of several processes."""
 
-    primary: str  # the result that selects the best checkpoint; higher is better
+    primary: str  # the result that selects the best checkpoint; higher is better, and None selects the last
 
     def update(self, predictions: Any, targets: Any, metas: Any) -> None: ...
-    def compute(self) -> dict[str, float]: ...
+    def compute(self) -> Results: ...
     def reset(self) -> None: ...
     def state(self) -> Any: ...
     def merge(self, states: Any) -> None: ...

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...absent import Results, from_file, known, written
 from ...backbones.npz import read_npz
 from ...conf.schema import EvaluateConfig
+from ...datasets.checking.learnable import listed
 from ...datasets.labels import LabelMap
 from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
@@ -49,7 +51,7 @@ class Evaluation:
     kind: str
     labels: LabelMap
     metric: Metric
-    results: Mapping[str, float]
+    results: Mapping[str, float | None]
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of the metric, besides its classes
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class Evaluation:
 
 
 def evaluation_of(
-    task: Task, config: Any, source: Any, metric: Metric, results: Mapping[str, float], *, about: Any = None
+    task: Task, config: Any, source: Any, metric: Metric, results: Mapping[str, float | None], *, about: Any = None
 ) -> Evaluation:
     """The evaluation of a run or an exported file on a dataset; `config` is its validated configuration."""
     arguments = {key: value for key, value in plain(config.model.metric).items() if key != "_target_"}
@@ -112,29 +114,28 @@ def check_files(settings: EvaluateConfig, output: Path) -> None:
             raise ValueError(f"{key} and {other} are the same file, {path}: choose another name for output= or {key}=")
 
 
-def publish(
-    evaluation: Evaluation, output: Path, *, bootstrap: int = 0, coco_results: str | None = None
-) -> dict[str, float]:
+def publish(evaluation: Evaluation, output: Path, *, bootstrap: int = 0, coco_results: str | None = None) -> Results:
     """Complete the results, print them, write them with the data for `compare`, and return them."""
-    results, lines = dict(evaluation.results), []
+    results, lines = {key: known(value) for key, value in evaluation.results.items()}, []
     intervals = intervals_of(evaluation, bootstrap)
     for key, (low, high) in intervals.items():
         results |= {f"{key}/low": low, f"{key}/high": high}
-    lines += [f"  {key} {results[key]:.3f} {_bracket(pair)}" for key, pair in intervals.items() if "/" not in key]
-    heads = evaluation.results
+    heads = [(key, pair) for key, pair in intervals.items() if "/" not in key]
+    lines += [f"  {key} {written(results[key])} {_bracket(pair)}".rstrip() for key, pair in heads]
+    shown = evaluation.results
     if (found := evaluation.analysis) is not None:
         results |= class_results(found)
-        heads = {key: value for key, value in heads.items() if "/" not in key}
-        costs = ", ".join(f"{kind} {100 * loss:.1f}" for kind, loss in found.errors.items())
+        shown = {key: value for key, value in shown.items() if "/" not in key}
+        costs = ", ".join(f"{kind} {written(loss and 100 * loss, '.1f')}" for kind, loss in found.errors.items())
         lines += class_table(found, intervals)
         lines.append(f"  AP50 points lost to each kind of error, one at a time: {costs}")
     if isinstance(evaluation.metric, MeanIoU):
-        heads = {key: value for key, value in heads.items() if not key.startswith(("IoU/", "iIoU/"))}
+        shown = {key: value for key, value in shown.items() if not key.startswith(("IoU/", "iIoU/"))}
         lines += [segmentation_table(evaluation.metric, results)]
     with whole_file(output) as temporary:  # both files or none
         write_json(temporary, results)
         save(evaluation, results, state_path(output))
-    log.info("%s", "\n".join([table(heads), *lines]))
+    log.info("%s", "\n".join([table(shown), *lines]))
     if coco_results:
         assert isinstance(evaluation.metric, CocoMetric)  # check_asked
         count = write_coco_results(coco_results, evaluation.metric, source_ids=evaluation.labels.source_ids)
@@ -146,16 +147,19 @@ def publish(
 # ---- intervals -------------------------------------------------------------------------------------------
 
 
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of the known values (neither negative nor NaN); -1 if there are none."""
-    known = values[np.isfinite(values) & (values >= 0)]
-    if not known.size:
-        return -1.0, -1.0
-    low, high = np.percentile(known, [2.5, 97.5])
+Interval = tuple[float | None, float | None]
+
+
+def interval(values: npt.NDArray[np.float64]) -> Interval:
+    """The middle 95 % of the values that are not NaN; None if there are none."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None, None
+    low, high = np.percentile(finite, [2.5, 97.5])
     return float(low), float(high)
 
 
-def intervals_of(evaluation: Evaluation, samples: int) -> dict[str, tuple[float, float]]:
+def intervals_of(evaluation: Evaluation, samples: int) -> dict[str, Interval]:
     """The interval of each metric that can be resampled; empty without samples."""
     if not samples:
         return {}
@@ -163,42 +167,41 @@ def intervals_of(evaluation: Evaluation, samples: int) -> dict[str, tuple[float,
     return {key: interval(values) for key, values in drawn.items() if key in evaluation.results}
 
 
-def _bracket(pair: Sequence[float]) -> str:
-    return f"[{pair[0]:.3f}, {pair[1]:.3f}]"
+def _bracket(pair: Interval) -> str:
+    return "" if None in pair else f"[{written(pair[0])}, {written(pair[1])}]"
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
 
 
-def class_results(found: DetectionAnalysis) -> dict[str, float]:
+def class_results(found: DetectionAnalysis) -> Results:
     """Flat keys of each class besides its AP, and the AP50 lost to each kind of error."""
     columns = {"AP50": "ap50", "AR": "ar", "threshold": "best_threshold", "F1": "best_f1"}
     per_class = {f"{key}/{one.name}": getattr(one, field) for key, field in columns.items() for one in found.classes}
     return per_class | {f"lost/{kind}": loss for kind, loss in found.errors.items()}
 
 
-def class_table(found: DetectionAnalysis, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+def class_table(found: DetectionAnalysis, intervals: Mapping[str, Interval]) -> list[str]:
     """One row per class in descending order of AP; of many classes, only the best and the worst."""
-    known = sorted((one for one in found.classes if one.num_truths), key=lambda one: -one.ap)
+    present = sorted((one for one in found.classes if one.num_truths), key=lambda one: -(one.ap or 0))
     head = ("class", "AP", "AP50", "AR", "objects", "best threshold", "F1", "")
-    rows = columns([head, *(_cells(one, intervals) for one in known)], left=(0, 7), indent="  ")
-    if len(known) > MAX_ROWS:
+    rows = columns([head, *(_cells(one, intervals) for one in present)], left=(0, 7), indent="  ")
+    if len(present) > MAX_ROWS:
         half = MAX_ROWS // 2
         rows[1 + half : -half] = [
-            f"  ... ({counted(len(known) - 2 * half, 'more class', 'more classes')}: see the results file)"
+            f"  ... ({counted(len(present) - 2 * half, 'more class', 'more classes')}: see the results file)"
         ]
-    absent = len(found.classes) - len(known)
-    return rows + ([f"  classes without annotations: {absent}"] if absent else [])
+    absent = [one.name for one in found.classes if not one.num_truths]
+    return rows + ([f"  classes without annotations: {len(absent)} ({listed(absent)})"] if absent else [])
 
 
-def _cells(one: ClassFigures, intervals: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    threshold = f"{one.best_threshold:.3f}" if one.best_threshold >= 0 else "-"
+def _cells(one: ClassFigures, intervals: Mapping[str, Interval]) -> tuple[str, ...]:
+    ap, ap50, ar, threshold, f1 = map(written, (one.ap, one.ap50, one.ar, one.best_threshold, one.best_f1))
     pair = intervals.get(f"AP/{one.name}")
-    ap, ap50, ar, f1 = (f"{value:.3f}" for value in (one.ap, one.ap50, one.ar, one.best_f1))
     return one.name, ap, ap50, ar, str(one.num_truths), threshold, f1, f"AP {_bracket(pair)}" if pair else ""
 
 
-def segmentation_table(metric: MeanIoU, results: Mapping[str, float]) -> str:
+def segmentation_table(metric: MeanIoU, results: Mapping[str, float | None]) -> str:
     """One row per class of a segmenter."""
     instances = {key.removeprefix("iIoU/"): value for key, value in results.items() if key.startswith("iIoU/")}
     return pixel_table(metric.names, metric.confusion(), instances)
@@ -212,7 +215,7 @@ def state_path(results: Path) -> Path:
     return results.with_suffix(".npz") if results.suffix == ".json" else results.with_name(f"{results.name}.npz")
 
 
-def save(evaluation: Evaluation, results: Mapping[str, float], path: Path) -> None:
+def save(evaluation: Evaluation, results: Mapping[str, float | None], path: Path) -> None:
     """Save the metric's state and what identifies it, without pickles. Classification does not support resampling."""
     if evaluation.kind not in _METRICS:
         return
@@ -251,7 +254,9 @@ def load(path: Path) -> Evaluation:
         metric = _METRICS[header["kind"]](**arguments)
         _check_slots(metric, arrays)
         metric.merge([state])
-        return Evaluation(header["kind"], labels, metric, header["results"], header["arguments"], header["about"])
+        return Evaluation(
+            header["kind"], labels, metric, from_file(header["results"]), header["arguments"], header["about"]
+        )
     except Exception as error:  # zipfile, zlib, tokenize and numpy have many for damaged files
         raise ValueError(
             f"{path} is not an evaluation: {error!r:.300}. Remedy: run pocketvision evaluate again"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ...absent import Results, written
 from ...datasets.augmentation.resize import prepare
 from ..predicting.exported import ExportedPredictor
 from ..runs.loaded import LoadedRun
@@ -54,7 +55,7 @@ class Comparison:
     photos: int
     figures: dict[str, float] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)  # reported, without a limit
+    counts: Results = field(default_factory=dict)  # reported, without a limit
 
     def add(self, name: str, value: float, limit: float) -> None:
         self.figures[name], self.limits[name] = value, limit
@@ -69,7 +70,7 @@ class Comparison:
             f"  {name:<42} {value:10.2e}   at most {self.limits[name]:.0e}{'   WRONG' if name in self.wrong else ''}"
             for name, value in self.figures.items()
         ]
-        return "\n".join([*rows, *(f"  {name:<42} {value:10.4g}" for name, value in self.counts.items())])
+        return "\n".join([*rows, *(f"  {name:<42} {written(value, '.4g'):>10}" for name, value in self.counts.items())])
 
     def to_json(self) -> dict[str, Any]:
         return {"photos": self.photos, "figures": self.figures, "limits": self.limits, **self.counts}
@@ -174,14 +175,15 @@ def _num_matched(found: Any, others: Any, limits: Limits) -> int:
     return int(near.any(1).sum())
 
 
-def _agreement(pairs: Sequence[tuple[Tensor, Tensor]], num_classes: int) -> dict[str, float]:
+def _agreement(pairs: Sequence[tuple[Tensor, Tensor]], num_classes: int) -> Results:
     joint = 0
     for a, b in pairs:
         both = (a < num_classes) & (b < num_classes)  # only pixels that belong to a class
         joint += np.bincount(a[both].long().numpy() * num_classes + b[both].numpy(), minlength=num_classes**2)
     table = np.asarray(joint).reshape(num_classes, num_classes)
     union = table.sum(0) + table.sum(1) - table.diagonal()
+    ious = table.diagonal()[union > 0] / union[union > 0]
     return {
-        "mIoU between the label maps": float((table.diagonal()[union > 0] / union[union > 0]).mean()),
+        "mIoU between the label maps": float(ious.mean()) if len(ious) else None,
         "classes seen": int((table.sum(1) > 0).sum()),
     }

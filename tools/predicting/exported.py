@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...absent import Results
 from ...backbones.postprocess import Ranking
 from ...datasets.augmentation.policy import Transform
 from ...datasets.augmentation.resize import prepare, resize_mask
@@ -168,7 +169,7 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix.lower() in FORMATS.values()
 
 
-def evaluate_file(model: ExportedPredictor, source: Any, *, batch_size: int, workers: int) -> dict[str, float]:
+def evaluate_file(model: ExportedPredictor, source: Any, *, batch_size: int, workers: int) -> Results:
     """Compute the metrics of a file's predictions on a dataset; an exported file has no loss."""
     size, resize = model.resizing
     transform = Transform([], input_size=size, resize=resize, crop_fraction=model.crop_fraction)

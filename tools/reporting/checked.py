@@ -43,7 +43,7 @@ def _fault(content: Mapping[str, Any]) -> str | None:
         "classes": lambda rows: _list(rows, lambda row: _class(row, rows[0].keys(), content["kind"])),
         "confusion": _confusion,
         "curves": lambda curves: _curves(curves, classes) if detection else curves == {},
-        "errors": lambda errors: _map(errors, _number) and set(errors) == set(ERRORS if detection else ()),
+        "errors": lambda errors: _map(errors, _or_none(_number)) and set(errors) == set(ERRORS if detection else ()),
         "sizes": lambda sizes: _sizes(sizes) if detection else sizes == {},
         "notes": lambda notes: _list(notes, _text),
         "gallery": lambda entries: _list(entries, lambda entry: _entry(entry, content["kind"], classes)),
@@ -94,7 +94,7 @@ def _class(row: Any, keys: Any, kind: str) -> bool:
         and _text(row["name"])
         and _list(row["color"], lambda part: _whole(part, 255), 3)
         and _map(figures, _or_none(_number))
-        and (figures[CLASS_FIGURE[kind]] is None or -1 <= figures[CLASS_FIGURE[kind]] <= 1)
+        and (figures[CLASS_FIGURE[kind]] is None or 0 <= figures[CLASS_FIGURE[kind]] <= 1)
     )
 
 

@@ -10,7 +10,7 @@ from ...detection.analysis import ImageErrors
 from ..drawing.annotate import GREY, class_colors
 from ..evaluating.scores import Evaluation
 from .gallery import Candidate, Gallery, choose
-from .summary import Summary, confusion, known
+from .summary import Summary, confusion
 
 # Pixels, the square root of an object's area; COCO's limits are 32 and 96.
 SIZE_EDGES = (0, 8, 16, 32, 64, 96, 128, 256, 512)
@@ -26,8 +26,8 @@ def describe(summary: Summary, evaluation: Evaluation) -> None:
     for figures in analysis.classes:
         summary.classes.append({
             "name": figures.name, "color": colors.get(figures.slot) or GREY,
-            "AP": known(figures.ap), "AP50": known(figures.ap50), "AP75": known(figures.ap75),
-            "AR": known(figures.ar), "best F1": known(figures.best_f1), "at score": float(figures.best_threshold),
+            "AP": figures.ap, "AP50": figures.ap50, "AP75": figures.ap75,
+            "AR": figures.ar, "best F1": figures.best_f1, "at score": figures.best_threshold,
             "truths": figures.num_truths, "detections": figures.num_detections,
         })  # fmt: skip
     summary.curves = {
@@ -36,7 +36,7 @@ def describe(summary: Summary, evaluation: Evaluation) -> None:
         "threshold": float(analysis.score_threshold),
     }
     summary.confusion = confusion([*names, "background"], [*names, "background"], analysis.confusion, background=True)
-    summary.errors = {kind: float(points) for kind, points in analysis.errors.items()}
+    summary.errors = dict(analysis.errors)
     summary.sizes = sizes(evaluation.metric.state(), analysis.images)
     if not any(figures.num_truths for figures in analysis.classes):
         summary.notes.append("The data has no ground truth, so AP cannot be computed.")

@@ -116,7 +116,7 @@ def _errors(summaries: Sequence[Summary]) -> Chart:
     else:
         colors = palette(len(summaries))
         series = [(s.name, list(s.errors.values()), color) for s, color in zip(summaries, colors, strict=True)]
-    return bar_chart("AP50 lost per kind of error", list(summaries[0].errors), series, axis="AP50 lost", form="{:.3f}")
+    return bar_chart("AP50 lost per kind of error", list(summaries[0].errors), series, axis="AP50 lost", form=".3f")
 
 
 def _training(summaries: Sequence[Summary]) -> dict[str, Chart]:

@@ -10,7 +10,7 @@ from ..drawing.html import render
 from ..runs.keys import is_compared
 from .drawn import CLASS_FIGURE, charts_of, charts_of_several, matrix_of
 from .gallery_page import gallery
-from .summary import HEADLINES, Summary, known
+from .summary import HEADLINES, Summary
 
 _MAX_PAIRS = 20
 
@@ -29,7 +29,7 @@ def page(runs: Sequence[tuple[Summary, Path]]) -> tuple[str, dict[str, Chart]]:
 
 
 def _run(summary: Summary, folder: Path, name: str) -> dict[str, Any]:
-    results = {key: known(value) for key, value in summary.results.items()}
+    results = summary.results
     return {
         "name": name,
         "summary": summary,
@@ -83,7 +83,7 @@ def _pairs(confusion: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 def _compared(summaries: Sequence[Summary]) -> dict[str, Any]:
     """Headline metrics, facts, classes by name, and the configuration keys that differ."""
     kind = summaries[0].kind
-    headlines = {key: [known(s.results.get(key)) for s in summaries] for key in HEADLINES[kind]}
+    headlines = {key: [s.results.get(key) for s in summaries] for key in HEADLINES[kind]}
     facts = [key for key in ("parameters", "checkpoint", "data", "data hash") if key in summaries[0].facts]
     by_name = [{row["name"]: row[CLASS_FIGURE[kind]] for row in s.classes} for s in summaries]
     config = {key: [s.config.get(key, "not there") for s in summaries] for s in summaries for key in s.config}

@@ -20,12 +20,14 @@ def describe(summary: Summary, evaluation: Evaluation) -> None:
     """Fill in everything except the pictures."""
     metric: Any = evaluation.metric
     counts, colors = metric.confusion(), class_colors(evaluation.labels)
-    total = max(1, int(counts.sum()))
+    total = int(counts.sum())
     for slot, name in enumerate(metric.names):
         both, truth, predicted = (int(n) for n in (counts[slot, slot], counts[slot].sum(), counts[:, slot].sum()))
         summary.classes.append({
-            "name": name, "color": colors.get(slot) or GREY, "IoU": _share(both, truth + predicted - both),
-            "recall": _share(both, truth), "precision": _share(both, predicted), "share of pixels": truth / total,
+            "name": name, "color": colors.get(slot) or GREY,
+            "IoU": _share(both, truth + predicted - both) if truth else None,
+            "recall": _share(both, truth), "precision": _share(both, predicted),
+            "share of pixels": _share(truth, total),
         })  # fmt: skip
     outside = counts[:, -1].any()  # predicted as no class, by networks with an output for void
     columns = [*metric.names, "no class"] if outside else list(metric.names)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...absent import Results, from_file
+
 FORMAT = 1
 _MAX_BYTES = 256 << 20
 FILE, IMAGES = "summary.json", "images"
@@ -25,7 +27,7 @@ class Summary:
     kind: str
     name: str
     facts: dict[str, str]  # what was evaluated: checkpoint, data, split, images, when
-    results: dict[str, float | None]
+    results: Results
     environment: dict[str, str]
     command: str
     config: dict[str, str]  # dotted key -> value
@@ -33,7 +35,7 @@ class Summary:
     classes: list[dict[str, Any]] = field(default_factory=list)  # name, color [r, g, b], and metrics by title
     confusion: dict[str, Any] = field(default_factory=dict)  # rows, columns: names; cells: [row, column, count]
     curves: dict[str, Any] = field(default_factory=dict)  # detection: lists by class
-    errors: dict[str, float] = field(default_factory=dict)  # detection: AP50 points lost
+    errors: Results = field(default_factory=dict)  # detection: AP50 points lost
     sizes: dict[str, Any] = field(default_factory=dict)  # detection: edges in pixels, truths, found
     notes: list[str] = field(default_factory=list)
     gallery: list[dict[str, Any]] = field(default_factory=list)  # pictures, see gallery.py
@@ -69,6 +71,12 @@ class Summary:
             raise ValueError(
                 f"{path} was written by another version (format {version!r:.20}): evaluate with report=true again"
             )
+        try:
+            content["results"] = from_file(content["results"])
+            content["training"] = [from_file(row) if row["kind"] == "val" else row for row in content["training"]]
+            content["classes"] = [from_file(row) for row in content["classes"]]
+        except (AttributeError, TypeError, LookupError, OverflowError):  # `read_summary` names the part
+            pass
         return cls(**content)
 
 
@@ -76,11 +84,6 @@ def confusion(rows: list[str], columns: list[str], counts: np.ndarray, *, backgr
     """Names and the nonzero cells; with `background`, the last row and column are the background."""
     cells = [[int(r), int(c), int(counts[r, c])] for r, c in np.argwhere(counts)]
     return {"rows": rows, "columns": columns, "cells": cells, "background": background}
-
-
-def known(value: float | None) -> float | None:
-    """COCO's -1 means that there is no such ground truth."""
-    return None if value is None or value < 0 else float(value)
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...absent import Results
 from ...datasets.annotations.sample import Source
 from ...files import whole_folder, write_text
 from ..drawing.figure import Chart
@@ -24,7 +25,7 @@ _PARTS = {"detection": detection, "segmentation": segmentation, "classification"
 
 
 def write_report(
-    run: LoadedRun, evaluation: Evaluation, results: Mapping[str, float], source: Source, *, split: str, images: int
+    run: LoadedRun, evaluation: Evaluation, results: Results, source: Source, *, split: str, images: int
 ) -> Path:
     """Write an evaluation's report to `report/` in the run folder, replacing an earlier one; returns the page's path.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ...absent import from_file
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ...files import remove_leftovers, whole_file
@@ -140,12 +141,13 @@ def save_config(folder: Path, config: DictConfig) -> None:
 
 
 def logged_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A line that is being written, or that a crash truncated, is skipped."""
+    """The rows of a metrics.jsonl; absent metrics are None. A line not yet whole, or truncated, is skipped."""
     rows = []
     for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
-            rows.append({**row, "kind": str(row["kind"]), "step": int(row["step"])})
+            kind, step = str(row["kind"]), int(row["step"])
+            rows.append({**(from_file(row) if kind == "val" else row), "kind": kind, "step": step})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return rows

@@ -15,7 +15,7 @@ from ...datasets.labels import LabelMap
 from ..config import build
 from ..config.settings import missing_keys
 from ..config.trusted import trusted
-from ..engine.state import load_checkpoint, load_state
+from ..engine.state import check_not_nan, load_checkpoint, load_state
 from ..engine.task import Task
 from ..system.console import log
 from ..weights.files import checkpoint_path
@@ -129,6 +129,7 @@ def load_run(
     except (KeyError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path} describes a network that cannot be built: {error!r:.300}") from error
     load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
+    check_not_nan(task.model.state_dict(), path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return LoadedRun(task=task, config=config, folder=folder, path=path, step=step)

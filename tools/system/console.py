@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from ...absent import written
+
 log = logging.getLogger("pocketvision")
 
 
@@ -112,19 +114,20 @@ class _Lines:
             self._stream.flush()
 
 
-def table(results: Mapping[str, float]) -> str:
+def table(results: Mapping[str, float | None]) -> str:
     """Results as aligned text, headline results first, per-class ones (`name/class`) below."""
-    heads = {k: v for k, v in results.items() if "/" not in k}
-    lines = ["  " + "   ".join(f"{k:>8} {v:7.4f}" for k, v in chunk) for chunk in _chunks(list(heads.items()), 4)]
-    groups: dict[str, list[tuple[str, float]]] = {}
-    for key, value in results.items():
+    cells = {key: f"{written(value, '.4f'):>7}" for key, value in results.items()}
+    heads = [(key, cell) for key, cell in cells.items() if "/" not in key]
+    lines = ["  " + "   ".join(f"{k:>8} {cell}" for k, cell in chunk) for chunk in _chunks(heads, 4)]
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, cell in cells.items():
         if "/" in key:
             group, name = key.split("/", 1)
-            groups.setdefault(group, []).append((name, value))
+            groups.setdefault(group, []).append((name, cell))
     for group, rows in groups.items():
         width = max(len(name) for name, _ in rows)
         lines.append(f"  {group} per class:")
-        lines += ["    " + "   ".join(f"{n:<{width}} {v:7.4f}" for n, v in chunk) for chunk in _chunks(rows, 3)]
+        lines += ["    " + "   ".join(f"{name:<{width}} {cell}" for name, cell in chunk) for chunk in _chunks(rows, 3)]
     return "\n".join(lines)
 
 

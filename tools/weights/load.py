@@ -18,7 +18,7 @@ from ...detection.weights import reduce_ssdlite
 from ...segmentation.network import LRASPP, RASPP
 from ...segmentation.standalone import StandaloneNetwork
 from ...segmentation.weights import reduce_raspp
-from ..engine.state import FORMAT
+from ..engine.state import FORMAT, check_not_nan
 from .downloads import download, find_published, is_published
 from .files import check_hash, read_content, state_of
 from .sources import SOURCES, ConflictError, tell_settings
@@ -129,6 +129,7 @@ def _load(
             f"{_class_keys(model, state)}; for training, weights_new_predictors=true re-initializes the predictors",
             ["weights_new_predictors=true"],
         )
+    check_not_nan(state, file or "these weights")
     try:
         report = load_strict(model, state, reinitialize=fresh)
     except ValueError as error:

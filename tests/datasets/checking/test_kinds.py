@@ -87,7 +87,7 @@ def _folder_for_file(data: Any, world: Any) -> None:
     (data.images / "t0.png").mkdir()
 
 
-def _category(split: str, name: str, *, boxes: int = 0) -> Callable[..., None]:
+def _category(split: str, name: str, *, boxes: int = 0, crowd: int = 0) -> Callable[..., None]:
     """Another class in both splits, with boxes in one."""
 
     def spoil(data: Any, world: Any) -> None:
@@ -96,6 +96,7 @@ def _category(split: str, name: str, *, boxes: int = 0) -> Callable[..., None]:
         image = {"train": 0, "val": 6}[split]
         for place in range(boxes):
             data.add(image, [3 + place, 20 + place, 15, 14], category=9, split=split)
+            data.splits[split]["annotations"][-1]["iscrowd"] = crowd
 
     return spoil
 
@@ -231,7 +232,8 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("class_empty", "Folders", _empty_class, "has no images"),
     ("other_classes", "Folders", _replaced("val/dog/1.png", lambda w: w.encoded(w.picture(300))), "dog"),
     ("class_untrained", "Boxes", _category("val", "stork", boxes=2), "stork is in 1 image of val"),
-    ("class_absent", "Boxes", _category("val", "stork"), "stork has no example in any split"),
+    ("class_absent", "Boxes", _category("val", "stork"), "stork has no example in any split$"),
+    ("class_absent", "Boxes", _category("val", "stork", boxes=2, crowd=1), "in any split, only 2 crowd or difficult"),
     ("class_rare", "Boxes", _category("train", "stork", boxes=9), r"stork has 9 boxes in train \(in 1 image\)"),
     ("class_unevaluated", "Boxes", _category("train", "stork", boxes=10), "stork is in no image of val"),
     ("class_alike", "Boxes", _category("train", "Cats", boxes=10), "'cat' and 'Cats'"),

@@ -1,5 +1,6 @@
 """What training refuses to learn from, and what it warns of."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pocketvision.datasets.annotations import boxes as boxes_module
 from pocketvision.datasets.annotations.boxes import BoxSource, FoundBoxes, TableBuilder
 from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
+from pocketvision.datasets.image_folder import ImageFolder
 from pocketvision.datasets.labels import detection_labels
 from pocketvision.datasets.loading.augmented import FirstSamples
 from pocketvision.datasets.mask_folder import MaskFolder
@@ -62,6 +65,27 @@ def test_one_box_of_one_class_is_enough(tmp_path: Path) -> None:
     assert absent_in_validation(boxes(tmp_path, (2, GOOD, False), (1, CROWD, True))) == [
         "data.val: no example of class 1 in 2 images"
     ]
+
+
+def test_boxes_are_clipped_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    clip = boxes_module.clip
+    monkeypatch.setattr(boxes_module, "clip", lambda boxes, limits: [calls.append(len(boxes)), clip(boxes, limits)][1])
+    source = boxes(tmp_path, (1, GOOD, False), (2, OUTSIDE, False))
+    assert check_learnable(source, task="detection") == []
+    assert absent_in_validation(source) == ["data.val: no example of class 2 in 2 images"]
+    assert calls == [2]
+
+
+def test_a_class_without_a_validation_image_is_named(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "x" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "x" / name / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    train = ImageFolder(tmp_path, split="x")
+    shutil.rmtree(tmp_path / "x" / "dog")
+    val = ImageFolder(tmp_path, split="x", labels=train.labels)
+    assert check_learnable(train, task="classification") == absent_in_validation(train) == []
+    assert absent_in_validation(val) == ["data.val: no example of dog in 1 image"]
 
 
 def test_sources_of_another_kind_are_not_judged() -> None:

@@ -84,7 +84,7 @@ def test_lines_and_bars_stand_for_their_values() -> None:
     corners = (marks(lines)["a"] - (left, bottom)) / (right - left, top - bottom)
     np.testing.assert_allclose(corners, np.stack([np.array([0, 1, 2, 4]) / 4, ys], 1), atol=1e-3)
     assert "fill:var(--muted);fill-opacity:0.25" in lines.svg("c")
-    bars = marks(bar_chart("t", ["a", "b"], [("s", [3, 1.5], BLUE), ("u", [0, 4], BLUE)], axis="y", form="{:.1f}"))
+    bars = marks(bar_chart("t", ["a", "b"], [("s", [3, 1.5], BLUE), ("u", [0, 4], BLUE)], axis="y", form=".1f"))
     heights = {name: float(np.ptp(corners[:, 1])) * 4 * 1.08 / (bottom - top) for name, corners in bars.items()}
     assert heights == pytest.approx({"s, a: 3.0": 3, "s, b: 1.5": 1.5, "u, a: 0.0": 0, "u, b: 4.0": 4}, abs=0.01)
     rows = row_chart("t", [("a", [Bar([(1, BLUE), (2, BLUE)], "3", tip="x")]), ("b", [Bar([(1, BLUE)], "1", tip="y")])])

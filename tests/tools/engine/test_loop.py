@@ -1,16 +1,22 @@
 """The loop's arithmetic on a toy task: losses are normalised over ranks and accumulation steps together."""
 
+import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pocketvision.conf.schema import TrainConfig
+from pocketvision.tools.engine import loop
 from pocketvision.tools.engine.distributed import Ranks, pick_device, start_ranks, stop_ranks
+from pocketvision.tools.engine.evaluation import evaluate
+from pocketvision.tools.engine.resume import resume, save
 from pocketvision.tools.engine.run import Run, make_run
+from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.engine.step import train_step
 from pocketvision.tools.engine.task import Task
 from torch import Tensor, nn
@@ -83,6 +89,64 @@ def test_a_pass_that_batch_norm_cannot_learn_from_says_what_to_do(tmp_path: Path
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(make_batches()[0].images[0].numel()))
     with pytest.raises(ValueError, match=r"1 image per pass.*batch_size, reduce accumulate, or set batch_norm="):
         train_step(run, network, [Batch(make_batches()[0].images[:1], torch.ones(1))])
+
+
+def evaluated(folder: Path, *figures: float | None, **settings: Any) -> Run:
+    """A run, resumed if there is one in `folder`, after evaluations with these metrics, one step apart."""
+    run = make_toy(folder, Ranks(0, 1, torch.device("cpu")), **settings)
+    run.task = replace(run.task, metric=SimpleNamespace(primary="AP"))  # type: ignore[arg-type]
+    resume(run)
+    with pytest.MonkeyPatch.context() as patch:
+        for figure in figures:
+            run.progress.step += 1
+            patch.setattr(loop, "evaluate", lambda *_, figure=figure: {"AP": figure})
+            loop._evaluate(run, None)
+        save(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("figures", "best", "finished"),
+    [
+        ([None, None, None], 3, False),
+        ([None, 0.2, None, 0.1], 2, False),
+        ([0.2, None, None, None], 1, False),
+        ([0.2, None, 0.1, 0.1], 1, True),
+    ],
+)
+def test_without_a_metric_best_follows_last(
+    figures: list[float | None], best: int, finished: bool, tmp_path: Path, logged: pytest.LogCaptureFixture
+) -> None:
+    run = evaluated(tmp_path, *figures, patience=2)
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == best
+    assert run.progress.finished is finished
+    follows = "AP is absent: the validation split has nothing to compare with. best.pt follows last.pt (step 1)"
+    assert (follows in logged.text) == (figures[0] is None)
+    assert ("best.pt stays as it is (step 2)" in logged.text) == (figures[0] is not None)
+
+
+@pytest.mark.parametrize("before", [None, -1.0, math.nan])  # an earlier version saved -1
+def test_without_a_metric_best_follows_last_after_a_resume(before: float | None, tmp_path: Path) -> None:
+    run = evaluated(tmp_path, None)
+    run.progress.best = before
+    save(run)
+    evaluated(tmp_path, None)
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == 2
+    evaluated(tmp_path, 0.0)
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt")["progress"]["best"] == 0.0
+
+
+@pytest.mark.parametrize(("counted", "loss"), [(0.0, None), (1.0, 0.25)])
+def test_a_loss_of_nothing_is_absent(counted: float, loss: float | None) -> None:
+    metric: Any = SimpleNamespace(
+        compute=lambda: {"AP": math.nan, "AP50": 0.5}, state=dict,
+        **dict.fromkeys(("reset", "update", "merge"), lambda *_: None),
+    )  # fmt: skip
+    task = Task("toy", nn.Identity(), Criterion(), lambda *_: [], metric, None)  # type: ignore[arg-type]
+    batch = Batch(torch.full((2, 1), 0.5), torch.full((2,), counted))
+    batch.metas = [{}, {}]  # type: ignore[attr-defined]
+    found = evaluate(task, task.model, [batch], Ranks(0, 1, torch.device("cpu")), metric=metric)
+    assert (found["loss"], found["AP"], found["AP50"]) == (loss, None, 0.5)
 
 
 @pytest.mark.slow

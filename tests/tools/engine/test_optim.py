@@ -141,13 +141,11 @@ def test_ema_by_hand(decay: float, values: list[float], expected: float) -> None
         (0.5, 0.4, True),
         (0.5, 0.5, False),
         (0.4, 0.5, False),
-        (math.nan, None, False),
-        (math.nan, 0.5, False),
-        (math.nan, math.nan, False),
-        (0.0, math.nan, True),
+        (None, None, True),  # best.pt follows the last checkpoint
+        (None, 0.5, False),
     ],
 )
-def test_what_improves(value: float, best: float | None, expected: bool) -> None:
+def test_what_improves(value: float | None, best: float | None, expected: bool) -> None:
     assert improves(value, best) is expected
 
 
@@ -159,19 +157,20 @@ def test_what_improves(value: float, best: float | None, expected: bool) -> None
         ([0.5, 0.4], 1, 2),
         ([0.1, 0.2, 0.3], 1, None),
         ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, 5),  # the same again is no improvement
-        ([0.5, math.nan, math.nan], 2, 3),
-        ([math.nan, math.nan, 0.1], 2, 2),
-        ([math.nan, 0.1, 0.2], 2, None),
+        ([0.5, None, None, None], 2, None),  # an absent one is no evaluation
+        ([0.5, None, 0.4, None, 0.4], 2, 5),
+        ([None, None, None, 0.1], 2, None),
     ],
 )
 def test_patience_ends_at_so_many_evaluations_without_a_better_one(
-    figures: Sequence[float], patience: int | None, stop: int | None
+    figures: Sequence[float | None], patience: int | None, stop: int | None
 ) -> None:
-    best, best_at, stopped = None, 0, None
-    for now, figure in enumerate(figures, start=1):
+    best, best_at, now, stopped = None, 0, 0, None
+    for number, figure in enumerate(figures, start=1):
+        now += figure is not None
         if improves(figure, best):
             best, best_at = figure, now
         if out_of_patience(best_at, now, patience):
-            stopped = now
+            stopped = number
             break
     assert stopped == stop

@@ -215,6 +215,20 @@ def test_tensorboard_holds_an_evaluation_once(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(tmp_path, "train/bad")] == [2, 4]
 
 
+def test_an_absent_metric_is_null_and_no_point(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    report.row("val", 1, {"AP": None, "AP50": 0.5})
+    report.close()
+    row = (tmp_path / "metrics.jsonl").read_text()
+    assert '"AP": null' in row
+    (tmp_path / "metrics.jsonl").write_text(row.replace("null", "-1.0"))  # as an earlier version wrote it
+    assert logged_rows(tmp_path / "metrics.jsonl")[0]["AP"] is None
+    Report(tmp_path, step=1, evaluated=1).close()  # writes the row again
+    assert scalars(tmp_path, "val/AP50") == [(1, 0.5)]
+    with pytest.raises(KeyError):
+        scalars(tmp_path, "val/AP")
+
+
 def test_rows_hold_no_nan(tmp_path: Path) -> None:
     report = Report(tmp_path)
     report.row("train", 1, {"loss": float("nan")})

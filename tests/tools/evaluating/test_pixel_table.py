@@ -9,7 +9,7 @@ CONFUSION = np.array([[6, 2, 0, 0], [1, 3, 0, 4], [0, 0, 0, 0]])  # road, car, s
 
 def test_nothing_seen():
     assert pixel_table(["a", "b"], np.zeros((2, 3), np.int64)).splitlines()[1:] == [
-        "  2 of 2 classes have neither ground truth nor predictions"
+        "  2 of 2 classes have neither ground truth nor predictions: a, b"
     ]
 
 
@@ -20,17 +20,20 @@ def test_figures():
         ["road", "66.67", "50.00", "85.71", "75.00"],
         ["car", "30.00", "50.00", "60.00", "37.50"],
     ]
-    assert lines[3:] == ["  1 of 3 classes has neither ground truth nor predictions"]
+    assert lines[3:] == ["  1 of 3 classes has neither ground truth nor predictions: sky"]
 
 
 def test_instances_and_what_cannot_be_divided():
     confusion = np.array([[4, 0, 4, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
-    rows = [line.split() for line in pixel_table(["road", "car", "sky"], confusion, {"car": 0.125}).splitlines()]
+    rows = [
+        line.split()
+        for line in pixel_table(["road", "car", "sky"], confusion, {"car": 0.125, "sky": None}).splitlines()
+    ]
     assert rows == [
         ["class", "IoU", "truth", "precision", "recall", "iIoU"],
         ["road", "40.00", "80.00", "66.67", "50.00", "-"],
         ["car", "0.00", "20.00", "-", "0.00", "12.50"],
-        ["sky", "0.00", "0.00", "0.00", "-", "-"],
+        ["sky", "-", "0.00", "0.00", "-", "-"],
     ]
 
 

@@ -15,6 +15,7 @@ from pocketvision.backbones.postprocess import Ranking
 from pocketvision.datasets.annotations.sample import Sample
 from pocketvision.datasets.labels import Label, LabelMap
 from pocketvision.detection import analysis
+from pocketvision.detection.errors import KINDS as ERRORS
 from pocketvision.detection.metric import CocoMetric
 from pocketvision.detection.results import Detections
 from pocketvision.segmentation.metric import MeanIoU
@@ -99,15 +100,15 @@ def detector(count: int, images: int, first: str, *, truths: bool, found: bool) 
         for k in range(count):
             confusion[k, [k, (k + 1) % count, count]] += (images, images, images)
     figures = [_figures(name, slot, truths, found) for slot, name in labels.names.items()]
-    lost = dict.fromkeys(("classification", "localisation", "both", "duplicate", "background", "missed"), 0.1 * found)
+    lost = dict.fromkeys(ERRORS, 0.1 * found if truths else None)
     return metric, Photos(labels, samples), analysis.DetectionAnalysis(figures, confusion, lost, errors, 0.5)
 
 
 def _figures(name: str, slot: int, truths: bool, found: bool) -> analysis.ClassFigures:
-    ap = -1.0 if not truths else 0.5 * found + slot / 1000
+    ap = 0.5 * found + slot / 1000 if truths else None
     return analysis.ClassFigures(
         name, slot, 9 * truths, 12 * found, ap, ap, ap, ap,
-        GRID, np.linspace(1, 0, 101) * found, GRID, GRID * (1 - GRID), 0.5, 0.25 if truths else -1.0,
+        GRID, np.linspace(1, 0, 101) * found, GRID, GRID * (1 - GRID), 0.5, 0.25 if truths else None,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from pocketvision.tools.drawing.figure import Chart
+from pocketvision.tools.reporting.checked import read_summary
 from pocketvision.tools.reporting.drawn import matrix_of
 from pocketvision.tools.reporting.page import _pairs
 from pocketvision.tools.reporting.summary import Summary
@@ -179,6 +180,18 @@ def test_intervals_stand_below_their_figures_and_unknown_ones_are_no_minus_one(e
     assert "0.410 to 0.590" in page.texts["div"]
     assert "no ground truth" in page.texts["div"]
     assert not [text for text in page.texts["div"] if "-1" in text]
+
+
+def test_a_summary_of_an_earlier_version_is_read(evaluated: Any) -> None:
+    """Its absent metrics are -1."""
+    folder = evaluated("detection", truths=False) / "report"
+    content = json.loads((folder / "summary.json").read_text())
+    assert {row["AP"] for row in content["classes"]} == set(content["errors"].values()) == {None}
+    content["classes"] = [{**row, "AP": -1.0, "at score": -1.0} for row in content["classes"]]
+    content["training"] = [{"kind": "val", "step": 1, "AP": -1.0}]
+    (folder / "summary.json").write_text(json.dumps(content))
+    summary = read_summary(folder)
+    assert {row[key] for row in summary.classes for key in ("AP", "at score")} == {summary.training[0]["AP"]} == {None}
 
 
 def test_what_the_data_lacks_is_said(evaluated: Any) -> None:

@@ -1,6 +1,7 @@
 """A run's config.yaml: written whole, and not needed where it is damaged."""
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 from pocketvision.tools.config.build import compose
-from pocketvision.tools.engine.state import save_checkpoint
+from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
 from pocketvision.tools.runs.config_file import read_config
 from pocketvision.tools.runs.folder import check_same_run, save_config
 from pocketvision.tools.runs.keys import plain, portable
 from pocketvision.tools.runs.loaded import load_run
+from pocketvision.tools.weights.load import load_weights
 
 
 @functools.cache
@@ -74,6 +76,21 @@ def test_it_is_written_whole_or_not_at_all(folder: Path, monkeypatch: pytest.Mon
         save_config(folder, config_of("optimizer.lr=0.5"))
     assert path.read_text() == before[1]
     assert sorted(each.name for each in folder.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_weights_that_are_nan_are_refused_by_name(copied_run: Callable[[str], Path]) -> None:
+    path = copied_run("classification") / "checkpoints" / "best.pt"
+    checkpoint = load_checkpoint(path)
+    for key in ("model", "ema"):
+        first = next(iter(checkpoint[key].values()))
+        first[0] = math.nan
+    save_checkpoint(path, checkpoint)
+    told = r"best\.pt: 1 of \d+ tensors of weights hold NaN, such as backbone\..*another checkpoint"
+    with pytest.raises(ValueError, match=told):
+        load_run(path.parent.parent)
+    model = load_run(path.parent.parent, which="last").task.model
+    with pytest.raises(ValueError, match=told):
+        load_weights(model, path)
 
 
 def test_a_damaged_best_checkpoint_is_named_with_the_remedy(copied_run: Callable[[str], Path]) -> None:
