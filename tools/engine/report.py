@@ -19,6 +19,7 @@ import torch
 from ...files import remove_leftovers, whole_file
 from ..system.console import log
 
+_DIGITS = 19  # of a whole number in a row; those of steps and images have fewer
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that differ between any two runs
 
 
@@ -107,13 +108,13 @@ class Report:
         path, rows = folder / "metrics.jsonl", []
         if path.exists():
             last = {"train": step, "val": evaluated}
-            rows = [line for line in path.read_text().splitlines() if _is_kept(line, last)]
+            rows = [line for line in path.read_text(errors="replace").splitlines() if _is_kept(line, last)]
             with whole_file(path, durable=True) as unfinished:
                 unfinished.write_text("".join(row + "\n" for row in rows))
         self._metrics = Appended(path)
         # TensorBoard drops rows of all kinds from a step on; those of `step` that stay are written again.
         self._board = Board(folder / "tensorboard", purge_step=step or 1)
-        for row in map(json.loads, rows):
+        for row in map(parse_row, rows):
             if row["step"] == step:
                 self._board.row(row.pop("kind"), step, {key: value for key, value in row.items() if key != "step"})
 
@@ -142,11 +143,16 @@ class Report:
             self._board.close()
 
 
+def parse_row(line: str) -> Any:
+    """A row of a metrics.jsonl; a number that no float can hold is infinite."""
+    return json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else float(digits))
+
+
 def _is_kept(line: str, last: Mapping[str, int]) -> bool:
     try:
-        row = json.loads(line)
-        return row["step"] <= last[row["kind"]]
-    except (json.JSONDecodeError, KeyError, TypeError):  # a row truncated by a crash
+        row = parse_row(line)
+        return type(row["step"]) is int and row["step"] <= last[row["kind"]]
+    except (ValueError, LookupError, TypeError, RecursionError):  # a row truncated by a crash, or damaged
         return False
 
 
