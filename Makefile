@@ -3,6 +3,7 @@
 # make test-docs      runs every command of the pages: minutes, not part of make test, which only composes them
 # make test-package   builds the wheel, and loads the models from a bare clone
 # make test-slow      all tests that make test leaves out, the two above included
+# make test-fuzz      ten thousand damaged files: inputs, and what commands read back; minutes
 # make test-gpu PYTHON=python3   what a GPU does and how fast, in five minutes; installs nothing, skips without a GPU
 # make setup  only make .venv
 # make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: setup demo test lint types unit test-docs test-package test-slow test-gpu benchmark clean
+.PHONY: setup demo test lint types unit test-docs test-package test-slow test-fuzz test-gpu benchmark clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -59,6 +60,9 @@ test-package: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m by_hand --durations=15
+
+test-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "" -k 5000 tests/datasets/test_mutations.py tests/tools/test_damaged.py
 
 test-gpu:
 	@$(PYTHON) tests/gpu/check.py

@@ -133,10 +133,16 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def remove_leftovers(folder: Path, *, of: str = "*") -> None:
-    """Remove temporary files of killed processes: of all files, or of the one whose name without extension is `of`."""
+def remove_leftovers(folder: Path, *, of: str = "*", shared: bool = False) -> None:
+    """Remove temporary files of killed processes: of all files, or of the one whose name without extension is `of`.
+
+    Args:
+        shared: other processes may be writing to the folder: what belongs to one that runs stays.
+    """
     for path in folder.glob(f".{of}.*.tmp*"):
-        if not path.is_dir():
+        number = re.search(r"\.(\d+)\.tmp", path.name)
+        theirs = shared and number is not None and int(number[1]) != os.getpid() and _lives(number[1])
+        if not path.is_dir() and not theirs:
             path.unlink(missing_ok=True)
 
 

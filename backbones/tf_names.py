@@ -78,7 +78,11 @@ def rename_tf_layers(variables: Mapping[str, np.ndarray], layers: Mapping[str, s
             array = array.T
         normed = f"{layer}/BatchNorm/moving_mean" in variables
         part = ".norm" if f"{layer}/{leaf}" != name else ".conv" if normed else ""
-        array = np.array(array, dtype=np.float32, order="C")
+        try:
+            with np.errstate(over="raise"):
+                array = np.array(array, dtype=np.float32, order="C")
+        except FloatingPointError:
+            raise ValueError(f"{name} has numbers beyond float32's") from None
         renamed[f"{layers[layer]}{part}.{LEAVES[leaf]}"] = torch.from_numpy(array)
     if empty:
         raise ValueError(

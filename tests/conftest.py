@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -58,12 +59,8 @@ def color_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory, color_photos: Path) -> Callable[[str], Path]:
-    """A tiny run of a task (detection, segmentation, classification), trained at the first call; only to be read."""
-    from pocketvision.tools.config.build import compose
-    from pocketvision.tools.train import train
-
-    folder = tmp_path_factory.mktemp("trained")
+def training_keys(color_photos: Path) -> Callable[[str], tuple[str, ...]]:
+    """The keys of a `trained_run`, besides its folder."""
     scenes = ("data.input_size=[64,64]", "data.num_train=4", "data.num_val=2", "batch_size=4", "epochs=8")
     recipes = {
         "detection": ("experiment=demo_detection", *scenes),
@@ -74,11 +71,20 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, color_photos: Path) ->
             "augment=flip",
         ),
     }  # fmt: skip
+    return lambda kind: (*recipes[kind], "backbone.width=0.35", "workers=0", "device=cpu")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, training_keys: Callable) -> Callable[[str], Path]:
+    """A tiny run of a task (detection, segmentation, classification), trained at the first call; only to be read."""
+    from pocketvision.tools.config.build import compose
+    from pocketvision.tools.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
 
     @functools.cache
     def trained(kind: str) -> Path:
-        keys = ("backbone.width=0.35", "workers=0", "device=cpu", f"run_dir={folder / kind}")
-        train(compose(*recipes[kind], *keys))
+        train(compose(*training_keys(kind), f"run_dir={folder / kind}"))
         return folder / kind
 
     return trained
@@ -127,15 +133,38 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def tf_rule() -> ModuleType:
-    """The rule by which names become weights and pictures (tests/assets/tf/rule.py)."""
-    spec = importlib.util.spec_from_file_location("tf_rule", Path(__file__).parent / "assets" / "tf" / "rule.py")
+@functools.cache
+def _script(path: str) -> ModuleType:
+    """A script beside the tests as a module, which others can import by its file's name."""
+    file = Path(__file__).parent / f"{path}.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tf_rule() -> ModuleType:
+    """The rule by which names become weights and pictures."""
+    return _script("assets/tf/rule")
+
+
+@pytest.fixture(scope="session")
+def memory() -> ModuleType:
+    return _script("datasets/memory")
+
+
+@pytest.fixture(scope="session")
+def mutations() -> ModuleType:
+    return _script("datasets/mutations")
+
+
+@pytest.fixture(scope="session")
+def damaged(mutations: ModuleType) -> ModuleType:
+    return _script("tools/damaged")
 
 
 class GraphWriter:

@@ -20,6 +20,15 @@ def fail(writing: AbstractContextManager[Path], write: Callable[[Path], int]) ->
         raise OSError("full")
 
 
+def test_what_other_processes_write_stays_in_a_shared_folder(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for number in (process.pid, os.getppid(), os.getpid()):
+        (tmp_path / f".a.{number}.tmp.jpg").touch()
+    remove_leftovers(tmp_path, shared=True)
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.{os.getppid()}.tmp.jpg"]
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_file_appears_when_it_is_whole(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "new" / "model.onnx"

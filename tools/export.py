@@ -31,6 +31,7 @@ from pocketvision.tools.exporting.verify import Comparison, compare
 from pocketvision.tools.predicting.exported import load_file
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.predicting.interface import FORMATS, PRECISIONS, Interface, make_interface
+from pocketvision.tools.predicting.program import check_torch
 from pocketvision.tools.predicting.runtimes import PACKAGES, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
@@ -86,6 +87,8 @@ def check(settings: ExportConfig) -> None:
         raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
     if settings.num_photos < 1:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
+    if settings.format == "torch_export":
+        check_torch("format=torch_export")
     require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
 
 

@@ -1,5 +1,6 @@
 """The class list of formats that identify classes by name, or by position in a list."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,7 @@ def numbered(names: dict[int, str], source: str) -> LabelMap:
     Raises:
         ValueError: a name occurs twice.
     """
-    values = list(names.values())
-    if twice := sorted({name for name in values if values.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names.values()).items() if count > 1):
         raise ValueError(f"{source}: the class {twice[0]!r} is listed twice: every class needs a unique name")
     return detection_labels([(number, name, None) for number, name in names.items()])
 

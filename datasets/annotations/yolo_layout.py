@@ -1,6 +1,7 @@
 """Finds a YOLO dataset's images and label files: by its data.yaml (as Ultralytics documents it) or by folders."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ class _Loader(Guarded):
         for key, names in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.value == "names" and isinstance(names, yaml.CollectionNode):
                 numbers = [pair[0].value for pair in names.value] if isinstance(names, yaml.MappingNode) else []
-                if twice := [number for number in numbers if numbers.count(number) > 1][:1]:
+                if twice := [str(number) for number, count in Counter(map(str, numbers)).items() if count > 1]:
                     raise ValueError(f"names has {twice[0]!r} twice")
                 _keep_words(pair[1] if numbers else pair for pair in names.value)
         return node

@@ -39,7 +39,7 @@ def truth_of(source: Any) -> Truth | None:
     if isinstance(source, BoxSource):
         return _of_boxes(source)
     if isinstance(source, ImageFolder):
-        return Truth(np.bincount(source.slots, minlength=source.labels.num_classes), "", _number(len(source), "image"))
+        return Truth(np.bincount(source.slots, minlength=source.labels.num_classes), "", counted(len(source), "image"))
     return _of_masks(source) if isinstance(source, MaskPairs) else None
 
 

@@ -288,7 +288,7 @@ def unpack(
         check_target(output, target, size)
     check_space(output, with_sizes)
     output.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output)
+    remove_leftovers(output, shared=True)
     written: dict[str, int] = {}
     known = {member.index: member for member in wanted}
     with _damage_named(path), contextlib.closing(_entries(path)) as entries:

@@ -191,7 +191,7 @@ def make_voc_masks(output: Path) -> dict[str, int]:
         FileExistsError: a different file exists under a link's name.
         ValueError: a split contains an invalid name.
     """
-    remove_leftovers(output)
+    remove_leftovers(output, shared=True)
     made: dict[str, int] = {}
     for listing in sorted(output.glob("VOCdevkit/VOC20*/ImageSets/Segmentation/*.txt")):
         root, split = listing.parents[2], listing.stem

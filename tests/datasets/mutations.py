@@ -319,8 +319,11 @@ def high_water(*, restart: bool = False) -> float:
 class Trial(Dataset[dict[str, Any]]):
     """Input number i of a seed: made, read, and what came of it."""
 
-    def __init__(self, count: int, seed: int = 0, families: dict[str, Callable[[Path, Rng], Made]] = FAMILIES) -> None:
-        self.count, self.seed, self.families = count, seed, families
+    def __init__(
+        self, count: int, seed: int = 0, families: dict[str, Callable[[Path, Rng], Made]] = FAMILIES, *,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:  # fmt: skip
+        self.count, self.seed, self.families, self.memory_limit = count, seed, families, memory_limit
 
     def __len__(self) -> int:
         return self.count
@@ -333,7 +336,7 @@ class Trial(Dataset[dict[str, Any]]):
             start, before = time.perf_counter(), high_water(restart=True)
             result, problem = _outcome(path, read)
             seconds, memory = time.perf_counter() - start, high_water() - before
-            if seconds > TIME_LIMIT or memory > MEMORY_LIMIT:
+            if seconds > TIME_LIMIT or memory > self.memory_limit:
                 problem = problem or f"{seconds:.1f} s, {memory:.0f} MB"
             return {"index": index, "family": name, "result": result, "problem": problem, "seconds": seconds,
                     "memory": memory}  # fmt: skip
@@ -364,24 +367,34 @@ def _outcome(path: Path, read: Callable[[], Any]) -> tuple[str, str]:
 def run(trial: Trial, workers: int = 2) -> list[dict[str, Any]]:
     """All inputs, read in loader processes, whose death or silence ends the trial with an error."""
     loader = DataLoader(trial, batch_size=None, num_workers=workers, timeout=3 * TIME_LIMIT if workers else 0)
-    return list(loader)
+    found: list[dict[str, Any]] = []
+    try:
+        for row in loader:
+            found.append(row)
+            if row["problem"]:
+                print(f"{trial.seed}:{row['index']} {row['family']}: {row['problem'][:300]}", flush=True)
+    except RuntimeError as error:
+        raise RuntimeError(f"input {len(found)} or one soon after it: {error}") from error
+    return found
+
+
+def tally(found: list[dict[str, Any]], family: str) -> str:
+    """How many inputs of a family were read, or refused, and how long that took."""
+    rows = [row for row in found if row["family"] == family]
+    counts = collections.Counter(row["result"] for row in rows)
+    seconds = sum(row["seconds"] for row in rows)
+    return "  ".join(f"{result} {n:4}" for result, n in sorted(counts.items())) + f"  {seconds:.0f} s"
 
 
 def main(count: int = 5000, seed: int = 0) -> None:
     """Try so many and print what came of them; exit status 1 where something was wrong."""
     start = time.perf_counter()
     found = run(Trial(count, seed), workers=multiprocessing.cpu_count())
-    counts = collections.Counter((row["family"], row["result"]) for row in found)
     for family in FAMILIES:
-        print(
-            f"{family:14}",
-            "  ".join(f"{result} {n:4}" for (name, result), n in sorted(counts.items()) if name == family),
-        )
+        print(f"{family:14}", tally(found, family))
     seconds, memory = (max(row[key] for row in found) for key in ("seconds", "memory"))
     print(f"slowest {seconds:.2f} s, most memory {memory:.0f} MB, {time.perf_counter() - start:.0f} s in all")
     wrong = [row for row in found if row["problem"]]
-    for row in wrong[:40]:
-        print(f"{row['index']:5} {row['family']}: {row['problem'][:300]}")
     for row in sorted(found, key=lambda row: row["memory"])[-3:]:
         print(f"{row['index']:5} {row['family']}: {row['seconds']:.2f} s, {row['memory']:.0f} MB")
     print(f"{len(wrong)} of {count} went wrong")

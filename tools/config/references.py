@@ -1,10 +1,10 @@
-"""The size of a configuration once its references are replaced, found without replacing them.
+"""References to other keys in a configuration: the size once they are replaced, found before, and replacing them.
 
 References may double: `b: ${a}${a}`, `c: ${b}${b}` and so on fill any memory within a few lines.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Place = tuple[Any, ...]  # keys and indices
@@ -26,9 +26,71 @@ def check_size(config: Mapping[Any, Any], *, nodes: int, characters: int) -> Non
             raise ValueError(f"{_BROKEN}: its references give more than {most:,} {what}")
 
 
-class _Sizes:
+def replaced(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Some keys of a configuration that passed `check_size`, as plain values; much faster than OmegaConf.
+
+    Raises:
+        ValueError: a reference leads nowhere, or to itself.
+    """
+    values = _Values(config)
+    try:
+        return {key: values.of(config[key], (key,)) for key in keys if key in config}
+    except RecursionError:
+        raise ValueError(f"{_BROKEN}: a reference leads to itself") from None
+
+
+class _Lookup:
     def __init__(self, whole: Mapping[Any, Any]) -> None:
         self._whole = whole
+
+    def _target(self, text: str, place: Place, ways: int = 0) -> tuple[Any, Place] | None:
+        """What a reference at `place` refers to, and where that is; None if there is nothing."""
+        if ways > _LONGEST_WAY:
+            raise ValueError(f"{_BROKEN}: ${{{text}}} leads nowhere")
+        name = text.lstrip(".")
+        up = len(text) - len(name)
+        node: Any = self._whole
+        if up > len(place):
+            return None
+        where = place[: len(place) - up] if up else ()
+        for key in where:
+            node = node[key]
+        for key in name.split(".") if name else ():
+            if isinstance(node, str) and (whole := _REFERENCE.fullmatch(node)):
+                if (found := self._target(whole[1], where, ways + 1)) is None:
+                    return None
+                node, where = found
+            try:
+                step: Any = int(key) if isinstance(node, list | tuple) else key
+                node, where = node[step], (*where, step)
+            except (LookupError, TypeError, ValueError):  # the resolving will find it out
+                return None
+        return node, where
+
+
+class _Values(_Lookup):
+    """Values with all references replaced."""
+
+    def of(self, node: Any, place: Place) -> Any:
+        if isinstance(node, str):
+            if whole := _REFERENCE.fullmatch(node):
+                return self._at(whole[1], place)
+            return _REFERENCE.sub(lambda found: str(self._at(found[1], place)), node)
+        if isinstance(node, Mapping):
+            return {key: self.of(value, (*place, key)) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return [self.of(value, (*place, i)) for i, value in enumerate(node)]
+        return node
+
+    def _at(self, text: str, place: Place) -> Any:
+        if (found := self._target(text, place)) is None:
+            raise ValueError(f"{_BROKEN}: ${{{text}}} leads nowhere")
+        return self.of(*found)
+
+
+class _Sizes(_Lookup):
+    def __init__(self, whole: Mapping[Any, Any]) -> None:
+        super().__init__(whole)
         self._known: dict[Place, Size] = {}
 
     def of(self, node: Any, place: Place) -> Size:
@@ -49,25 +111,3 @@ class _Sizes:
             parts = [self.of(value, (*place, key)) for key, value in pairs]
             parts.append((len(parts), 0))
         return 1 + sum(size[0] for size in parts), sum(size[1] for size in parts)
-
-    def _target(self, text: str, place: Place, ways: int = 0) -> tuple[Any, Place] | None:
-        """What a reference at `place` refers to, and where that is; None if there is nothing."""
-        if ways > _LONGEST_WAY:
-            raise ValueError(f"{_BROKEN}: ${{{text}}} leads nowhere")
-        name = text.lstrip(".")
-        up = len(text) - len(name)
-        node: Any = self._whole
-        where = place[: max(0, len(place) - up)] if up else ()
-        for key in where:
-            node = node[key]
-        for key in name.split(".") if name else ():
-            if isinstance(node, str) and (whole := _REFERENCE.fullmatch(node)):
-                if (found := self._target(whole[1], where, ways + 1)) is None:
-                    return None
-                node, where = found
-            try:
-                step: Any = int(key) if isinstance(node, list | tuple) else key
-                node, where = node[step], (*where, step)
-            except (LookupError, TypeError, ValueError):  # the resolving will find it out
-                return None
-        return node, where

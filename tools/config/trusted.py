@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ... import conf
-from .references import check_size
+from .references import check_size, replaced
 from .values import normalize
 
 GROUPS = ("backbone", "model", "data")
+_KEYS = (*GROUPS, "seed", "overfit")  # that are used
 # Named by checkpoints but by no file in conf/.
 UNNAMED = ("pocketvision.datasets.labels.nameless_labels",)
 
@@ -49,7 +50,7 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
         raise ValueError(f"the checkpoint's configuration has no group {lacking[0]!r}")
     config = dict(config)
     for text in _texts(config):
-        _refuse(call for call in re.findall(r"\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
+        _refuse(call for call in re.findall(r"\\?\$\{[^}]*\}?", text) if not PLAIN_REFERENCE.fullmatch(call))
     check_size(config, nodes=MAX_NODES, characters=MAX_CHARACTERS)
     unknown = sorted(set(data or {}) - set(config["data"]))
     if unknown:
@@ -57,9 +58,7 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
             f"data.{unknown[0]} is not a key of this run's data group; its keys are: "
             f"{', '.join(map(str, config['data']))}"
         )
-    resolved = _resolve(config, data or {})
-    part = {key: resolved[key] for key in GROUPS}
-    part |= {"seed": resolved.get("seed", 0), "overfit": resolved.get("overfit")}
+    part = {"seed": 0, "overfit": None, **_resolve(config, data or {})}
     # The result becomes a configuration again. An interpolation that only exists now, pieced together (`${a}{oc.env:B}`
     # where a is a dollar sign) or escaped, would be evaluated after all checks.
     _refuse(text for text in _texts(part) if "${" in text)
@@ -72,21 +71,34 @@ def trusted(config: Mapping[str, Any], *, data: Mapping[str, Any] | None = None)
     # The training machine's metric backend may be missing here and is perhaps not needed.
     if isinstance(metric := part["model"].get("metric"), dict):
         metric.pop("backend", None)
-    config = OmegaConf.create(part)
-    normalize(config)
-    return config
-
-
-def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[Any, Any]:
-    """Plain values with `data` merged into the data group. Circular references are a ValueError like other errors."""
     try:
+        found = OmegaConf.create(part)
+    except (OmegaConfBaseException, RecursionError) as error:  # values that no configuration has
+        raise ValueError(f"the checkpoint's configuration cannot be resolved: {error}") from error
+    normalize(found)
+    return found
+
+
+def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that are used, with `data` merged into the data group, as plain values without references."""
+    if not any("${" in text for text in _texts(data)):
+        return replaced({**config, "data": _merged(config["data"], data)}, _KEYS)
+    try:  # the user's own references may call resolvers
         whole = OmegaConf.create(config)
         whole.data = OmegaConf.merge(whole.data, data)
-        resolved = OmegaConf.to_container(whole, resolve=True)
+        resolved: Any = OmegaConf.to_container(whole, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"the checkpoint's configuration cannot be resolved: {error}") from error
-    assert isinstance(resolved, dict)
-    return resolved
+    return {key: resolved[key] for key in _KEYS if key in resolved}
+
+
+def _merged(base: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[Any, Any]:
+    """`base` with the values of `other`, group by group."""
+    pairs = {key: (base.get(key), value) for key, value in other.items()}
+    return {**base, **{
+        key: _merged(*pair) if all(isinstance(value, Mapping) for value in pair) else pair[1]
+        for key, pair in pairs.items()
+    }}  # fmt: skip
 
 
 def _texts(whole: Any) -> Iterable[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .run import Run
-from .state import load_checkpoint, save_checkpoint, set_generator_state
+from .state import generator_state, load_checkpoint, load_state, save_checkpoint, set_generator_state
 from .step import autocast
 from .window import NonfiniteError
 
@@ -56,16 +56,40 @@ def replay(run: Run, dataset: Any, collate: Callable[[list[Any]], Any]) -> Itera
     path = replay_path(run.folder)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: no non-finite step stopped this run")
-    checkpoint = load_checkpoint(path)
-    run.model.load_state_dict(checkpoint["model"])
+    saved = _read(path, images=len(dataset))
+    load_state(run.model, saved["model"], path)
     run.training_mode()
-    yield None, [f"step {checkpoint['progress']['step'] + 1} as saved: {checkpoint['losses']}, "
-                 f"gradient norm {checkpoint['grad_norm']}"]  # fmt: skip
-    for rank, (samples, random) in enumerate(zip(checkpoint["samples"], checkpoint["random"], strict=True)):
+    yield None, [f"step {saved['progress']['step'] + 1} as saved: {saved['losses']}, "
+                 f"gradient norm {saved['grad_norm']}"]  # fmt: skip
+    for rank, (samples, random) in enumerate(zip(saved["samples"], saved["random"], strict=True)):
         set_generator_state(random)
         for number, names in enumerate(samples):
             batch = collate([dataset[epoch, index] for epoch, index, _ in names]).to(run.ranks.device)
             yield batch, [f"rank {rank}, micro-batch {number}:", *_look(run, batch, [name for _, _, name in names])]
+
+
+def _read(path: Path, *, images: int) -> dict[str, Any]:
+    """The saved step; a ValueError if it is not as `stop_for_replay` writes it."""
+    saved, before = load_checkpoint(path), generator_state()
+    try:
+        rows = [row for samples in saved["samples"] for names in samples for row in names]
+        right = (
+            type(epoch) is type(index) is int and 0 <= index < images and isinstance(name, str)
+            for epoch, index, name in rows
+        )
+        if not all(right) or not all(names for samples in saved["samples"] for names in samples):
+            raise ValueError("samples")
+        if len(saved["samples"]) != len(saved["random"]):
+            raise ValueError("random")
+        for random in saved["random"]:
+            set_generator_state(random)
+        float(saved["grad_norm"]), int(saved["progress"]["step"]), str(saved["losses"]), saved["model"]
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"{path} is not a step to recompute ({' '.join(repr(error).split()):.200}): damaged? Remove it"
+        ) from error
+    set_generator_state(before)
+    return saved
 
 
 def _look(run: Run, batch: Any, names: list[str]) -> list[str]:

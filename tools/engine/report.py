@@ -20,6 +20,7 @@ from ...absent import from_file, known
 from ...files import remove_leftovers, whole_file
 from ..system.console import log
 
+_DIGITS = 19  # of a whole number in a row; those of steps and images have fewer
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # columns that differ between any two runs
 
 
@@ -108,13 +109,13 @@ class Report:
         path, rows = folder / "metrics.jsonl", []
         if path.exists():
             last = {"train": step, "val": evaluated}
-            rows = [line for line in path.read_text().splitlines() if _is_kept(line, last)]
+            rows = [line for line in path.read_text(errors="replace").splitlines() if _is_kept(line, last)]
             with whole_file(path, durable=True) as unfinished:
                 unfinished.write_text("".join(row + "\n" for row in rows))
         self._metrics = Appended(path)
         # TensorBoard drops rows of all kinds from a step on; those of `step` that stay are written again.
         self._board = Board(folder / "tensorboard", purge_step=step or 1)
-        for row in map(json.loads, rows):
+        for row in map(parse_row, rows):
             if row.pop("step") == step:
                 self._board.row(row["kind"], step, _as_logged(row))
 
@@ -150,11 +151,16 @@ def _as_logged(row: dict[str, Any]) -> dict[str, Any]:
     return {key: math.nan if value is None else value for key, value in row.items()}
 
 
+def parse_row(line: str) -> Any:
+    """A row of a metrics.jsonl; a number that no float can hold is infinite."""
+    return json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else float(digits))
+
+
 def _is_kept(line: str, last: Mapping[str, int]) -> bool:
     try:
-        row = json.loads(line)
-        return row["step"] <= last[row["kind"]]
-    except (json.JSONDecodeError, KeyError, TypeError):  # a row truncated by a crash
+        row = parse_row(line)
+        return type(row["step"]) is int and row["step"] <= last[row["kind"]]
+    except (ValueError, LookupError, TypeError, RecursionError):  # a row truncated by a crash, or damaged
         return False
 
 

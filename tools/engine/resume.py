@@ -117,7 +117,10 @@ def resume(run: Run) -> None:
     path, checkpoint = found
     try:
         _restore(run, path, checkpoint)
-    except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:  # parts of other types
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        # Parts of other types.
         told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ValueError(
             f"{path} cannot be restored ({told:.200}): corrupt, or not of this run? Start over with another name="

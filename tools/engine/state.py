@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,9 @@ def read_tensors(path: Path | IO[bytes], *, label: str, what: str) -> Any:
         fault = zip_fault(path)
         if not isinstance(path, Path):
             path.seek(0)
-        content = None if fault else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Validating sparse")  # of torch, for foreign files
+            content = None if fault else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for truncated and other files
         told = f"truncated, or not a {what}?"
         if isinstance(error, pickle.UnpicklingError):

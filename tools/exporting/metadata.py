@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from ..predicting.checksum import add_checksum
 from ..predicting.interface import EXTRA_FILE, FORMATS, KEY, Interface, Padding
 from ..predicting.runtimes import import_openvino, openvino_core
 from ..runs.loaded import LoadedRun
@@ -90,9 +91,11 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
         import onnx
 
         onnx.save(model, path)
+        add_checksum(path)
         return [path]
     converted = openvino_core().read_model(model.SerializeToString())
     for key, value in entries.items():
         converted.set_rt_info(value, ["pocketvision", key])
     import_openvino().save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")
+    add_checksum(path)
     return [path, path.with_suffix(".bin")]

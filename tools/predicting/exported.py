@@ -18,6 +18,7 @@ from ...detection.boxes import clip_to_images, original_limits, to_original
 from ...detection.results import Detections
 from ...segmentation.postprocess import without_padding
 from ..config import build
+from ..config.foreign import building
 from ..config.trusted import trusted
 from ..engine.distributed import Ranks
 from ..engine.task import Task
@@ -39,17 +40,17 @@ class ExportedPredictor(Predictor):
         Raises:
             ValueError: the file's configuration is not a valid run configuration.
         """
-        self.file = file
-        try:
+        self.file, self.padding = file, Padding(1, 0)
+        with building(f"{file.path} has metadata of another version (or is damaged: export it again)"):
             self.interface = Interface.from_json(file.about["interface"])
-        except (TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{file.path} has metadata of another version ({error!s:.200}): export it again"
-            ) from error
-        self.config = trusted(file.about["config"], data=data)
-        self.crop_fraction = build.crop_fraction(self.config.data)
-        self.labels = LabelMap.from_json(file.about["labels"])
-        parts = build.task_parts(self.config.model, self.labels)
+            if self.interface.kind == "segmentation" and self.interface.outputs == "raw":
+                self.padding = Padding.from_json(file.about["padding"])
+            self.config = trusted(file.about["config"], data=data)
+            if self.config.model.task != self.interface.kind:
+                raise ValueError(f"the configuration is for {self.config.model.task!r:.40}")
+            self.crop_fraction = build.crop_fraction(self.config.data)
+            self.labels = LabelMap.from_json(file.about["labels"])
+            parts = build.task_parts(self.config.model, self.labels)
         self.task = Task(kind=self.interface.kind, model=nn.Identity(), labels=self.labels, **parts)
 
     @property
@@ -123,7 +124,7 @@ class ExportedPredictor(Predictor):
         if self.interface.outputs == "raw":
             raw: dict[str, Any] = {k: v if k == "anchors" else v[:count] for k, v in tensors.items()}
             if kind == "segmentation":
-                raw["logits_size"] = Padding(**self.file.about["padding"]).padded(metas[0]["input_size"])
+                raw["logits_size"] = self.padding.padded(metas[0]["input_size"])
             return self.task.postprocess(raw, list(metas))
         if kind == "classification":
             rows = zip(tensors["labels"][:count], tensors["scores"][:count], strict=True)

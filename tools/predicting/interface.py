@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...datasets.augmentation.resize import RESIZES
 from ..runs.loaded import LoadedRun
 
 KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
@@ -18,6 +19,7 @@ RAW_NAMES = {
     "segmentation": ("logits",),
     "classification": ("logits",),
 }
+_MOST = 1 << 24  # of a side, a batch or candidates
 ANY = 160  # size for tracing where any size is allowed: a multiple of every stride, larger than any pooling window
 
 
@@ -45,9 +47,32 @@ class Interface:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Interface":
-        """The inverse of `asdict`, also after JSON has turned tuples into lists."""
+        """The inverse of `asdict`, also after JSON has turned tuples into lists.
+
+        Raises:
+            TypeError, AttributeError: it has other keys.
+            ValueError: a value is none that `make_interface` gives.
+        """
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-        return Interface(**values)
+        found = Interface(**values)
+        for name, right in found._checks().items():
+            if not right:
+                raise ValueError(f"interface.{name} is {values[name]!r:.80}")
+        return found
+
+    def _checks(self) -> dict[str, bool]:
+        """Whether each value is one that it can have."""
+        photo = self.input == "photo"
+        return {
+            "kind": self.kind in list(RAW_NAMES),
+            "input": self.input in ("photo", "network"),
+            "outputs": self.outputs in ("final", "raw"),
+            "resize": self.resize in (("stretch", "none") if photo else RESIZES),
+            "input_size": _is_size(self.input_size, optional=photo),
+            "network_size": _is_size(self.network_size, optional=photo),
+            "batch": _is_count(self.batch, most=1) if photo else self.batch is None or _is_count(self.batch),
+            "candidates": _is_count(self.candidates),
+        }
 
     @property
     def name(self) -> str:
@@ -65,6 +90,16 @@ class Interface:
     def resizes(self) -> bool:
         """Whether the file itself resizes its input."""
         return self.input == "photo" and self.resize == "stretch"
+
+
+def _is_count(value: Any, most: int = _MOST) -> bool:
+    return type(value) is int and 0 < value <= most
+
+
+def _is_size(value: Any, *, optional: bool) -> bool:
+    if value is None:
+        return optional
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_count, value))
 
 
 def make_interface(
@@ -136,6 +171,14 @@ class Padding:
 
     divisor: int
     remainder: int
+
+    @staticmethod
+    def from_json(data: Any) -> "Padding":
+        """The inverse of `asdict`; a TypeError or ValueError if it is not that."""
+        found = Padding(**data)
+        if not (_is_count(found.divisor) and type(found.remainder) is int and 0 <= found.remainder < 2):
+            raise ValueError(f"padding is {data!r:.80}")
+        return found
 
     @staticmethod
     def of(model: Any) -> "Padding":

@@ -14,6 +14,8 @@ from ..engine.state import read_tensors
 from ..system.zips import zip_fault
 from .interface import EXTRA_FILE
 
+_LEAST_TORCH = (2, 8)  # the first whose files have parts that can be checked one by one
+_EARLIER = "serialized_exported_program.json"  # in files of earlier ones
 _ABOUT = f"extra/{EXTRA_FILE}"
 _PROGRAM, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
 _CONFIGS = {
@@ -65,7 +67,16 @@ _SYMBOL = re.compile(r"(?:s|u|zf|zuf)\d+|positive|integer|nonnegative|finite|rea
 
 
 class ForeignProgramError(ValueError):
-    """The file holds what `pocketvision export` does not write."""
+    """The file holds what `pocketvision export` does not write, or no longer."""
+
+
+def check_torch(need: str) -> None:
+    """Raise ValueError if the installed torch has another layout of files."""
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _LEAST_TORCH:
+        raise ValueError(
+            f"{need} needs torch 2.8 or later, but {torch.__version__} is installed: pip install --upgrade torch "
+            "torchvision, or use format=onnx"
+        )
 
 
 def open_program(path: Path) -> tuple[Any, str | None]:
@@ -80,6 +91,8 @@ def open_program(path: Path) -> tuple[Any, str | None]:
     if fault := zip_fault(path):
         raise ForeignProgramError(f"is damaged: {fault}")
     with zipfile.ZipFile(path) as archive:
+        if any(name.endswith(_EARLIER) for name in archive.namelist()):
+            raise ForeignProgramError("is of a torch before 2.8, whose files hold pickles (torch 2.8 writes none)")
         members = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     for name in members:
         if name not in {_PROGRAM, _SAMPLES, _ABOUT, *_CONFIGS, *_OTHERS} and not _DATA.fullmatch(name):

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from .checksum import checksum_fault
 from .interface import FORMATS, KEY
-from .program import ForeignProgramError
+from .program import ForeignProgramError, check_torch
 
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
@@ -54,6 +55,10 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     require(RUNTIMES.get(format, ()), extra=format, need=f"file={path}")
+    if format == "torch_export":
+        check_torch(f"file={path}")
+    if fault := checksum_fault(path):
+        raise ValueError(f"{path} {fault}. Copy it again, or export the run again")
     try:
         text, start = openers[format](path)
     except ForeignProgramError as error:
@@ -65,7 +70,7 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         ) from error
     try:
         about = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict) or not {"task", "config", "precision", "interface", "labels"} <= about.keys():
         raise ValueError(f"{path} was not written by pocketvision export: it has no metadata")

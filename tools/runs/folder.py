@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ...absent import from_file
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ...files import remove_leftovers, whole_file
+from ..engine.report import parse_row
 from ..engine.state import load_latest
 from ..system.console import log
 from .config_file import read_config
@@ -145,7 +145,7 @@ def logged_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = parse_row(line)
             kind, step = str(row["kind"]), int(row["step"])
             rows.append({**(from_file(row) if kind == "val" else row), "kind": kind, "step": step})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

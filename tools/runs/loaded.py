@@ -13,6 +13,7 @@ from ...backbones.optimized import optimize
 from ...conf.schema import RunConfig
 from ...datasets.labels import LabelMap
 from ..config import build
+from ..config.foreign import building
 from ..config.settings import missing_keys
 from ..config.trusted import trusted
 from ..engine.state import check_not_nan, load_checkpoint, load_state
@@ -122,13 +123,12 @@ def load_run(
         raise
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no {lacking[0]!r}")
-    config = trusted(checkpoint["config"], data=data)
-    try:
+    with building(f"{path} describes a network that cannot be built"):
+        config = trusted(checkpoint["config"], data=data)
         step = int(checkpoint["progress"]["step"])
         task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
-    except (KeyError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} describes a network that cannot be built: {error!r:.300}") from error
-    load_state(task.model, checkpoint.get("ema") or checkpoint["model"], path)
+    average = checkpoint.get("ema")
+    load_state(task.model, checkpoint["model"] if average is None else average, path)
     check_not_nan(task.model.state_dict(), path)
     task.model.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent

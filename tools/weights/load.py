@@ -1,6 +1,7 @@
 """Loading pretrained weights, ours or third-party: a whole network or its backbone alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -70,9 +71,31 @@ def load_weights(
         if source not in ("pocketvision", published.source):
             raise ValueError(f"weights={weights} with weights_source={source}: drop weights_source")
         weights, source = download(published), published.source
-    if source == "tf":  # variables, not a state dict
-        state = load_tf(model, weights)
-        return _load(model, state, source=source, reduce=reduce, new_predictors=new_predictors)
+    with _naming(weights):
+        if source == "tf":  # variables, not a state dict
+            state = load_tf(model, weights)
+            return _load(model, state, source=source, reduce=reduce, new_predictors=new_predictors)
+        return _load_states(
+            model, weights, source=source, reduce=reduce, backbone=backbone, new_predictors=new_predictors
+        )
+
+
+@contextmanager
+def _naming(weights: str | Path | Mapping[str, Any]) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(weights, Mapping) or str(weights) in str(error):
+            raise
+        raise ValueError(f"weights={weights}: {error}") from error
+
+
+def _load_states(
+    model: nn.Module, weights: str | Path | Mapping[str, Any], *, source: str, reduce: str | None,
+    backbone: Mapping[str, Any] | None, new_predictors: bool,
+) -> LoadReport:  # fmt: skip
+    """`load_weights` for a state dict."""
     path = None if isinstance(weights, Mapping) else Path(weights)
     if path and source in ("torchvision", "timm"):
         check_hash(path)

@@ -342,7 +342,7 @@ def test_ctrl_c_leaves_whole_files_only(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_process_go(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", FILES)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".b.1.tmp.bin").write_bytes(b"half")
+    (tmp_path / "out" / ".b.99999999.tmp.bin").write_bytes(b"half")
     all_of(path, tmp_path / "out")
     assert tree(tmp_path / "out") == FILES
-    assert os.listdir(tmp_path / "out").count(".b.1.tmp.bin") == 0
+    assert os.listdir(tmp_path / "out").count(".b.99999999.tmp.bin") == 0

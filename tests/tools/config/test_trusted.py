@@ -399,6 +399,20 @@ def test_what_grows_without_limit_is_refused(extra: Any, message: str) -> None:
     assert time.monotonic() - start < 5
 
 
+def test_as_many_values_as_are_allowed_take_seconds() -> None:
+    """In a group that is not used, and among references to them; OmegaConf alone took 13 s."""
+    values = {f"k{i}": [1] * 9 for i in range(1400)}
+    start = time.process_time()
+    found = trusted(
+        stored(
+            zz=values,
+            data={"extra": values, "also": "${data.extra}", "length": "${data.extra.k7.3}", "name": "a${zz.k0.0}"},
+        )
+    )
+    assert (found.data.length, found.data.name, found.data.also.k1399) == (1, "a1", [1] * 9)
+    assert time.process_time() - start < 5
+
+
 def test_references_of_any_kind_keep_working() -> None:
     extra = chain(5, "${.?}${.?}") | {
         "all": "${..train}",

@@ -431,7 +431,34 @@ def test_a_file_that_loads_but_does_not_run_is_told(error: Exception, monkeypatc
 
 
 def test_metadata_of_another_version_is_told() -> None:
-    for interface in ({"shape": 3}, [1], None):
+    good = {"kind": "segmentation", "input": "photo", "outputs": "raw", "resize": "stretch", "input_size": None,
+            "network_size": [64, 64], "batch": 1, "candidates": 9}  # fmt: skip
+    wrong = [("kind", []), ("kind", "x"), ("input", 1), ("outputs", None), ("resize", "letterbox"), ("batch", True),
+             ("batch", None), ("candidates", 0), ("candidates", "9"), ("candidates", 2**70), ("input_size", [1]),
+             ("network_size", [64, -1]), ("network_size", "64"), ("network_size", [64.0, 64.0])]  # fmt: skip
+    for interface in ({"shape": 3}, [1], None, good, *({**good, key: value} for key, value in wrong)):
         file = runtimes.ExportedFile(Path("m.onnx"), {"interface": interface}, lambda _: {})
-        with pytest.raises(ValueError, match=r"m\.onnx has metadata of another version .*export it again"):
+        with pytest.raises(ValueError, match=r"m\.onnx has metadata of another version .*export it again") as caught:
             ExportedPredictor(file)
+        told = isinstance(interface, dict) and "kind" in interface and interface is not good
+        assert ("interface." in str(caught.value)) == told
+
+
+@pytest.mark.parametrize(("format", "part"), [("onnx", ".onnx"), ("openvino", ".xml"), ("openvino", ".bin")])
+def test_a_flipped_bit_of_a_file_is_told(format: str, part: str, exported: Callable, tmp_path: Path) -> None:
+    """Without its checksum, as files of earlier releases are, the file loads."""
+    whole = exported("classification", format=format)
+    for path in whole.parent.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / whole.name
+    earlier = path.read_bytes()
+    path.write_bytes(earlier[: earlier.rindex(b"r\xe4\x00" if format == "onnx" else b"\n<!--")])
+    pocketvision.load(path)
+    path.write_bytes(earlier)
+    pocketvision.load(path)
+    damaged = path.with_suffix(part)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\S* is damaged: it .*checksum is wrong"):
+        pocketvision.load(path)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from pocketvision.conf.schema import ExportConfig
+from pocketvision.tools.export import check
 from pocketvision.tools.exporting.metadata import write_files
 from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.predicting.runtimes import open_file
@@ -153,3 +156,22 @@ def test_a_flipped_bit_is_noticed(members: Members, in_tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.pt2 is damaged: the checksum of model/data/weights/weight_0 is wrong"):
         open_file(path)
+
+
+def test_files_of_earlier_torch_are_told(tmp_path: Path) -> None:
+    names = ("serialized_exported_program.json", "serialized_state_dict.pt", "serialized_constants.pt", "version")
+    with zipfile.ZipFile(tmp_path / "a.pt2", "w") as archive:
+        for name in (*names, "extra_files/pocketvision.json"):
+            archive.writestr(name, EVIL)
+    with pytest.raises(ValueError, match=r"a\.pt2 is of a torch before 2\.8, .*: export the run again with"):
+        open_file(tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.7.1+cu126"])
+def test_earlier_torch_is_told(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    (tmp_path / "a.pt2").touch()
+    with pytest.raises(ValueError, match=rf"file=\S*a\.pt2 needs torch 2\.8 or later, but {re.escape(version)} is"):
+        open_file(tmp_path / "a.pt2")
+    with pytest.raises(ValueError, match=r"format=torch_export needs torch 2\.8 or later"):
+        check(ExportConfig(format="torch_export"))

@@ -28,6 +28,7 @@ BROKEN = {
     "deep": "a: " + "[" * 3000,
     "bomb": "a: &a [x, x]\n" + "\n".join(f"k{i}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]" for i in range(24)),
     "latin": "a: \xff",
+    "many": "a: [" + "1," * 200_000 + "]",
     "large": "a: " + "x" * (9 << 20),
 }
 
