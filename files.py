@@ -1,5 +1,9 @@
-"""Atomic writing of files and folders. Imports no other module of the package, so that every module may use it."""
+"""Atomic writing of files and folders, and reading of text.
 
+Imports no other module of the package, so that every module may use it.
+"""
+
+import codecs
 import errno
 import hashlib
 import json
@@ -126,6 +130,25 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 def write_text(path: Path, text: str) -> None:
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, *, first: int | None = None) -> str:
+    """A text file as people's programs write it: UTF-8, or UTF-16 with the mark that Windows puts in front.
+
+    Args:
+        first: only so many bytes.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    with open(path, "rb") as file:
+        data = file.read(-1 if first is None else first)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(data, final=first is None)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}. Remedy: save it as UTF-8") from error
 
 
 def write_json(path: Path, content: Any) -> None:

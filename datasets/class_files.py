@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import read_text
+
 _CVAT_HEADER = re.compile(r"#\s*label\s*:\s*color_rgb", re.IGNORECASE)
 _CVAT_ROW = re.compile(r"(.+?):(?:(\d+),(\d+),(\d+))?:([^:]*):([^:]*)")  # name:color:parts:actions
 _NUMBERED = re.compile(r"(\d+)(?:\s*[:=,]\s*|\s+)(\S.*)")
+_COLORED = (  # 0 0 0 road, as CamVid and Datumaro have it, or road 0 0 0
+    re.compile(r"(?P<color>\d+\s+\d+\s+\d+)\s+(?P<name>\S.*)"),
+    re.compile(r"(?P<name>\S.*?)\s+(?P<color>\d+\s+\d+\s+\d+)"),
+)
 _COLUMNS = {  # other tools' names of columns and keys
     "class": "name", "classes": "name", "class name": "name", "class_name": "name", "title": "name",
     "pixel value": "id", "class id": "id", "class_id": "id", "red": "r", "green": "g", "blue": "b",
@@ -19,7 +25,8 @@ _COLUMNS = {  # other tools' names of columns and keys
 def read_class_file(path: str | Path) -> list[dict[str, Any]]:
     """Rows with `name` and, if present in the file, `id`, `category` and `color`.
 
-    txt, names: one name per line, or all lines numbered ("1: road"), or CVAT's labelmap.txt. csv: one name per line, or
+    txt, names: one name per line, or all lines numbered ("1: road") or with a color ("0 0 0 road"), or CVAT's
+    labelmap.txt. csv: one name per line, or
     a header with `name` and any of id, category, r, g, b. json: a list of names or of objects with those keys, such a
     list as `classes`, `labels` or `categories`, or an object {number: name}, {name: number} or {name: color}. Lines
     that start with "# " are comments.
@@ -29,8 +36,8 @@ def read_class_file(path: str | Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"class list not found: {path} (expected a .txt, .csv or .json file, or a list of names)"
         )
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         match path.suffix.lower():
             case ".txt" | ".names":
                 rows: list[Any] = _text_rows(text)
@@ -40,10 +47,13 @@ def read_class_file(path: str | Path) -> list[dict[str, Any]]:
                 rows = _json_rows(json.loads(text))
             case other:
                 raise ValueError(f"unknown extension {other!r}: expected .txt, .csv or .json")
+        if not rows:
+            raise ValueError("it lists no names")
         return [_class_row(row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise ValueError(
-            f"{path} is not a class list: {error!r}. Remedy: write one name per line in a .txt file"
+            f"{path} is not a class list: {error if isinstance(error, ValueError) else repr(error)}. "
+            "Remedy: write one name per line in a .txt file"
         ) from error
 
 
@@ -55,8 +65,14 @@ def _text_rows(text: str) -> list[Any]:
             raise ValueError("it starts like CVAT's labelmap.txt, but not all lines are NAME:R,G,B:PARTS:ACTIONS")
         return [{"name": row[1], "color": row.group(2, 3, 4) if row[2] else None} for row in found if row]
     lines = _without_comments(lines)
+    for pattern in _COLORED:
+        colored = [row for row in map(pattern.fullmatch, lines) if row]
+        if len(colored) == len(lines) > 0:
+            return [{"name": row["name"], "color": row["color"].split()} for row in colored]
     if "\t" in "".join(lines):
         raise ValueError("it has several columns: save the table as .csv, with the header name,id")
+    if len(lines) == 1 and "," in lines[0]:
+        raise ValueError("it has one line with commas")
     numbered = [row for row in map(_NUMBERED.fullmatch, lines) if row]
     first = int(numbered[0][1]) if numbered else 0
     if len(numbered) == len(lines) > 1 and [int(row[1]) - first for row in numbered] == list(range(len(lines))):
@@ -77,7 +93,9 @@ def _numbered_by_labelme(names: list[str]) -> list[Any]:
 
 def _csv_rows(text: str) -> list[Any]:
     text = "\n".join(_without_comments([line.strip() for line in text.splitlines() if line.strip()]))
-    lines = list(csv.reader(text.splitlines(), skipinitialspace=True))
+    rows = text.splitlines()
+    sign = next((sign for sign in ",;\t" if all(sign in row for row in rows)), ",")  # some Excels write semicolons
+    lines = list(csv.reader(rows, skipinitialspace=True, delimiter=sign))
     header = [cell.strip().lower() for cell in lines[0]] if lines else []
     header = header if "name" in header else [_COLUMNS.get(cell, cell) for cell in header]
     if "name" not in header:
@@ -88,6 +106,7 @@ def _csv_rows(text: str) -> list[Any]:
 def _json_rows(data: Any) -> list[Any]:
     if not isinstance(data, dict):
         return data
+    data = data["id2label"] if isinstance(data.get("id2label"), dict) else data  # as Hugging Face has it
     for key in ("classes", "labels", "categories"):
         if isinstance(data.get(key), list):
             return data[key]
@@ -103,10 +122,14 @@ def _class_row(row: Any) -> dict[str, Any]:
         return {"name": class_name(row)}
     if not isinstance(row, Mapping):
         raise ValueError(f"{row!r} is neither a name nor a row with a `name` (several columns need a header)")
+    if "title" in row and "name" not in row:  # Supervisely's ids are not those of pixels
+        row = {key: value for key, value in row.items() if key != "id"}
     row = row if "name" in row else {_COLUMNS.get(key, key): value for key, value in row.items()}
     color = row.get("color") or tuple(row[channel] for channel in "rgb" if channel in row) or None
     if isinstance(color, str) and color.startswith("#"):
         color = tuple(bytes.fromhex(color[1:]))
+    elif isinstance(color, str):  # rgb(0,0,0)
+        color = tuple(re.findall(r"[\d.-]+", color))
     result = {"name": class_name(row["name"]), "category": row.get("category") or None}
     result["color"] = tuple(_whole(value, 0, 255) for value in color) if color else None
     if color and len(color) != 3:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .annotations.boxes import BoxSource, BoxTable, FoundBoxes, TableBuilder, is_inside
 from .annotations.faults import Fault, Report, refuse
+from .annotations.near_names import endings_of
 from .annotations.records import read_tables
 from .class_files import class_name
 from .images.files import image_size
@@ -56,6 +57,7 @@ def locate(
     """
     if root is not None and annotations is None and images is None:
         annotations, images = Path(root, "annotations", f"instances_{split}.json"), Path(root, split)
+        images = inside if not images.is_dir() and (inside := Path(root, "images", split)).is_dir() else images
         layout = f" (the official layout below {root} for split {split!r})"
     elif root is None and annotations is not None and images is not None:
         annotations, images, layout = Path(annotations), Path(images), ""
@@ -198,11 +200,18 @@ class _Reader:
         if not isinstance(name, str) or not is_inside(name):
             raise RecordError(
                 "outside_root",
-                "has a file_name outside the image folder: expected a relative path without '..' or control characters",
+                "has a file_name outside the image folder: expected a relative path without '..' or control characters"
+                + self._found_as(name),
             )
         if height < 1 or width < 1:
             height, width = self._size(name)
         return number, height, width, name
+
+    def _found_as(self, name: Any) -> str:
+        """The remedy for a path of another machine."""
+        ends = [end for end in endings_of(name)[1:] if is_inside(end)] if isinstance(name, str) and self.images else []
+        there = next((end for end in ends if self.images and (self.images / end).is_file()), "")
+        return f". Remedy: write {there!r}, which exists in {self.images}" if there else ""
 
     def _size(self, name: str) -> tuple[int, int]:
         try:

@@ -11,6 +11,7 @@ from ..words import counted, verb
 from .annotations.faults import Fault, Report, Strict, tell_left_out
 from .annotations.sample import Sample, check_limit, digest
 from .annotations.shared import Names, SharedArrays
+from .annotations.split_lists import split_folder
 from .images.decoder import Decoder, PictureFile
 from .images.files import IMAGE_ENDINGS, find_files, is_hidden, list_files
 from .labels import Label, LabelMap
@@ -40,7 +41,7 @@ class ImageFolder:
         limit: int | None = None,
         report: Report | None = None,
     ) -> None:
-        self.folder = Path(root, split)
+        self.folder = split_folder(Path(root), split) or Path(root, split)
         classes = _class_folders(self.folder)
         self.labels = labels or LabelMap(tuple(Label(i, name, i) for i, name in enumerate(classes)), len(classes))
         slots = _class_slots(classes, self.labels)
@@ -159,4 +160,10 @@ def _images_below(folder: Path, report: Report | None, tell: Report) -> list[tup
             raise FileNotFoundError(message)
         report(Fault("class_empty", str(folder), message))
     names = sorted(found.names, key=lambda name: name.rpartition("/")[::2])
-    return [(path, os.stat(path).st_size) for path in (f"{folder}/{name}" for name in names)]
+    sized: list[tuple[str, int]] = []
+    for path in (f"{folder}/{name}" for name in names):
+        try:
+            sized.append((path, os.stat(path).st_size))
+        except FileNotFoundError:
+            tell(Fault("missing", path, f"{path} does not exist: it is a link to nothing"))
+    return sized

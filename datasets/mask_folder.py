@@ -22,6 +22,7 @@ from .images.files import IMAGE_ENDINGS, find_files
 from .images.label_colors import Color, ColorTable
 from .labels import IGNORE, LabelMap, class_rows, segmentation_labels
 
+_SHOWN = 8  # values of a message
 UNKNOWN = 254  # marks values outside the class list; a uint8 mask has room for 254 classes
 
 _VOID = re.compile(
@@ -122,13 +123,7 @@ class MaskPairs:
         mask_path, stored = self._masks[index], self.stored_mask(index)
         mask = cv2.LUT(stored, self.table)
         if (mask == UNKNOWN).any():
-            unknown = sorted(set(np.unique(stored[mask == UNKNOWN]).tolist()))
-            raise ValueError(
-                f"{mask_path} contains the values {unknown}, which belong to no class: the class list has "
-                f"{counted(self.labels.num_classes, 'class')} with the values "
-                f"{sorted(self.labels.source_ids.values())}. Remedy: add them to the class list, or ignore such pixels "
-                "with ignore_ids"
-            )
+            raise ValueError(_unknown_values(mask_path, np.unique(stored[mask == UNKNOWN]).tolist(), self.labels))
         return mask
 
     def fingerprint(self) -> str:
@@ -225,6 +220,20 @@ class MaskFolder(MaskPairs):
         )
 
 
+def _unknown_values(path: str, unknown: list[int], labels: LabelMap) -> str:
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    remedy = "add them to the class list, or ignore such pixels with ignore_ids"
+    if more or path.lower().endswith((".jpg", ".jpeg", ".jfif", ".jpe")):
+        remedy = (
+            "if they are traces of a lossy compression or of resizing (only resize with nearest neighbor), round the "
+            f"mask to class numbers and save it as PNG; else {remedy}"
+        )
+    return (
+        f"{path} contains the values {unknown[:_SHOWN]}{more}, which belong to no class: the class list has "
+        f"{counted(labels.num_classes, 'class')} with the values {sorted(labels.source_ids.values())}. Remedy: {remedy}"
+    )
+
+
 def _told_apart(
     pictures: dict[str, Path], truth: dict[str, Path], suffix: str
 ) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -248,7 +257,17 @@ def _pairs(
         message = f"{truth[mask]} is read as the mask of {pictures[name]}, although its name differs"
         image = pictures[name].relative_to(folders.images).as_posix()
         report(Fault("near_name", str(truth[mask]), message, image=image))
+    if suffix := _common_suffix(set(pictures) - set(own), set(truth) - set(near.values())):
+        own |= {name: truth[name + suffix] for name in pictures if name not in own and name + suffix in truth}
+        message = f"{folders.masks}: the masks are those whose names have {suffix!r} after the image's name"
+        report(Fault("near_name", str(folders.masks), message))
     return [(name, path, own.get(name)) for name, path in pictures.items()]
+
+
+def _common_suffix(images: set[str], masks: set[str]) -> str:
+    """The only ending that masks have after the names of images without a mask, such as `_mask`; else empty."""
+    ends = {mask[at:] for mask in masks for at, sign in enumerate(mask) if sign in "_-." and mask[:at] in images}
+    return ends.pop() if len(ends) == 1 else ""
 
 
 def _check_masks(
@@ -312,6 +331,8 @@ def _color_table(
 
 
 def _labels_and_table(classes: Sequence[str] | str | Path | LabelMap, ignored: set[int]) -> tuple[LabelMap, np.ndarray]:
+    if classes is None:
+        raise ValueError("classes=null: expected a list of names, or a file of them (data.classes=[sky,road])")
     try:
         labels = classes if isinstance(classes, LabelMap) else segmentation_labels(classes, ignore_ids=ignored)
         return labels, slot_table({value: slot for slot, value in labels.source_ids.items()}, ignore_ids=ignored)

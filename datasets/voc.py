@@ -9,15 +9,15 @@ from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder, is_inside
 from .annotations.class_names import class_list, known_names
 from .annotations.faults import Fault, Report, Strict, Tell, tell_left_out
 from .annotations.holdout import check_holdout, cut
-from .annotations.near_names import near_names, stem_of, with_and_without
-from .annotations.split_lists import list_for, read_list
+from .annotations.near_names import endings_of, near_names, stem_of, with_and_without
+from .annotations.split_lists import list_for, read_list, split_folder
 from .annotations.voc_xml import VocXml, parse_voc
 from .annotations.watched import watched
-from .images.files import IMAGE_ENDINGS, find_files, image_size, list_files
+from .images.files import IMAGE_ENDINGS, find_files, folder_named, image_size, list_files
 from .labels import LabelMap
 
 XML = frozenset({".xml"})
-_KNOWN = ("train", "val", "trainval", "test")
+_IMAGES, _ANNOTATIONS = ("images", "JPEGImages"), ("annotations", "labels", "xml", "xmls")  # in any case
 DIFFICULT = ("crowd", "object", "drop")
 
 
@@ -88,7 +88,11 @@ class VocDetection(BoxSource):
             tell(fault)
         beside = Path(root) / "classes.txt"
         parsed = _parse_all(layout, classes is None and labels is None and not beside.is_file(), tell)
-        names = (thing.name for xml in parsed.values() for thing in xml.objects)
+        names = [thing.name for xml in parsed.values() for thing in xml.objects]
+        if not names and (wrong := [f"{path}: {xml.problems[0]}" for path, xml in parsed.items() if xml.problems]):
+            raise ValueError(
+                f"{wrong[0]}; {len(wrong)} of {len(parsed)} XML files are like this, and no object is whole"
+            )
         labels = labels or class_list(classes, beside, names, source=str(root))
         shift = layout.one_based if one_based is None else one_based
         reader = _Reader(layout.images, TableBuilder(str(root), labels), labels, difficult, shift, tell)
@@ -131,7 +135,8 @@ def locate_voc(
         raise ValueError(f"years={list(years)} selects folders such as VOC2007 and VOC2012, but {root} has none")
     if _lists(root):
         return _devkit(root, split)
-    return _plain(root, Path(annotations) if annotations else None)
+    divided = _divided(root, split) if annotations is None else None
+    return divided or _plain(root, Path(annotations) if annotations else None)
 
 
 def _chosen(folders: list[Path], years: Sequence[int | str] | None, root: Path) -> list[Path]:
@@ -164,7 +169,7 @@ def _lists(year: Path) -> list[str]:
 
 def _devkit(root: Path, split: str) -> VocLayout:
     images, xmls, lists = root / "JPEGImages", root / "Annotations", _lists(root)
-    listed, cut_off = list_for(split, lists, may_cut=True)
+    listed, cut_off = list_for(split, lists, may_cut=True, where=root / "ImageSets" / "Main")
     path = root / "ImageSets" / "Main" / f"{listed}.txt"
     if listed not in lists:
         raise FileNotFoundError(f"list of images not found: {path}; there are lists for {', '.join(lists)}")
@@ -176,9 +181,7 @@ def _devkit(root: Path, split: str) -> VocLayout:
     known = {stem_of(name) for name in found.names}
     near = _near(lacking, [xml for xml in every if stem_of(xml) not in known], xmls, faults) if lacking else {}
     entries = [Entry(image, xmls / near.get(image, f"{name}.xml")) for name, image in listed_images.items()]
-    notes = [f"{path} is the only list: where split={split} serves both train and val, their images are the same"]
-    notes = notes if lists == [split] and split not in _KNOWN else []
-    return VocLayout(images, entries, True, cut_off, [xmls / name for name in every], notes, faults)
+    return VocLayout(images, entries, True, cut_off, [xmls / name for name in every], [], faults)
 
 
 def _near(images: Sequence[str], xmls: Sequence[str], folder: Path, faults: list[Fault]) -> dict[str, str]:
@@ -195,9 +198,10 @@ def _listed(path: Path, images: Path, pictures: Sequence[str]) -> dict[str, str]
     by_line = {name: name for name in pictures} | {name.rpartition(".")[0]: name for name in pictures}
     files, found = set(pictures), dict[str, str]()
     for line in read_list(path, by_line):
-        if not is_inside(line):
+        usual = line.replace("\\", "/").removeprefix("./").removeprefix(f"{images.name}/")
+        name = next((end for end in endings_of(line) if end in by_line), usual)
+        if not is_inside(name):
             raise ValueError(f"{path} lists {line!r}: expected names of images without '..'")
-        name = line if line in by_line else line.replace("\\", "/").removeprefix("./").removeprefix(f"{images.name}/")
         stem, _, ending = name.rpartition(".")
         is_file = name in files or (name not in by_line and f".{ending.lower()}" in IMAGE_ENDINGS | XML)
         stem = stem if is_file and stem else name
@@ -205,12 +209,33 @@ def _listed(path: Path, images: Path, pictures: Sequence[str]) -> dict[str, str]
     return found
 
 
+def _divided(root: Path, split: str) -> VocLayout | None:
+    """A folder for each split, as Roboflow exports them, or one in each of the folders of images and XML files.
+
+    None if there are none for training and validation.
+    """
+    images, xmls = folder_named(root, *_IMAGES), folder_named(root, *_ANNOTATIONS)
+
+    def part(split: str) -> VocLayout | None:
+        if (folder := split_folder(root, split)) and list_files(folder, XML):
+            return _plain(folder, None)
+        folder = split_folder(images, split) if images else None
+        return _plain(folder, xmls / folder.name) if folder and xmls and (xmls / folder.name).is_dir() else None
+
+    train, val, own = part("train"), part("val"), part(split)
+    if train is None or val is None:
+        return None
+    if own is None:
+        raise FileNotFoundError(f"no folder for split {split!r} below {root}: expected {root / split}")
+    return own._replace(whole=False, xmls=[*train.xmls, *val.xmls])
+
+
 def _plain(root: Path, annotations: Path | None) -> VocLayout:
     """Photographs and XML files in one folder or two; a photograph without one is not annotated, and is skipped."""
-    images = next((root / name for name in ("images", "JPEGImages") if (root / name).is_dir()), root)
-    folders = (root / name for name in ("annotations", "Annotations", "labels", "xml", "xmls"))
+    images = folder_named(root, *_IMAGES) or root
+    folders = (folder_named(root, name) for name in _ANNOTATIONS)
     if annotations is None:
-        annotations = next((f for f in folders if f.is_dir() and list_files(f, XML)), images)
+        annotations = next((folder for folder in folders if folder and list_files(folder, XML)), images)
     if not annotations.is_dir():
         raise FileNotFoundError(f"folder not found: {annotations}, expected the XML files of {images}")
     xmls, by_stem = list_files(annotations, XML), {}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import read_text
 from ..words import counted
 from .annotations.boxes import BoxSource, FoundBoxes, TableBuilder
 from .annotations.class_names import known_names
@@ -115,9 +116,9 @@ class _Reader:
             )
             self._report(Fault("shared_annotation", str(path), message, image=name))
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeError) as error:
-            self._report(Fault("format", str(path), f"{path} is not a text file: {error}", image=name))
+            text = read_text(path)
+        except (OSError, ValueError) as error:
+            self._report(Fault("format", str(path), str(error), image=name))
             return
         for number, line in enumerate(text.splitlines(), start=1):
             if values := line.split():

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pocketvision.files import flat_names, remove_leftovers, whole_file, whole_folder, write_json, write_text
+from pocketvision.files import (
+    flat_names,
+    read_text,
+    remove_leftovers,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def fail(writing: AbstractContextManager[Path], write: Callable[[Path], int]) -> None:
@@ -168,3 +176,15 @@ def test_texts_are_written_whole(
 
 def test_paths_become_names_of_their_own() -> None:
     assert flat_names(["a/b", "a_b", "A_b", "c", "a\\b"]) == ["a_b", "a_b_2", "A_b_3", "c", "a_b_4"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_text_is_read_as_windows_writes_it(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    (tmp_path / "a.txt").write_bytes(f"{mark}K\u00e4se\r\nb".encode(encoding))
+    if encoding == "cp1252":
+        with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 text: .*0xe4.*Remedy: save it as UTF-8"):
+            read_text(tmp_path / "a.txt")
+    else:
+        assert read_text(tmp_path / "a.txt") == "K\u00e4se\nb"
+        assert read_text(tmp_path / "a.txt", first=6).startswith("K")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from pocketvision.absent import Results
 from pocketvision.conf.schema import TrainConfig
 from pocketvision.datasets.annotations.sample import Source, log_summary
-from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
+from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable, shared_images
 from pocketvision.datasets.loading.augmented import AugmentedDataset, FirstSamples
 from pocketvision.datasets.loading.batches import Batch, collate
 from pocketvision.tools.config import build
@@ -142,7 +142,7 @@ def _check_truth(sources: dict[str, Source], settings: TrainConfig, ranks: Ranks
         try:
             warnings = check_learnable(sources["train"], task=settings.data.task)
             if sources["val"] is not sources["train"]:
-                warnings += absent_in_validation(sources["val"])
+                warnings += absent_in_validation(sources["val"]) + shared_images(sources["train"], sources["val"])
             for warning in warnings:
                 log.warning("%s", warning)
         except ValueError as error:

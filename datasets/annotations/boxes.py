@@ -15,12 +15,13 @@ import numpy as np
 from ...words import counted
 from ..images.decoder import Decoder, PictureFile, decode_checked
 from ..labels import LabelMap
-from .faults import Report, Strict
+from .faults import Fault, Report, Strict
 from .near_names import missing_images, respelled, same_name_below
 from .sample import NO_IMAGE, Pending, Sample, check_limit, digest
 from .shared import Names, SharedArrays
 
 CLIP_TOLERANCE = 0.5  # pixels; COCO's own boxes extend beyond the image by rounding errors
+_SMALLEST = 8  # pixels of an image's side; in smaller ones all boxes may well lie in one pixel
 MAX_BOXES = 50_000  # of one image; the densest data has some thousands
 _STRANGE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and lone surrogates
 
@@ -166,6 +167,8 @@ class BoxSource:
                 "usable": usable,
             }
         )
+        if problem := _fractions(table):
+            (report or strict)(Fault("format", table.source, problem))
         self.table = table if report else None
         self.notes = [*notes, *strict.notes(), *found.notes]
         if report is None:
@@ -263,7 +266,7 @@ class BoxSource:
             told = counted(outside, "box extends outside its image", "boxes extend outside their image")
             notes.append(f"{told}; clipped for training")
         if lost:
-            told = counted(lost, "box lies outside its image", "boxes lie outside their image")
+            told = counted(lost, "box has no area inside its image", "boxes have no area inside their image")
             notes.append(f"{told}; dropped in training, kept in evaluation")
         return notes
 
@@ -277,6 +280,21 @@ class BoxSource:
                 f"{len(missing)} of {len(names)} images that {self.annotations} lists are missing in {self.images}, "
                 f"the first ones: {', '.join(missing[:3])}{there}. Are the file names relative to this folder?"
             )
+
+
+def _fractions(table: BoxTable) -> str:
+    """What is wrong where all boxes lie in the first pixel of their images, between whole numbers; else empty."""
+    ends = xywh_to_xyxy(table.boxes_xywh)
+    sides = (side[side > 0] for side in (table.widths, table.heights))
+    if not len(ends) or not ((ends >= 0) & (ends <= 1)).all() or not (ends % 1).any():
+        return ""
+    if min(side.min(initial=1 << 31) for side in sides) <= _SMALLEST:
+        return ""
+    shown = [round(value, 4) for value in ends[0].tolist()]
+    return (
+        f"{table.source}: all {len(ends)} boxes lie in the first pixel of their image, such as {shown}: these are "
+        "fractions. Remedy: multiply them by the images' widths and heights"
+    )
 
 
 def clip(boxes_xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:

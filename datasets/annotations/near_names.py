@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -55,23 +55,42 @@ def near_names(wanted: Mapping[str, Sequence[str]], spare: Mapping[str, str]) ->
     return Near(pairs, {file: things for file, things in may_mean.items() if file not in used})
 
 
+def endings_of(name: str) -> list[str]:
+    """A path and what is left of it without its first folders, which may be those of another machine."""
+    parts = PureWindowsPath(name).parts  # splits at both kinds of slashes
+    return [name, *("/".join(parts[start:]) for start in range(1, len(parts)))]
+
+
 def missing_images(names: Iterable[str], folder: Path) -> list[str]:
     """The names that do not exist. Listing is far cheaper than a look-up for every file."""
     names, listed = list(names), set[str]()
     for below in {name.rpartition("/")[0] for name in names}:
         try:
             with os.scandir(folder / below) as entries:
-                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if not e.is_dir()}
+                listed |= {f"{below}/{e.name}" if below else e.name for e in entries if _is_file(e)}
         except (OSError, ValueError):  # ValueError: a name with a null byte
             pass
     # Looked up again by name: a file system may list a name in another spelling.
     return [name for name in names if name not in listed and not (folder / name).is_file()]
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Not a link to nothing, nor a pipe."""
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
 def same_name_below(name: str, folder: Path) -> str:
-    """The only image below a folder with the same last part of its name, in any spelling; empty if there is none."""
-    last = folded(name).rpartition("/")[2]
-    found = [path for path in list_files(folder, IMAGE_ENDINGS) if folded(path).rpartition("/")[2] == last]
+    """The only image below a folder with the same last part of its name, in any spelling or else with any extension.
+
+    Empty if there is none.
+    """
+    last, files = folded(name).rpartition("/")[2], list_files(folder, IMAGE_ENDINGS)
+    lasts = [folded(path).rpartition("/")[2] for path in files]
+    same = [path for path, other in zip(files, lasts, strict=True) if other == last]
+    found = same or [path for path, other in zip(files, lasts, strict=True) if stem_of(other) == stem_of(last)]
     return found[0] if len(found) == 1 else ""
 
 

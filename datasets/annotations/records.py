@@ -98,7 +98,8 @@ def read_tables(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             tables = _Text(file).tables()
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        remedy = ". Remedy: save it as UTF-8" if isinstance(error, UnicodeError) else ""
+        raise ValueError(f"{path} is not valid JSON: {error}{remedy}") from error
     if not isinstance(tables, dict):
         raise ValueError(
             f"{path}: expected an object with images, annotations, categories, found a {type(tables).__name__}"
@@ -204,4 +205,6 @@ class _Text:
         return True
 
     def _error(self, problem: str, place: int | None = None) -> ValueError:
-        return ValueError(f"{problem} at character {self._passed + (self.place if place is None else place)}")
+        return ValueError(
+            f"{problem.removesuffix(' at')} at character {self._passed + (self.place if place is None else place)}"
+        )

@@ -117,7 +117,7 @@ class _Handler(ContentHandler):
 
 
 def _tree(data: bytes, path: Path) -> Element:
-    data, encoding = _decoded(data, path)
+    data, encoding = _decoded(data.lstrip(b" \t\r\n") if data[:1].isspace() else data, path)
     source = InputSource()
     source.setByteStream(BytesIO(data))
     source.setEncoding(encoding)
@@ -133,8 +133,16 @@ def _tree(data: bytes, path: Path) -> Element:
         ) from error
     except SAXParseException as error:
         place = f"line {error.getLineNumber()}, column {error.getColumnNumber()}"
-        raise ValueError(f"{path} is not valid XML: {error.getMessage()}: {place}") from error
+        raise ValueError(f"{path} is not valid XML: {error.getMessage()}: {place}{_encoding_hint(data)}") from error
     return handler.builder.close()
+
+
+def _encoding_hint(data: bytes) -> str:
+    try:
+        data.decode("utf-8")
+    except UnicodeError:
+        return ". Remedy: save it as UTF-8, or declare its encoding in the first line"
+    return ""
 
 
 def _decoded(data: bytes, path: Path) -> tuple[bytes, str | None]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ...files import read_text
 from ..images.files import IMAGE_ENDINGS, Found, find_files
 from .faults import Fault, Report, tell_left_out
 from .near_names import near_names, stem_of, with_and_without
@@ -93,8 +94,8 @@ def _with_other_case(folder: Path) -> list[Path]:
 def _has_boxes(path: Path) -> bool:
     """Whether a text file begins like a label file (or is empty), unlike class lists, lists of images and notes."""
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            words = file.readline(1000).split()
+        words = read_text(path, first=1000).splitlines()[:1]
+        words = words[0].split() if words else []
         return len([float(word) for word in words]) not in (1, 2)
     except (OSError, ValueError):
         return False

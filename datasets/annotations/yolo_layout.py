@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..images.files import IMAGE_ENDINGS, list_files
+from ...files import read_text
+from ..images.files import IMAGE_ENDINGS, folder_named, list_files
 from ..labels import LabelMap
 from .class_names import class_list, numbered
 from .faults import Fault
 from .guarded_yaml import Guarded
-from .near_names import respelled
+from .near_names import endings_of, respelled
+from .split_lists import named_split, split_folder
 
 YAML = frozenset({".yaml", ".yml"})
 _MAX_BYTES, _MAX_DEPTH = 256 << 10, 16  # of a data.yaml; a thousand class names take 30 kB
 
+_OTHER_KEYS = ("path", "names", "nc", "kpt_shape", "download")  # of a data.yaml
 _YAML = "tag:yaml.org,2002:"
 _RESOLVED = {_YAML + kind for kind in ("bool", "null", "int", "float", "timestamp", "merge", "value")}
 
@@ -99,13 +102,15 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     data = load_yaml(path)
     classes = _classes(data, path)
     root = _root(data, path, folder)
-    has_val = data.get("val") not in (None, "", [])
-    key = split if has_val or split not in ("train", "val") else "train"
-    entries = data.get(key)
-    if entries in (None, "", []):
+    val, stated = _entries(data, "val", path), _entries(data, split, path)
+    has_val = val[1] is not None
+    key, entries = stated if has_val or split not in ("train", "val") else _entries(data, "train", path)
+    if entries is None:
         raise ValueError(f"{path} has no {key!r}: expected a folder of images, a list of folders, or a .txt of images")
     entries, notes = _listed(entries, path, key), []
     names = list(dict.fromkeys(name for entry in entries for name in _images(root, entry, path, key)))
+    if not names:
+        raise FileNotFoundError(f"{path}: {key} is {', '.join(entries)}, but there are no images")
     faults: list[Fault] = []
     names = respelled(names, root, source=str(path), report=faults.append)
     labels = [root / label_name(name) for name in names]
@@ -115,8 +120,6 @@ def _by_yaml(path: Path, split: str, folder: Path | None) -> YoloLayout:
     for entry in entries:
         if is_absolute(entry) and (place := _place(root, entry)) != Path(entry):
             notes.append(f"{path}: {key} is {entry!r}, which does not exist here: {place} is used")
-    if has_val and data.get("val") == data.get("train"):
-        notes.append(f"{path}: train and val are the same images: the metrics will be too optimistic")
     whole = not has_val and split in ("train", "val")
     names = [name.removeprefix(below) for name in names]
     keypoints = _keypoints(data, path)
@@ -145,7 +148,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} is larger than {_MAX_BYTES >> 10} kB: expected a data.yaml")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        data = yaml.load(read_text(path), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a data.yaml: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
@@ -153,10 +156,24 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _entries(data: dict[str, Any], split: str, path: Path) -> tuple[str, Any]:
+    """The key that a yaml has for a split, and its value; None if it has none."""
+    stated = {str(key): value for key, value in data.items() if value not in (None, "", []) and key not in _OTHER_KEYS}
+    key = named_split(split, stated, where=path)
+    if key is None and split == "train":  # one list alone, such as CVAT's default.txt, contains all images
+        test = named_split("test", stated, where=path)
+        alone = [key for key, value in stated.items() if str(value).endswith(".txt") and key != test]
+        key = alone[0] if len(alone) == 1 else None
+    return (key, stated[key]) if key else (split, None)
+
+
 def _classes(data: dict[str, Any], path: Path) -> LabelMap:
     names, count = data.get("names"), data.get("nc")
+    count = _number(count)
     if isinstance(names, list):
         names = dict(enumerate(names))
+    if isinstance(names, dict):
+        names = {_number(key): name for key, name in names.items()}
     if names is None and type(count) is int and 0 < count <= 10_000:
         names = {number: f"class {number}" for number in range(count)}
     if not isinstance(names, dict) or not names:
@@ -168,6 +185,11 @@ def _classes(data: dict[str, Any], path: Path) -> LabelMap:
     if count is not None and count != len(names):
         raise ValueError(f"{path}: nc is {count!r}, but there are {len(names)} names: correct one of them")
     return numbered({number + 1: name for number, name in names.items()}, str(path))
+
+
+def _number(value: Any) -> Any:
+    """A number that was written in quotes."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
 
 
 def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
@@ -192,7 +214,8 @@ def _root(data: dict[str, Any], path: Path, folder: Path | None) -> Path:
     elif there.is_dir() and there.samefile(home):
         return home
     # From another machine, or relative to Ultralytics' datasets folder: the yaml usually lies next to its images.
-    if any(_place(home, entry).exists() for key in ("train", "val") for entry in _texts(data.get(key))):
+    entries = [_entries(data, split, path)[1] for split in ("train", "val")]
+    if any(_place(home, entry).exists() for texts in map(_texts, entries) for entry in texts):
         return home
     outside = "" if _below(there, home) else " outside the yaml's own folder, which is not allowed"
     raise FileNotFoundError(
@@ -262,7 +285,7 @@ def _images(root: Path, entry: str, path: Path, key: str) -> list[str]:
 
 def _from_list(path: Path, root: Path) -> Iterable[str]:
     """Images of a list, relative to the list's folder, or else to the root."""
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text(path).splitlines():
         if not (text := line.strip().replace("\\", "/")):
             continue
         beside = path.parent / text
@@ -286,24 +309,29 @@ def label_name(image: str) -> str:
 
 def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) -> YoloLayout:
     """`images` and `labels` below the root, with or without SPLIT in or around them; or all in one folder."""
-    divided = [root / "images" / "val", root / "val" / "images", root / "val"]
-    has_val = annotations is None and any(folder.is_dir() for folder in divided)
-    if has_val:
-        candidates = [root / "images" / split, root / split / "images", root / split]
-    else:
-        candidates = [root / "images", root]
-    images = next((folder for folder in candidates if folder.is_dir()), None)
+    above, named = root / "images", folder_named(root, "images") or root / "images"
+
+    def folder_of(split: str) -> Path | None:
+        around = split_folder(root, split)
+        return split_folder(named, split) or ((folder_named(around, "images") or around) if around else None)
+
+    has_val = annotations is None and folder_of("val") is not None
+    images: Path | None = above if above.is_dir() else root
+    if has_val or split not in ("train", "val"):
+        images = folder_of(split) or (None if has_val else images)
+    elif annotations is None and folder_of("test"):  # whose images are not for training
+        images = folder_of("train") or images
     if images is None:
         raise FileNotFoundError(
-            f"no folder for split {split!r} below {root}: expected {candidates[0]} or {candidates[1]}"
+            f"no folder for split {split!r} below {root}: expected {above / split} or {root / split}"
         )
     below = "" if images == root else images.relative_to(root).as_posix() + "/"
     names = [below + name for name in list_files(images, IMAGE_ENDINGS)]
     if annotations is None:
         labels = [root / label_name(name) for name in names]
     else:
-        labels = [annotations / f"{name.removeprefix(below).rpartition('.')[0]}.txt" for name in names]
-    lists = [root / "classes.txt", *(label.parent / "classes.txt" for label in labels[:1])]
+        labels = [_label_below(annotations, name.removeprefix(below)) for name in names]
+    lists = [root / "classes.txt", *(label.parent / "classes.txt" for label in labels[:1]), root / "obj.names"]
     beside = next((path for path in lists if path.is_file()), lists[0])
     if classes is None and not beside.is_file():
         raise FileNotFoundError(f"{root} has neither data.yaml nor classes.txt: set classes, a list of names")
@@ -311,3 +339,9 @@ def _by_folders(root: Path, split: str, annotations: Path | None, classes: Any) 
     names = [name.removeprefix(below) for name in names]
     whole = not has_val and split in ("train", "val")
     return YoloLayout(str(root), images, names, labels, found, whole, None, [], [], annotations is not None)
+
+
+def _label_below(folder: Path, image: str) -> Path:
+    """The label file of an image in a folder that may lack the first folders of its name."""
+    places = [folder / f"{end.rpartition('.')[0]}.txt" for end in endings_of(image)]
+    return next((place for place in places if place.is_file()), places[0])

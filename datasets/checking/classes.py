@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from .contents import Contents
 from .examine import Examined
 
 RARE_BOXES, RARE_IMAGES = 10, 5  # a class is rare with fewer training examples than this: boxes, or images
+_MUCH = 0.01  # a share of ignored pixels that may be a class
 _ONE_EDIT = 6  # names of at least this length are alike if they differ in one letter
 
 
@@ -23,15 +24,16 @@ class ClassCounts:
     what: str  # boxes, pixels or images
     examples: dict[int, int]
     images: dict[int, int]
-    crowd: dict[int, int] = field(default_factory=dict)  # boxes that count in neither: crowd regions and difficult ones
+    ignored: str = ""  # what looks like examples and is none
 
 
 def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
     """Counts boxes except crowd regions, mask pixels, or images."""
-    slots, crowd = contents.labels.names, np.zeros(0, np.int64)
+    slots, ignored = contents.labels.names, ""
     if contents.boxes is not None:
         mine = ~contents.boxes.crowd
-        crowd = np.bincount(contents.boxes.slots[~mine], minlength=1)
+        if not mine.all():
+            ignored = f"{(~mine).sum():,} of {len(mine):,} boxes are crowd regions or difficult, which are no examples"
         rows = np.stack([contents.boxes.image[mine], contents.boxes.slots[mine]], 1)
         examples = np.bincount(rows[:, 1], minlength=1)
         images = np.bincount(np.unique(rows, axis=0)[:, 1], minlength=1) if len(rows) else examples
@@ -44,26 +46,27 @@ def count_classes(contents: Contents, examined: list[Examined]) -> ClassCounts:
                 examples[slot] += pixels
                 images[slot] += 1
         slots = [slot for slot in slots if slot != IGNORE]
+        if (share := examples[IGNORE] / max(examples.sum(), 1)) >= _MUCH:
+            ignored = f"{share:.0%} of the pixels hold ignored values"
 
     def known(counts: np.ndarray) -> dict[int, int]:
         return {slot: int(counts[slot]) if slot < len(counts) else 0 for slot in slots}
 
     what = {"detection": "boxes", "segmentation": "pixels", "classification": "images"}[contents.kind]
-    return ClassCounts(what, known(examples), known(images), known(crowd))
+    return ClassCounts(what, known(examples), known(images), ignored)
 
 
 def check_classes(labels: LabelMap, counts: Mapping[str, ClassCounts], source: str) -> Iterator[Fault]:
     """Classes with no or few examples in the splits that were read."""
     train, val = counts.get("train"), counts.get("val")
+    ignored = next((f"; {split.ignored}" for split in counts.values() if split.ignored), "")
     for slot, name in labels.names.items():
         if (slot, name) == (0, "background"):
             continue
         here, there = (None if split is None else split.images.get(slot, 0) for split in (train, val))
         kind, problem = _problem(here, there, train, slot)
         if kind:
-            crowd = sum(split.crowd.get(slot, 0) for split in counts.values()) if kind == "class_absent" else 0
-            told = f", only {crowd:,} crowd or difficult, which training ignores" if crowd else ""
-            yield Fault(kind, source, f"class {name} {problem}{told}")
+            yield Fault(kind, source, f"class {name} {problem}{ignored if kind == 'class_absent' else ''}")
     yield from _alike(labels, source)
 
 

@@ -181,6 +181,8 @@ def _one_line(error: Exception, path: str) -> str:
 
 def _other_spelling(path: str) -> str:
     folder, name = os.path.split(path)
+    if os.path.islink(path):
+        return ": it is a link to nothing"
     same = [other for other in _listing(folder) if other.lower() == name.lower()]
     return f", but {same[0]} does: names are case-sensitive" if same else ""
 

@@ -1,6 +1,7 @@
 """Whether a split has anything to learn from, or to compare with: asked before training, of a sample of the masks."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,15 +58,19 @@ def _of_boxes(source: BoxSource) -> Truth:
 def _of_masks(source: MaskPairs) -> Truth:
     found, total, unlisted, values = np.zeros(256, np.int64), 0, 0, np.zeros(256, np.int64)
     chosen = [i for i in evenly(len(source), _MOST) if source.mask_paths[i]]
+    problem: Exception | None = None
     for i in chosen:
         try:
             stored = source.stored_mask(i)
-        except (OSError, ValueError):  # training names it, or skips it
+        except (OSError, ValueError) as error:  # training names it, or skips it
+            problem = problem or error
             continue
         values += np.bincount(stored.ravel(), minlength=256)
         found += np.bincount(cv2.LUT(stored, source.table).ravel(), minlength=256)
         unlisted += sum(int((stored == value).sum()) for value in source.unlisted)
         total += stored.size
+    if problem and not total:
+        raise problem
     held = ", ".join(map(str, np.flatnonzero(values)[:_NAMED]))
     looked_at = (
         counted(len(source), "mask") if len(chosen) == len(source) else f"{len(chosen)} of {len(source):,} masks"
@@ -135,6 +140,24 @@ def absent_in_validation(source: Any, *, name: str = "data.val") -> list[str]:
         return [f"{told}. Its metrics are absent, and best.pt follows the last checkpoint"]
     absent = truth.absent(source.labels.names)
     return [f"{name}: no example of {listed(absent)} in {truth.looked_at}"] if absent else []
+
+
+def shared_images(train: Any, val: Any) -> list[str]:
+    """A warning about validation images that are training images, too."""
+    files = set(_paths(val))
+    both = len(files.intersection(_paths(train)))
+    if not both:
+        return []
+    share = f"all {counted(both, 'image')}" if both == len(files) else f"{both:,} of {counted(len(files), 'image')}"
+    return [f"data.val: {share} also in data.train: the metrics will be too optimistic"]
+
+
+def _paths(source: Any) -> Iterator[str]:
+    source = getattr(source, "source", source)
+    if isinstance(source, BoxSource):
+        yield from (os.path.join(source.images, name) for name in source.file_names)
+    elif isinstance(source, MaskPairs):
+        yield from source.image_paths
 
 
 def listed(names: Sequence[str]) -> str:

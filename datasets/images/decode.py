@@ -130,6 +130,11 @@ def mask_from_bytes(data: np.ndarray, path: str | Path, colors: ColorTable | Non
             return indices
     mask = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if mask.ndim == 3:
+        if mask.shape[2] == 4 and (mask[..., :3] == mask[0, 0, :3]).all() and (mask[..., 3] != mask[0, 0, 3]).any():
+            raise ValueError(
+                f"{path} differs in its transparency alone: expected classes as numbers or colors. Remedy: paint the "
+                "background in its own color and save the picture without transparency"
+            )
         if colors is not None and mask.dtype == np.uint8:
             return colors.numbers(mask[..., 2::-1], path)
         if (mask[..., :1] != mask[..., :3]).any():
@@ -177,7 +182,7 @@ def check_size(size: tuple[int, int], expected: tuple[int, int], *, path: str | 
     """Raise ValueError if a decoded size (h, w) contradicts the annotation: every box or label would be misplaced."""
     if size == expected:
         return
-    hint = ""
+    hint = " Remedy: correct the size in the annotation, or resize the mask to its image with nearest neighbor."
     if size == expected[::-1]:
         hint = (
             " The sides are swapped: probably the annotations were made without applying the picture's EXIF"

@@ -107,6 +107,16 @@ def list_files(folder: Path, endings: frozenset[str], *, deep: bool = True) -> l
     return find_files(folder, endings, deep=deep).names
 
 
+def folder_named(parent: Path, *names: str) -> Path | None:
+    """The folder with the first of the names that is there, in this case or else in another."""
+    try:
+        there = {path.name: path for path in sorted(parent.iterdir()) if path.is_dir()}
+    except OSError:
+        return None
+    folded = {name.casefold(): path for name, path in there.items()}
+    return next((found for name in names if (found := there.get(name) or folded.get(name))), None)
+
+
 class _Search:
     def __init__(self, endings: frozenset[str], deep: bool) -> None:
         self._endings, self._deep = endings, deep

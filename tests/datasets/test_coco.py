@@ -126,7 +126,7 @@ def test_boxes_outside_are_clipped_or_dropped_with_a_count(write, caplog):
     assert sample.ground_truth["boxes_xywh"].tolist() == [list(map(float, box)) for box in boxes]
     assert data.notes[1:] == [
         "2 boxes extend outside their image; clipped for training",  # 0.2 pixels are rounding
-        "3 boxes lie outside their image; dropped in training, kept in evaluation",
+        "3 boxes have no area inside their image; dropped in training, kept in evaluation",
     ]
     with caplog.at_level(logging.INFO):
         log_summary(data)
@@ -206,6 +206,32 @@ def test_broken_annotations(write, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         CocoDetection(**write([_annotation()], change=change))
     assert "a.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("listed", ["/home/x/images/1.png", "C:\\x\\1.png", "../../upload/1.png"])
+def test_the_remedy_for_a_path_of_another_machine(write, listed):
+    with pytest.raises(
+        ValueError, match=r"outside the image folder: .*Remedy: write '1\.png', which exists in .*images"
+    ):
+        CocoDetection(**write([_annotation()], change=lambda data: data["images"][0].update(file_name=listed)))
+
+
+def test_the_official_layout_may_have_a_folder_images(write, tmp_path):
+    write([_annotation()])
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "a.json").rename(tmp_path / "annotations/instances_train2017.json")
+    (tmp_path / "images").rename(tmp_path / "train2017")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train2017").rename(tmp_path / "images/train2017")
+    assert len(CocoDetection(root=tmp_path)) == 2
+
+
+def test_boxes_that_are_fractions(write):
+    fractions = [_annotation(bbox=(0.25, 0.5, 0.5, 0.5)), _annotation(bbox=(0, 0, 0.1, 0.3))]
+    with pytest.raises(ValueError, match=r"a\.json: all 2 boxes lie in the first pixel .* \[0\.25, 0\.5, 0\.75, 1"):
+        CocoDetection(**write(fractions))
+    for boxes in ([*fractions, _annotation()], [_annotation(bbox=(0, 0, 1, 1))]):
+        CocoDetection(**write(boxes))
 
 
 @pytest.mark.parametrize("sizes", [{"height": 0, "width": 0}, {"height": None, "width": float("nan")}, {}])

@@ -33,6 +33,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_splits_as_other_tools_call_them(root: Path) -> None:
+    (root / "val").rename(root / "Valid")
+    assert ImageFolder(root, split="val", labels=ImageFolder(root).labels).folder == root / "Valid"
+
+
+def test_a_link_to_nothing_is_told(root: Path) -> None:
+    (root / "val/b/2.png").symlink_to("nowhere.png")
+    with pytest.raises(ValueError, match=r"val/b/2\.png does not exist: it is a link to nothing"):
+        ImageFolder(root, split="val")
+    faults = []
+    assert len(ImageFolder(root, split="val", report=faults.append)) == 2
+    assert [fault.kind for fault in faults] == ["missing"]
+
+
 def test_classes_and_images_in_torchvisions_order(root: Path) -> None:
     ours, theirs = ImageFolder(root), TorchvisionImageFolder(str(root / "train"))
     assert ours.labels.names == dict(enumerate(theirs.classes))

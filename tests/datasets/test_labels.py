@@ -82,6 +82,10 @@ CVAT = "# label:color_rgb:parts:actions\n"
         ("meta.json", '{"classes": [{"title": "sky", "color": "#010203"}, {"title": "road"}, {"title": "void"}]}'),
         ("colors.json", '{"sky": [1, 1, 1], "road": [2, 2, 2], "void": [3, 3, 3]}'),  # Supervisely's, both
         ("numbers.json", '{"sky": 0, "void": 2, "road": 1}'),
+        ("config.json", '{"id2label": {"0": "sky", "1": "road", "2": "void"}}'),  # Hugging Face's
+        ("ids.json", '{"classes": [{"title": "sky", "id": 5533}, {"title": "road", "id": 7}, {"title": "void"}]}'),
+        ("semicolons.csv", "name;r;g;b\nsky;0;0;0\nroad;1;1;1\nvoid;2;2;2\n"),
+        ("tabs.csv", "id\tname\n0\tsky\n1\troad\n2\tvoid\n"),
     ],
 )
 def test_class_files(tmp_path, name, text):
@@ -89,6 +93,20 @@ def test_class_files(tmp_path, name, text):
     assert segmentation_labels(tmp_path / name).names == {0: "sky", 1: "road", 2: "void"}
     without_void = segmentation_labels(tmp_path / name, ignore_ids=[2])
     assert (without_void.names, without_void.num_classes) == ({0: "sky", 1: "road"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("label_colors.txt", "128 64 128 road\n70\t130 180\tblue sky\n"),  # CamVid's
+        ("colormap.txt", "road 128 64 128\nblue sky 70 130 180\n"),
+        ("a.json", '[{"name": "road", "color": "rgb(128, 64, 128)"}, {"name": "blue sky", "color": "#4682b4"}]'),
+    ],
+)
+def test_colors_of_class_files(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    labels = segmentation_labels(tmp_path / name).labels
+    assert [(label.name, label.color) for label in labels] == [("road", (128, 64, 128)), ("blue sky", (70, 130, 180))]
 
 
 def test_class_file_with_colours_and_other_numbers(tmp_path):
@@ -109,7 +127,8 @@ def test_class_file_with_colours_and_other_numbers(tmp_path):
         ("a.csv", "sky,1\nroad,2\n", "several columns need a header"),
         ("a.csv", "name,id\nsky\n", "a.csv is not a class list"),
         ("a.yaml", "- sky", "expected .txt, .csv or .json"),
-        ("a.txt", "", "no classes remain"),
+        ("a.txt", "", "it lists no names"),
+        ("a.txt", "sky,road,car\n", "it has one line with commas. Remedy: write one name per line"),
         ("a.txt", "#classes\nsky\n", "'#classes' may be a comment or a name"),
         ("a.txt", "Idx\tName\n1\twall\n", "several columns"),
         ("a.txt", CVAT + "sky:0,0,0::\nroad\n", "labelmap.txt, but not all lines"),

@@ -154,6 +154,18 @@ def test_mask_suffix(tmp_path):
     assert data.read(0).mask.tolist() == [[1, 1], [1, 1]]
 
 
+def test_one_suffix_of_all_masks_is_found(tmp_path):
+    for name in ("f1", "f10", "f_2"):
+        _write(tmp_path / f"images/{name}.png", np.zeros((2, 2, 3), np.uint8))
+        _write(tmp_path / f"labels/{name}_L.png", np.ones((2, 2), np.uint8))
+    data = MaskFolder(tmp_path, classes=SKY_ROAD)
+    assert {path.rpartition("/")[2] for path in data.mask_paths} == {"f1_L.png", "f10_L.png", "f_2_L.png"}
+    assert any("have '_L' after the image's name" in note for note in data.notes)
+    _write(tmp_path / "labels/f1_color.png", np.ones((2, 2), np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"3 of 3 images in .* have no mask"):
+        MaskFolder(tmp_path, classes=SKY_ROAD)
+
+
 def test_mask_folder_errors(folder, tmp_path):
     with pytest.raises(
         ValueError, match=r"\.png contains the values \[11\].*2 classes with the values \[0, 1\].*ignore_ids"

@@ -63,7 +63,6 @@ def test_one_list_alone_is_all_there_is(tmp_path: Path) -> None:
     train, val = (VocDetection(root, split=split, holdout=0.3) for split in ("train", "val"))
     assert sorted([*train.file_names, *val.file_names]) == [f"{name}.jpg" for name in "abcde"]
     assert "are held out" in val.notes[-1]
-    assert "is the only list: where split=default serves both" in VocDetection(root, split="default").notes[-1]
     root = devkit(tmp_path / "names", {"Train": "a\n", "Validation": "b\n", "Test": "c\n"}, **xmls)
     found = [VocDetection(root, split=split, holdout=0.3).file_names.tolist() for split in ("train", "val", "test")]
     assert found == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
@@ -181,6 +180,27 @@ def test_without_a_list_for_validation_some_are_held_out(tmp_path: Path) -> None
             VocDetection(folder, split="val")
 
 
+def test_objects_of_which_none_is_whole_are_told(tmp_path: Path) -> None:
+    plain(tmp_path, a=annotation("<object><name>dog</name><polygon/></object>"), b=annotation())
+    message = r"a\.xml: object 1 \(dog\) has no <bndbox>: .*; 1 of 2 XML files are like this, and no object is whole"
+    with pytest.raises(ValueError, match=message):
+        VocDetection(tmp_path)
+
+
+@pytest.mark.parametrize("folders", ["", "images"])
+def test_a_folder_for_each_split(tmp_path: Path, folders: str) -> None:
+    """As Roboflow exports them, or in both folders; the classes are those of all splits."""
+    plain(tmp_path / folders / "train", a=annotation(thing("dog")))
+    plain(tmp_path / folders / "valid", b=annotation(thing("cat")), c=annotation())
+    for path in (tmp_path / folders).rglob("*.xml") if folders else ():
+        (tmp_path / "Annotations" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "Annotations" / path.parent.name / path.name)
+    for split, names in (("train", ["a.jpg"]), ("val", ["b.jpg", "c.jpg"])):
+        data = VocDetection(tmp_path, split=split, holdout=0.2)
+        assert data.file_names.tolist() == names
+        assert data.labels.names == {1: "cat", 2: "dog"}
+
+
 def test_two_folders_and_photographs_without_xml(tmp_path: Path) -> None:
     picture(tmp_path / "images/sub/ü x.png")
     picture(tmp_path / "images/not labelled.jpg")
@@ -238,6 +258,8 @@ def test_encodings(tmp_path: Path) -> None:
         text = f'<?xml version="1.0" encoding="{encoding}"?>{annotation(thing(name))}'
         (tmp_path / f"{number}.xml").write_bytes(text.encode(encoding))
         assert parse_voc(tmp_path / f"{number}.xml").objects[0].name == name
+    (tmp_path / "blank.xml").write_text('\n<?xml version="1.0"?>' + annotation(thing("cat")))
+    assert parse_voc(tmp_path / "blank.xml").objects[0].name == "cat"
     (tmp_path / "bom.xml").write_bytes(b"\xef\xbb\xbf" + annotation(thing("é")).encode())
     assert parse_voc(tmp_path / "bom.xml").objects[0].name == "é"
 
@@ -265,7 +287,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + annotation(thin
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "declares the encoding klingon.*save it as UTF-8"),
         ('<?xml version="1.0" encoding="hex"?><annotation/>', "declares the encoding hex"),
         (b'<?xml version="1.0" encoding="gbk"?>' + b"<annotation>\xff\xff", "declares the encoding gbk"),
-        (annotation(thing("é")).encode("latin-1"), "is not valid XML: not well-formed"),
+        (annotation(thing("é")).encode("latin-1"), "is not valid XML: not well-formed .*Remedy: save it as UTF-8"),
         (annotation(thing("")), "object 1 has no <name>"),
         (annotation("<object><name>dog</name></object>"), r"object 1 \(dog\) has no <bndbox>"),
         (

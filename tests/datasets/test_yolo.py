@@ -137,6 +137,7 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     [
         (f"train: images/train\nval: images/val\n{NAMES}", "ab", "c"),
         ("train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\nnc: 2\n", "ab", "c"),
+        ("train: images/train\nval: images/val\nnames: {'0': cat, '1': dog}\nnc: '2'\n", "ab", "c"),
         (f"path: .\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),
         (f"path: ROOT\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),
         (
@@ -147,6 +148,7 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
         (f"path: /content/mine\ntrain: images/train\nval: images/val\n{NAMES}", "ab", "c"),  # of another machine
         (f"train: ../images/train\nval: ../images/val\n{NAMES}", "ab", "c"),  # as Roboflow exports it
         (f"train: [images/train, images/val]\nval: images/val\n{NAMES}", "abc", "c"),
+        (f"Train: images/train\nvalidation: images/val\n{NAMES}", "ab", "c"),
         (f"train: train.txt\nval: lists/val.txt\n{NAMES}", "b", "c"),
         (f"path: images\ntrain: train\nval: val\n{NAMES}", "", ""),  # then labels lie beside their images
         ("train: images/train\nval: images/val\nnc: 2\n", "ab", "c"),
@@ -173,6 +175,17 @@ def test_what_a_yaml_may_say(tmp_path: Path, yaml: str, train: str, val: str) ->
         data = YoloDetection(path, split=split)
         assert "".join(Path(name).stem for name in data.file_names) == expected
         assert len(data.ground_truth(0)["labels"]) == 1
+
+
+def test_exports_of_cvat(tmp_path: Path) -> None:
+    """One list of another name, or darknet's obj.names."""
+    path = data_set(tmp_path, f"path: .\ndefault: default.txt\n{NAMES}", a="0 .5 .5 .1 .1", b="1 .5 .5 .1 .1")
+    (tmp_path / "default.txt").write_text("images/train/a.jpg\nimages/train/b.jpg\n")
+    train, val = (YoloDetection(path, split=split, holdout=0.5) for split in ("train", "val"))
+    assert sorted([*train.image_ids, *val.image_ids]) == [1, 2]
+    path.unlink()
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    assert YoloDetection(tmp_path).labels.names == {1: "cat", 2: "dog"}
 
 
 def test_a_path_of_another_machine_is_told(tmp_path: Path) -> None:
@@ -215,13 +228,12 @@ def test_without_a_split_for_validation_some_are_held_out(tmp_path: Path) -> Non
         YoloDetection(path, split="val")
     with pytest.raises(ValueError, match="holdout=x: expected the fraction"):
         YoloDetection(path, holdout="x")
-    same = data_set(tmp_path, f"train: images/train\nval: images/train\n{NAMES}")
-    assert "train and val are the same images" in YoloDetection(same).notes[-1]
 
 
-@pytest.mark.parametrize("where", ["{0}", "{0}/images", "images/{0}", "{0}/both"])
-def test_folders_without_a_yaml(tmp_path: Path, where: str) -> None:
-    for split, name in (("train", "a"), ("val", "b")):
+@pytest.mark.parametrize("names", [("train", "val"), ("train2017", "val2017"), ("Train", "valid")])
+@pytest.mark.parametrize("where", ["{0}", "{0}/images", "images/{0}", "{0}/both", "Images/{0}"])
+def test_folders_without_a_yaml(tmp_path: Path, where: str, names: tuple[str, str]) -> None:
+    for split, name in zip(names, "ab", strict=True):
         image = where.format(split).replace("/both", "") + f"/{name}.jpg"
         picture(tmp_path / image)
         label = tmp_path / label_name(image)
@@ -235,6 +247,18 @@ def test_folders_without_a_yaml(tmp_path: Path, where: str) -> None:
         assert data.ground_truth(0)["labels"].tolist() == [2]
 
 
+def test_folders_whose_split_is_unclear_or_not_for_training(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        picture(tmp_path / f"images/{split}/{split}.jpg")
+        (tmp_path / f"labels/{split}").mkdir(parents=True)
+        (tmp_path / f"labels/{split}/{split}.txt").write_text("1 0.5 0.5 0.5 0.5")
+    assert YoloDetection(tmp_path, classes=["cat", "dog"]).file_names.tolist() == ["train.jpg"]
+    for name in ("valid", "Validation"):
+        (tmp_path / "images" / name).mkdir()
+    with pytest.raises(ValueError, match=r"images: Validation and valid may both be the split 'val': rename one"):
+        YoloDetection(tmp_path, classes=["cat", "dog"])
+
+
 def test_all_in_one_folder(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.c.png", "sub/d.jpg"):
         picture(tmp_path / name)
@@ -246,6 +270,16 @@ def test_all_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").rename(tmp_path / "txt" / "a.txt")
     data = YoloDetection(tmp_path, annotations=tmp_path / "txt", classes=["x", "y"])
     assert [len(data.ground_truth(i)["labels"]) for i in range(3)] == [1, 0, 0]
+    (tmp_path / "sub/d.txt").rename(tmp_path / "txt" / "d.txt")
+    data = YoloDetection(tmp_path, annotations=tmp_path / "txt", classes=["x", "y"])
+    assert [len(data.ground_truth(i)["labels"]) for i in range(3)] == [1, 0, 1]
+
+
+def test_a_link_to_nothing_is_missing(tmp_path: Path) -> None:
+    path = data_set(tmp_path, a="1 .5 .5 .1 .1")
+    (tmp_path / "images/train/b.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images .* are missing in .*: b\.jpg"):
+        YoloDetection(path)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +387,7 @@ def test_faults_of_files(tmp_path: Path) -> None:
     table = YoloDetection(path, report=faults.append).table
     assert [fault.kind for fault in faults] == ["shared_annotation", "format", "undecodable"]
     assert [Path(name).name for name in table.file_names] == ["a.jpg", "a.png", "b.jpg"]
-    with pytest.raises(ValueError, match=r"b\.txt is not a text file"):
+    with pytest.raises(ValueError, match=r"b\.txt is not UTF-8 text"):
         YoloDetection(path)
     (tmp_path / "labels/train/b.txt").unlink()
     with pytest.raises(ValueError, match=r"c\.jpg cannot be decoded"):

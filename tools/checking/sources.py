@@ -13,7 +13,7 @@ from ...datasets.checking.reading import SOURCES, read_split
 from ...datasets.checking.statistics import Statistics, of_samples
 from ...datasets.labels import LabelMap, nameless_labels
 from ...words import counted
-from ..config.build import build_source, build_task, get_class, make
+from ..config.build import build_source, build_task, get_class, make, split_node
 from .anchors import Anchors, Matches, anchors_of, match
 
 
@@ -25,7 +25,7 @@ def readers_of(data: DictConfig, splits: Sequence[str]) -> dict[str, Reader]:
     """
     if unknown := [split for split in splits if split not in ("train", "val")]:
         raise ValueError(f"split={unknown[0]}: choose train or val")
-    return {split: _reader(data[split], split) for split in splits}
+    return {split: _reader(split_node(data, split), split) for split in splits}
 
 
 def _reader(node: DictConfig, split: str) -> Reader:

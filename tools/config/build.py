@@ -198,7 +198,7 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
     """
     if split not in ("train", "val"):
         raise ValueError(f"split={split}: expected train or val")
-    node = config.data[split]
+    node = split_node(config.data, split)
     # A validation split may have fewer classes than the training split, whose slots it keeps.
     source = make(node, labels=labels) if labels and _takes_labels(node._target_) else make(node)
     if config.data.num_classes not in (None, source.labels.num_classes):
@@ -214,6 +214,17 @@ def build_source(config: DictConfig, split: str, *, labels: LabelMap | None = No
         )
     limit = config.get("overfit")
     return FirstSamples(source, limit, spread=config.data.task == "classification") if limit else source
+
+
+def split_node(data: DictConfig, split: str) -> DictConfig:
+    """The configuration of a split's source.
+
+    Raises:
+        ValueError: it is null.
+    """
+    if data[split] is None:
+        raise ValueError(f"data.{split}=null: expected where the images are. Remedy: leave data.{split} out")
+    return data[split]
 
 
 def _takes_labels(target: str) -> bool:

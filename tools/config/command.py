@@ -27,7 +27,7 @@ from .build import compose, register_schemas
 from .overrides import other_task, with_implied
 from .settings import missing_keys
 from .synonyms import instead_of_option, our_choice, our_keys, our_sentence
-from .values import normalize
+from .values import normalize, taken_by
 
 Job = Callable[[DictConfig], Any]
 # Hydra's own.
@@ -97,7 +97,9 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them with its own advice
         try:
             hydra.main(version_base="1.3", config_path="pkg://pocketvision.conf", config_name=config_name)(guarded)()
-        except (HydraException, OmegaConfBaseException) as error:  # from the composition: guarded() catches all others
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # of composing: guarded() has all others
+            if os.environ.get("POCKETVISION_TRACEBACK"):
+                raise
             told = printable(explain_composition(error, arguments, config_name))
             print(f"pocketvision {title}: error: {told}", file=sys.stderr)
             raise SystemExit(2) from None
@@ -120,6 +122,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None, *, known: 
     paths: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
+        argument = argument.replace("${HOME}", "$HOME")  # which no shell has replaced, in single quotes
         is_override = bool(_OVERRIDE.match(argument)) and not (positional and Path(argument).exists())
         if flags[-1:] and flags[-1] in _FLAGS_WITH_VALUE and not is_override:
             flags.append(argument)
@@ -127,7 +130,7 @@ def quote_arguments(arguments: Sequence[str], positional: str | None, *, known: 
             if argument.partition("=")[0] not in _FLAGS:
                 raise ValueError(f"unknown option {argument}: {instead_of_option(argument, known)}")
             flags.append(argument)
-        elif is_override or argument.startswith("~"):
+        elif is_override or (argument.startswith("~") and not argument.startswith("~/")):
             overrides.append(_quote_value(argument))
         elif positional is None:
             raise ValueError(f"{argument!r} is not KEY=VALUE, without spaces around the equals sign")
@@ -195,6 +198,11 @@ def explain_composition(error: BaseException, arguments: Sequence[str], config_n
         return f"{group}={choice} is not an option{hint} (choose one of {', '.join(options)})"
     if "No match in the defaults list" in text and (wrong := other_task(arguments, ("model",))):
         return wrong
+    if "Got NoneType" in text and (null := [a for a in arguments if re.fullmatch(r"[\w/]+=null", a)]):
+        return f"{null[0]}: expected the name of a choice (--help lists them)"
+    merged = re.match(r"Error merging override (([\w.]+)=.*)", text)
+    if merged and (expected := taken_by(merged[2])):
+        return f"{merged[1]}: expected {expected}"
     noise = ("To append", "Set the environment", "See https", "full_key", "object_type", "Config search path", "\t")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(noise)]
     return " ".join(lines[:4])

@@ -52,6 +52,9 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> str | Path:
+    """A path, also one that YAML reads as a number or a word: a folder 2007, or nan."""
+    if isinstance(value, int | float) and Path(text := str(value).lower()).exists():
+        return text
     return value if isinstance(value, Path) else _text(value)
 
 
@@ -143,7 +146,7 @@ DATA: Mapping[str, Kind] = {
     # classes
     "classes": NAMES.or_null(),
     "slots": choice("contiguous", "coco91"),
-    "ignore_ids": Kind("whole numbers, e.g. [11], or one of them", _integers),
+    "ignore_ids": Kind("whole numbers from 0 to 255, e.g. [11], or one of them", within(_integers, 0, 255)),
     "ignore_colors": Kind("colors of three numbers from 0 to 255, e.g. [[0,0,0]], or one of them", _colors),
     # PASCAL VOC
     "years": Kind("years, e.g. [2007,2012], or one of them", within(_integers, 1900, 2100)).or_null(),
@@ -220,6 +223,7 @@ AUGMENT: Mapping[str, Kind] = {
     "scale": numbers(2, _TINY, text="numbers above 0"),
 }
 GROUPS = {"backbone": BACKBONE, "model": MODEL, "data": DATA, "optimizer": OPTIMIZER, "augment": AUGMENT}
+_NUMBER_AS_TEXT = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?")
 _OURS = ("pocketvision.", "torch.optim.")
 
 
@@ -247,6 +251,8 @@ def _expand_home(node: DictConfig | ListConfig) -> None:
             _expand_home(value)
         elif isinstance(value, str) and value.startswith(("~", "$HOME")):
             node[key] = os.path.expanduser(re.sub(r"^\$HOME(?=/|$)", "~", value))
+            if re.match(r"~\w[\w.-]*/", node[key]):
+                raise ValueError(f"{key}={value}: there is no user {value[1 : value.index('/')]} with a home folder")
 
 
 def _check(node: DictConfig, path: str, kinds: Mapping[str, Kind]) -> None:
@@ -256,15 +262,23 @@ def _check(node: DictConfig, path: str, kinds: Mapping[str, Kind]) -> None:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
         value = node[key]
-        if isinstance(value, DictConfig):
+        if isinstance(value, DictConfig) and key not in kinds:
             _check(value, f"{path}.{key}", kinds)
-        elif isinstance(value, ListConfig) and all(isinstance(item, DictConfig) for item in value):
+        elif isinstance(value, ListConfig) and len(value) and all(isinstance(item, DictConfig) for item in value):
             for i, item in enumerate(value):
                 _check(item, f"{path}.{key}.{i}", kinds)
         elif key in kinds:
-            plain = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
-            if (read := value_of(f"{path}.{key}", plain, kinds[key])) != plain:
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            read = value_of(f"{path}.{key}", plain, kinds[key])
+            if repr(read) != repr(plain):  # 5.0 becomes 5
                 node[key] = read
+
+
+def taken_by(key: str) -> str:
+    """What a key of a group takes, if that is known."""
+    group, _, name = key.partition(".")
+    kind = GROUPS.get(group, {}).get(name.rpartition(".")[2])
+    return kind.text if kind else ""
 
 
 def value_of(key: str, value: Any, kind: Kind) -> Any:
@@ -275,4 +289,5 @@ def value_of(key: str, value: Any, kind: Kind) -> Any:
         return kind.read(value)
     except (ValueError, TypeError, OverflowError):
         shown = str(value).replace(" ", "") if isinstance(value, list) else "null" if value is None else value
+        shown = repr(value) if isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(value) else shown
         raise ValueError(f"{key}={shown}: expected {kind.text}") from None

@@ -16,12 +16,13 @@ from ...datasets.images.files import IMAGE_ENDINGS
 
 VIDEO_ENDINGS = frozenset({
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".3gp", ".3g2",
-    ".m2v", ".vob", ".flv", ".f4v", ".ogv", ".asf", ".divx",
+    ".m2v", ".vob", ".flv", ".f4v", ".ogv", ".asf", ".divx", ".mxf", ".qt", ".m1v", ".mjpeg", ".mjpg", ".h264", ".dv",
 })  # fmt: skip
 # TypeScript has some of these, too: in a folder, only what begins like a video is one.
 _SHARED_ENDINGS = (".ts", ".mts")
 _SIGNATURES = (
     (0, b"\x1a\x45\xdf\xa3"), (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"FLV\1"), (8, b"AVI "), (0, b"OggS"),
+    (0, b"\x06\x0e\x2b\x34"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), (4, b"ftypisom"), (4, b"ftypmp4"), (4, b"ftypiso"), (4, b"ftypqt"),
     (4, b"ftyp3g"), (4, b"ftypM4V"), (4, b"ftypavc1"), (4, b"ftypMSNV"), (4, b"ftypdash"), (4, b"moov"),
 )  # fmt: skip

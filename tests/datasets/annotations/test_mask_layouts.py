@@ -268,3 +268,56 @@ def test_one_line_of_configuration(tmp_path: Path) -> None:
     train, val = (build_source(config, split) for split in ("train", "val"))
     assert (len(train) + len(val), train.labels.num_classes) == (4, 4)
     assert train.read(0).mask.tolist() == [[0, 1, 2, 3]]
+
+
+# ---- names of folders and files as other tools have them ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("images/{}2017", "labels/{}2017"),
+        ("{}/Images", "{}/Masks"),
+        ("images/{}ing", "annotations/{}ing"),  # ADE20K
+        ("{}", "{}annot"),  # CamVid
+        ("{}/img", "{}/masks_machine"),  # Supervisely
+        ("Images/{}", "Masks/{}"),
+    ],
+)
+def test_folders_of_splits_as_other_tools_call_them(tmp_path: Path, images: str, masks: str) -> None:
+    other = "validation" if "ing" in images else "Valid" if "Images" in images else "val"
+    for split, name in (("train", "a"), (other, "b")):
+        folders = [text.format(split).replace("validationing", "validation") for text in (images, masks)]
+        write(tmp_path / folders[0] / f"{name}.jpg", np.zeros((1, 2, 3), np.uint8))
+        write(tmp_path / folders[1] / f"{name}.png", np.array([[0, 1]], np.uint8))
+    for split, name in (("train", "a"), ("val", "b")):
+        data = MaskFolder(tmp_path, classes=["sky", "road"], split=split, holdout=0.2)
+        assert (list(data.image_ids), data.read(0).mask.tolist()) == ([name], [[0, 1]])
+
+
+@pytest.mark.parametrize("folders", [("img", "masks_machine"), ("data", "labels"), ("IMAGES", "Labels")])
+def test_folders_without_splits_as_other_tools_call_them(tmp_path: Path, folders: tuple[str, str]) -> None:
+    write(tmp_path / folders[0] / "a.jpg", np.zeros((1, 2, 3), np.uint8))
+    write(tmp_path / folders[1] / "a.jpg.png", np.array([[0, 1]], np.uint8))
+    assert MaskFolder(tmp_path, classes=["sky", "road"]).read(0).mask.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("line", ["images/1.jpg labels/1.png", "/data/mine/images/1.jpg", "images\\1.jpg", "C:\\x\\1"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_as_other_tools_write_them(tmp_path: Path, line: str, encoding: str) -> None:
+    flat(tmp_path, 3)
+    (tmp_path / "train.txt").write_text(f"{line}\r\n", encoding=encoding)
+    assert list(MaskFolder(tmp_path, classes=["a", "b", "c"]).image_ids) == ["1"]
+
+
+def test_values_of_a_lossy_mask_and_a_mask_in_the_transparency_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "images/0.jpg", np.zeros((4, 4, 3), np.uint8))
+    write(tmp_path / "labels/0.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
+    message = r"the values \[2, 3, 4, 5, 6, 7, 8, 9\] and 6 more, .*Remedy: if they are traces of a lossy compression"
+    with pytest.raises(ValueError, match=message):
+        MaskFolder(tmp_path, classes=["sky", "road"]).read(0)
+    transparent = np.zeros((4, 4, 4), np.uint8)
+    transparent[:2, :, 3] = 255
+    write(tmp_path / "labels/0.png", transparent)
+    with pytest.raises(ValueError, match=r"0\.png differs in its transparency alone: expected classes as numbers"):
+        MaskFolder(tmp_path, classes=["sky", "road"]).read(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pocketvision.datasets.annotations import boxes as boxes_module
 from pocketvision.datasets.annotations.boxes import BoxSource, FoundBoxes, TableBuilder
-from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable
+from pocketvision.datasets.checking.learnable import absent_in_validation, check_learnable, shared_images
 from pocketvision.datasets.image_folder import ImageFolder
 from pocketvision.datasets.labels import detection_labels
 from pocketvision.datasets.loading.augmented import FirstSamples
@@ -58,6 +58,23 @@ def test_boxes_that_nobody_can_learn(rows: Any, told: str, tmp_path: Path) -> No
         with pytest.raises(ValueError, match=rf"data\.train has nothing to learn from: .*{told}"):
             check_learnable(each, task="detection")
     assert "has nothing to compare with" in absent_in_validation(source)[0]
+
+
+def test_images_that_serve_both_splits(tmp_path: Path) -> None:
+    both = boxes(tmp_path, (1, GOOD, False))
+    told = "data.val: all 2 images also in data.train: the metrics will be too optimistic"
+    assert shared_images(both, FirstSamples(both, 2)) == [told]
+    one, two = masks(tmp_path / "m", [0, 1], [1]), masks(tmp_path / "n", [0, 1])
+    assert shared_images(one, one) == [told]
+    assert not shared_images(one, two)
+    assert not shared_images(both, two)
+
+
+def test_masks_that_nobody_can_read(tmp_path: Path) -> None:
+    source = masks(tmp_path, [0, 1])
+    cv2.imwrite(str(tmp_path / "labels/0.png"), np.full((10, 10), 65535, np.uint16))
+    with pytest.raises(ValueError, match=r"0\.png contains uint16 values up to 65535"):
+        check_learnable(source, task="segmentation")
 
 
 def test_one_box_of_one_class_is_enough(tmp_path: Path) -> None:

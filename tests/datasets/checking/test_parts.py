@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from pocketvision.datasets.annotations.boxes import BoxTable
 from pocketvision.datasets.checking.boxes import check_boxes, input_scale
-from pocketvision.datasets.checking.classes import check_classes
+from pocketvision.datasets.checking.classes import check_classes, count_classes
+from pocketvision.datasets.checking.contents import Contents
 from pocketvision.datasets.checking.copies import near_pairs
 from pocketvision.datasets.checking.decoding import overheard
+from pocketvision.datasets.checking.examine import Examined
 from pocketvision.datasets.checking.file_kinds import broken_chunk, content_kind, incomplete
 from pocketvision.datasets.labels import Label, LabelMap
 
@@ -148,3 +150,18 @@ def test_names_that_may_be_one(names: list[str], alike: int) -> None:
 def test_real_photographs_are_whole(data_root: Path) -> None:
     for path in sorted((data_root / "coco_mini" / "val2017").glob("*.jpg")):
         assert incomplete(path.read_bytes()) == ""
+
+
+def test_what_seems_to_be_of_an_absent_class_is_told() -> None:
+    """Black-and-white masks whose 255 is ignored; annotations that are all crowd regions."""
+    labels = LabelMap((Label(0, "background", 0), Label(1, "thing", 1)), 2)
+    masks = count_classes(Contents(labels, Path(), []), [Examined(pixels={0: 90, 255: 10})])
+    crowd = BoxTable(
+        "x", labels, image_ids=np.array([1]), file_names=np.array(["a"]), heights=np.array([9]), widths=np.array([9]),
+        image=np.array([0]), boxes_xywh=np.ones((1, 4)), slots=np.array([1]), area=np.ones(1), crowd=np.array([True]),
+    )  # fmt: skip
+    boxes = count_classes(Contents(labels, Path(), [], boxes=crowd), [])
+    for counts, told in ((masks, "10% of the pixels hold ignored values"), (boxes, "1 of 1 boxes are crowd regions")):
+        (fault,) = check_classes(labels, {"train": counts}, "x")
+        assert fault.kind == "class_absent"
+        assert f"class thing has no example; {told}" in fault.message

@@ -178,6 +178,13 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "--epochs", "5"), 2, "unknown option --epochs: keys have no dashes, write epochs=VALUE"),
         (("train", "--batch-size=4"), 2, "write batch_size=4"),
         (("train", "--lr", "0.1"), 2, "write optimizer.lr=VALUE"),
+        (
+            ("train", "experiment=small_segmentation", "data.classes={a: 0}"),
+            2,
+            "data.classes={'a': 0}: expected a list",
+        ),
+        (("train", "data=null"), 2, "data=null: expected the name of a choice"),
+        (("predict", "run=no/run", "~/no.jpg", "output='${HOME}/o'"), 2, "no such file or folder: /"),
         (("train", "epochs", "=", "5"), 2, "'epochs' is not KEY=VALUE, without spaces around the equals sign"),
     ],
 )

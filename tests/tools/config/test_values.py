@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from pocketvision.conf.limits import LEAST, SIZES
 from pocketvision.conf.schema import CONFIGS
-from pocketvision.tools.config.build import compose
+from pocketvision.tools.config.build import build_source, compose
 from pocketvision.tools.config.values import GROUPS, Kind, normalize, value_of
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -76,7 +76,7 @@ def test_spellings_that_are_read(key: str, value: Any, read: Any) -> None:
         *(("input_size", value) for value in ([], [96], [0, 96], [-5, 64], [1, 2, 3], [64.5, 64], [10**5, 10**5], 0, -6,
                                               True, "", "640x480", "abc", float("nan"), [float("inf"), 1], {"h": 1})),
         *(("num_classes", value) for value in (0, -1, 2.5, "3", True, [3], 10**12)),
-        *(("ignore_ids", value) for value in ("11", [11.5], [[1]], True, None)),
+        *(("ignore_ids", value) for value in ("11", [11.5], [[1]], True, None, -1, [0, 256])),
         *(("ignore_colors", value) for value in ([0, 0], [[0, 0, 256]], "black", [[0, 0, 0], 1])),
         *(("holdout", value) for value in (0, 1, -0.2, 1.5, "0.2", [0.2], True)),
         *(("classes", value) for value in (3, True, [["a"]], [None], " ")),
@@ -116,6 +116,14 @@ def test_groups_are_checked_in_place_and_other_classes_left_alone() -> None:
     normalize(config)
     assert OmegaConf.to_container(config.data.input_size) == [96, 96] == config.data.eval_size
     assert config.data.train.size == [64, 64]
+    config.data.val.length = 3.0
+    normalize(config)
+    assert type(config.data.val.length) is int
+    for value in ([], {"h": 1}):
+        config.data.input_size = value
+        with pytest.raises(ValueError, match=r"^data\.input_size=.*: expected \[h,w\] in pixels"):
+            normalize(config)
+    config.data.input_size = 64
     config.data.val.length = 0
     with pytest.raises(ValueError, match=r"^data\.val\.length=0: expected a whole number of 1 or more"):
         normalize(config)
@@ -153,3 +161,24 @@ def test_every_whole_number_of_every_command_has_a_range(command: str) -> None:
     kinds = {key: field.type for key, field in CONFIGS[command].__dataclass_fields__.items()}
     assert {key for key, kind in kinds.items() if kind in (int, int | None)} <= LEAST.keys()
     assert {key for key, kind in kinds.items() if kind in (list[int], list[int] | None)} <= {*SIZES}
+
+
+def test_a_home_folder_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^run_dir=~no\.body_7/runs: there is no user no\.body_7 with a home folder"):
+        compose("experiment=demo_detection", "run_dir='~no.body_7/runs'")
+
+
+def test_a_split_of_null_is_refused_by_its_key() -> None:
+    config = compose("experiment=demo_detection", "data.val=null")
+    with pytest.raises(ValueError, match=r"^data\.val=null: expected where the images are"):
+        build_source(config, "val")
+
+
+def test_a_folder_may_be_called_like_a_number(in_tmp_path: Path) -> None:
+    keys = ("experiment=small_segmentation", "data.root=nan", "data.classes=[a,b]", "data.lists=2007")
+    with pytest.raises(ValueError, match=r"^data\.root=nan: expected a path"):
+        compose(*keys)
+    for name in ("nan", "2007"):
+        (in_tmp_path / name).mkdir()
+    config = compose(*keys)
+    assert (config.data.root, config.data.lists) == ("nan", "2007")
