@@ -54,8 +54,9 @@ def described(reference: Reference) -> str:
 def _notes(found: Comparison) -> list[str]:
     run, reference, notes = found.run, found.reference, []
     if any(row.place != row.epoch for row in found.rows):
+        ours = f"{counted(run.epochs, 'epoch')} of {counted(run.images_per_epoch or 0, 'image')}"
         notes.append(
-            f"{counted(run.epochs, 'epoch')} of {counted(run.images_per_epoch, 'image')} against {reference.epochs} of "
+            f"{ours} against {reference.epochs} of "
             f"{reference.images_per_epoch:,}: each epoch is compared with the reference after as many images, or at "
             "the same point of its schedule if that was earlier"
         )

@@ -94,11 +94,12 @@ def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merged(base: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[Any, Any]:
     """`base` with the values of `other`, group by group."""
-    pairs = {key: (base.get(key), value) for key, value in other.items()}
-    return {**base, **{
-        key: _merged(*pair) if all(isinstance(value, Mapping) for value in pair) else pair[1]
-        for key, pair in pairs.items()
-    }}  # fmt: skip
+    merged = dict(base)
+    for key, value in other.items():
+        before = merged.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(before, value) if both else value
+    return merged
 
 
 def _texts(whole: Any) -> Iterable[str]:
