@@ -1,24 +1,11 @@
 """Cityscapes' iIoU: intersection over union in which each instance counts as if it had average size."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 _IDS = 1 << 16  # instance files have 16 bits
 _PER_CLASS = 1000  # an instance's id is its class id * 1000 + a count; smaller ids are not single instances
-
-
-class Overlap(NamedTuple):
-    """An intersection over union before the division."""
-
-    part: float
-    union: float  # 0: neither ground truth nor predictions
-    has_truth: bool
-
-    @property
-    def value(self) -> float | None:
-        return self.part / self.union if self.has_truth else None
 
 
 class InstanceScores:
@@ -83,13 +70,14 @@ class InstanceScores:
 
     def ious(
         self, confusion: np.ndarray, sums: np.ndarray, names: Sequence[str]
-    ) -> tuple[dict[str, Overlap], dict[str, Overlap]]:
+    ) -> tuple[dict[str, float | None], dict[str, float | None]]:
         """`iIoU/<name>` and `category_iIoU/<name>`, from `confusion` [K, ...] and the `sums` of `weigh` over images."""
         groups = [([slot], [slot]) for slot in self.slots] + list(self.categories.values())
-        values = []
+        values: list[float | None] = []
         for (found, missed), (seen, own) in zip(sums.T, groups, strict=True):
             false_alarms = np.delete(confusion[:, seen], own, axis=0).sum()
-            values.append(Overlap(float(found), float(found + missed + false_alarms), bool(found + missed)))
+            union = found + missed + false_alarms
+            values.append(float(found / union) if union else None)
         of_classes = [f"iIoU/{names[slot]}" for slot in self.slots]
         of_categories = [f"category_iIoU/{name}" for name in self.categories]
         split = len(self.slots)

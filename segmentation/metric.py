@@ -12,7 +12,7 @@ from torch import Tensor
 from ..absent import Results
 from ..backbones.image_metric import ImageId, ImageMetric, Weights, class_list
 from ..words import counted
-from .instances import InstanceScores, Overlap
+from .instances import InstanceScores
 from .postprocess import without_padding
 
 _HISTOGRAM_PIXELS = 1 << 24  # OpenCV's histograms are float32, which counts exactly up to here
@@ -34,10 +34,9 @@ class MeanIoU(ImageMetric[ImageCounts]):
     """Confusion matrix over the labels' original pixels, kept per image so that no image counts twice.
 
     Rules of Cityscapes' evaluation (cityscapesScripts, evalPixelLevelSemanticLabeling): pixels whose label is
-    `ignore_index` don't count; a class without ground truth that was predicted somewhere counts as 0 in the mean, one
-    without either does not count; a prediction outside the classes is a miss of the true class, but not a false
-    positive. The IoU of a class without ground truth is None, where the script has 0 or NaN. `categories` maps a name
-    to its slots; confusions within a category are not errors of the category.
+    `ignore_index` don't count; a class without ground truth that was predicted somewhere has IoU 0; that of one without
+    either is None, and not part of the mean; a prediction outside the classes is a miss of the true class, but not a
+    false positive. `categories` maps a name to its slots; confusions within a category are not errors of the category.
 
     `instances` maps slots to (class id in instance files, average instance size in pixels); if the ground truth of
     every image has instances, there is iIoU, in which each counts as if it had average size. `unscored` maps predicted
@@ -93,7 +92,7 @@ class MeanIoU(ImageMetric[ImageCounts]):
                 self._images[image_id] = self._count(_uint8(prediction), truth, ids, image_id)
 
     def compute(self) -> Results:
-        """The metrics, never NaN; None where there is no ground truth.
+        """The metrics, never NaN; None where there is nothing to compare.
 
         `mIoU`, `pixel_accuracy`, `IoU/<name>`; with categories `mIoU_category`, `category/<name>`; with instances
         `iIoU` and `iIoU_category` (means), `iIoU/<name>`, `category_iIoU/<name>`.
@@ -108,7 +107,7 @@ class MeanIoU(ImageMetric[ImageCounts]):
         counted = int(whole.sum())
         results = {"mIoU": _mean(tables["mIoU"]), "pixel_accuracy": int(whole.trace()) / counted if counted else None}
         results |= {mean: _mean(ious) for mean, ious in tables.items() if ious}
-        return results | {name: iou.value for ious in tables.values() for name, iou in ious.items()}
+        return results | {name: iou for ious in tables.values() for name, iou in ious.items()}
 
     def confusion(self, image: ImageId | None = None) -> np.ndarray:
         """int64 [K, K + 1]: pixels of one image, or all, by true and predicted class; the last column is outside them.
@@ -123,8 +122,8 @@ class MeanIoU(ImageMetric[ImageCounts]):
     def bootstrap(self, samples: int, seed: int = 0, *, weights: Weights | None = None) -> dict[str, np.ndarray]:
         """`mIoU`, `pixel_accuracy` and `IoU/<name>`, each [samples], of images drawn with replacement.
 
-        NaN in samples without ground truth; of a class, in those in which it neither occurs nor is predicted, and in
-        all if no image has it. mIoU is the mean over the classes that occur or are predicted.
+        NaN in samples without ground truth; of a class, in those in which it neither occurs nor is predicted. mIoU is
+        the mean over the other classes.
 
         Args:
             weights: [samples, images] how often each image was drawn, images in the order of their sorted ids. Instead
@@ -139,13 +138,11 @@ class MeanIoU(ImageMetric[ImageCounts]):
                 f"bootstrap of {samples} samples from {counted(len(ids), 'image')}: both must be 1 or more"
             )
         weights = self.drawn(samples, seed, weights)
-        by_image = self._pixels_by_image(ids)
-        both, truth, predicted = (weights @ part for part in by_image)  # each [samples, K]
+        both, truth, predicted = (weights @ part for part in self._pixels_by_image(ids))  # each [samples, K]
         with np.errstate(invalid="ignore"):
             ious = both / (truth + predicted - both)
             mean = np.nansum(ious, axis=1) / (~np.isnan(ious)).sum(axis=1)
             accuracy = both.sum(axis=1) / truth.sum(axis=1)
-        ious[:, ~by_image[1].any(axis=0)] = np.nan
         of_classes = {f"IoU/{name}": ious[:, slot] for slot, name in enumerate(self.names)}
         return {"mIoU": mean, "pixel_accuracy": accuracy, **of_classes}
 
@@ -228,14 +225,15 @@ def _uint8(labels: Any) -> np.ndarray:
     return np.ascontiguousarray(array if array.dtype == np.uint8 else array.clip(0, 255).astype(np.uint8))
 
 
-def _iou(confusion: np.ndarray, slots: list[int]) -> Overlap:
-    """IoU of the classes in `slots` taken as one."""
+def _iou(confusion: np.ndarray, slots: list[int]) -> float | None:
+    """IoU of the classes in `slots` taken as one; None with neither ground truth nor predictions."""
     truth = confusion[slots].sum()
     predicted = confusion[:, slots].sum()
     both = confusion[np.ix_(slots, slots)].sum()
-    return Overlap(float(both), float(truth + predicted - both), bool(truth))
+    union = truth + predicted - both
+    return float(both / union) if union else None
 
 
-def _mean(ious: Mapping[str, Overlap]) -> float | None:
-    present = [iou.part / iou.union for iou in ious.values() if iou.union]
+def _mean(ious: Mapping[str, float | None]) -> float | None:
+    present = [iou for iou in ious.values() if iou is not None]
     return sum(present) / len(present) if present else None

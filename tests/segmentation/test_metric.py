@@ -65,8 +65,8 @@ def test_equals_loops():
 @pytest.mark.parametrize(
     ("prediction", "truth", "expected"),
     [
-        # predicted without truth (car): absent, and 0 in the mean; neither (bus, sky): absent, and not in the mean
-        ([[0, 0, 1, 1]], [[0, 0, 0, 0]], {"IoU/road": 0.5, "mIoU": 0.25, "pixel_accuracy": 0.5}),
+        # predicted without truth (car): 0, and in the mean; neither (bus, sky): absent, and not in the mean
+        ([[0, 0, 1, 1]], [[0, 0, 0, 0]], {"IoU/road": 0.5, "IoU/car": 0.0, "mIoU": 0.25, "pixel_accuracy": 0.5}),
         # ignored pixels are no false alarms
         ([[0, 0, 1, 1]], [[0, 0, 255, 255]], {"IoU/road": 1.0, "mIoU": 1.0, "pixel_accuracy": 1.0}),
         # a void prediction is a miss and nobody's false alarm

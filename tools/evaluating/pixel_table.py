@@ -20,14 +20,14 @@ def pixel_table(names: Sequence[str], confusion: np.ndarray, iious: Mapping[str,
     Args:
         confusion: [K, K + 1] pixels by ground truth and prediction, see `MeanIoU.confusion`.
 
-    A dash marks absent values: IoU and recall without ground truth, precision without predictions. Classes with
-    neither are named below.
+    A dash marks absent values: recall without ground truth, precision without predictions. Classes with neither are
+    named below.
     """
     num_classes = len(names)
     both, truth, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion[:, :num_classes].sum(axis=0)
     cells = {
         "class": [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..." for name in names],
-        "IoU": _percent(both, np.where(truth, truth + predicted - both, 0)),
+        "IoU": _percent(both, truth + predicted - both),
         "truth": _percent(truth, np.full(num_classes, truth.sum())),
         "precision": _percent(both, predicted),
         "recall": _percent(both, truth),

@@ -25,7 +25,7 @@ def describe(summary: Summary, evaluation: Evaluation) -> None:
         both, truth, predicted = (int(n) for n in (counts[slot, slot], counts[slot].sum(), counts[:, slot].sum()))
         summary.classes.append({
             "name": name, "color": colors.get(slot) or GREY,
-            "IoU": _share(both, truth + predicted - both) if truth else None,
+            "IoU": _share(both, truth + predicted - both),
             "recall": _share(both, truth), "precision": _share(both, predicted),
             "share of pixels": _share(truth, total),
         })  # fmt: skip

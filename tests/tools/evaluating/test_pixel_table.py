@@ -33,7 +33,7 @@ def test_instances_and_what_cannot_be_divided():
         ["class", "IoU", "truth", "precision", "recall", "iIoU"],
         ["road", "40.00", "80.00", "66.67", "50.00", "-"],
         ["car", "0.00", "20.00", "-", "0.00", "12.50"],
-        ["sky", "-", "0.00", "0.00", "-", "-"],
+        ["sky", "0.00", "0.00", "0.00", "-", "-"],
     ]
 
 
