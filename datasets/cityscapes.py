@@ -59,17 +59,14 @@ class Cityscapes(MaskPairs):
                 f"{len(missing)} of {counted(len(pairs), 'label file')} of split {split!r} missing: "
                 f"{', '.join(missing[:3])}. Remedy: unpack gtFine next to leftImg8bit"
             )
+        count = counted(len(pairs), "image")
         instances = [label_file(path, root, "instanceIds") for path in images]
         there = [path.is_file() for path in instances]
         num_instances = sum(there)
         how = "as set" if suffix else "detected"
-        notes = [f"{counted(len(pairs), 'image')} of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
+        notes = [f"{count} of {folder}, labels from *_gtFine_{found}.png ({how}), 19 classes"]
         if num_instances:
-            what = (
-                "for iIoU"
-                if num_instances == len(pairs)
-                else f"but for {counted(len(pairs), 'image')}: not used, no iIoU"
-            )
+            what = "for iIoU" if num_instances == len(pairs) else f"but for {count}: not used, no iIoU"
             notes.append(f"{counted(num_instances, 'file')} *_gtFine_instanceIds.png, {what}")
         for image, path, is_there in zip(images, instances, there, strict=True):
             if report and num_instances and not is_there:

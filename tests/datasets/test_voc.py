@@ -62,7 +62,7 @@ def test_one_list_alone_is_all_there_is(tmp_path: Path) -> None:
     root = devkit(tmp_path / "default", {"default": "a\nb\nc\nd\ne\n"}, **xmls)
     train, val = (VocDetection(root, split=split, holdout=0.3) for split in ("train", "val"))
     assert sorted([*train.file_names, *val.file_names]) == [f"{name}.jpg" for name in "abcde"]
-    assert "are held out" in val.notes[-1]
+    assert "held out" in val.notes[-1]
     root = devkit(tmp_path / "names", {"Train": "a\n", "Validation": "b\n", "Test": "c\n"}, **xmls)
     found = [VocDetection(root, split=split, holdout=0.3).file_names.tolist() for split in ("train", "val", "test")]
     assert found == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
@@ -174,7 +174,7 @@ def test_without_a_list_for_validation_some_are_held_out(tmp_path: Path) -> None
         assert len(set(names)) == len(names) == total
         assert 0 < len(val) < len(train)
         assert sorted([*train.image_ids, *val.image_ids]) == list(range(1, total + 1))
-        assert f"{len(val)} of {total} images are held out" in train.notes[-1]
+        assert f"{len(val)} of {total} images {'is' if len(val) == 1 else 'are'} held out" in train.notes[-1]
         assert len(VocDetection(folder)) == total
         with pytest.raises(ValueError, match="has no validation split: set holdout"):
             VocDetection(folder, split="val")

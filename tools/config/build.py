@@ -12,8 +12,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -35,6 +38,7 @@ from .values import normalize
 
 __all__ = ["build_loader", "build_source", "build_task", "compose", "load_weights", "register_schemas"]
 
+COMPOSITION_ERRORS = HydraException, OmegaConfBaseException  # of overrides that do not fit together
 LEAVE_OUT = ". Remedy: fix or remove it, or skip such files with on_bad_sample=skip"
 LEAVE_NOTHING_OUT = (
     ". Evaluation does not skip files, because its metrics would describe different data: fix or remove it"
@@ -65,6 +69,14 @@ def compose(*overrides: str, config_name: str = "train") -> DictConfig:
         instance.hydra = outer
     normalize(config)
     return config
+
+
+def running() -> tuple[str, list[str]] | None:
+    """The command that is running and its overrides; None if Python called it."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    return hydra.job.config_name or "train", list(hydra.overrides.task)
 
 
 def make(node: Any, **arguments: Any) -> Any:

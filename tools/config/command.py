@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import torch
@@ -69,25 +69,20 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
             package = package_error(error)
             if os.environ.get("POCKETVISION_TRACEBACK") or not (package or _is_users(error)):
                 raise
-            rank = os.environ.get("RANK", "0")
-            where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
-            tqdm.write(
-                f"{start}pocketvision {title}: error{where}: {printable(package or explain(error))}", file=sys.stderr
-            )
+            _tell(title, package or explain(error))
             raise SystemExit(2) from None
 
     def main(argv: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
-        if (told := asked(config_name, arguments)) is not None:
-            print(told)
+        if (text := asked(config_name, arguments)) is not None:
+            print(text)
             return
         try:
             arguments = quote_arguments(arguments, positional, known=_known_keys("", (), config_name))
             if wrong := other_task(arguments):
                 raise ValueError(wrong)
         except ValueError as error:
-            print(f"pocketvision {title}: error: {printable(str(error))}", file=sys.stderr)
-            raise SystemExit(2) from None
+            _refuse(title, str(error))
         arguments = with_implied(arguments, config_name)
         if open_group:
             arguments = [f"++{a}" if a.startswith(f"{open_group}.") else a for a in arguments]
@@ -100,11 +95,20 @@ def command(config_name: str, job: Job, *, positional: str | None = None, open_g
         except (HydraException, OmegaConfBaseException, ValueError) as error:  # of composing: guarded() has all others
             if os.environ.get("POCKETVISION_TRACEBACK"):
                 raise
-            told = printable(explain_composition(error, arguments, config_name))
-            print(f"pocketvision {title}: error: {told}", file=sys.stderr)
-            raise SystemExit(2) from None
+            _refuse(title, explain_composition(error, arguments, config_name))
 
     return main
+
+
+def _tell(title: str, text: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    where, start = ("", "") if rank == "0" else (f" (rank {rank})", "\n")  # rank 0 may have drawn a bar
+    tqdm.write(f"{start}pocketvision {title}: error{where}: {printable(text)}", file=sys.stderr)
+
+
+def _refuse(title: str, text: str) -> NoReturn:
+    print(f"pocketvision {title}: error: {printable(text)}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def quote_arguments(arguments: Sequence[str], positional: str | None, *, known: Collection[str] = ()) -> list[str]:

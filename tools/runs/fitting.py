@@ -9,10 +9,7 @@ from typing import Any
 
 import torch
 import yaml
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ...backbones.tf_names import from_tf_slim
 from ...backbones.tf_variables import read_variables
@@ -20,7 +17,7 @@ from ...backbones.weights import LoadReport, override
 from ...conf.keys import CONF, choices_of
 from ...datasets.labels import LabelMap
 from ...words import counted
-from ..config.build import build_task, compose, make, takes_backbone
+from ..config.build import COMPOSITION_ERRORS, build_task, compose, make, running, takes_backbone
 from ..engine.task import Task
 from ..system.console import log
 from ..weights.downloads import is_published
@@ -49,7 +46,7 @@ def task_with_weights(config: DictConfig, labels: LabelMap) -> Task:
         report = _load(config, task)
     except ValueError as error:
         unreachable = is_published(config.weights) and not isinstance(error, ConflictError)  # or it has no such weights
-        told = _remedy(labels) if HydraConfig.initialized() and not unreachable else ""
+        told = "" if unreachable else _remedy(labels)
         raise (ValueError(told) if told else error) from error
     log.info("weights=%s: %s", config.weights, report)
     return task
@@ -57,16 +54,17 @@ def task_with_weights(config: DictConfig, labels: LabelMap) -> Task:
 
 def _remedy(labels: LabelMap) -> str:
     """All that the running command has to change for its weights; "" if nothing was found."""
-    hydra = HydraConfig.get()
-    given = list(hydra.overrides.task)
+    if (command := running()) is None:
+        return ""
+    name, given = command
     found = overrides_that_fit(given, labels)
     if not found:
         return ""
     weights = next((text for text in given if _key(text) == "weights"), "the file of weights")
     count = labels.num_classes
     anew = f" (then the predictors of your {counted(count, 'class')} start anew)" if _NEW in found else ""
-    command = shlex.join(["pocketvision", hydra.job.config_name or "train", *changed(given, found)])
-    return f"{weights} needs other settings: add {shlex.join(found)}{anew}. This command works: {command}"
+    works = shlex.join(["pocketvision", name, *changed(given, found)])
+    return f"{weights} needs other settings: add {shlex.join(found)}{anew}. This command works: {works}"
 
 
 def overrides_that_fit(given: Sequence[str], labels: LabelMap) -> list[str]:
@@ -80,7 +78,7 @@ def overrides_that_fit(given: Sequence[str], labels: LabelMap) -> list[str]:
                 if not {*conflict.keys} - {*found}:
                     break
                 found = changed(found, conflict.keys)
-            except (ValueError, OSError, HydraException, OmegaConfBaseException):
+            except (ValueError, OSError, *COMPOSITION_ERRORS):
                 break
             else:
                 return sorted(found, key=lambda text: text == _NEW)

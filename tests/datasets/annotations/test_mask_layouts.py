@@ -120,7 +120,7 @@ def test_one_folder_for_all_is_divided_by_names(tmp_path: Path, masks: str) -> N
     train, val = (MaskFolder(tmp_path, classes=list("abc"), split=s, holdout=0.3) for s in ("train", "val"))
     assert sorted([*train.image_ids, *val.image_ids]) == [str(i) for i in range(9)]
     assert 0 < len(val) < len(train)
-    assert "are held out" in train.notes[-1]
+    assert "held out" in train.notes[-1]
     assert len(MaskFolder(tmp_path, classes=list("abc"))) == 9
 
 

@@ -297,7 +297,7 @@ def test_grid_and_rows() -> None:
     ("call", "message"),
     [
         (lambda: draw_detections(_photo(), [[0, 0, 1, 1]], []), "1 box, 0 labels, no scores"),
-        (lambda: draw_detections(_photo(), [[0, 0, 1, 1]], [1], [0.1, 0.2]), "1 labels, 2 scores"),
+        (lambda: draw_detections(_photo(), [[0, 0, 1, 1]], [1], [0.1, 0.2]), "1 label, 2 scores"),
         (lambda: draw_detections(_photo().astype(float), [], []), "float64.*expected uint8"),
         (lambda: draw_mask(_photo(), np.zeros((3, 4), np.uint8)), r"mask is \(3, 4\), but its image is \(480, 640\)"),
         (lambda: side_by_side([_photo()], []), "1 image, 0 titles"),

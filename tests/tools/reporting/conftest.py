@@ -183,7 +183,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
         config = OmegaConf.create({"model": {"network": {"_target_": "x.Net"}}, "name": name, "lr": len(name)})
         task: Any = SimpleNamespace(model=nn.Linear(2, 2))
         run = LoadedRun(task, config, folder, folder / "checkpoints" / "best.pt", 7)
-        evaluation: Any = SimpleNamespace(kind=kind, labels=source.labels, metric=metric, analysis=extra)
+        evaluation: Any = SimpleNamespace(kind=kind, labels=source.labels, metric=metric, analysis=extra, about={})
 
         def predict(image: np.ndarray) -> Any:
             return SimpleNamespace(mask=extra[image.tobytes()])

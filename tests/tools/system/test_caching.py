@@ -113,7 +113,7 @@ def test_disk_stays(source: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             r"cache=ram: 1 picture needs about 0\.1 MB when decoded.*--shm-size.* cache=disk, cache=null",
         ),
         ("ram", 1 << 40, [60_000], "cache=ram: 1 picture "),
-        ("disk", 10_000, [1 << 40], r"cache=disk: 1 picture  .* cache_folder=FOLDER on another disk"),
+        ("disk", 10_000, [1 << 40], r"cache=disk: 1 picture .* cache_folder=FOLDER on another disk"),
         ("disk", 1 << 40, [60_000], None),
         ("ram", 70_000, [70_000], None),
     ],
