@@ -94,11 +94,11 @@ def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merged(base: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[Any, Any]:
     """`base` with the values of `other`, group by group."""
-    pairs = {key: (base.get(key), value) for key, value in other.items()}
-    return {**base, **{
-        key: _merged(*pair) if all(isinstance(value, Mapping) for value in pair) else pair[1]
-        for key, pair in pairs.items()
-    }}  # fmt: skip
+    found = dict(base)
+    for key, value in other.items():
+        mine = found.get(key)
+        found[key] = _merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 def _texts(whole: Any) -> Iterable[str]:
