@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import yaml
 
 try:
-    from yaml.cyaml import CParser
+    from yaml.cyaml import CParser  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError:  # PyYAML without libyaml, which reads ten times as fast
     CParser = None
 

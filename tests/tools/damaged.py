@@ -66,8 +66,8 @@ def changed(value: Any, rng: Rng, odd: Sequence[Any] = ODD) -> Any:
     for _ in range(rng.integers(1, 4)):
         node: Any = value
         while isinstance(node, dict | list) and node:
-            keys = list(node) if isinstance(node, dict) else range(len(node))
-            key: Any = keys[rng.integers(len(keys))]
+            keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
+            key = keys[int(rng.integers(len(keys)))]
             if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.75:
                 node = node[key]
                 continue
@@ -111,7 +111,8 @@ def arrays_bytes(arrays: dict[str, np.ndarray], rng: Rng) -> bytes:
             arrays[name if rng.random() < 0.9 else f"{name}x"] = other[choice]
     else:
         arrays[name] = array
-    (np.savez_compressed if rng.random() < 0.5 else np.savez)(file, **arrays)
+    save: Any = np.savez_compressed if rng.random() < 0.5 else np.savez
+    save(file, **arrays)
     return file.getvalue() if whole else mutations.damage(file.getvalue(), rng)
 
 
@@ -186,7 +187,8 @@ def configuration(run: Path, folder: Path, rng: Rng) -> Made:
     path.write_bytes(mutations.damage(path.read_bytes(), rng) if rng.random() < 0.5 else text.encode(errors="replace"))
     if rng.random() < 0.5:
         return path, lambda: curve(path.parent, run / "curve.json")
-    return path, lambda: check_same_run(path.parent, OmegaConf.create(content))
+    config: Any = OmegaConf.create(content)
+    return path, lambda: check_same_run(path.parent, config)
 
 
 def metrics(run: Path, folder: Path, rng: Rng) -> Made:
@@ -245,7 +247,7 @@ def training_config(run: Path) -> Any:
 
 def trained(run: Path, changes: dict[str, Any]) -> None:
     """`train`, without a step: all that is read is read before."""
-    config = OmegaConf.merge(training_config(run), changes)
+    config: Any = OmegaConf.merge(training_config(run), changes)
     fit, loop.fit = loop.fit, lambda run, train, val: loop.resume(run) or {}
     try:
         with first_line():
@@ -258,7 +260,8 @@ def variables(run: Path, folder: Path, rng: Rng) -> Made:
     path = folder / "w.npz"
     with np.load(run.parent / "tf.npz") as file:
         path.write_bytes(arrays_bytes(dict(file), rng))
-    model = MobileNetV3("small", minimalistic=True, padding="same")
+    options: dict[str, Any] = {"minimalistic": True, "padding": "same"}
+    model = MobileNetV3("small", **options)
     return path, lambda: loaded(model, path, source="tf")
 
 

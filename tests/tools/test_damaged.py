@@ -66,7 +66,7 @@ def good(
 @pytest.mark.parametrize(
     ("count", "kinds", "formats"),
     [
-        (70, ("detection",), ()),  # to export takes longer than everything else
+        (50, ("detection",), ()),  # to export takes longer than everything else
         pytest.param(5000, ("detection", "segmentation", "classification"), tuple(FORMATS),
                      marks=[pytest.mark.slow, pytest.mark.by_hand]),
     ],

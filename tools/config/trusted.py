@@ -94,12 +94,11 @@ def _resolve(config: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merged(base: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[Any, Any]:
     """`base` with the values of `other`, group by group."""
-    merged = dict(base)
+    found = dict(base)
     for key, value in other.items():
-        before = merged.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(before, value) if both else value
-    return merged
+        mine = found.get(key)
+        found[key] = _merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 def _texts(whole: Any) -> Iterable[str]:

@@ -83,7 +83,8 @@ def _read(path: Path, *, images: int) -> dict[str, Any]:
             raise ValueError("random")
         for random in saved["random"]:
             set_generator_state(random)
-        float(saved["grad_norm"]), int(saved["progress"]["step"]), str(saved["losses"]), saved["model"]
+        if saved["progress"]["step"] + 1 < 1 or not {"model", "losses", "grad_norm"} <= saved.keys():
+            raise ValueError("progress")
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{path} is not a step to recompute ({' '.join(repr(error).split()):.200}): damaged? Remove it"

@@ -34,13 +34,13 @@ def checksum_fault(path: Path) -> str | None:
     content = path.read_bytes()
     end = len(content) - len(before) - _VALUE - len(after)
     found = re.fullmatch(re.escape(before) + rb"(\d{12} [0-9a-f]{64})" + re.escape(after), content[max(0, end) :])
-    if found is None or int(found[1][:12]) != end or found[1] == _value(path, content[:end]):
+    if found is None or int(found[1][:12]) != end or found[1] == _value(path, memoryview(content)[:end]):
         return None
     files = f"it or {path.with_suffix('.bin').name}" if path.suffix == ".xml" else "it"
     return f"is damaged: {files} is not as it was exported (its checksum is wrong)"
 
 
-def _value(path: Path, content: bytes) -> bytes:
+def _value(path: Path, content: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(content)
     if path.suffix == ".xml" and (weights := path.with_suffix(".bin")).is_file():
         with open(weights, "rb") as file:
