@@ -1,5 +1,6 @@
 """PASCAL VOC annotations: the devkit's layout, or any folder of photographs and XML files (labelImg and others)."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -282,12 +283,17 @@ def _parse_all(layout: VocLayout, other_splits: bool, report: Report) -> dict[Pa
     return parsed
 
 
+def _composed(name: str) -> str:
+    """The same text for both forms of accents: macOS writes them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 class _Reader:
     def __init__(
         self, images: Path, builder: TableBuilder, labels: LabelMap, difficult: str, one_based: bool, report: Report
     ) -> None:
         self._images, self.builder, self._difficult, self._report = images, builder, difficult, report
-        self._slots, self._known = {name: slot for slot, name in labels.names.items()}, known_names(labels)
+        self._slots, self._known = {_composed(name): slot for slot, name in labels.names.items()}, known_names(labels)
         self._shift = 1.0 if one_based else 0.0
         self._files: dict[str, Path] = {}
 
@@ -308,11 +314,12 @@ class _Reader:
         self._files[name] = entry.xml
         self.builder.add_image(name, size)
         for thing in xml.objects:
-            if thing.name not in self._slots:
+            slot = self._slots.get(_composed(thing.name))
+            if slot is None:
                 remedy = f"the classes are {self._known}. Remedy: complete the class list"
                 tell("unknown_category", f"has an object of the unknown class {thing.name!r}: {remedy}")
             elif not (thing.difficult and self._difficult == "drop"):
-                self._object(thing.corners, self._slots[thing.name], thing.difficult, tell)
+                self._object(thing.corners, slot, thing.difficult, tell)
 
     def _object(self, corners: tuple[float, ...], slot: int, difficult: bool, tell: Tell) -> None:
         xmin, ymin, xmax, ymax = corners

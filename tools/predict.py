@@ -26,6 +26,7 @@ Choices of write=:
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -143,11 +144,11 @@ def _family(stem: str) -> set[str]:
 
 def keep_inputs(files: Sequence[Path], names: dict[Path, str], output: Path) -> None:
     """Raise ValueError if a result would overwrite an input."""
-    there = {path.resolve() for path in files}
+    there = {os.path.realpath(path) for path in files}
     for path in files:
         for ending in (".png", "_mask.png", "_color.png", ".mp4", ".avi"):
             target = output / f"{names[path]}{ending}"
-            if target.resolve() in there:
+            if os.path.realpath(target) in there:
                 raise ValueError(
                     f"output={output}: {target.name} would overwrite an input; choose another output folder"
                 )
@@ -183,7 +184,7 @@ def _annotated_ids(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
     ids: dict[Path, int] = {}
     for path in files:
         same = by_name.get(path.name, [])
-        exact = [image_id for name, image_id in same if path.resolve().as_posix().endswith(f"/{name}")]
+        exact = [image_id for name, image_id in same if Path(os.path.realpath(path)).as_posix().endswith(f"/{name}")]
         fitting = exact or [image_id for _, image_id in same]
         if len(fitting) != 1:
             raise ValueError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...words import counted
-from ..images.files import folder_named, list_files
+from ..images.files import IMAGE_ENDINGS, folder_named, list_files
 from .holdout import split_rows
 from .near_names import endings_of, near_names, stem_of
 from .split_lists import list_for, named_split, read_list, split_folder
@@ -83,7 +83,10 @@ def _beside(root: Path, split: str) -> Folders | None:
 
 
 def _masks(folder: Path) -> Path:
-    return folder_named(folder, *_MASKS) or folder / "labels"
+    there = [found for name in _MASKS if (found := folder_named(folder, name))]
+    if len(there) > 1:  # `labels` may hold the text files of YOLO
+        there = [found for found in there if list_files(found, IMAGE_ENDINGS)] or there
+    return there[0] if there else folder / "labels"
 
 
 def divide(

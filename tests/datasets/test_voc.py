@@ -180,6 +180,11 @@ def test_without_a_list_for_validation_some_are_held_out(tmp_path: Path) -> None
             VocDetection(folder, split="val")
 
 
+def test_both_forms_of_accents_are_one_class(tmp_path: Path) -> None:
+    plain(tmp_path, a=annotation(thing("Ka\u0308se"), thing("K\u00e4se")))
+    assert VocDetection(tmp_path, classes=["dog", "K\u00e4se"]).ground_truth(0)["labels"].tolist() == [2, 2]
+
+
 def test_objects_of_which_none_is_whole_are_told(tmp_path: Path) -> None:
     plain(tmp_path, a=annotation("<object><name>dog</name><polygon/></object>"), b=annotation())
     message = r"a\.xml: object 1 \(dog\) has no <bndbox>: .*; 1 of 2 XML files are like this, and no object is whole"

@@ -80,6 +80,12 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         find_images(["nothing.jpg"])
     with pytest.raises(FileNotFoundError, match="no images in"):
         find_images([str(tmp_path)])
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    found = find_images([str(tmp_path)], outside=tmp_path / "out")
+    assert found == [tmp_path / "loop.jpg"]  # a link to itself is named when it is read
+    keep_inputs(found, {found[0]: "loop"}, tmp_path / "out")
+    with pytest.raises(OSError, match=r"loop\.jpg"):
+        list(read_shots(found[0]))
 
 
 def test_results_of_the_same_name_do_not_overwrite_each_other() -> None:

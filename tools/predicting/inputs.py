@@ -1,6 +1,7 @@
 """The photographs and videos that a command takes: files, folders and globs, read one image at a time."""
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def find_images(inputs: Iterable[str], *, videos: bool = False, outside: Path | 
     files: dict[Path, Path] = {}
     for name in inputs:
         for path in _search(name, endings, outside):
-            files.setdefault(path.resolve(), path)
+            files.setdefault(_real(path), path)
     return list(files.values())
 
 
@@ -73,11 +74,16 @@ def _search(name: str, endings: frozenset[str], outside: Path | None) -> list[Pa
                 found.append(hit)
     else:
         raise FileNotFoundError(f"no such file or folder: {path}")
-    left_out = outside.resolve() if outside and outside.resolve() != path.resolve() else None
-    kept = sorted(p for p in found if not (left_out and p.resolve().is_relative_to(left_out)))
+    left_out = _real(outside) if outside and _real(outside) != _real(path) else None
+    kept = sorted(p for p in found if not (left_out and _real(p).is_relative_to(left_out)))
     if not kept:
         raise FileNotFoundError(f"no {what} (looked for {' '.join(sorted(endings))})")
     return kept
+
+
+def _real(path: Path) -> Path:
+    """Without links. `Path.resolve` raises an error for a link to itself, which is named when it is read."""
+    return Path(os.path.realpath(path))
 
 
 def _below(folder: Path, endings: frozenset[str]) -> list[Path]:

@@ -299,6 +299,9 @@ def test_folders_of_splits_as_other_tools_call_them(tmp_path: Path, images: str,
 def test_folders_without_splits_as_other_tools_call_them(tmp_path: Path, folders: tuple[str, str]) -> None:
     write(tmp_path / folders[0] / "a.jpg", np.zeros((1, 2, 3), np.uint8))
     write(tmp_path / folders[1] / "a.jpg.png", np.array([[0, 1]], np.uint8))
+    if folders == ("img", "masks_machine"):
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels/a.txt").write_text("0 .5 .5 .1 .1")  # of YOLO
     assert MaskFolder(tmp_path, classes=["sky", "road"]).read(0).mask.tolist() == [[0, 1]]
 
 
