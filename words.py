@@ -13,7 +13,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 def _plural(one: str) -> str:
     if one.endswith("y") and one[-2:-1] not in "aeiou":
         return f"{one[:-1]}ies"
-    return f"{one}es" if one.endswith(("s", "x", "z", "ch", "sh")) else f"{one}s"
+    return f"{one}es" if one.endswith(("s", "x", "z", "tch", "sh")) else f"{one}s"
 
 
 def verb(number: float, one: str, many: str) -> str:

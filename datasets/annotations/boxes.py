@@ -292,8 +292,8 @@ def _fractions(table: BoxTable) -> str:
         return ""
     shown = [round(value, 4) for value in ends[0].tolist()]
     return (
-        f"{table.source}: all {len(ends)} boxes lie in the first pixel of their image, such as {shown}: these are "
-        "fractions. Remedy: multiply them by the images' widths and heights"
+        f"{table.source}: no box extends beyond the first pixel of its image, such as {shown}: these are fractions. "
+        "Remedy: multiply them by the images' widths and heights"
     )
 
 

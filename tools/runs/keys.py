@@ -19,16 +19,7 @@ FREE_KEYS = (
 
 # Where the data is stored and how it is divided; its fingerprint shows whether it is still the same data.
 PATH_KEYS = (
-    "root",
-    "images",
-    "val_images",
-    "train_json",
-    "val_json",
-    "annotations",
-    "folder",
-    "masks",
-    "lists",
-    "holdout",
+    *("root", "images", "val_images", "train_json", "val_json", "annotations", "folder", "masks", "lists", "holdout"),
 )
 
 

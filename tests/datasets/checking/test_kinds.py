@@ -226,7 +226,7 @@ EXAMPLES: list[tuple[str, str, Callable[..., None], str]] = [
     ("mask_type", "Masks", _jpeg_mask, "is a JPEG: lossy"),
     ("mask_size", "Masks", _replaced(_MASK, lambda w: w.encoded(np.ascontiguousarray(w.mask(0)[:, 1:]))), "says 63x48"),
     ("unknown_label", "Masks", _replaced(_MASK, _with_nines), r"9 \(2,368 pixels\)"),
-    ("all_ignored", "Masks", _replaced(_MASK, lambda w: w.encoded(np.full(SIZE, 255, np.uint8))), "all 3,072 pixels"),
+    ("all_ignored", "Masks", _replaced(_MASK, lambda w: w.encoded(np.full(SIZE, 255, np.uint8))), "all pixels of"),
     ("instances", "City", _contradicting_instances, "in 12 pixels, the first at x 3, y 20: id 24001"),
     ("instances", "City", _without("instanceIds"), "does not exist, although"),
     ("class_empty", "Folders", _empty_class, "has no images"),

@@ -192,7 +192,7 @@ def test_sampler_goes_on_in_the_middle_of_an_epoch():
 def test_sampler_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         EpochSampler(10, **arguments)
-    with pytest.raises(ValueError, match="sampler has 3 samples, but the dataset has 10"):
+    with pytest.raises(ValueError, match="sampler has length 3, but the dataset has 10"):
         make_loader(_dataset(), batch_size=2, sampler=EpochSampler(3))
 
 
