@@ -32,6 +32,7 @@ from .states import check, pack, unpack
 
 MAX_ROWS = 30  # classes that the console lists
 _MAX_BYTES, _MAX_RATIO = 2 << 30, 100  # of a file for `compare`, unpacked
+_MAX_PIXELS = 1 << 40  # of one class in one image
 _MAX_CLASSES = {"detection": 20_000, "segmentation": 256}
 # Kinds of the numbers and their dimensions in a metric's state, see `pack`.
 _PARTS: dict[str, dict[str, tuple[str, int]]] = {
@@ -281,8 +282,10 @@ def _check_slots(metric: Any, arrays: Mapping[str, np.ndarray]) -> None:
     if isinstance(metric, MeanIoU):
         indices, counts = (arrays.get(f"#{i}|values", np.zeros(0, int)) for i in range(2))
         cells = len(metric.names) * (len(metric.names) + 1 + len(metric.unscored))
-        if indices.size and not (indices.min() >= 0 and indices.max() < cells and counts.min() >= 0):
+        if indices.size and not (indices.min() >= 0 and indices.max() < cells):
             raise ValueError("pixels of classes that it does not have")
+        if counts.size and not (counts.min() >= 0 and counts.max() <= _MAX_PIXELS):
+            raise ValueError(f"{counts.min():,} to {counts.max():,} pixels of a class in an image")
     elif unknown := set(np.unique(arrays.get("#1.labels|values", ())).tolist()) - metric.names.keys():
         raise ValueError(f"annotations of the class indices {sorted(unknown)[:5]}, which it does not have")
 

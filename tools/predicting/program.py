@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 import re
 import zipfile
@@ -110,8 +111,12 @@ def open_program(path: Path) -> tuple[Any, str | None]:
         for name, content in {**members, **checked, _SAMPLES: b""}.items():
             archive.writestr(f"model/{name}", content)
     copy.seek(0)
-    about = members.get(_ABOUT)
-    return torch.export.load(copy).module(), about.decode() if about else None
+    about, log = members.get(_ABOUT), logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True  # it prints a traceback before it raises
+    try:
+        return torch.export.load(copy).module(), about.decode() if about else None
+    finally:
+        log.disabled = before
 
 
 def _check_samples(content: bytes) -> None:
