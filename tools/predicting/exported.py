@@ -41,7 +41,9 @@ class ExportedPredictor(Predictor):
             ValueError: the file's configuration is not a valid run configuration.
         """
         self.file, self.padding = file, Padding(1, 0)
-        with building(f"{file.path} has metadata of another version (or is damaged: export it again)"):
+        with building(
+            f"{file.path} has metadata of another version (or is damaged: export it again)", with_own=bool(data)
+        ):
             self.interface = Interface.from_json(file.about["interface"])
             if self.interface.kind == "segmentation" and self.interface.outputs == "raw":
                 self.padding = Padding.from_json(file.about["padding"])

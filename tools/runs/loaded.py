@@ -123,7 +123,7 @@ def load_run(
         raise
     if lacking := [key for key in ("config", "labels", "model", "progress") if key not in checkpoint]:
         raise ValueError(f"{path} is not a checkpoint of a run: it has no {lacking[0]!r}")
-    with building(f"{path} describes a network that cannot be built"):
+    with building(f"{path} describes a network that cannot be built", with_own=bool(data)):
         config = trusted(checkpoint["config"], data=data)
         step = int(checkpoint["progress"]["step"])
         task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
