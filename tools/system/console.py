@@ -32,6 +32,8 @@ def configure_logging() -> None:
                 sys.stdout.flush()
             except BrokenPipeError:  # `| head` has seen enough; the work goes on
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            except OSError:  # a full disk behind `> train.txt`; the work goes on
+                pass
 
     log.handlers = [Handler()]
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
@@ -105,12 +107,12 @@ class _Lines:
     def write(self, drawn: str) -> None:
         line = drawn.strip()
         if line and time.monotonic() >= self._next:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 self._stream.write(f"{line}\n")
             self._next = time.monotonic() + _SECONDS_OF_A_LINE
 
     def flush(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._stream.flush()
 
 

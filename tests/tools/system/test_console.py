@@ -1,5 +1,6 @@
 """Text in columns; progress as a bar that moves on a terminal, as whole lines everywhere else."""
 
+import errno
 import io
 import sys
 
@@ -88,12 +89,13 @@ def test_names_reach_the_terminal_printable(
     assert len(lines) == 2004
 
 
-def test_a_reader_that_has_seen_enough_does_not_end_the_work(
-    logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full")])  # `| head`, `> FILE`
+def test_a_stream_that_takes_no_more_does_not_end_the_work(
+    error: OSError, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
-            raise BrokenPipeError
+            raise error
 
     monkeypatch.setattr(console, "_SECONDS_OF_A_LINE", 0)
     monkeypatch.setattr(sys, "stdout", Closed())
