@@ -319,21 +319,22 @@ def test_segmentation_is_saved_loaded_and_compared(tmp_path: Path) -> None:
 
 
 def test_a_class_without_truth_is_absent(tmp_path: Path) -> None:
-    """Predicted or not; also in a file of an earlier version."""
-    labels = segmentation_labels(["sky", "road"])
+    """Unless it is predicted, which counts as 0; also in a file of an earlier version."""
+    labels = segmentation_labels(["sky", "road", "sea"])
     metric = MeanIoU(labels.names)
     metric.merge([{i: ImageCounts(np.array([0, 1]), np.array([50 + i, 10])) for i in range(10)}])
     found = metric.compute()
-    assert (found["IoU/road"], found["IoU/sky"], found["mIoU"]) == (None, 545 / 645, 545 / 645 / 2)
+    assert (found["IoU/road"], found["IoU/sky"], found["mIoU"]) == (0, 545 / 645, 545 / 645 / 2)
+    assert found["IoU/sea"] is None
     evaluation = Evaluation("segmentation", labels, metric, found, {}, {"data": "1234"})
     written = publish(evaluation, tmp_path / "a.json", bootstrap=20)
-    assert (written["IoU/road/low"], written["IoU/road/high"]) == (None, None)
+    assert (written["IoU/sea/low"], written["IoU/sea/high"]) == (None, None)
     assert 0 < written["mIoU/low"] < written["mIoU/high"] < 0.5
-    save(evaluation, {**written, "IoU/road": -1.0}, tmp_path / "b.npz")
+    save(evaluation, {**written, "IoU/sea": -1.0}, tmp_path / "b.npz")
     (tmp_path / "b.json").write_text("{}")
-    assert load(tmp_path / "b.npz").results["IoU/road"] is None
+    assert load(tmp_path / "b.npz").results["IoU/sea"] is None
     (differences,) = compared(tmp_path / "a.json", tmp_path / "b.json", samples=20)["differences"].values()
-    assert (differences["IoU/road"]["difference"], differences["IoU/sky"]["difference"]) == (None, 0)
+    assert (differences["IoU/sea"]["difference"], differences["IoU/sky"]["difference"]) == (None, 0)
 
 
 def test_many_classes_stay_readable() -> None:

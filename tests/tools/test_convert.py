@@ -40,7 +40,7 @@ def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     told = capsys.readouterr().out
     assert "held out, selected by" in told
     assert "polygons (segmentation) are not converted" in told
-    assert "1 category ids are renumbered from 1; the names are kept" in told
+    assert "1 category id is renumbered from 1; the names are kept" in told
     assert f"train on them with data=yolo data.root={tmp_path}/out/data.yaml" in told
     convert.main([*keys, "format=voc", f"output={tmp_path}/bare", "images=none", "splits=[train]"])
     assert f"annotations only: put the images into {tmp_path}/bare/JPEGImages" in capsys.readouterr().out

@@ -88,7 +88,8 @@ def _naming(weights: str | Path | Mapping[str, Any]) -> Iterator[None]:
     except ValueError as error:
         if isinstance(weights, Mapping) or str(weights) in str(error):
             raise
-        raise ValueError(f"weights={weights}: {error}") from error
+        told = f"weights={weights}: {error}"
+        raise (ConflictError(told, error.keys) if isinstance(error, ConflictError) else ValueError(told)) from error
 
 
 def _load_states(

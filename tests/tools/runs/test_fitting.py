@@ -40,22 +40,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "experiment=small_detection weights=coco.pth weights_source=torchvision",
             "model=ssdlite_torchvision model.postprocess.activation=sigmoid weights_new_predictors=true",
         ),
-        (
+        pytest.param(
             "experiment=finetune_detection weights=coco.pth data.input_size=[96,160]",
             "weights_source=torchvision backbone.reduced=detection backbone.width=1.0 model=ssdlite_torchvision "
             "model.network.mean=[0.5,0.5,0.5] model.network.std=[0.5,0.5,0.5] "
             "model.postprocess.activation=sigmoid weights_new_predictors=true",
+            marks=pytest.mark.by_hand,
         ),
-        (
+        pytest.param(
             "experiment=small_detection weights=coco.pth weights_source=torchvision backbone.width=0.5",
             "weights_reduce=importance model=ssdlite_torchvision model.postprocess.activation=sigmoid "
             "weights_new_predictors=true",
+            marks=pytest.mark.by_hand,
         ),
-        (
+        pytest.param(
             "experiment=small_detection weights=coco.pth weights_source=torchvision backbone=mobilenet_v2 "
             "backbone.divisor=4",
             "backbone=mobilenet_v3_large backbone.reduced=detection backbone.width=1.0 model=ssdlite_torchvision "
             "model.postprocess.activation=sigmoid weights_new_predictors=true",
+            marks=pytest.mark.by_hand,
         ),
         (
             "experiment=small_segmentation weights=voc.pth",
