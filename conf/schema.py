@@ -249,8 +249,18 @@ class ExportConfig:
     batch: Any = 1  # batch size for input=network, or dynamic
     outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
     candidates: int = 2048  # number of best (anchor, class) pairs passed to non-maximum suppression
-    precision: str = "fp32"  # fp32; for openvino also fp16 (half the file size) or bf16 (computes in bf16 if the
-    #   processor supports it)
+    precision: str = (
+        "fp32"  # fp32; for onnx and openvino also int8; for openvino also fp16 (half the file size) or bf16
+    )
+    #   (computes in bf16 if the processor supports it)
+    calibration: Any = (
+        100  # for int8: the number of training images, evenly spaced, that show the ranges of values, or a
+    )
+    #   folder of photographs
+    max_drop: float | None = (
+        0.01  # for int8: how much of AP, mIoU or top-1 on the validation split may be lost; if it is
+    )
+    #   more, nothing is written; null: write without an evaluation
     photos: list[str] = field(default_factory=list)  # photographs or folders for the verification; empty: validation
     #   split, or generated scenes
     num_photos: int = 8  # number of photographs to use

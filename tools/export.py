@@ -2,9 +2,11 @@
 
 pocketvision export run=runs/first format=onnx
 pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml
+pocketvision export run=runs/first format=onnx precision=int8
 pocketvision export model=ssdlite_torchvision weights=torchvision format=onnx output=detector.onnx
 
-Writes one file that includes pre- and post-processing, and only if its results agree with PyTorch's. More examples:
+Writes one file that includes pre- and post-processing, and only if its results agree with PyTorch's; in int8, only if
+its metric on the validation split is at most max_drop below the float file's. More examples:
 
   pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
@@ -25,6 +27,7 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.exporting.int8 import Int8
 from pocketvision.tools.exporting.metadata import describe_file, write_files
 from pocketvision.tools.exporting.onnx_file import network_proto
 from pocketvision.tools.exporting.verify import Comparison, compare
@@ -54,6 +57,7 @@ def export(config: DictConfig) -> Path:
         )
     output = _output(settings, run)
     photos = read_photos(settings, run)
+    int8 = Int8(run, interface, settings.calibration, settings.max_drop) if settings.precision == "int8" else None
     output.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder as the output, so that the move is atomic and a file with that name is always complete.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
@@ -67,13 +71,21 @@ def export(config: DictConfig) -> Path:
         }
         shape = f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
         log.info("exporting %s (step %d), input %s, %s", source, run.step, shape, settings.format)
-        paths = write_all(run, interface, Path(folder), abouts)
+        network = None if settings.format == "torch_export" else network_proto(run, interface)
+        float32 = Path(folder, "float32", output.name)
+        if int8:
+            write_files(run, network, interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
+            network = int8.quantized(network, settings.format)
+        paths = write_all(run, network, interface, Path(folder), abouts)
         models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
         comparison = compare(run, models, photos, precision=settings.precision)
         log.info("verified against PyTorch on %s:\n%s", counted(len(photos), "photograph"), comparison.table())
         check_same(comparison, settings)
+        about = abouts[interface.outputs] | {"comparison": comparison.to_json()}
+        if int8:
+            about["quantization"] = int8.judged(load_file(float32, threads=settings.threads), models[interface.outputs])
         del models
-        _move(paths[interface.outputs], output, abouts[interface.outputs] | {"comparison": comparison.to_json()})
+        _move(paths[interface.outputs], output, about)
     log.info("written: %s, %s", output, output.with_suffix(".json").name)
     return output
 
@@ -120,15 +132,12 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def write_all(
-    run: LoadedRun, interface: Interface, folder: Path, abouts: dict[str, dict[str, Any]]
+    run: LoadedRun, network: Any, interface: Interface, folder: Path, abouts: dict[str, dict[str, Any]]
 ) -> dict[str, list[Path]]:
     """The file, and one with raw outputs, by `outputs`: differences show best before post-processing."""
-    format = abouts["raw"]["format"]
-    network = None if format == "torch_export" else network_proto(run, interface)
     written = {}
     for outputs, about in abouts.items():
-        path = folder / outputs / f"model{FORMATS[format]}"
-        path.parent.mkdir()
+        path = folder / outputs / f"model{FORMATS[about['format']]}"
         written[outputs] = write_files(run, network, replace(interface, outputs=outputs), path, about)
     return written
 

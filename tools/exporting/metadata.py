@@ -79,6 +79,7 @@ def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, 
     """
     format = about["format"]
     assert path.suffix == FORMATS[format]
+    path.parent.mkdir(exist_ok=True)
     if format == "torch_export":
         program = build_program(run, interface)
         program.example_inputs = None  # they would be a pickle in the file

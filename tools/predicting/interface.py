@@ -13,7 +13,7 @@ from ..runs.loaded import LoadedRun
 KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
 EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}
-PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16", "bf16"), "torch_export": ("fp32",)}
+PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8"), "torch_export": ("fp32",)}
 RAW_NAMES = {
     "detection": ("class_logits", "box_deltas"),  # and anchors, which are constants
     "segmentation": ("logits",),
