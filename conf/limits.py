@@ -10,7 +10,7 @@ LEAST = {
     **dict.fromkeys(("epochs", "overfit", "max_steps", "batch_size", "accumulate", "lr_batch_size", "patience"), 1),
     **dict.fromkeys(("log_every", "save_every", "keep_last", "eval_every", "eval_batch_size"), 1),
     **dict.fromkeys(("samples", "every", "candidates", "num_photos", "rounds", "repeats", "count", "columns"), 1),
-    **dict.fromkeys(("table",), 1),
+    **dict.fromkeys(("table", "calibration"), 1),
     **dict.fromkeys(("seed", "threads", "workers", "warmup", "epoch", "statistics"), 0),
     **dict.fromkeys(("bootstrap", "pictures", "report_images", "num_train", "num_val", "examples"), 0),
 }

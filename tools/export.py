@@ -35,7 +35,7 @@ from pocketvision.tools.predicting.exported import load_file
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.predicting.interface import FORMATS, PRECISIONS, Interface, make_interface
 from pocketvision.tools.predicting.program import check_torch
-from pocketvision.tools.predicting.runtimes import PACKAGES, require
+from pocketvision.tools.predicting.runtimes import PACKAGES, QUANTIZERS, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 from pocketvision.tools.system.console import log
@@ -101,7 +101,11 @@ def check(settings: ExportConfig) -> None:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
     if settings.format == "torch_export":
         check_torch("format=torch_export")
+    if settings.max_drop is not None and not settings.max_drop >= 0:
+        raise ValueError(f"max_drop={settings.max_drop}: expected 0 or more, or null")
     require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
+    if settings.precision == "int8" and settings.format in QUANTIZERS:
+        require(QUANTIZERS[settings.format], extra="int8", need=f"format={settings.format} precision=int8")
 
 
 def _output(settings: ExportConfig, run: LoadedRun) -> Path:

@@ -18,6 +18,7 @@ from .program import ForeignProgramError, check_torch
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 PACKAGES = {format: ("onnx", "onnxscript", *runtime) for format, runtime in RUNTIMES.items()}  # to write a file
+QUANTIZERS = {"openvino": ("nncf",)}  # and in int8
 
 
 @dataclass(frozen=True)
