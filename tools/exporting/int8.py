@@ -11,6 +11,8 @@ from ..system.console import log
 from .calibration import calibrate, read_split
 from .quantize import quantized
 
+_UNJUDGED = "max_drop=null, which writes the file without an evaluation"
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -45,8 +47,7 @@ class Int8:
             ValueError: there are no images to calibrate or to judge with; names the key.
         """
         self._max_drop = max_drop
-        remedy = "max_drop=null, which writes the file without an evaluation"
-        self._source = None if max_drop is None else read_split(run, "val", remedy)
+        self._source = None if max_drop is None else read_split(run, "val", _UNJUDGED)
         self._calibration = calibrate(run, interface, calibration)
 
     def quantized(self, network: Any, format: str) -> Any:
@@ -76,9 +77,11 @@ class Int8:
 
 
 def _measured(float32: ExportedPredictor, int8: ExportedPredictor, source: Any) -> Cost:
-    metric = float32.task.metric.primary
-    results = [evaluate_file(model, source, batch_size=1, workers=0)[metric] for model in (float32, int8)]
-    return Cost(metric, len(source), *results, *(_bytes(model.file.path) for model in (float32, int8)))
+    metric, models = float32.task.metric.primary, (float32, int8)
+    before, after = (evaluate_file(model, source, batch_size=1, workers=0)[metric] for model in models)
+    if before is None or after is None:
+        raise ValueError(f"{metric} is absent: the validation split has nothing to compare with. Remedy: {_UNJUDGED}")
+    return Cost(metric, len(source), before, after, *(_bytes(model.file.path) for model in models))
 
 
 def _bytes(path: Path) -> int:

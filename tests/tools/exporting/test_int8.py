@@ -64,11 +64,12 @@ def config_of(run: Path, output: Path, **keys: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "format"), [("detection", "onnx"), ("segmentation", "openvino"), ("classification", "onnx")]
+    ("kind", "format", "input"),
+    [("detection", "onnx", "photo"), ("segmentation", "openvino", "photo"), ("classification", "onnx", "network")],
 )
-def test_a_file_in_int8(kind: str, format: str, trained_run: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_file_in_int8(kind: str, format: str, input: str, trained_run: Callable[[str], Path], tmp_path: Path) -> None:
     path = tmp_path / f"model{FORMATS[format]}"
-    export(config_of(trained_run(kind), path, format=format, calibration=2, max_drop=1.0))
+    export(config_of(trained_run(kind), path, format=format, input=input, calibration=2, max_drop=1.0))
     about = json.loads(path.with_suffix(".json").read_text())
     quantization = about["quantization"]
     assert about["precision"] == "int8"
