@@ -38,7 +38,10 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
             dynamic_shapes=(axes,) if axes else None, verbose=False, external_data=False,
         )  # fmt: skip
     assert program is not None
-    return program.model_proto
+    network = program.model_proto
+    for node in network.graph.node:
+        del node.metadata_props[:]  # where in this machine's files each came from, a tenth of the network's bytes
+    return network
 
 
 @contextlib.contextmanager

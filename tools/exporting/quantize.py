@@ -78,7 +78,7 @@ def with_fused_gates(network: Any) -> Any:
         del network.graph.node[:]
         network.graph.node.extend(nodes)
         for name, value in constants.items():
-            network.graph.initializer.append(numpy_helper.from_array(np.float32(value), f"gate/{name}"))
+            network.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"gate/{name}"))
     return network
 
 

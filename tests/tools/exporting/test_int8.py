@@ -25,7 +25,7 @@ def graph_of(*nodes: Any) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 50]) for name in ("x", nodes[-1].output[0])]
-    half = numpy_helper.from_array(np.float32(0.5), "half")
+    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
     graph = helper.make_graph(list(nodes), "gates", ends[:1], ends[1:], [half])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
