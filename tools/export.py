@@ -2,12 +2,12 @@
 
 pocketvision export run=runs/first format=onnx
 pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml
-pocketvision export run=runs/first format=onnx precision=int8
 pocketvision export model=ssdlite_torchvision weights=torchvision format=onnx output=detector.onnx
 
 Writes one file that includes pre- and post-processing, and only if its results agree with PyTorch's; in int8, only if
 its metric on the validation split is at most max_drop below the float file's. More examples:
 
+  pocketvision export run=runs/first format=onnx precision=int8
   pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
 

@@ -150,7 +150,7 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path: Path) -> None:
         (("train", "experiment=demo_detection", "train_cfg.max_epochs=12"), 2, "it is called epochs here"),
         (("train", "resume=True"), 2, "run the same command again"),
         (("train", "exist_ok=True"), 2, "choose another name= to start over"),
-        (("train", "-m", "hydra/launcher=joblib", "name=a,b"), 2, "pip install hydra-joblib-launcher"),
+        (("train", "-m", "hydra/launcher=rq", "name=a,b"), 2, "pip install hydra-rq-launcher"),
         (
             ("train", "experiment=small_detection", "model=lraspp"),
             2,
