@@ -72,6 +72,8 @@ def _read(path: Path, *, images: int) -> dict[str, Any]:
     """The saved step; a ValueError if it is not as `stop_for_replay` writes it."""
     saved, before = load_checkpoint(path), generator_state()
     try:
+        if not _is_list(saved["samples"], depth=3):  # a tensor may have any number of rows
+            raise TypeError("samples")
         rows = [row for samples in saved["samples"] for names in samples for row in names]
         right = (
             type(epoch) is type(index) is int and 0 <= index < images and isinstance(name, str)
@@ -91,6 +93,13 @@ def _read(path: Path, *, images: int) -> dict[str, Any]:
         ) from error
     set_generator_state(before)
     return saved
+
+
+def _is_list(value: Any, *, depth: int) -> bool:
+    """Whether it is a list of lists of lists and so on."""
+    if not depth:
+        return True
+    return isinstance(value, list | tuple) and all(_is_list(item, depth=depth - 1) for item in value)
 
 
 def _look(run: Run, batch: Any, names: list[str]) -> list[str]:

@@ -8,8 +8,9 @@ import torch
 from pocketvision.conf.schema import OnNonfinite, ScheduleConfig, ScheduleName, TrainConfig
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.engine.distributed import Ranks
+from pocketvision.tools.engine.replay import _read  # a whole run would read gigabytes before it fails
 from pocketvision.tools.engine.run import Run, make_run
-from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.engine.state import load_checkpoint, save_checkpoint
 from pocketvision.tools.engine.step import Step, step_if, train_step
 from pocketvision.tools.engine.task import Task
 from pocketvision.tools.engine.window import NonfiniteError, Window
@@ -177,6 +178,14 @@ def test_a_run_skips_and_counts(in_tmp_path: Path, logged: pytest.LogCaptureFixt
     assert any("2 non-finite steps skipped up to step 3" in line for line in logged.messages)
     model: dict[str, Any] = load_checkpoint("runs/x/checkpoints/last.pt")["model"]
     assert all(value.isfinite().all() for value in model.values())
+
+
+@pytest.mark.parametrize("samples", [torch.zeros(1).expand(30_000, 30_000), [torch.zeros(2, 2)], [[7]], None])
+def test_a_damaged_step_is_refused_at_once(samples: Any, in_tmp_path: Path) -> None:
+    path = in_tmp_path / "replay.pt"
+    save_checkpoint(path, {"samples": samples, "random": [], "grad_norm": 1.0, "losses": {}, "model": {}})
+    with pytest.raises(ValueError, match=r"replay\.pt is not a step to recompute"):
+        _read(path, images=4)
 
 
 def test_there_is_nothing_to_replay(in_tmp_path: Path) -> None:
