@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...words import counted
 from ..predicting.exported import ExportedPredictor, evaluate_file
 from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
@@ -28,7 +29,7 @@ class Cost:
     def __str__(self) -> str:
         before, after = (f"{count / 1e6:.2f} MB" for count in (self.float32_bytes, self.int8_bytes))
         return (
-            f"{self.metric} on {self.images} validation images: {self.float32:.4f} in fp32, {self.int8:.4f} in int8; "
+            f"{self.metric} on {counted(self.images, 'validation image')}: {self.float32:.4f} in fp32, {self.int8:.4f} in int8; "
             f"size {before} and {after}"
         )
 
@@ -52,7 +53,7 @@ class Int8:
 
     def quantized(self, network: Any, format: str) -> Any:
         """The network's graph in int8; `network` stays as it is."""
-        log.info("quantizing with %d images of %s", self._calibration.images, self._calibration.source)
+        log.info("quantizing with %s of %s", counted(self._calibration.images, "image"), self._calibration.source)
         return quantized(network, self._calibration.batches, format=format)
 
     def judged(self, float32: ExportedPredictor, int8: ExportedPredictor) -> dict[str, Any]:
