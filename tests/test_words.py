@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pocketvision.words import counted
+from pocketvision.words import counted, listed
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("backbones", "detection", "segmentation", "datasets", "conf", "tools")
@@ -41,6 +41,14 @@ LOGGED = re.compile(rf"(?<!of )(?<!of the )%d ({NOUNS})\b")
 )
 def test_a_noun_follows_its_number(number: int, one: str, many: str, told: str) -> None:
     assert counted(number, one, many) == told
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(0, ""), (2, "0, 1"), (3, "0, 1 and 1 more class"), (5, "0, 1 and 3 more classes")],
+)
+def test_long_lists_of_classes_are_cut(count: int, told: str) -> None:
+    assert listed([str(i) for i in range(count)], most=2) == told
 
 
 def test_no_text_has_a_number_of_its_own_before_a_plural() -> None:

@@ -1,14 +1,14 @@
 """Whether a split has anything to learn from, or to compare with: asked before training, of a sample of the masks."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ...words import counted
+from ...words import counted, listed
 from ..annotations.boxes import BoxSource
 from ..annotations.sample import evenly
 from ..image_folder import ImageFolder
@@ -17,7 +17,7 @@ from ..mask_folder import MaskPairs
 
 _MOST = 200  # masks that are decoded
 _FILLS = 0.01  # a value with this share of all pixels is no border around objects
-_NAMED = 8  # classes that a message names
+_SHOWN = 8  # values that a message names
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _of_masks(source: MaskPairs) -> Truth:
         total += stored.size
     if problem and not total:
         raise problem
-    held = ", ".join(map(str, np.flatnonzero(values)[:_NAMED]))
+    held = ", ".join(map(str, np.flatnonzero(values)[:_SHOWN]))
     looked_at = (
         counted(len(source), "mask") if len(chosen) == len(source) else f"{len(chosen)} of {len(source):,} masks"
     )
@@ -158,8 +158,3 @@ def _paths(source: Any) -> Iterator[str]:
         yield from (os.path.join(source.images, name) for name in source.file_names)
     elif isinstance(source, MaskPairs):
         yield from source.image_paths
-
-
-def listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more classes" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -17,7 +17,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +102,19 @@ def damaged_value(value: Any, rng: Rng) -> Any:
         if not (found := places(value)):
             break
         container, key = found[rng.integers(len(found))]
-        match rng.integers(4):
-            case 0:
-                del container[key]
-            case 1 if isinstance(container, list):
-                container.append(copy.deepcopy(container[key]))
-            case _:
-                container[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])  # else one could come into itself
+        damage_part(container, key, rng)
     return value
+
+
+def damage_part(container: Any, key: Any, rng: Rng, *, odd: Sequence[Any] = ODD, actions: int = 4) -> None:
+    """Leave a part out, double it, or (all other actions) replace it by an odd value."""
+    match rng.integers(actions):
+        case 0:
+            del container[key]
+        case 1 if isinstance(container, list):
+            container.append(copy.deepcopy(container[key]))
+        case _:
+            container[key] = copy.deepcopy(odd[rng.integers(len(odd))])  # else one could come into itself
 
 
 def damaged_json(value: Any, rng: Rng) -> bytes:

@@ -71,13 +71,7 @@ def changed(value: Any, rng: Rng, odd: Sequence[Any] = ODD) -> Any:
             if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.75:
                 node = node[key]
                 continue
-            match rng.integers(5):
-                case 0:
-                    del node[key]
-                case 1 if isinstance(node, list):
-                    node.append(copy.deepcopy(node[key]))
-                case _:
-                    node[key] = copy.deepcopy(odd[rng.integers(len(odd))])
+            mutations.damage_part(node, key, rng, odd=odd, actions=5)
             break
     return value
 

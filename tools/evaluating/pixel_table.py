@@ -6,8 +6,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ...absent import written
-from ...datasets.checking.learnable import listed
-from ...words import counted, verb
+from ...words import counted, listed, verb
 from ..system.console import columns
 
 _ONE_BLOCK = 30  # classes; more are shown in two columns

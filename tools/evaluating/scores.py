@@ -14,7 +14,6 @@ import numpy.typing as npt
 from ...absent import Results, from_file, known, written
 from ...backbones.npz import read_npz
 from ...conf.schema import EvaluateConfig
-from ...datasets.checking.learnable import listed
 from ...datasets.labels import LabelMap
 from ...detection.accumulation import check_backend
 from ...detection.analysis import ClassFigures, DetectionAnalysis, analyse
@@ -22,7 +21,7 @@ from ...detection.coco_results import write_results as write_coco_results
 from ...detection.metric import CocoMetric
 from ...files import whole_file, write_json
 from ...segmentation.metric import ImageCounts, MeanIoU
-from ...words import counted
+from ...words import counted, listed
 from ..config import build
 from ..engine.task import Metric, Task
 from ..runs.keys import plain

@@ -38,13 +38,13 @@ def calibrate(run: LoadedRun, interface: Interface, calibration: int | str) -> C
         calibration: the number of images, or a folder.
 
     Raises:
-        ValueError: the number is below 1, or there is no training split.
+        ValueError: it is neither, or there is no training split.
         FileNotFoundError: there is no photograph in the folder.
     """
     if isinstance(calibration, str):
         files = find_images([calibration])
         return _calibration(run, interface, (decode_image(file) for file in files), len(files), calibration)
-    if calibration < 1:
+    if type(calibration) is not int:  # its range is checked with those of all keys
         raise ValueError(f"calibration={calibration}: expected a number of images, or a folder of photographs")
     source = read_split(run, "train", "calibration=FOLDER, a folder of photographs")
     chosen = evenly(len(source), calibration)
@@ -76,12 +76,10 @@ def _calibration(
 
 def _batches(run: LoadedRun, interface: Interface, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The last batch of a fixed size is filled with its last image."""
-    data = run.config.data
-    size, resize = interface.network_size, data.resize
+    data, size = run.config.data, interface.network_size
+    resize = "none" if size is None else "stretch" if data.resize == "none" else data.resize
     waiting: list[np.ndarray] = []
     for image in images:
-        if size is None or resize == "none":
-            size, resize = interface.network_size, "stretch" if interface.network_size else "none"
         prepared, _ = prepare(image, size, resize, crop_fraction=build.crop_fraction(data), exact=size is not None)
         waiting.append(prepared.astype(np.float32).transpose(2, 0, 1))
         if len(waiting) == (interface.batch or 1):

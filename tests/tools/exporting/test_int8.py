@@ -84,6 +84,7 @@ def test_a_file_in_int8(kind: str, format: str, input: str, trained_run: Callabl
 
 REFUSED = {
     "calibration of nothing": ({"calibration": 0}, "calibration=0: expected 1 or more"),
+    "half an image": ({"calibration": 2.5}, "calibration=2.5: expected a number of images, or a folder of photographs"),
     "a folder without photographs": ({"calibration": "EMPTY"}, "no images in"),
     "a negative drop": ({"max_drop": -0.1}, "max_drop=-0.1: expected 0 or more, or null"),
     "int8 of torch.export": ({"format": "torch_export"}, "precision=int8: format=torch_export supports fp32"),
