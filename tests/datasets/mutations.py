@@ -114,7 +114,7 @@ def damage_part(container: Any, key: Any, rng: Rng, *, odd: Sequence[Any] = ODD,
         case 1 if isinstance(container, list):
             container.append(copy.deepcopy(container[key]))
         case _:
-            container[key] = copy.deepcopy(odd[rng.integers(len(odd))])  # else one could come into itself
+            container[key] = copy.deepcopy(odd[int(rng.integers(len(odd)))])  # else one could come into itself
 
 
 def damaged_json(value: Any, rng: Rng) -> bytes:
