@@ -239,28 +239,24 @@ class ExportConfig:
     backbone: Any = None
     model: Any = None
     data: Any = None
-    format: str = MISSING  # onnx, openvino (.xml and .bin) or torch_export (.pt2)
-    output: str | None = None  # null: model.onnx, .xml or .pt2 in the run folder; a .json with the same name is written
-    #   next to it
-    input: str = "photo"  # photo: uint8 RGB [1, H, W, 3], with the run's resizing inside and results in the
-    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] at one size
-    input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for whole images with torch_export),
-    #   data.eval_size (network)
+    format: str = MISSING  # onnx, openvino (.xml and .bin), torch_export (.pt2), litert (.tflite) or executorch (.pte)
+    output: str | None = None  # null: model.onnx (or the format's extension) in the run folder; a .json with the same
+    #   name is written next to it
+    input: str | None = None  # photo: uint8 RGB [1, H, W, 3], with the run's resizing inside and results in the
+    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] (litert: [B, h, w, 3]) at one size; null: network for
+    #   litert and executorch, else photo
+    input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert and executorch, nor for
+    #   whole images with torch_export), data.eval_size (network)
     batch: Any = 1  # batch size for input=network, or dynamic
     outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
-    candidates: int = 2048  # number of best (anchor, class) pairs passed to non-maximum suppression
-    precision: str = (
-        "fp32"  # fp32; for onnx and openvino also int8; for openvino also fp16 (half the file size) or bf16
-    )
-    #   (computes in bf16 if the processor supports it)
-    calibration: Any = (
-        100  # for int8: the number of training images, evenly spaced, that show the ranges of values, or a
-    )
-    #   folder of photographs
-    max_drop: float | None = (
-        0.01  # for int8: how much of AP, mIoU or top-1 on the validation split may be lost; if it is
-    )
-    #   more, nothing is written; null: write without an evaluation
+    candidates: int | None = None  # number of best (anchor, class) pairs passed to non-maximum suppression; null: 256
+    #   for litert and executorch, else 2048
+    precision: str = "fp32"  # fp32; int8 (not for torch_export); fp16 (half the file size; openvino and litert); bf16
+    #   (computes in bf16 if the processor supports it; openvino); int8_weights (litert)
+    calibration: Any = 100  # for int8: the number of training images, evenly spaced, that show the ranges of values, or
+    #   a folder of photographs
+    max_drop: float | None = 0.01  # for int8: how much of AP, mIoU or top-1 on the validation split may be lost; if it
+    #   is more, nothing is written; null: write without an evaluation
     photos: list[str] = field(default_factory=list)  # photographs or folders for the verification; empty: validation
     #   split, or generated scenes
     num_photos: int = 8  # number of photographs to use

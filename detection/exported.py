@@ -1,9 +1,9 @@
-"""A detector with its post-processing as one module of tensors, for torch.export."""
+"""A detector with its post-processing as one module of tensors, for torch.export and what converts its programs."""
 
 import torch
 from torch import Tensor, nn
 
-from .boxes import clip_to_images, decode
+from .boxes import area, clip_to_images, decode, intersection
 from .postprocess import Postprocess, best_candidates, class_nms, num_candidates
 
 
@@ -40,10 +40,10 @@ class ExportedDetector(nn.Module):
         keep = self._suppress(boxes, scores, labels, num_classes)
         if post.clip == "after":
             boxes = clip_to_images(boxes, limits)
-            keep = keep & (boxes[..., 2:] > boxes[..., :2]).all(2)
-        keep = keep & (keep.cumsum(1) <= post.max_detections)
+            keep = self._with_area(boxes, keep)
         if self.padded:
             return self._padded(boxes, scores, labels, keep)
+        keep = keep & (keep.cumsum(1) <= post.max_detections)
         return {"boxes": boxes[0][keep[0]], "scores": scores[0][keep[0]], "labels": labels[0][keep[0]]}
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -60,6 +60,9 @@ class ExportedDetector(nn.Module):
         if self.post.max_per_class is not None:
             keep = keep & (rank(keep, labels, num_classes) <= self.post.max_per_class)
         return keep
+
+    def _with_area(self, boxes: Tensor, keep: Tensor) -> Tensor:
+        return keep & (boxes[..., 2:] > boxes[..., :2]).all(2)
 
     def _padded(self, boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> dict[str, Tensor]:
         length = min(self.post.max_detections, keep.shape[1])
@@ -78,3 +81,64 @@ def rank(marked: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     table = torch.zeros((marked.shape[0], num_classes + 1, marked.shape[1]), device=marked.device)
     row = labels[:, None]
     return table.scatter(1, row, marked[:, None].float()).cumsum(2).gather(1, row)[:, 0]
+
+
+class PortableDetector(ExportedDetector):
+    """The same from operators that every converter knows: results of fixed size, and suppression by matrix products.
+
+    Whether a candidate survives depends on the better ones that overlap it. Starting with all of them, every round
+    recomputes who is overlapped by a survivor, and after as many rounds as the longest chain of suppressions that is
+    greedy non-maximum suppression. The 12 rounds are far above what 256 candidates of a photograph need; the matrix
+    has `candidates` squared entries, so they are few.
+
+    One image per call.
+    """
+
+    rounds = 12
+
+    def __init__(self, network: nn.Module, post: Postprocess, *, candidates: int, padded: bool = True) -> None:
+        super().__init__(network, post, candidates=candidates, padded=True)
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        post, boxes, labels = self.post, boxes[0], labels[0].to(boxes.dtype)
+        # Conditions are numbers, 0 or 1: some converters have no logical operators.
+        better = torch.ones((len(boxes), len(boxes)), dtype=boxes.dtype).tril(-1)
+        rivals = (labels[:, None] == labels[None]).to(boxes.dtype) * better
+        allowed = (scores[0] > post.min_score).to(boxes.dtype)
+        if post.top_k is not None and post.top_k < len(boxes):
+            allowed = allowed * (times(rivals, allowed) < post.top_k).to(boxes.dtype)
+        over = overlaps(boxes, post.max_iou) * rivals
+        keep = allowed
+        for _ in range(self.rounds):
+            keep = allowed * (times(over, keep) < 0.5).to(boxes.dtype)
+        if post.max_per_class is not None and post.max_per_class < len(boxes):
+            keep = keep * (times(rivals, keep) < post.max_per_class).to(boxes.dtype)
+        return keep[None]
+
+    def _with_area(self, boxes: Tensor, keep: Tensor) -> Tensor:
+        size = boxes[..., 2:] - boxes[..., :2]
+        return keep * (size.amin(2) > 0).to(keep.dtype)
+
+    def _padded(self, boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor) -> dict[str, Tensor]:
+        length = min(self.post.max_detections, keep.shape[1])
+        # Survivors first, in order; the first `max_detections` of them.
+        place = torch.arange(keep.shape[1], 0, -1, dtype=keep.dtype)
+        index = (keep[0] * place).topk(length).indices
+        filled = keep[0][index]
+        return {
+            "boxes": (boxes[0][index] * filled[:, None])[None],
+            "scores": (scores[0][index] * filled)[None],
+            "labels": (labels[0][index] * filled.to(labels.dtype))[None],
+            "counts": filled.sum()[None].to(labels.dtype),
+        }
+
+
+def overlaps(boxes: Tensor, max_iou: float) -> Tensor:
+    """1 where two of `boxes` [N, 4] have an IoU above `max_iou`, else 0: [N, N]."""
+    shared, areas = intersection(boxes, boxes), area(boxes)
+    return (shared > max_iou * (areas[:, None] + areas - shared)).to(boxes.dtype)
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """The product of [N, N] and [N]."""
+    return (matrix @ vector[:, None])[:, 0]

@@ -99,9 +99,9 @@ def copied_run(trained_run: Callable[[str], Path], tmp_path: Path) -> Callable[[
 @pytest.fixture(scope="session")
 def traced_once() -> Iterator[None]:
     """Exports trace a network once for each size and batch: most of their time goes there, whatever the format."""
-    from pocketvision.tools import export
+    from pocketvision.tools.exporting import writers
 
-    trace, known = export.network_proto, {}
+    trace, known = writers.network_proto, {}
 
     def network_proto(run: Any, interface: Any) -> Any:
         tensors = (value.cpu().numpy().tobytes() for value in run.task.model.state_dict().values())
@@ -112,7 +112,7 @@ def traced_once() -> Iterator[None]:
         return copy.deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "network_proto", network_proto)
+        patch.setattr(writers, "network_proto", network_proto)
         yield
 
 

@@ -28,14 +28,14 @@ from pocketvision.tools.config.command import InstantiationException, command, e
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.int8 import Int8
-from pocketvision.tools.exporting.metadata import describe_file, write_files
-from pocketvision.tools.exporting.onnx_file import network_proto
+from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.verify import Comparison, compare
+from pocketvision.tools.exporting.writers import Writer, make_writer
 from pocketvision.tools.predicting.exported import load_file
+from pocketvision.tools.predicting.formats import FORMATS, extra, require
 from pocketvision.tools.predicting.inputs import find_images
-from pocketvision.tools.predicting.interface import FORMATS, PRECISIONS, Interface, make_interface
+from pocketvision.tools.predicting.interface import Interface, make_interface
 from pocketvision.tools.predicting.program import check_torch
-from pocketvision.tools.predicting.runtimes import PACKAGES, QUANTIZERS, require
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 from pocketvision.tools.system.console import log
@@ -48,8 +48,8 @@ def export(config: DictConfig) -> Path:
     check(settings)
     run = run_or_published(config, otherwise="or ")
     interface = make_interface(
-        run, input=settings.input, outputs=settings.outputs, input_size=settings.input_size, batch=settings.batch,
-        candidates=settings.candidates,
+        run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
+        batch=settings.batch, candidates=settings.candidates,
     )  # fmt: skip
     if settings.format == "torch_export" and interface.network_size is None:
         raise ValueError(
@@ -57,7 +57,7 @@ def export(config: DictConfig) -> Path:
         )
     output = _output(settings, run)
     photos = read_photos(settings, run)
-    int8 = Int8(run, interface, settings.calibration, settings.max_drop) if settings.precision == "int8" else None
+    int8 = Int8(run, interface, settings) if settings.precision.startswith("int8") else None
     output.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder as the output, so that the move is atomic and a file with that name is always complete.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
@@ -71,17 +71,19 @@ def export(config: DictConfig) -> Path:
         }
         shape = f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
         log.info("exporting %s (step %d), input %s, %s", source, run.step, shape, settings.format)
-        network = None if settings.format == "torch_export" else network_proto(run, interface)
+        writer = make_writer(settings.format, run, interface)
         float32 = Path(folder, "float32", output.name)
         if int8:
-            write_files(run, network, interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
-            network = int8.quantized(network, settings.format)
-        paths = write_all(run, network, interface, Path(folder), abouts)
+            float32.parent.mkdir()
+            writer.write(interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
+            writer = int8.quantized(writer)
+        paths = write_all(writer, interface, Path(folder), abouts)
         models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
         comparison = compare(run, models, photos, precision=settings.precision)
         log.info("verified against PyTorch on %s:\n%s", counted(len(photos), "photograph"), comparison.table())
         check_same(comparison, settings)
-        about = abouts[interface.outputs] | {"comparison": comparison.to_json()}
+        about = models[interface.outputs].file.about | {"comparison": comparison.to_json()}
+        check_partitions(about, settings)
         if int8:
             about["quantization"] = int8.judged(load_file(float32, threads=settings.threads), models[interface.outputs])
         del models
@@ -92,10 +94,10 @@ def export(config: DictConfig) -> Path:
 
 def check(settings: ExportConfig) -> None:
     """Raise ValueError for an unknown format or precision, or a missing package."""
-    if settings.format not in FORMATS:
+    if (format := FORMATS.get(settings.format)) is None:
         raise ValueError(f"format={settings.format}: expected one of {', '.join(FORMATS)}")
-    if settings.precision not in PRECISIONS[settings.format]:
-        choices = " or ".join(PRECISIONS[settings.format])
+    if settings.precision not in format.precisions:
+        choices = " or ".join(format.precisions)
         raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
     if settings.num_photos < 1:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
@@ -103,13 +105,13 @@ def check(settings: ExportConfig) -> None:
         check_torch("format=torch_export")
     if settings.max_drop is not None and not settings.max_drop >= 0:
         raise ValueError(f"max_drop={settings.max_drop}: expected 0 or more, or null")
-    require(PACKAGES.get(settings.format, ()), extra=settings.format, need=f"format={settings.format}")
-    if settings.precision == "int8" and settings.format in QUANTIZERS:
-        require(QUANTIZERS[settings.format], extra="int8", need=f"format={settings.format} precision=int8")
+    require(format.writing, installs=extra(settings.format), need=f"format={settings.format}")
+    if settings.precision == "int8":
+        require(format.quantizing, installs=extra("int8"), need=f"format={settings.format} precision=int8")
 
 
 def _output(settings: ExportConfig, run: LoadedRun) -> Path:
-    ending = FORMATS[settings.format]
+    ending = FORMATS[settings.format].ending
     output = Path(settings.output) if settings.output else run.folder / f"model{ending}"
     if output.suffix != ending:
         raise ValueError(f"output={output}: with format={settings.format}, the name must end with {ending}")
@@ -136,14 +138,28 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def write_all(
-    run: LoadedRun, network: Any, interface: Interface, folder: Path, abouts: dict[str, dict[str, Any]]
+    writer: Writer, interface: Interface, folder: Path, abouts: dict[str, dict[str, Any]]
 ) -> dict[str, list[Path]]:
     """The file, and one with raw outputs, by `outputs`: differences show best before post-processing."""
     written = {}
     for outputs, about in abouts.items():
-        path = folder / outputs / f"model{FORMATS[about['format']]}"
-        written[outputs] = write_files(run, network, replace(interface, outputs=outputs), path, about)
+        path = folder / outputs / f"model{FORMATS[about['format']].ending}"
+        path.parent.mkdir()
+        written[outputs] = writer.write(replace(interface, outputs=outputs), path, about)
     return written
+
+
+def check_partitions(about: dict[str, Any], settings: ExportConfig) -> None:
+    """Raise ValueError if a raw network falls into more than two parts, which makes it slow on phones."""
+    parts = about.get("partitions")
+    if parts is None:
+        return
+    log.info("the file has %s that XNNPACK computes", counted(parts, "part"))
+    if settings.outputs == "raw" and parts > 2:
+        raise ValueError(
+            f"the network falls into {parts} parts of XNNPACK, between which other operators compute slowly; nothing "
+            "was written. Try another precision="
+        )
 
 
 def check_same(comparison: Comparison, settings: ExportConfig) -> None:

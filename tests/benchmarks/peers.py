@@ -26,11 +26,11 @@ from pocketvision.tools.benchmarking.variant import Spec
 from pocketvision.tools.config import build
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.exporting.metadata import describe_file, write_files
-from pocketvision.tools.exporting.onnx_file import network_proto
+from pocketvision.tools.exporting.metadata import describe_file
+from pocketvision.tools.exporting.writers import make_writer
+from pocketvision.tools.predicting.formats import FORMATS, extra, require
 from pocketvision.tools.predicting.inputs import find_images
-from pocketvision.tools.predicting.interface import FORMATS, make_interface
-from pocketvision.tools.predicting.runtimes import PACKAGES, require
+from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun
 from pocketvision.tools.system import machine
@@ -124,16 +124,16 @@ def export_files(subject: Subject, folder: Path) -> dict[str, Path]:
     fixed = None if run.config.data.resize == "stretch" else photo
     for format in ("onnx", "openvino"):
         try:
-            require(PACKAGES[format], extra=format, need=f"the part of {format}")
+            require(FORMATS[format].writing, installs=extra(format), need=f"the part of {format}")
             interface = make_interface(run, input="photo", input_size=fixed)
         except ValueError as error:
             log.info("without %s: %s", format, error)
             continue
-        path = folder / f"model{FORMATS[format]}"
+        path = folder / f"model{FORMATS[format].ending}"
         folder.mkdir(exist_ok=True)
         config = load_checkpoint(run.path)["config"] if subject.settings.run else portable(subject.setup.config)
         about = describe_file(run, interface, config=config, format=format, precision="fp32", source=folder.name)
-        write_files(run, network_proto(run, interface), interface, path, about)
+        make_writer(format, run, interface).write(interface, path, about)
         found[format] = path
     return found
 

@@ -11,8 +11,8 @@ from pocketvision.tools.config.build import compose
 
 
 def test_what_is_measured_and_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(names: tuple[str, ...], *, extra: str, need: str) -> None:
-        raise ValueError(f"{need} needs {names[-1]}: pip install 'pocketvision[{extra}]'")
+    def lacking(names: tuple[str, ...], *, installs: str, need: str) -> None:
+        raise ValueError(f"{need} needs {names[-1]}: pip install '{installs}'")
 
     said: list[str] = []
     monkeypatch.setattr(peers, "require", lacking)

@@ -16,9 +16,10 @@ from pocketvision.tools.comparing.reference import summarise, write_reference
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.drawing.figure import Chart
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.exporting.metadata import describe_file, write_files
-from pocketvision.tools.exporting.onnx_file import network_proto
-from pocketvision.tools.predicting.interface import FORMATS, make_interface
+from pocketvision.tools.exporting.metadata import describe_file
+from pocketvision.tools.exporting.writers import make_writer
+from pocketvision.tools.predicting.formats import FORMATS
+from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import load_run
 
@@ -48,13 +49,13 @@ def good(
             evaluate(compose(f"run={folder}", "workers=0", "device=cpu", "report=true", config_name="evaluate"))
             run = load_run(folder)
             (folder / "train.json").write_text(json.dumps(training_keys(kind)))
-            interface = make_interface(run, input="network")
             for format in formats:
+                interface = make_interface(run, format=format, input="network")
                 about = describe_file(
                     run, interface, config=portable(run.config), format=format, precision="fp32", source="good"
                 )
-                network = None if format == "torch_export" else network_proto(run, interface)
-                write_files(run, network, interface, folder / f"model{FORMATS[format]}", about)
+                writer = make_writer(format, run, interface)
+                writer.write(interface, folder / f"model{FORMATS[format].ending}", about)
         first = tmp_path / "good" / kinds[0]
         write_reference(summarise([read_run(first)], name="good"), first / "curve.json")
         np.savez(tmp_path / "good" / "tf.npz", **tf_rule.weights(str(TF[1]), TF[0]))
@@ -67,7 +68,7 @@ def good(
     ("count", "kinds", "formats"),
     [
         (50, ("detection",), ()),  # to export takes longer than everything else
-        pytest.param(5000, ("detection", "segmentation", "classification"), tuple(FORMATS),
+        pytest.param(5000, ("detection", "segmentation", "classification"), ("onnx", "openvino", "torch_export"),
                      marks=[pytest.mark.slow, pytest.mark.by_hand]),
     ],
 )  # fmt: skip

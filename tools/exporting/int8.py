@@ -4,13 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...conf.schema import ExportConfig
 from ...words import counted
 from ..predicting.exported import ExportedPredictor, evaluate_file
+from ..predicting.formats import FORMATS
 from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
 from ..system.console import log
 from .calibration import calibrate, read_split
-from .quantize import quantized
+from .writers import Writer
 
 _UNJUDGED = "max_drop=null, which writes the file without an evaluation"
 
@@ -35,24 +37,23 @@ class Cost:
 class Int8:
     """Quantizes one network and measures what that costs."""
 
-    def __init__(self, run: LoadedRun, interface: Interface, calibration: int | str, max_drop: float | None) -> None:
+    def __init__(self, run: LoadedRun, interface: Interface, settings: ExportConfig) -> None:
         """Read the images, so that what is missing is reported before the work.
-
-        Args:
-            calibration: the number of images of the training split, or a folder of photographs.
-            max_drop: how much of the metric may be lost; None: it is not measured.
 
         Raises:
             ValueError: there are no images to calibrate or to judge with; names the key.
         """
-        self._max_drop = max_drop
-        self._source = None if max_drop is None else read_split(run, "val", _UNJUDGED)
-        self._calibration = calibrate(run, interface, calibration)
+        self._precision, self._max_drop = settings.precision, settings.max_drop
+        self._source = None if self._max_drop is None else read_split(run, "val", _UNJUDGED)
+        # Ranges of values matter only where they are quantized, too.
+        self._calibration = calibrate(run, interface, settings.calibration) if self._precision == "int8" else None
 
-    def quantized(self, network: Any, format: str) -> Any:
-        """The network's graph in int8; `network` stays as it is."""
+    def quantized(self, writer: Writer) -> Writer:
+        """A writer of the network in int8."""
+        if self._calibration is None:
+            return writer
         log.info("quantizing with %s of %s", counted(self._calibration.images, "image"), self._calibration.source)
-        return quantized(network, self._calibration.batches, format=format)
+        return writer.quantized(self._calibration.batches)
 
     def judged(self, float32: ExportedPredictor, int8: ExportedPredictor) -> dict[str, Any]:
         """What model.json says about the quantization.
@@ -60,19 +61,30 @@ class Int8:
         Raises:
             ValueError: the metric falls by more than `max_drop`.
         """
-        entry: dict[str, Any] = {"calibration": self._calibration.to_json(), "max_drop": self._max_drop}
+        calibration = self._calibration and self._calibration.to_json()
+        entry: dict[str, Any] = {"calibration": calibration, "max_drop": self._max_drop}
         if self._source is None or self._max_drop is None:
             return entry
         cost = _measured(float32, int8, self._source)
         log.info("%s", cost)
         if not cost.float32 - cost.int8 <= self._max_drop:
-            bf16 = ", precision=bf16" if float32.file.path.suffix == ".xml" else ""
             raise ValueError(
-                f"int8 loses {cost.float32 - cost.int8:.4f} of {cost.metric}, more than max_drop={self._max_drop:g}; "
-                f"nothing was written. Try more images (calibration=300), photographs like those in use "
-                f"(calibration=FOLDER){bf16}, or allow it with max_drop="
+                f"{self._precision} loses {cost.float32 - cost.int8:.4f} of {cost.metric}, more than "
+                f"max_drop={self._max_drop:g}; nothing was written. Try {self._remedies(float32)}or allow it with "
+                "max_drop="
             )
         return entry | asdict(cost)
+
+    def _remedies(self, model: ExportedPredictor) -> str:
+        others = [f"precision={name}, " for name in ("int8_weights", "bf16", "fp16") if name in _choices(model)]
+        if self._precision != "int8":
+            return "".join(others[1:])
+        images = "more images (calibration=300), photographs like those in use (calibration=FOLDER), "
+        return images + "".join(others[:1])
+
+
+def _choices(model: ExportedPredictor) -> tuple[str, ...]:
+    return FORMATS[model.file.about["format"]].precisions
 
 
 def _measured(float32: ExportedPredictor, int8: ExportedPredictor, source: Any) -> Cost:

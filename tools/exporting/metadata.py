@@ -4,17 +4,11 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from ..predicting.checksum import add_checksum
-from ..predicting.interface import EXTRA_FILE, FORMATS, KEY, Interface, Padding
-from ..predicting.runtimes import import_openvino, openvino_core
+from ..predicting.interface import Interface, Padding, example_outputs
 from ..runs.loaded import LoadedRun
-from .onnx_file import build_onnx, output_types
-from .torch_file import build_program
+from .outputs import output_types
 
 MEANINGS = {
     "boxes": "x1, y1, x2, y2 in pixels of the input, best first",
@@ -68,35 +62,6 @@ def describe_file(
     }
     if task.kind == "segmentation":
         about["padding"] = asdict(Padding.of(task.model))
+    if task.kind == "detection" and interface.portable and interface.outputs == "raw":
+        about["anchors"] = example_outputs(run, interface)["anchors"].tolist()
     return json.loads(json.dumps(about))
-
-
-def write_files(run: LoadedRun, network: Any, interface: Interface, path: Path, about: dict[str, Any]) -> list[Path]:
-    """Write the file in the format given by `about`, and return all the files it consists of.
-
-    Args:
-        network: the ONNX graph of the network alone; None for torch_export.
-    """
-    format = about["format"]
-    assert path.suffix == FORMATS[format]
-    path.parent.mkdir(exist_ok=True)
-    if format == "torch_export":
-        program = build_program(run, interface)
-        program.example_inputs = None  # they would be a pickle in the file
-        torch.export.save(program, path, extra_files={EXTRA_FILE: json.dumps(about)})
-        return [path]
-    # Third-party tools look for the last two.
-    entries = {KEY: json.dumps(about), "task": about["task"], "classes": json.dumps(about["classes"])}
-    model = build_onnx(run, network, interface, channels_last=format == "onnx", metadata=entries)
-    if format == "onnx":
-        import onnx
-
-        onnx.save(model, path)
-        add_checksum(path)
-        return [path]
-    converted = openvino_core().read_model(model.SerializeToString())
-    for key, value in entries.items():
-        converted.set_rt_info(value, ["pocketvision", key])
-    import_openvino().save_model(converted, path, compress_to_fp16=about["precision"] == "fp16")
-    add_checksum(path)
-    return [path, path.with_suffix(".bin")]

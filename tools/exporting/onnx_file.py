@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ...detection.postprocess import num_candidates
 from ...segmentation.postprocess import IGNORED
 from ..predicting.interface import RAW_NAMES, Interface, Padding, RawNetwork, example_outputs, example_size
 from ..runs.loaded import LoadedRun
 from .detection import add_detections
 from .graph import IR_VERSION, OPSET, Graph, onnx_type
+from .outputs import output_types
 from .segmentation import add_label_map
 
 IMAGES = "network/images"  # float32 [B, 3, h, w] in 0..255
@@ -131,29 +131,3 @@ def _outputs(
     scores = graph.op("Softmax", raw["logits"], axis=1)
     scores, labels = graph.ops("TopK", scores, np.array([classes]), outputs=2, axis=1)
     return {"labels": labels, "scores": scores}
-
-
-def output_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, list[int | str]]]:
-    """Name, dtype and shape of every output; a name in a shape stands for a dynamic axis."""
-    batch: int | str = "batch" if interface.batch is None else interface.batch
-    kind, classes = interface.kind, run.task.labels.num_classes
-    if interface.outputs == "raw":
-        found = example_outputs(run, interface)
-        shapes: dict[str, list[int | str]] = {name: [batch, *found[name].shape[1:]] for name in RAW_NAMES[kind]}
-        if kind == "segmentation" and interface.network_size is None:
-            shapes["logits"][2:] = ["rows", "columns"]
-        if kind == "detection":
-            shapes["anchors"] = [*found["anchors"].shape]
-        return [(name, "float32", shape) for name, shape in shapes.items()]
-    if kind == "classification":
-        return [("labels", "int64", [batch, classes]), ("scores", "float32", [batch, classes])]
-    if kind == "segmentation":
-        return [("label_map", "uint8", [batch, *(interface.input_size or ("height", "width"))])]
-    rows: list[int | str] = ["detections"]
-    if interface.input == "network":
-        logits, post = example_outputs(run, interface)["class_logits"], cast(Any, run.task.postprocess)
-        rows = [batch, min(post.max_detections, num_candidates(logits, interface.candidates, post.top_k))]
-    types: list[tuple[str, str, list[int | str]]] = [
-        ("boxes", "float32", [*rows, 4]), ("scores", "float32", rows), ("labels", "int64", rows)
-    ]  # fmt: skip
-    return [*types, ("counts", "int64", [batch])] if interface.input == "network" else types

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..predicting.runtimes import import_openvino
+from ..predicting.adapters import import_openvino
 from .onnx_file import IMAGES, quiet
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...detection.exported import ExportedDetector
 from ...segmentation.exported import ExportedSegmenter
-from ..predicting.interface import RAW_NAMES, Interface, example_size
+from ..predicting.interface import Interface, example_size
 from ..runs.loaded import LoadedRun
 from .onnx_file import quiet
 
@@ -17,14 +17,22 @@ from .onnx_file import quiet
 class WholeCall(nn.Module):
     """From the input to the outputs, by name."""
 
-    def __init__(self, run: LoadedRun, interface: Interface) -> None:
+    def __init__(
+        self,
+        run: LoadedRun,
+        interface: Interface,
+        *,
+        network: nn.Module | None = None,
+        detector: type[ExportedDetector] = ExportedDetector,
+    ) -> None:
+        """`network` takes the place of the run's own; `detector` is the form of a detector's post-processing."""
         super().__init__()
         self.interface = interface
-        model, post = run.task.model, run.task.postprocess
+        model, post = network or run.task.model, run.task.postprocess
         self.body: nn.Module = model
         if interface.outputs == "final" and interface.kind == "detection":
-            padded = interface.input == "network"
-            self.body = ExportedDetector(model, post, candidates=interface.candidates, padded=padded)  # pyright: ignore
+            padded = interface.is_padded
+            self.body = detector(model, post, candidates=interface.candidates, padded=padded)  # pyright: ignore
         elif interface.outputs == "final" and interface.kind == "segmentation":
             self.body = ExportedSegmenter(model, post)  # pyright: ignore
 
@@ -32,21 +40,23 @@ class WholeCall(nn.Module):
         """The outputs for uint8 RGB, [1, H, W, 3] or [B, 3, h, w] depending on the interface."""
         interface = self.interface
         images, size = photo.float(), None
-        if interface.input == "photo":
+        if interface.is_channels_last:
             images = images.permute(0, 3, 1, 2)
         if interface.resizes:
             size = (photo.shape[1], photo.shape[2])
             images = F.interpolate(images, interface.network_size, mode="bilinear", align_corners=False)
         if interface.outputs == "raw":
             found = self.body(images)
-            names = (*RAW_NAMES[interface.kind], *(["anchors"] if interface.kind == "detection" else []))
-            return {name: found[name] for name in names}
+            return {name: found[name] for name in interface.raw_names}
         if interface.kind == "detection":
-            return self.body(images, *self._pixels(images, size))
+            return self._as_written(self.body(images, *self._pixels(images, size)))
         if interface.kind == "segmentation":
             return {"label_map": self.body(images, size)}
         scores, labels = self.body(images)["logits"].sort(dim=1, descending=True, stable=True)
-        return {"labels": labels, "scores": scores.softmax(1)}
+        return self._as_written({"labels": labels, "scores": scores.softmax(1)})
+
+    def _as_written(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.float() for name, value in found.items()} if self.interface.portable else found
 
     @staticmethod
     def _pixels(images: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor | None]:

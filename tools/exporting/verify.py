@@ -1,7 +1,7 @@
 """Verification of an exported file: its results beside PyTorch's, on the same photographs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -47,7 +47,9 @@ LIMITS = {
     "fp16": Limits(raw=0.04, iou=0.95, score=0.02, unmatched=0.03, pixels=5e-3, probability=0.02),
     "bf16": Limits(raw=0.3, iou=0.8, score=0.1, unmatched=0.15, pixels=0.02, probability=0.1),
     # Reported only: int8 is judged by the metric.
-    "int8": Limits(raw=inf, iou=0.8, score=0.1, unmatched=inf, pixels=inf, probability=inf),
+    **dict.fromkeys(
+        ("int8", "int8_weights"), Limits(raw=inf, iou=0.8, score=0.1, unmatched=inf, pixels=inf, probability=inf)
+    ),
 }
 
 
@@ -139,7 +141,11 @@ def _eager(
     metas = [meta for _, meta in pairs]
     device = next(run.task.model.parameters()).device
     outputs: dict[str, Any] = run.task.model(tensor.to(device))
-    found = run.task.postprocess(outputs, metas)
+    postprocess: Any = run.task.postprocess
+    if interface.portable and interface.kind == "detection":
+        # With as many candidates as the file has. They are few: without the others it may find less, but nothing else.
+        postprocess = replace(postprocess, max_candidates=interface.candidates)
+    found = postprocess(outputs, metas)
     return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}, found, metas
 
 

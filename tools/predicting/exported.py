@@ -23,7 +23,8 @@ from ..config.trusted import trusted
 from ..engine.distributed import Ranks
 from ..engine.task import Task
 from ..system.console import progress
-from .interface import FORMATS, Interface, Padding
+from .formats import ENDINGS
+from .interface import Interface, Padding
 from .predictor import Item, Predictor
 from .runtimes import ExportedFile, open_file
 
@@ -47,6 +48,7 @@ class ExportedPredictor(Predictor):
             self.interface = Interface.from_json(file.about["interface"])
             if self.interface.kind == "segmentation" and self.interface.outputs == "raw":
                 self.padding = Padding.from_json(file.about["padding"])
+            self.anchors = torch.tensor(file.about.get("anchors", []), dtype=torch.float32).reshape(-1, 4)
             self.config = trusted(file.about["config"], data=data)
             if self.config.model.task != self.interface.kind:
                 raise ValueError(f"the configuration is for {self.config.model.task!r:.40}")
@@ -98,7 +100,7 @@ class ExportedPredictor(Predictor):
             ValueError: they do not have the file's input size.
         """
         self._check_size(images.shape[2:])
-        if self.interface.input == "photo":
+        if self.interface.is_channels_last:
             images = images.permute(0, 2, 3, 1)
         lacking = (self.batch or 0) - len(images)
         if lacking > 0:
@@ -125,24 +127,27 @@ class ExportedPredictor(Predictor):
             metas = [{**meta, "input_size": self.interface.network_size} for meta in metas]
         if self.interface.outputs == "raw":
             raw: dict[str, Any] = {k: v if k == "anchors" else v[:count] for k, v in tensors.items()}
+            if kind == "detection" and self.interface.portable:
+                raw["anchors"] = self.anchors
             if kind == "segmentation":
                 raw["logits_size"] = self.padding.padded(metas[0]["input_size"])
             return self.task.postprocess(raw, list(metas))
         if kind == "classification":
-            rows = zip(tensors["labels"][:count], tensors["scores"][:count], strict=True)
+            rows = zip(tensors["labels"][:count].long(), tensors["scores"][:count], strict=True)
             return [Ranking(labels, scores) for labels, scores in rows]
         if kind == "segmentation":
             return [_own_pixels(found, meta) for found, meta in zip(tensors["label_map"], metas, strict=False)]
-        if self.interface.input == "photo":
+        if not self.interface.is_padded:
             return [Detections(tensors["boxes"], tensors["scores"], tensors["labels"])]
         return [self._detections(tensors, i, meta) for i, meta in enumerate(metas)]
 
-    @staticmethod
-    def _detections(tensors: Mapping[str, Tensor], index: int, meta: dict[str, Any]) -> Detections:
+    def _detections(self, tensors: Mapping[str, Tensor], index: int, meta: dict[str, Any]) -> Detections:
         count = int(tensors["counts"][index])
-        boxes = to_original(tensors["boxes"][index : index + 1, :count], [meta])
-        boxes = clip_to_images(boxes, original_limits([meta], like=boxes))[0]
-        return Detections(boxes, tensors["scores"][index, :count], tensors["labels"][index, :count])
+        boxes = tensors["boxes"][index : index + 1, :count]
+        if self.interface.input == "network":
+            boxes = to_original(boxes, [meta])
+            boxes = clip_to_images(boxes, original_limits([meta], like=boxes))
+        return Detections(boxes[0], tensors["scores"][index, :count], tensors["labels"][index, :count].long())
 
     def _groups(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         size = self.batch or max(1, len(items))
@@ -169,7 +174,7 @@ def load_file(
 
 def is_exported(path: str | Path) -> bool:
     """Whether a path names an exported file rather than a run or a checkpoint."""
-    return Path(path).suffix.lower() in FORMATS.values()
+    return Path(path).suffix.lower() in ENDINGS
 
 
 def evaluate_file(model: ExportedPredictor, source: Any, *, batch_size: int, workers: int) -> Results:

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from ...datasets.augmentation.resize import RESIZES
 from ..runs.loaded import LoadedRun
+from .formats import FORMATS
 
 KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
 EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}
-PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8"), "torch_export": ("fp32",)}
 RAW_NAMES = {
     "detection": ("class_logits", "box_deltas"),  # and anchors, which are constants
     "segmentation": ("logits",),
@@ -34,6 +33,8 @@ class Interface:
     - `network_size`: (h, w) that the network sees; None means the photograph's own.
     - `batch`: the batch size; None means any.
     - `candidates`: the number of best (anchor, class) pairs passed to non-maximum suppression.
+    - `channels_last`: images are [B, h, w, 3] also with "network".
+    - `portable`: results are float32 arrays of one size, padded with zeros; anchors are in the metadata.
     """
 
     kind: str
@@ -44,6 +45,8 @@ class Interface:
     network_size: tuple[int, int] | None
     batch: int | None
     candidates: int
+    channels_last: bool = False
+    portable: bool = False
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Interface":
@@ -72,6 +75,8 @@ class Interface:
             "network_size": _is_size(self.network_size, optional=photo),
             "batch": _is_count(self.batch, most=1) if photo else self.batch is None or _is_count(self.batch),
             "candidates": _is_count(self.candidates),
+            "channels_last": isinstance(self.channels_last, bool),
+            "portable": isinstance(self.portable, bool),
         }
 
     @property
@@ -84,7 +89,23 @@ class Interface:
         """The input's shape; a name stands for a dynamic axis."""
         height, width = self.input_size or ("height", "width")
         batch = "batch" if self.batch is None else self.batch
-        return [1, height, width, 3] if self.input == "photo" else [batch, 3, height, width]
+        return [batch, height, width, 3] if self.is_channels_last else [batch, 3, height, width]
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the input is [B, h, w, 3]."""
+        return self.input == "photo" or self.channels_last
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether detections come in arrays of one size, with their number in `counts`."""
+        return self.input == "network" or self.portable
+
+    @property
+    def raw_names(self) -> tuple[str, ...]:
+        """The names of the outputs with "raw"."""
+        names = RAW_NAMES[self.kind]
+        return (*names, "anchors") if self.kind == "detection" and not self.portable else names
 
     @property
     def resizes(self) -> bool:
@@ -105,17 +126,21 @@ def _is_size(value: Any, *, optional: bool) -> bool:
 def make_interface(
     run: LoadedRun,
     *,
-    input: str = "photo",
+    format: str = "onnx",
+    input: str | None = None,
     outputs: str = "final",
     input_size: Sequence[int] | None = None,
     batch: int | str = 1,
-    candidates: int = 2048,
+    candidates: int | None = None,
 ) -> Interface:
-    """The validated interface of a run's file.
+    """The validated interface of a run's file; None stands for the format's default.
 
     Raises:
         ValueError: a value is not one of the choices, or the run's resize cannot be exported.
     """
+    portable, channels_last = FORMATS[format].portable, FORMATS[format].channels_last
+    input = input or ("network" if portable else "photo")
+    candidates = (256 if portable else 2048) if candidates is None else candidates
     for key, value, choices in (("input", input, ("photo", "network")), ("outputs", outputs, ("final", "raw"))):
         if value not in choices:
             raise ValueError(f"{key}={value}: expected {' or '.join(choices)}")
@@ -123,6 +148,10 @@ def make_interface(
         raise ValueError(f"batch={batch}: expected a batch size, or dynamic")
     if input == "photo" and batch != 1:
         raise ValueError(f"batch={batch}: input=photo takes one photograph at a time; for batches set input=network")
+    if portable and (batch == "dynamic" or (batch != 1 and outputs == "final" and run.task.kind == "detection")):
+        raise ValueError(
+            f"batch={batch}: format={format} takes a fixed number of images, and finds boxes in one at a time"
+        )
     if candidates < 1:
         raise ValueError(f"candidates={candidates}: expected 1 or more")
     size = _size("input_size", input_size)
@@ -135,11 +164,14 @@ def make_interface(
         raise ValueError(f"data.resize={resize} cannot be exported: resize photographs yourself and set input=network")
     else:
         network_size = eval_size if resize == "stretch" else size
+    if portable and size is None and input == "photo":
+        raise ValueError(f"format={format} input=photo needs the size of the photographs: set input_size=[h,w]")
     if network_size is None and run.task.kind == "detection":
         raise ValueError("a detector's anchors are made for one size: set input_size=[h,w] to the photographs' size")
     return Interface(
         kind=run.task.kind, input=input, outputs=outputs, resize=resize, input_size=size, network_size=network_size,
-        batch=None if batch == "dynamic" else int(batch), candidates=candidates,
+        batch=None if batch == "dynamic" else int(batch), candidates=candidates, channels_last=channels_last,
+        portable=portable,
     )  # fmt: skip
 
 

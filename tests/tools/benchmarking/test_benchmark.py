@@ -26,7 +26,7 @@ from pocketvision.tools.benchmarking.variants import make_variant
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.export import export
-from pocketvision.tools.predicting.interface import FORMATS
+from pocketvision.tools.predicting.formats import FORMATS
 from pocketvision.tools.system import machine
 from torchvision.transforms._presets import SemanticSegmentation
 
@@ -280,7 +280,7 @@ def test_a_run_beside_its_file_and_photographs(format: str, run: Path, tmp_path:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[format])
     photo = pictures.make_photos(1, (48, 64))[0]
     (tmp_path / "photo.jpg").write_bytes(pictures.jpeg_bytes(photo).tobytes())
-    file = tmp_path / f"model{FORMATS[format]}"
+    file = tmp_path / f"model{FORMATS[format].ending}"
     export(compose(f"format={format}", "num_photos=1", f"output={file}", f"run={run}", config_name="export"))
     keys = (f"file={file}", f"photos={tmp_path}", "batch_size=2", "output=null")
     case = benchmark(composed(f"run={run}", *keys))

@@ -22,12 +22,13 @@ from pocketvision.tools.config.build import build_source, build_task, compose, d
 from pocketvision.tools.engine.state import save_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.export import export
-from pocketvision.tools.exporting.onnx_file import output_types
+from pocketvision.tools.exporting.outputs import output_types
 from pocketvision.tools.exporting.verify import LIMITS, Comparison, compare, difference
 from pocketvision.tools.predict import predict
-from pocketvision.tools.predicting import runtimes
+from pocketvision.tools.predicting import formats, runtimes
 from pocketvision.tools.predicting.exported import ExportedPredictor, load_file
-from pocketvision.tools.predicting.interface import FORMATS, make_interface
+from pocketvision.tools.predicting.formats import FORMATS
+from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import load_run
 
@@ -113,7 +114,7 @@ def exported(run_of: Callable, traced_once: None, tmp_path_factory: pytest.TempP
 
     @functools.cache
     def make(kind: str, *, format: str = "onnx", **keys: Any) -> Path:
-        path = tmp_path_factory.mktemp("exported") / f"model{FORMATS[format]}"
+        path = tmp_path_factory.mktemp("exported") / f"model{FORMATS[format].ending}"
         return export(config_of(run_of(kind), path, format=format, **keys))  # which compares
 
     return make
@@ -340,9 +341,9 @@ def test_files_that_do_not_open(exported: Callable, tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs openvino: pip install 'pocketvision\[openvino\]'"):
-        runtimes.require(("openvino",), extra="openvino", need="format=openvino")
+        formats.require(("openvino",), installs="pocketvision[openvino]", need="format=openvino")
 
 
 @pytest.mark.parametrize(

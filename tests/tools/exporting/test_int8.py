@@ -11,7 +11,7 @@ from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.export import export
 from pocketvision.tools.exporting.quantize import with_fused_gates
-from pocketvision.tools.predicting.interface import FORMATS
+from pocketvision.tools.predicting.formats import FORMATS
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'pocketvision[onnx,openvino,int8]'")
 ort = pytest.importorskip("onnxruntime")
@@ -68,7 +68,7 @@ def config_of(run: Path, output: Path, **keys: Any) -> Any:
     [("detection", "onnx", "photo"), ("segmentation", "openvino", "photo"), ("classification", "onnx", "network")],
 )
 def test_a_file_in_int8(kind: str, format: str, input: str, trained_run: Callable[[str], Path], tmp_path: Path) -> None:
-    path = tmp_path / f"model{FORMATS[format]}"
+    path = tmp_path / f"model{FORMATS[format].ending}"
     export(config_of(trained_run(kind), path, format=format, input=input, calibration=2, max_drop=1.0))
     about = json.loads(path.with_suffix(".json").read_text())
     quantization = about["quantization"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.tools.export import check
-from pocketvision.tools.exporting.metadata import write_files
+from pocketvision.tools.exporting.writers import make_writer
 from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.predicting.runtimes import open_file
 from pocketvision.tools.runs.loaded import load_run
@@ -37,8 +37,8 @@ EVIL = pickle.dumps(Evil(), protocol=2)
 def members(trained_run: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Members:
     """The parts of a file that a run was exported to."""
     run = load_run(trained_run("classification"))
-    path = tmp_path_factory.mktemp("program") / "model.pt2"
-    write_files(run, None, make_interface(run, input="network"), path, ABOUT)
+    path, interface = tmp_path_factory.mktemp("program") / "model.pt2", make_interface(run, input="network")
+    make_writer("torch_export", run, interface).write(interface, path, ABOUT)
     with zipfile.ZipFile(path) as archive:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 

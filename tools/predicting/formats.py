@@ -1,0 +1,62 @@
+"""The formats that a run is exported to, and the packages that write and run them."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One format.
+
+    - `precisions`: what it can be written in, the default first.
+    - `runtime`: the packages that run a file; `installs` is the requirement that brings them.
+    - `writing`: the packages that write one, `quantizing` those that it takes for int8 in addition; the extra of the
+      format's name and the extra int8 bring them.
+    - `portable`: made for phones: arrays of one size in and out, float32 results.
+    - `channels_last`: images are [B, h, w, 3] also for input=network.
+    """
+
+    ending: str
+    precisions: tuple[str, ...]
+    runtime: tuple[str, ...] = ()
+    installs: str = ""
+    writing: tuple[str, ...] = ()
+    quantizing: tuple[str, ...] = ()
+    portable: bool = False
+    channels_last: bool = False
+
+
+_ONNX = ("onnx", "onnxscript")
+FORMATS = {
+    "onnx": Format(
+        ending=".onnx", precisions=("fp32", "int8"), runtime=("onnxruntime",), installs="onnxruntime",
+        writing=(*_ONNX, "onnxruntime"),
+    ),
+    "openvino": Format(
+        ending=".xml", precisions=("fp32", "fp16", "bf16", "int8"), runtime=("openvino",), installs="openvino",
+        writing=(*_ONNX, "openvino"), quantizing=("nncf",),
+    ),
+    "torch_export": Format(ending=".pt2", precisions=("fp32",)),
+    "litert": Format(
+        ending=".tflite", precisions=("fp32", "fp16", "int8", "int8_weights"), runtime=("ai_edge_litert",),
+        installs="ai-edge-litert", writing=("litert_torch", "ai_edge_quantizer", "ai_edge_litert"), portable=True,
+        channels_last=True,
+    ),
+    "executorch": Format(
+        ending=".pte", precisions=("fp32", "int8"), runtime=("executorch",), installs="executorch",
+        writing=("executorch", "torchao"), portable=True,
+    ),
+}  # fmt: skip
+ENDINGS = tuple(format.ending for format in FORMATS.values())
+
+
+def require(names: tuple[str, ...], *, installs: str, need: str) -> None:
+    """Raise ValueError if a package is missing, with the requirement that `pip install` takes."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{need} needs {', '.join(missing)}: pip install '{installs}'")
+
+
+def extra(name: str) -> str:
+    """The requirement with an extra of ours."""
+    return f"pocketvision[{name}]"
