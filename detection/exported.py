@@ -94,7 +94,7 @@ class PortableDetector(ExportedDetector):
     One image per call.
     """
 
-    rounds = 12
+    rounds = 12  # chains of up to 13 boxes
 
     def __init__(self, network: nn.Module, post: Postprocess, *, candidates: int, padded: bool = True) -> None:
         super().__init__(network, post, candidates=candidates, padded=True)

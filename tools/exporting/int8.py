@@ -31,7 +31,7 @@ class Cost:
     def __str__(self) -> str:
         before, after = (f"{count / 1e6:.2f} MB" for count in (self.float32_bytes, self.int8_bytes))
         judged = f"{self.metric} on {counted(self.images, 'validation image')}"
-        return f"{judged}: {self.float32:.4f} in fp32, {self.int8:.4f} in int8; size {before} and {after}"
+        return f"{judged}: {self.float32:.4f} in fp32, {self.int8:.4f} quantized; size {before} and {after}"
 
 
 class Int8:

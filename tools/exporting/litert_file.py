@@ -38,7 +38,7 @@ class LiteRTWriter:
         content = self.converted[interface]
         if about["precision"] != "fp32":
             content = quantize(content, about["precision"], self.batches, interface)
-        path.write_bytes(content)
+        path.write_bytes(with_short_names(content))
         delegated = {"partitions": count_partitions(path)}
         attach(path, {METADATA: json.dumps({**about, **delegated})})
         return [path]
@@ -78,10 +78,24 @@ def quantize(content: bytes, precision: str, batches: Sequence[np.ndarray] | Non
         quantizer.add_static_config(NETWORK, operation.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
         for kept in (operation.HARD_SWISH, operation.INPUT, operation.OUTPUT):
             quantizer.update_quantization_recipe(".*", kept, algorithm_key=AlgorithmName.NO_QUANTIZE)
-        inputs = ({"args_0": as_input(batch, interface)} for batch in batches)
-        calibration = quantizer.calibrate({"serving_default": inputs}, num_threads=torch.get_num_threads())
+        inputs = [{"args_0": as_input(batch, interface)} for batch in batches]  # read more than once
+        with quiet():
+            calibration = quantizer.calibrate({"serving_default": inputs}, num_threads=torch.get_num_threads())
     with quiet():
         return bytes(quantizer.quantize(calibration, enable_progress_report=False).quantized_model)
+
+
+def with_short_names(content: bytes) -> bytes:
+    """The file with the last part of every tensor's name: whole ones, with every module's path, are a tenth of it."""
+    from ai_edge_litert.tools import flatbuffer_utils  # pyright: ignore[reportMissingImports]
+
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    for graph in model.subgraphs:
+        outer = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in outer:
+                tensor.name = tensor.name.rstrip(b";").rpartition(b"/")[2]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def as_input(batch: np.ndarray, interface: Interface) -> np.ndarray:

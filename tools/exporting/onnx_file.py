@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, cast
@@ -47,7 +48,10 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppress what the exporter prints and logs."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+    with (
+        warnings.catch_warnings(), open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere),
+    ):  # fmt: skip
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:

@@ -99,7 +99,7 @@ def compare(
     size = some.batch or 2
     for start in range(0, len(photos), size):
         images = [_fitting(photo, some) for photo in photos[start : start + size]]
-        outputs, expected, metas = _eager(run, images, some)
+        outputs, expected, metas = _eager(run, images, files.get("final", some))
         array = some.arrange(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
         found = {name: model.file.run(array) for name, model in files.items()}
         raw, last = found["raw"], "final" if "final" in files else "raw"
@@ -142,7 +142,7 @@ def _eager(
     device = next(run.task.model.parameters()).device
     outputs: dict[str, Any] = run.task.model(tensor.to(device))
     postprocess: Any = run.task.postprocess
-    if interface.portable and interface.kind == "detection":
+    if interface.portable and interface.outputs == "final" and interface.kind == "detection":
         # With as many candidates as the file has. They are few: without the others it may find less, but nothing else.
         postprocess = replace(postprocess, max_candidates=interface.candidates)
     found = postprocess(outputs, metas)
