@@ -1,4 +1,4 @@
-"""Boxes or classes in a photograph from an exported .tflite; needs ai-edge-litert, and nothing of pocketvision or torch.
+"""Boxes or classes in a photograph from an exported .tflite; needs neither pocketvision nor torch.
 
     pip install ai-edge-litert pillow
     python litert_photo.py model.tflite photo.jpg

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...conf.schema import ExportConfig
+from ...datasets.annotations.sample import evenly
 from ...words import counted
 from ..predicting.exported import ExportedPredictor, evaluate_file
 from ..predicting.formats import FORMATS
@@ -14,6 +15,7 @@ from ..system.console import log
 from .calibration import calibrate, read_split
 from .writers import Writer
 
+_SOME = 8  # images of which the sizes are looked at
 _UNJUDGED = "max_drop=null, which writes the file without an evaluation"
 
 
@@ -45,8 +47,21 @@ class Int8:
         """
         self._precision, self._max_drop = settings.precision, settings.max_drop
         self._source = None if self._max_drop is None else read_split(run, "val", _UNJUDGED)
+        self._check_sizes(interface)
         # Ranges of values matter only where they are quantized, too.
         self._calibration = calibrate(run, interface, settings.calibration) if self._precision == "int8" else None
+
+    def _check_sizes(self, interface: Interface) -> None:
+        """Raise ValueError if some of the validation images do not have the size that the file takes."""
+        if self._source is None or interface.input != "photo" or interface.input_size is None:
+            return
+        for i in evenly(len(self._source), _SOME):
+            height, width = self._source.read(i).image.shape[:2]
+            if (height, width) != interface.input_size:
+                raise ValueError(
+                    f"int8 is judged by the validation split, but one of its images is {[height, width]} (h, w), not "
+                    f"input_size={[*interface.input_size]}. Remedy: input=network, or {_UNJUDGED}"
+                )
 
     def quantized(self, writer: Writer) -> Writer:
         """A writer of the network in int8."""

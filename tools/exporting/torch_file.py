@@ -52,7 +52,11 @@ class WholeCall(nn.Module):
             return self._as_written(self.body(images, *self._pixels(images, size)))
         if interface.kind == "segmentation":
             return {"label_map": self.body(images, size)}
-        scores, labels = self.body(images)["logits"].sort(dim=1, descending=True, stable=True)
+        logits = self.body(images)["logits"]
+        if interface.portable:  # no converter knows stable sorting
+            scores, labels = logits.topk(logits.shape[1], dim=1)
+        else:
+            scores, labels = logits.sort(dim=1, descending=True, stable=True)
         return self._as_written({"labels": labels, "scores": scores.softmax(1)})
 
     def _as_written(self, found: dict[str, Tensor]) -> dict[str, Tensor]:

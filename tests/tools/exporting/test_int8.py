@@ -87,6 +87,10 @@ REFUSED = {
     "half an image": ({"calibration": 2.5}, "calibration=2.5: expected a number of images, or a folder of photographs"),
     "a folder without photographs": ({"calibration": "EMPTY"}, "no images in"),
     "a negative drop": ({"max_drop": -0.1}, "max_drop=-0.1: expected 0 or more, or null"),
+    "photographs of another size": (
+        {"input": "photo", "input_size": "[50,70]"},
+        r"one of its images is \[64, 64\] \(h, w\), not input_size=\[50, 70\]. Remedy: input=network, or max_drop=null",
+    ),
     "int8 of torch.export": ({"format": "torch_export"}, "precision=int8: format=torch_export supports fp32"),
 }
 
