@@ -120,6 +120,20 @@ def exported(run_of: Callable, traced_once: None, tmp_path_factory: pytest.TempP
     return make
 
 
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_whole_images_of_any_size_in_int8(format: str, exported: Callable, tmp_path: Path) -> None:
+    if format == "openvino":
+        pytest.importorskip("nncf", reason="needs pip install 'pocketvision[int8]'")
+    for i, size in enumerate(((96, 128), (160, 96))):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), photo(*size))
+    file = exported("whole images", format=format, precision="int8", calibration=str(tmp_path), max_drop="null")
+    float32 = pocketvision.load(exported("whole images", format=format))
+    for size in ((64, 96), (130, 170)):
+        found, expected = (model(photo(*size)).mask for model in (pocketvision.load(file), float32))
+        assert found.shape == size
+        assert (found == expected).mean() > 0.8
+
+
 @pytest.mark.parametrize("kind", ["detection", "segmentation", "classification"])
 def test_a_file_says_what_the_run_says(kind: str, run_of: Callable, exported: Callable) -> None:
     expected, found = pocketvision.load(run_of(kind))(photo()), pocketvision.load(exported(kind))(photo())

@@ -10,7 +10,10 @@ import pytest
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.export import export
+from pocketvision.tools.exporting import int8
+from pocketvision.tools.exporting.int8 import Cost
 from pocketvision.tools.exporting.quantize import with_fused_gates
+from pocketvision.tools.predicting.exported import load_file
 from pocketvision.tools.predicting.formats import FORMATS
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'pocketvision[onnx,openvino,int8]'")
@@ -80,6 +83,36 @@ def test_a_file_in_int8(kind: str, format: str, input: str, trained_run: Callabl
     assert found[quantization["metric"]] == quantization["int8"]
     if format == "onnx":
         assert "QuantizeLinear" in {node.op_type for node in onnx.load(path).graph.node}
+
+
+def test_a_batch_of_any_size(trained_run: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    keys = {"format": "onnx", "input": "network", "batch": "dynamic", "calibration": 3, "max_drop": "null"}
+    export(config_of(trained_run("detection"), path, **keys))
+    model = load_file(path, threads=1)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), np.uint8)
+    together, alone = model.file.run(images), [model.file.run(image[None]) for image in images]
+    assert together["counts"].tolist() == [int(found["counts"][0]) for found in alone]
+    np.testing.assert_allclose(together["scores"], [found["scores"][0] for found in alone], rtol=0, atol=1e-6)
+    assert "int8" not in json.loads(path.with_suffix(".json").read_text())["quantization"]  # it was not judged
+
+
+@pytest.mark.parametrize(
+    ("format", "remedy"), [("onnx", "allow it with max_drop="), ("openvino", "precision=bf16, or allow it")]
+)
+def test_a_loss_above_max_drop_writes_nothing(
+    format: str, remedy: str, trained_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = Cost(metric="AP", images=3, float32=0.5, int8=0.4, float32_bytes=4, int8_bytes=1)
+    monkeypatch.setattr(int8, "_measured", lambda *_: cost)
+    path = tmp_path / f"model{FORMATS[format].ending}"
+    with pytest.raises(
+        ValueError, match=r"int8 loses 0.1000 of AP, more than max_drop=0.01; nothing was written"
+    ) as told:
+        export(config_of(trained_run("detection"), path, format=format, calibration=2))
+    assert "more images (calibration=300)" in str(told.value)
+    assert remedy in str(told.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 REFUSED = {
