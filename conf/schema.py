@@ -243,11 +243,11 @@ class ExportConfig:
     output: str | None = None  # null: model.onnx (or the format's extension) in the run folder; a .json with the same
     #   name is written next to it
     input: str | None = None  # photo: uint8 RGB [1, H, W, 3], with the run's resizing inside and results in the
-    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] (litert: [B, h, w, 3]) at one size; null: network for
-    #   litert and executorch, else photo
+    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] (litert: [B, h, w, 3]) at one size; float: the same in
+    #   float32, from 0 to 1; null: network for litert and executorch, else photo
     input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert and executorch, nor for
-    #   whole images with torch_export), data.eval_size (network)
-    batch: Any = 1  # batch size for input=network, or dynamic
+    #   whole images with torch_export), data.eval_size (network, float)
+    batch: Any = 1  # batch size for input=network and input=float, or dynamic
     outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
     candidates: int | None = None  # number of best (anchor, class) pairs passed to non-maximum suppression; null: 256
     #   for litert and executorch, else 2048

@@ -69,7 +69,7 @@ def export(config: DictConfig) -> Path:
             )
             for one in (replace(interface, outputs="raw"), interface)
         }
-        shape = f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
+        shape = f"{interface.name} {interface.dtype} [{', '.join(map(str, interface.shape))}]"
         log.info("exporting %s (step %d), input %s, %s", source, run.step, shape, settings.format)
         writer = make_writer(settings.format, run, interface)
         float32 = Path(folder, "float32", output.name)

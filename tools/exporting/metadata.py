@@ -47,7 +47,12 @@ def describe_file(
         "precision": precision,
         "run": source,
         "step": run.step,
-        "input": {"name": interface.name, "dtype": "uint8", "shape": interface.shape, "channels": "RGB, 0 to 255"},
+        "input": {
+            "name": interface.name,
+            "dtype": interface.dtype,
+            "shape": interface.shape,
+            "channels": f"RGB, 0 to {1 if interface.dtype == 'float32' else 255}",
+        },
         "outputs": outputs,
         "resize": interface.resize if interface.input == "photo" else "none",
         "network_size": interface.network_size,

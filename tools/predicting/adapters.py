@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,10 @@ from .interface import KEY
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 # The text of its metadata, and what starts it with a number of threads (0: the runtime's default) in a precision.
 Opened = tuple[str | None, Callable[[int, str], Call]]
+
+
+class ThreadsError(ValueError):
+    """A runtime cannot change its number of threads now."""
 
 
 def open_onnx(path: Path) -> Opened:
@@ -125,6 +130,53 @@ def open_litert(path: Path) -> Opened:
     return read_attached(path, METADATA), start
 
 
+_started: Any = weakref.WeakSet()  # methods of ExecuTorch
+
+
+def open_executorch(path: Path) -> Opened:
+    text = read_attached(path, METADATA)
+    if text is None:  # of other files, some would abort the process
+        raise ValueError("it has no metadata")
+    import torch
+    from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
+
+    program, names = Runtime.get().load_program(path), list(json.loads(text)["outputs"])
+
+    def start(threads: int, precision: str) -> Call:
+        _set_executorch_threads(threads)
+        method = program.load_method("forward")
+        _started.add(method)
+
+        def call(array: np.ndarray) -> dict[str, np.ndarray]:
+            # It would take the numbers of any other layout in the wrong order.
+            outputs = method.execute([torch.from_numpy(np.ascontiguousarray(array))])
+            return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
+
+        return call
+
+    return text, start
+
+
+def _set_executorch_threads(threads: int) -> None:
+    """Of the process; 0 leaves them as they are.
+
+    Raises:
+        ThreadsError: a file is in use that has other ones: it would go on with threads that have ended, and crash.
+    """
+    from executorch.extension.pybindings import portable_lib  # pyright: ignore[reportMissingImports]
+
+    found = portable_lib._threadpool_get_thread_count()
+    if threads in (0, found):
+        return
+    if _started:
+        raise ThreadsError(
+            f"threads={threads}: the process has other ExecuTorch files in use, which share their threads: set "
+            f"threads={found}, or release them"
+        )
+    portable_lib._unsafe_reset_threadpool(threads)
+
+
 OPENERS = {
     "onnx": open_onnx, "openvino": open_openvino, "torch_export": open_torch, "litert": open_litert,
+    "executorch": open_executorch,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import OPENERS, Call
+from .adapters import OPENERS, Call, ThreadsError
 from .checksum import checksum_fault
 from .formats import ENDINGS, FORMATS, require
 from .program import ForeignProgramError, check_torch
@@ -16,7 +16,7 @@ from .program import ForeignProgramError, check_torch
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file ready to run. `run` takes uint8 of the input's shape and returns every output by name."""
+    """A file ready to run. `run` takes an array of the input's shape and dtype and returns every output by name."""
 
     path: Path
     about: dict[str, Any]  # the file's metadata
@@ -72,6 +72,8 @@ def _guarded(path: Path, start: Callable[[int, str], Call], threads: int, precis
 
     try:
         call = start(threads, precision)
+    except ThreadsError:
+        raise
     except Exception as error:
         raise told(error) from error
 
