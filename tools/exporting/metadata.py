@@ -37,6 +37,8 @@ def describe_file(
         name: {"dtype": dtype, "shape": shape, "meaning": MEANINGS[name]}
         for name, dtype, shape in output_types(run, interface)
     }
+    if format == "coreml" and "label_map" in outputs:
+        outputs["label_map"]["dtype"] = "int32"  # it has no outputs of eight bits
     settings = dict(vars(task.postprocess))
     if task.kind == "detection":
         settings["candidates"] = interface.candidates

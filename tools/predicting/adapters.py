@@ -1,9 +1,11 @@
 """One adapter per format: a file's metadata, and its call in its own runtime: an array in, arrays by name out."""
 
+import contextlib
 import json
+import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -138,13 +140,17 @@ def open_executorch(path: Path) -> Opened:
     if text is None:  # of other files, some would abort the process
         raise ValueError("it has no metadata")
     import torch
-    from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
 
-    program, names = Runtime.get().load_program(path), list(json.loads(text)["outputs"])
+    names = list(json.loads(text)["outputs"])
+    with _quiet_stderr():
+        from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
+
+        program = Runtime.get().load_program(path)
 
     def start(threads: int, precision: str) -> Call:
-        _set_executorch_threads(threads)
-        method = program.load_method("forward")
+        with _quiet_stderr():
+            _set_executorch_threads(threads)
+            method = program.load_method("forward")
         _started.add(method)
 
         def call(array: np.ndarray) -> dict[str, np.ndarray]:
@@ -155,6 +161,20 @@ def open_executorch(path: Path) -> Opened:
         return call
 
     return text, start
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Suppress what C++ writes to standard error: ExecuTorch says there what it does not find out about x86."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _set_executorch_threads(threads: int) -> None:

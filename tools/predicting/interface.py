@@ -159,6 +159,8 @@ def make_interface(
         raise ValueError(
             f"batch={batch}: format={format} takes a fixed number of images, and finds boxes in one at a time"
         )
+    if FORMATS[format].system and input != "float" and batch != 1:
+        raise ValueError(f"batch={batch}: format={format} takes one image at a time; for batches set input=float")
     if candidates < 1:
         raise ValueError(f"candidates={candidates}: expected 1 or more")
     size = _size("input_size", input_size)

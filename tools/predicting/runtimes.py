@@ -38,6 +38,11 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     format = next((name for name, format in FORMATS.items() if path.suffix.lower() == format.ending), "")
     if not format:
         raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(ENDINGS)}")
+    if system := FORMATS[format].system:
+        raise ValueError(
+            f"{path} runs on {system} only. To compare it with its run there: "
+            f"python docs/examples/{format}_compare.py {path} RUN PHOTOS"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     require(FORMATS[format].runtime, installs=FORMATS[format].installs, need=f"file={path}")
