@@ -1,4 +1,4 @@
-"""Export a run to ONNX, OpenVINO, torch.export, LiteRT, ExecuTorch or Core ML and verify it against PyTorch.
+"""Export a run to ONNX, OpenVINO, torch.export, LiteRT, ExecuTorch or Core ML, and verify it.
 
 pocketvision export run=runs/first format=onnx
 pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml

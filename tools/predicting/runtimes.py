@@ -40,7 +40,7 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(ENDINGS)}")
     if system := FORMATS[format].system:
         raise ValueError(
-            f"{path} runs on {system} only. To compare it with its run there: "
+            f"only {system} can run {path}. To compare it with its run there: "
             f"python docs/examples/{format}_compare.py {path} RUN PHOTOS"
         )
     if not path.is_file():

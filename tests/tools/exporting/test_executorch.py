@@ -36,8 +36,8 @@ def exported(trained_run: Callable[[str], Path], tmp_path_factory: pytest.TempPa
 FILES = {
     "boxes": ("detection", {"input": "float"}, ["boxes", "scores", "labels", "counts"]),
     "logits": ("segmentation", {"input": "float", "outputs": "raw"}, ["logits"]),
-    "a label map": ("segmentation", {"batch": 2}, ["label_map"]),
-    "classes of a photograph": ("classification", {"input": "photo", "input_size": "[40,52]"}, ["labels", "scores"]),
+    "a photograph's label map": ("segmentation", {"input": "photo", "input_size": "[50,70]"}, ["label_map"]),
+    "classes": ("classification", {"batch": 2}, ["labels", "scores"]),
 }
 
 
