@@ -239,20 +239,22 @@ class ExportConfig:
     backbone: Any = None
     model: Any = None
     data: Any = None
-    format: str = MISSING  # onnx, openvino (.xml and .bin), torch_export (.pt2), litert (.tflite) or executorch (.pte)
+    format: str = MISSING  # onnx, openvino (.xml and .bin), torch_export (.pt2), litert (.tflite), executorch (.pte) or
+    #   coreml (.mlpackage, a folder)
     output: str | None = None  # null: model.onnx (or the format's extension) in the run folder; a .json with the same
     #   name is written next to it
     input: str | None = None  # photo: uint8 RGB [1, H, W, 3], with the run's resizing inside and results in the
-    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] (litert: [B, h, w, 3]) at one size; null: network for
-    #   litert and executorch, else photo
-    input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert and executorch, nor for
-    #   whole images with torch_export), data.eval_size (network)
-    batch: Any = 1  # batch size for input=network, or dynamic
+    #   photograph's pixels; network: uint8 RGB [B, 3, h, w] (litert: [B, h, w, 3]) at one size; float: the same in
+    #   float32, from 0 to 1; null: network for litert, executorch and coreml, else photo
+    input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert, executorch and coreml,
+    #   nor for whole images with torch_export), data.eval_size (network, float)
+    batch: Any = 1  # batch size for input=network and input=float, or dynamic
     outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
     candidates: int | None = None  # number of best (anchor, class) pairs passed to non-maximum suppression; null: 256
-    #   for litert and executorch, else 2048
-    precision: str = "fp32"  # fp32; int8 (not for torch_export); fp16 (half the file size; openvino and litert); bf16
-    #   (computes in bf16 if the processor supports it; openvino); int8_weights (litert)
+    #   for litert, executorch and coreml, else 2048
+    precision: str | None = None  # fp32 (not for coreml); int8 (not for torch_export and coreml); fp16 (half the file
+    #   size; openvino, litert and coreml); bf16 (computes in bf16 if the processor supports it; openvino);
+    #   int8_weights (litert and coreml); null: fp32, or fp16 for coreml
     calibration: Any = 100  # for int8: the number of training images, evenly spaced, that show the ranges of values, or
     #   a folder of photographs
     max_drop: float | None = 0.01  # for int8: how much of AP, mIoU or top-1 on the validation split may be lost; if it

@@ -44,11 +44,12 @@ SHORT = {
         "ignore=[class_absent,class_rare,class_untrained,class_unevaluated,no_anchor,unlisted]",
     ],
 }
-# Composed only: these take minutes, whole trainings, a network, several GPUs, or files that others released.
+# Composed only: these take minutes, whole trainings, a network, several GPUs, packages that are
+# not in dev, or files that others released.
 NOT_TRIED = (
     r"torchrun|weights=|weights_source=|latency=true|import-weights|vision paper\b|imagenet"
     r"|curve=|write=curve|results=\[|photo_size=|paper/|info |downloads/|data.root=/data/voc"
-    r"|data.root=/data/camvid"
+    r"|data.root=/data/camvid|format=(executorch|coreml)"
 )
 
 

@@ -1,4 +1,4 @@
-"""Export a run to ONNX, OpenVINO or torch.export and verify it against PyTorch.
+"""Export a run to ONNX, OpenVINO, torch.export, LiteRT, ExecuTorch or Core ML, and verify it.
 
 pocketvision export run=runs/first format=onnx
 pocketvision export run=runs/first format=openvino precision=bf16 output=phone/detector.xml
@@ -12,6 +12,7 @@ its metric on the validation split is at most max_drop below the float file's. M
 """
 
 import os
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
-from pocketvision.files import write_json
+from pocketvision.files import whole_folder, write_json
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
@@ -44,8 +45,7 @@ from pocketvision.words import counted
 
 def export(config: DictConfig) -> Path:
     """Export a run; the file is written only if its results agree with PyTorch's."""
-    settings = settings_of(config, ExportConfig)
-    check(settings)
+    settings = check(settings_of(config, ExportConfig))
     run = run_or_published(config, otherwise="or ")
     interface = make_interface(
         run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
@@ -56,8 +56,9 @@ def export(config: DictConfig) -> Path:
             "format=torch_export needs the size of the photographs: set input_size=[h,w], or use format=onnx"
         )
     output = _output(settings, run)
-    photos = read_photos(settings, run)
-    int8 = Int8(run, interface, settings) if settings.precision.startswith("int8") else None
+    system = FORMATS[settings.format].system
+    photos = [] if system else read_photos(settings, run)
+    int8 = Int8(run, interface, settings) if not system and str(settings.precision).startswith("int8") else None
     output.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder as the output, so that the move is atomic and a file with that name is always complete.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
@@ -65,37 +66,67 @@ def export(config: DictConfig) -> Path:
         plain = load_checkpoint(run.path)["config"] if settings.run else portable(config)
         abouts = {
             one.outputs: describe_file(
-                run, one, config=plain, format=settings.format, precision=settings.precision, source=source
+                run, one, config=plain, format=settings.format, precision=str(settings.precision), source=source
             )
             for one in (replace(interface, outputs="raw"), interface)
         }
-        shape = f"{interface.name} uint8 [{', '.join(map(str, interface.shape))}]"
+        shape = f"{interface.name} {interface.dtype} [{', '.join(map(str, interface.shape))}]"
         log.info("exporting %s (step %d), input %s, %s", source, run.step, shape, settings.format)
         writer = make_writer(settings.format, run, interface)
-        float32 = Path(folder, "float32", output.name)
-        if int8:
-            float32.parent.mkdir()
-            writer.write(interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
-            writer = int8.quantized(writer)
-        paths = write_all(writer, interface, Path(folder), abouts)
-        models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
-        comparison = compare(run, models, photos, precision=settings.precision)
-        log.info("verified against PyTorch on %s:\n%s", counted(len(photos), "photograph"), comparison.table())
-        check_same(comparison, settings)
-        about = models[interface.outputs].file.about | {"comparison": comparison.to_json()}
-        check_partitions(about, settings)
-        if int8:
-            about["quantization"] = int8.judged(load_file(float32, threads=settings.threads), models[interface.outputs])
-        del models
-        _move(paths[interface.outputs], output, about)
+        if system:
+            about = abouts[interface.outputs] | {"comparison": "not compared"}
+            files = writer.write(interface, Path(folder, output.name), about)
+        else:
+            files, about = write_compared(run, interface, writer, int8, photos, Path(folder), abouts, settings)
+        _move(files, output, about)
     log.info("written: %s, %s", output, output.with_suffix(".json").name)
+    if system:
+        script = f"docs/examples/{settings.format}_compare.py"
+        log.info("not compared with PyTorch: it runs on %s only, where %s compares the two", system, script)
     return output
 
 
-def check(settings: ExportConfig) -> None:
-    """Raise ValueError for an unknown format or precision, or a missing package."""
+def write_compared(
+    run: LoadedRun,
+    interface: Interface,
+    writer: Writer,
+    int8: Int8 | None,
+    photos: list[np.ndarray],
+    folder: Path,
+    abouts: dict[str, dict[str, Any]],
+    settings: ExportConfig,
+) -> tuple[list[Path], dict[str, Any]]:
+    """The files, and what model.json says about them, if their results agree with PyTorch's.
+
+    Raises:
+        ValueError: they do not, or int8 costs too much.
+    """
+    float32 = folder / "float32" / f"model{FORMATS[settings.format].ending}"
+    if int8:
+        float32.parent.mkdir()
+        writer.write(interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
+        writer = int8.quantized(writer)
+    paths = write_all(writer, interface, folder, abouts)
+    models = {outputs: load_file(files[0], threads=settings.threads) for outputs, files in paths.items()}
+    comparison = compare(run, models, photos, precision=str(settings.precision))
+    log.info("verified against PyTorch on %s:\n%s", counted(len(photos), "photograph"), comparison.table())
+    check_same(comparison, settings)
+    about = models[interface.outputs].file.about | {"comparison": comparison.to_json()}
+    check_partitions(about, settings)
+    if int8:
+        about["quantization"] = int8.judged(load_file(float32, threads=settings.threads), models[interface.outputs])
+    return paths[interface.outputs], about
+
+
+def check(settings: ExportConfig) -> ExportConfig:
+    """The settings with the format's own precision if none is set.
+
+    Raises:
+        ValueError: the format or the precision is unknown, or a package is missing.
+    """
     if (format := FORMATS.get(settings.format)) is None:
         raise ValueError(f"format={settings.format}: expected one of {', '.join(FORMATS)}")
+    settings = replace(settings, precision=settings.precision or format.precisions[0])
     if settings.precision not in format.precisions:
         choices = " or ".join(format.precisions)
         raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
@@ -108,6 +139,7 @@ def check(settings: ExportConfig) -> None:
     require(format.writing, installs=extra(settings.format), need=f"format={settings.format}")
     if settings.precision == "int8":
         require(format.quantizing, installs=extra("int8"), need=f"format={settings.format} precision=int8")
+    return settings
 
 
 def _output(settings: ExportConfig, run: LoadedRun) -> Path:
@@ -179,7 +211,11 @@ def check_same(comparison: Comparison, settings: ExportConfig) -> None:
 
 def _move(files: list[Path], output: Path, about: dict[str, Any]) -> None:
     for file in files[::-1]:
-        os.replace(file, output.with_suffix(file.suffix))
+        if file.is_dir():
+            with whole_folder(output) as folder:
+                shutil.copytree(file, folder, dirs_exist_ok=True)
+        else:
+            os.replace(file, output.with_suffix(file.suffix))
     write_json(output.with_suffix(".json"), about)
 
 

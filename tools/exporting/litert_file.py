@@ -50,7 +50,8 @@ def convert(run: LoadedRun, interface: Interface) -> bytes:
 
     log.info("converting to LiteRT (%s outputs): half a minute or more", interface.outputs)
     call = whole_call(run, interface, raw_network(run, interface)).eval()
-    example = torch.zeros([side for side in interface.shape if isinstance(side, int)], dtype=torch.uint8)
+    shape, dtype = [side for side in interface.shape if isinstance(side, int)], getattr(torch, interface.dtype)
+    example = torch.zeros(shape, dtype=dtype)
     with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
         path = Path(folder, "float32.tflite")
         litert_torch.convert(call, (example,)).export(str(path))
@@ -105,6 +106,8 @@ def as_input(batch: np.ndarray, interface: Interface) -> np.ndarray:
         assert interface.input_size is not None
         height, width = interface.input_size
         images = np.stack([cv2.resize(image, (width, height)) for image in images])
+    if interface.dtype == "float32":
+        return np.ascontiguousarray(images / np.float32(255))
     return np.ascontiguousarray(images.round().astype(np.uint8))
 
 

@@ -37,6 +37,8 @@ def describe_file(
         name: {"dtype": dtype, "shape": shape, "meaning": MEANINGS[name]}
         for name, dtype, shape in output_types(run, interface)
     }
+    if format == "coreml" and "label_map" in outputs:
+        outputs["label_map"]["dtype"] = "int32"  # it has no outputs of eight bits
     settings = dict(vars(task.postprocess))
     if task.kind == "detection":
         settings["candidates"] = interface.candidates
@@ -47,7 +49,12 @@ def describe_file(
         "precision": precision,
         "run": source,
         "step": run.step,
-        "input": {"name": interface.name, "dtype": "uint8", "shape": interface.shape, "channels": "RGB, 0 to 255"},
+        "input": {
+            "name": interface.name,
+            "dtype": interface.dtype,
+            "shape": interface.shape,
+            "channels": f"RGB, 0 to {1 if interface.dtype == 'float32' else 255}",
+        },
         "outputs": outputs,
         "resize": interface.resize if interface.input == "photo" else "none",
         "network_size": interface.network_size,

@@ -78,7 +78,7 @@ def build_onnx(
     graph = helper.make_graph(
         [node for nodes in (before.nodes, network.graph.node, after.nodes) for node in nodes],
         f"pocketvision_{interface.kind}",
-        [helper.make_tensor_value_info(interface.name, onnx_type("uint8"), interface.shape)],
+        [helper.make_tensor_value_info(interface.name, onnx_type(interface.dtype), interface.shape)],
         [
             helper.make_tensor_value_info(name, onnx_type(dtype), shape)
             for name, dtype, shape in output_types(run, interface)
@@ -97,7 +97,8 @@ def build_onnx(
 def add_images(interface: Interface, *, channels_last: bool) -> Graph:
     """The input as float32 [B, 3, h, w] in 0..255, not rounded after a resize."""
     graph = Graph("pre")
-    value = graph.cast(interface.name, "float32")
+    name, is_float = interface.name, interface.dtype == "float32"
+    value = graph.op("Mul", name, 255.0) if is_float else graph.cast(name, "float32")
     if interface.input == "photo" and not channels_last:
         value = graph.op("Transpose", value, perm=[0, 3, 1, 2])
     if interface.resizes:

@@ -37,9 +37,9 @@ class WholeCall(nn.Module):
             self.body = ExportedSegmenter(model, post)  # pyright: ignore
 
     def forward(self, photo: Tensor) -> dict[str, Tensor]:
-        """The outputs for uint8 RGB, [1, H, W, 3] or [B, 3, h, w] depending on the interface."""
+        """The outputs for RGB of the interface's shape and dtype: uint8, or float32 from 0 to 1."""
         interface = self.interface
-        images, size = photo.float(), None
+        images, size = photo * 255 if interface.dtype == "float32" else photo.float(), None
         if interface.is_channels_last:
             images = images.permute(0, 3, 1, 2)
         if interface.resizes:
@@ -82,7 +82,7 @@ def build_program(run: LoadedRun, interface: Interface) -> Any:
         axes |= {1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
     call = copy.deepcopy(WholeCall(run, interface)).eval().requires_grad_(False)
     call.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    example = torch.zeros(shape, dtype=torch.uint8)
+    example = torch.zeros(shape, dtype=getattr(torch, interface.dtype))
     with quiet(), torch.no_grad():
         return torch.export.export(
             call,

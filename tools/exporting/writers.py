@@ -13,8 +13,11 @@ from ..predicting.adapters import import_openvino, openvino_core
 from ..predicting.checksum import add_checksum
 from ..predicting.interface import EXTRA_FILE, KEY, Interface
 from ..runs.loaded import LoadedRun
+from .coreml_file import CoreMLWriter
+from .executorch_file import ExecuTorchWriter
 from .litert_file import LiteRTWriter
 from .onnx_file import build_onnx, network_proto
+from .portable import raw_network
 from .quantize import quantized
 from .torch_file import build_program
 
@@ -85,4 +88,8 @@ def make_writer(format: str, run: LoadedRun, interface: Interface) -> Writer:
         return ProgramWriter(run)
     if format == "litert":
         return LiteRTWriter(run)
+    if format == "coreml":
+        return CoreMLWriter(run)
+    if format == "executorch":
+        return ExecuTorchWriter(run, raw_network(run, interface))
     return GraphWriter(run, network_proto(run, interface), format)

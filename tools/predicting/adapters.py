@@ -1,8 +1,11 @@
 """One adapter per format: a file's metadata, and its call in its own runtime: an array in, arrays by name out."""
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,10 @@ from .interface import KEY
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 # The text of its metadata, and what starts it with a number of threads (0: the runtime's default) in a precision.
 Opened = tuple[str | None, Callable[[int, str], Call]]
+
+
+class ThreadsError(ValueError):
+    """A runtime cannot change its number of threads now."""
 
 
 def open_onnx(path: Path) -> Opened:
@@ -125,6 +132,71 @@ def open_litert(path: Path) -> Opened:
     return read_attached(path, METADATA), start
 
 
+_started: Any = weakref.WeakSet()  # methods of ExecuTorch
+
+
+def open_executorch(path: Path) -> Opened:
+    text = read_attached(path, METADATA)
+    if text is None:  # of other files, some would abort the process
+        raise ValueError("it has no metadata")
+    import torch
+
+    names = list(json.loads(text)["outputs"])
+    with _quiet_stderr():
+        from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
+
+        program = Runtime.get().load_program(path)
+
+    def start(threads: int, precision: str) -> Call:
+        with _quiet_stderr():
+            _set_executorch_threads(threads)
+            method = program.load_method("forward")
+        _started.add(method)
+
+        def call(array: np.ndarray) -> dict[str, np.ndarray]:
+            # It would take the numbers of any other layout in the wrong order.
+            outputs = method.execute([torch.from_numpy(np.ascontiguousarray(array))])
+            return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
+
+        return call
+
+    return text, start
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Suppress what C++ writes to standard error: ExecuTorch says there what it does not find out about x86."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _set_executorch_threads(threads: int) -> None:
+    """Of the process; 0 leaves them as they are.
+
+    Raises:
+        ThreadsError: a file is in use that has other ones: it would go on with threads that have ended, and crash.
+    """
+    from executorch.extension.pybindings import portable_lib  # pyright: ignore[reportMissingImports]
+
+    found = portable_lib._threadpool_get_thread_count()
+    if threads in (0, found):
+        return
+    if _started:
+        raise ThreadsError(
+            f"threads={threads}: the process has other ExecuTorch files in use, which share their threads: set "
+            f"threads={found}, or release them"
+        )
+    portable_lib._unsafe_reset_threadpool(threads)
+
+
 OPENERS = {
     "onnx": open_onnx, "openvino": open_openvino, "torch_export": open_torch, "litert": open_litert,
+    "executorch": open_executorch,
 }  # fmt: skip

@@ -94,7 +94,7 @@ class ExportedPredictor(Predictor):
             )
 
     def arrange(self, images: Tensor) -> np.ndarray:
-        """[B, 3, H, W] in the file's layout, padded to a full batch if the batch size is fixed.
+        """uint8 [B, 3, H, W] in the file's layout and dtype, padded to a full batch if the batch size is fixed.
 
         Raises:
             ValueError: they do not have the file's input size.
@@ -105,7 +105,8 @@ class ExportedPredictor(Predictor):
         lacking = (self.batch or 0) - len(images)
         if lacking > 0:
             images = torch.cat((images, images[-1:].expand(lacking, *images.shape[1:])))
-        return np.ascontiguousarray(images.numpy())
+        array = np.ascontiguousarray(images.numpy())
+        return array / np.float32(255) if self.interface.dtype == "float32" else array
 
     def finish(self, outputs: Mapping[str, np.ndarray], metas: Sequence[dict[str, Any]]) -> list[Any]:
         """Each image's Detections, label map (uint8 tensor) or Ranking, in the image's own pixels.
@@ -144,7 +145,7 @@ class ExportedPredictor(Predictor):
     def _detections(self, tensors: Mapping[str, Tensor], index: int, meta: dict[str, Any]) -> Detections:
         count = int(tensors["counts"][index])
         boxes = tensors["boxes"][index : index + 1, :count]
-        if self.interface.input == "network":
+        if self.interface.input != "photo":
             boxes = to_original(boxes, [meta])
             boxes = clip_to_images(boxes, original_limits([meta], like=boxes))
         return Detections(boxes[0], tensors["scores"][index, :count], tensors["labels"][index, :count].long())

@@ -14,6 +14,7 @@ class Format:
       format's name and the extra int8 bring them.
     - `portable`: made for phones: arrays of one size in and out, float32 results.
     - `channels_last`: images are [B, h, w, 3] also for input=network.
+    - `system`: the only operating system that runs a file, if it is one; elsewhere a file is written, but not compared.
     """
 
     ending: str
@@ -24,6 +25,7 @@ class Format:
     quantizing: tuple[str, ...] = ()
     portable: bool = False
     channels_last: bool = False
+    system: str = ""
 
 
 _ONNX = ("onnx", "onnxscript")
@@ -45,6 +47,10 @@ FORMATS = {
     "executorch": Format(
         ending=".pte", precisions=("fp32", "int8"), runtime=("executorch",), installs="executorch",
         writing=("executorch", "torchao"), portable=True,
+    ),
+    "coreml": Format(
+        ending=".mlpackage", precisions=("fp16", "int8_weights"), writing=("coremltools",), portable=True,
+        system="macOS",
     ),
 }  # fmt: skip
 ENDINGS = tuple(format.ending for format in FORMATS.values())

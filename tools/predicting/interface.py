@@ -13,6 +13,7 @@ from .formats import FORMATS
 
 KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
 EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
+INPUTS = ("photo", "network", "float")
 RAW_NAMES = {
     "detection": ("class_logits", "box_deltas"),  # and anchors, which are constants
     "segmentation": ("logits",),
@@ -27,13 +28,14 @@ class Interface:
     """The input and the outputs of one file.
 
     - `input`: "photo" is uint8 RGB [1, H, W, 3]; the file resizes it, and results are in the photograph's pixels.
-      "network" is uint8 RGB [B, 3, h, w] of one size; results are in its pixels.
+      "network" is uint8 RGB [B, 3, h, w] of one size; results are in its pixels. "float" is the same in float32, from
+      0 to 1.
     - `outputs`: "final" boxes, label map or classes; "raw" for the network's outputs.
     - `input_size`: (h, w) of the input; None means any.
     - `network_size`: (h, w) that the network sees; None means the photograph's own.
     - `batch`: the batch size; None means any.
     - `candidates`: the number of best (anchor, class) pairs passed to non-maximum suppression.
-    - `channels_last`: images are [B, h, w, 3] also with "network".
+    - `channels_last`: images are [B, h, w, 3] also with "network" and "float".
     - `portable`: results are float32 arrays of one size, padded with zeros; anchors are in the metadata.
     """
 
@@ -68,7 +70,7 @@ class Interface:
         photo = self.input == "photo"
         return {
             "kind": self.kind in list(RAW_NAMES),
-            "input": self.input in ("photo", "network"),
+            "input": self.input in INPUTS,
             "outputs": self.outputs in ("final", "raw"),
             "resize": self.resize in (("stretch", "none") if photo else RESIZES),
             "input_size": _is_size(self.input_size, optional=photo),
@@ -85,6 +87,11 @@ class Interface:
         return "photo" if self.input == "photo" else "images"
 
     @property
+    def dtype(self) -> str:
+        """The input's: uint8 from 0 to 255, or float32 from 0 to 1."""
+        return "float32" if self.input == "float" else "uint8"
+
+    @property
     def shape(self) -> list[int | str]:
         """The input's shape; a name stands for a dynamic axis."""
         height, width = self.input_size or ("height", "width")
@@ -99,7 +106,7 @@ class Interface:
     @property
     def is_padded(self) -> bool:
         """Whether detections come in arrays of one size, with their number in `counts`."""
-        return self.input == "network" or self.portable
+        return self.input != "photo" or self.portable
 
     @property
     def raw_names(self) -> tuple[str, ...]:
@@ -141,9 +148,9 @@ def make_interface(
     portable, channels_last = FORMATS[format].portable, FORMATS[format].channels_last
     input = input or ("network" if portable else "photo")
     candidates = (256 if portable else 2048) if candidates is None else candidates
-    for key, value, choices in (("input", input, ("photo", "network")), ("outputs", outputs, ("final", "raw"))):
+    for key, value, choices in (("input", input, INPUTS), ("outputs", outputs, ("final", "raw"))):
         if value not in choices:
-            raise ValueError(f"{key}={value}: expected {' or '.join(choices)}")
+            raise ValueError(f"{key}={value}: expected {', '.join(choices[:-1])} or {choices[-1]}")
     if batch != "dynamic" and (isinstance(batch, str) or batch < 1):
         raise ValueError(f"batch={batch}: expected a batch size, or dynamic")
     if input == "photo" and batch != 1:
@@ -152,13 +159,15 @@ def make_interface(
         raise ValueError(
             f"batch={batch}: format={format} takes a fixed number of images, and finds boxes in one at a time"
         )
+    if FORMATS[format].system and input != "float" and batch != 1:
+        raise ValueError(f"batch={batch}: format={format} takes one image at a time; for batches set input=float")
     if candidates < 1:
         raise ValueError(f"candidates={candidates}: expected 1 or more")
     size = _size("input_size", input_size)
     resize, eval_size = run.config.data.resize, _size("data.eval_size", run.config.data.eval_size)
-    if input == "network":
+    if input != "photo":
         if (size := size or eval_size) is None:
-            raise ValueError("the run evaluates whole images of any size: set input_size=[h,w] for input=network")
+            raise ValueError(f"the run evaluates whole images of any size: set input_size=[h,w] for input={input}")
         network_size = size
     elif resize not in ("stretch", "none"):
         raise ValueError(f"data.resize={resize} cannot be exported: resize photographs yourself and set input=network")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import OPENERS, Call
+from .adapters import OPENERS, Call, ThreadsError
 from .checksum import checksum_fault
 from .formats import ENDINGS, FORMATS, require
 from .program import ForeignProgramError, check_torch
@@ -16,7 +16,7 @@ from .program import ForeignProgramError, check_torch
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file ready to run. `run` takes uint8 of the input's shape and returns every output by name."""
+    """A file ready to run. `run` takes an array of the input's shape and dtype and returns every output by name."""
 
     path: Path
     about: dict[str, Any]  # the file's metadata
@@ -38,6 +38,11 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     format = next((name for name, format in FORMATS.items() if path.suffix.lower() == format.ending), "")
     if not format:
         raise ValueError(f"{path} is not an exported file: expected the extension {', '.join(ENDINGS)}")
+    if system := FORMATS[format].system:
+        raise ValueError(
+            f"only {system} can run {path}. To compare it with its run there: "
+            f"python docs/examples/{format}_compare.py {path} RUN PHOTOS"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     require(FORMATS[format].runtime, installs=FORMATS[format].installs, need=f"file={path}")
@@ -72,6 +77,8 @@ def _guarded(path: Path, start: Callable[[int, str], Call], threads: int, precis
 
     try:
         call = start(threads, precision)
+    except ThreadsError:
+        raise
     except Exception as error:
         raise told(error) from error
 

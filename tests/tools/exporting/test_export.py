@@ -299,7 +299,7 @@ def test_the_example_needs_nothing_of_ours(exported: Callable, tmp_path: Path) -
         ({"format": "tflite"}, "expected one of onnx, openvino, torch_export"),
         ({"precision": "bf16"}, "format=onnx supports fp32"),
         ({"format": "openvino"}, r"must end with \.xml"),
-        ({"input": "film"}, "input=film: expected photo or network"),
+        ({"input": "film"}, "input=film: expected photo, network or float"),
         ({"outputs": "all"}, "outputs=all: expected final or raw"),
         ({"batch": 2}, "input=network"),
         ({"input": "network", "batch": 0}, "batch=0"),

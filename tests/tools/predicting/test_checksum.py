@@ -1,9 +1,11 @@
 """Checksums of exported files: whatever bit is flipped, and files that have none."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pocketvision.tools.predicting.attached import METADATA, attach, read_attached
 from pocketvision.tools.predicting.checksum import add_checksum, checksum_fault
 
 CONTENT = bytes(range(256)) * 2
@@ -56,3 +58,43 @@ def test_a_file_that_onnx_has_written_again_has_none(tmp_path: Path) -> None:
     model.graph.name = "h"
     onnx.save(model, path)
     assert checksum_fault(path) is None
+
+
+@pytest.fixture(params=[".tflite", ".pte"])
+def with_texts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"m{request.param}"
+    path.write_bytes(CONTENT)
+    attach(path, {METADATA: "{}", "labels.txt": "dog"})
+    return path
+
+
+def test_a_flipped_bit_before_attached_texts_is_found(with_texts: Path) -> None:
+    assert checksum_fault(with_texts) is None
+    whole = with_texts.read_bytes()
+    for place in range(len(CONTENT)):
+        with_texts.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        assert "checksum is wrong" in str(checksum_fault(with_texts))
+        assert read_attached(with_texts, METADATA) == "{}"
+
+
+def test_a_flipped_bit_of_attached_texts_gives_no_other_text(with_texts: Path) -> None:
+    whole = with_texts.read_bytes()
+    for place in range(len(CONTENT), len(whole)):
+        with_texts.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        assert checksum_fault(with_texts) or read_attached(with_texts, METADATA) in (None, "{}")
+
+
+def test_more_texts_leave_the_checksum(with_texts: Path) -> None:
+    attach(with_texts, {"more.txt": "cat"})
+    assert checksum_fault(with_texts) is None
+    assert [read_attached(with_texts, name) for name in ("labels.txt", "more.txt", "none")] == ["dog", "cat", None]
+
+
+def test_files_without_our_checksum(with_texts: Path) -> None:
+    for content in (b"", CONTENT, with_texts.read_bytes()[:-40]):
+        with_texts.write_bytes(content)
+        assert checksum_fault(with_texts) is None
+        assert read_attached(with_texts, METADATA) is None
+    with zipfile.ZipFile(with_texts, "w") as archive:
+        archive.writestr("labels.txt", "dog")
+    assert checksum_fault(with_texts) is None
