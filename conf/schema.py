@@ -265,8 +265,8 @@ class ExportConfig:
     threads: int = 0  # CPU threads for the verification; 0: torch's default
 
 
-@command("deployment", "run experiment model file peer optimize training batch_size photos output",
-         unread="augment optimizer schedule", reads="device precision compile")  # fmt: skip
+@command("deployment", "run experiment model file formats peer optimize training batch_size photos output",
+         unread="augment optimizer schedule", reads="device precision compile workers")  # fmt: skip
 @dataclass
 class BenchmarkConfig(TrainConfig):
     """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what to measure and how."""
@@ -276,12 +276,16 @@ class BenchmarkConfig(TrainConfig):
     run: str | None = None  # run folder or checkpoint file
     checkpoint: str = "best"  # best or last, if `run` is a folder
     file: str | None = None  # an exported file, alone or together with its run
+    formats: Any = None  # all, or some of onnx, openvino, torch_export, litert, executorch, also in one precision
+    #   (onnx:int8): export the run to them, and compare accuracy, size, time and memory
+    raw: bool = False  # with formats: also time the network alone, from files without post-processing
     backbone: Any = None
     model: Any = None  # Instead of a run, with backbone and data: a new network with random weights that produce a
     #   realistic load.
     data: Any = None
     batch_size: int = 1  # photographs per batch
-    threads: int = 0  # threads for torch, cv2 and the runtimes; 0: one per physical core available to the process
+    threads: int = 0  # threads for torch, cv2 and the runtimes; 0: one per physical core available to the process;
+    #   with formats one
     optimize: bool = False  # also measure the network with folded batch norms; allows precision=bf16 and compile=true
     training: bool = False  # measure a training step at data.input_size instead (forward and criterion, backward,
     #   optimizer)
@@ -289,14 +293,16 @@ class BenchmarkConfig(TrainConfig):
     #   agree
     min_score: float | None = None  # minimum score of a detector's candidates; null: the model's own
     # on what
-    photos: str | None = None  # folder of photographs; null: synthetic
+    photos: str | None = None  # folder of photographs; null: synthetic, with formats those of the validation split
     photo_size: list[int] = field(default_factory=lambda: [480, 640])  # h, w of synthetic photographs
     # how
     warmup: int = 2  # warm-up calls per variant before any timing
-    rounds: int = 5  # each round runs each variant in a burst: one warm-up call, then `repeats` timed calls
+    rounds: int = 5  # each round runs each variant in a burst: one warm-up call, then `repeats` timed calls; with
+    #   formats each round has another photograph
     repeats: int = 3  # timed calls per burst
     memory: bool = True  # measure peak memory, each variant in its own process
-    output: str | None = "benchmark"  # folder for results.json and pictures; null: none
+    output: str | None = "benchmark"  # folder for results.json, pictures and (in files/) what formats exports; null:
+    #   none
 
 
 @command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule",

@@ -28,15 +28,15 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
+from pocketvision.tools.exporting.files import check_installed, check_size
 from pocketvision.tools.exporting.int8 import Int8
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.verify import Comparison, compare
 from pocketvision.tools.exporting.writers import Writer, make_writer
 from pocketvision.tools.predicting.exported import load_file
-from pocketvision.tools.predicting.formats import FORMATS, extra, require
+from pocketvision.tools.predicting.formats import FORMATS
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.predicting.interface import Interface, make_interface
-from pocketvision.tools.predicting.program import check_torch
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun, run_or_published
 from pocketvision.tools.system.console import log
@@ -51,10 +51,7 @@ def export(config: DictConfig) -> Path:
         run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
         batch=settings.batch, candidates=settings.candidates,
     )  # fmt: skip
-    if settings.format == "torch_export" and interface.network_size is None:
-        raise ValueError(
-            "format=torch_export needs the size of the photographs: set input_size=[h,w], or use format=onnx"
-        )
+    check_size(settings.format, interface)
     output = _output(settings, run)
     system = FORMATS[settings.format].system
     photos = [] if system else read_photos(settings, run)
@@ -132,13 +129,9 @@ def check(settings: ExportConfig) -> ExportConfig:
         raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
     if settings.num_photos < 1:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
-    if settings.format == "torch_export":
-        check_torch("format=torch_export")
     if settings.max_drop is not None and not settings.max_drop >= 0:
         raise ValueError(f"max_drop={settings.max_drop}: expected 0 or more, or null")
-    require(format.writing, installs=extra(settings.format), need=f"format={settings.format}")
-    if settings.precision == "int8":
-        require(format.quantizing, installs=extra("int8"), need=f"format={settings.format} precision=int8")
+    check_installed(settings.format, settings.precision)
     return settings
 
 

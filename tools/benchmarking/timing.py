@@ -13,6 +13,7 @@ from .variant import Variant
 
 # Idle threads of OpenMP, ONNX Runtime and OpenVINO spin for a while before they sleep, and take the next one's cores.
 PAUSE = 0.1  # seconds
+_FINE = 1e-4  # seconds; Windows counts CPU time in steps of 1/64 s
 
 
 @dataclass
@@ -48,6 +49,7 @@ def measure(
     rounds: int,
     repeats: int,
     pause: float = PAUSE,
+    clock: Callable[[], float] = time.perf_counter,
     tick: Callable[[], object] = lambda: None,
     each_round: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
@@ -55,7 +57,7 @@ def measure(
 
     Interleaved, so that a temporary slowdown of the machine affects all variants alike; in bursts, because the
     runtimes' threads disturb each other. The order rotates from round to round. `tick` is called after every burst,
-    `each_round` before each round.
+    `each_round` before each round; `clock` gives the seconds.
     """
     found = {variant.name: Times() for variant in variants}
     for variant in variants:
@@ -71,9 +73,19 @@ def measure(
             with mode(variant):
                 variant.call()
                 for _ in range(repeats):
-                    _time(variant, found[variant.name], device)
+                    _time(variant, found[variant.name], device, clock)
             tick()
     return found
+
+
+def clock_of(threads: int) -> tuple[str, Callable[[], float]]:
+    """The clock for calls of so many threads, and its name.
+
+    CPU time where there is one thread: it leaves out the time for which other programs have the core. With several, the
+    time that passes, as CPU time is that of all of them together.
+    """
+    fine = time.get_clock_info("process_time").resolution <= _FINE
+    return ("CPU ms", time.process_time) if threads == 1 and fine else ("ms", time.perf_counter)
 
 
 @contextmanager
@@ -83,21 +95,21 @@ def mode(variant: Variant) -> Iterator[None]:
         yield
 
 
-def _time(variant: Variant, times: Times, device: torch.device) -> None:
+def _time(variant: Variant, times: Times, device: torch.device, clock: Callable[[], float]) -> None:
     """Time one call. If a single call replaces the stages, it is timed first, and the stages in a separate call."""
     if variant.whole is not None:
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         variant.whole(variant.start)
         synchronize(device)
-        times.whole.append(time.perf_counter() - start)
+        times.whole.append(clock() - start)
     value, total = variant.start, 0.0
     for name, stage in variant.stages.items():
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         value = stage(value)
         synchronize(device)
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         times.stages.setdefault(name, []).append(seconds)
         total += seconds
     if variant.whole is None:

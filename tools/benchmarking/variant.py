@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Stage = Callable[[Any], Any]
+RUNTIMES = {
+    "onnx": "ONNX Runtime", "xml": "OpenVINO", "pt2": "torch.export", "tflite": "LiteRT", "pte": "ExecuTorch",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Spec:
     """The description of a variant, in plain values, so that another process can rebuild it.
 
     `side`: "torchvision", "pocketvision" or "file". `channels_last`: torchvision's input has this memory
-    format, which its documented usage does not produce.
+    format, which its documented usage does not produce. `raw`: the file ends with the network's outputs.
     """
 
     side: str
@@ -20,6 +23,7 @@ class Spec:
     compile: bool = False
     precision: str = "fp32"
     file: str | None = None
+    raw: bool = False
     channels_last: bool = False
     measure_memory: bool = True
 
@@ -27,13 +31,13 @@ class Spec:
     def name(self) -> str:
         if self.side == "torchvision":
             return "torchvision channels_last" if self.channels_last else "torchvision"
-        bf16 = ["bf16"] if self.precision == "bf16" else []
+        other = [self.precision] if self.precision != "fp32" else []
         if self.file is not None:
             ending = self.file.rpartition(".")[2].lower()
-            return " ".join([{"onnx": "ONNX Runtime", "xml": "OpenVINO"}.get(ending, "torch.export"), *bf16])
-        if not (self.optimize or self.compile or bf16):
+            return " ".join([RUNTIMES.get(ending, ending), *other, *["network"] * self.raw])
+        if not (self.optimize or self.compile or other):
             return "as loaded"
-        return " + ".join([*(["optimize"] * self.optimize), *(["compile"] * self.compile), *bf16])
+        return " + ".join([*(["optimize"] * self.optimize), *(["compile"] * self.compile), *other])
 
 
 @dataclass

@@ -1,10 +1,13 @@
 """An exported file's metadata: enough to use it without the run, and for `evaluate file=` to find the data."""
 
+import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
+
+from torch import nn
 
 from ..predicting.interface import Interface, Padding, example_outputs
 from ..runs.loaded import LoadedRun
@@ -66,9 +69,19 @@ def describe_file(
         "labels": task.labels.to_json(),
         "interface": asdict(interface),
         "config": config,
+        "weights_sha256": fingerprint(task.model),
     }
     if task.kind == "segmentation":
         about["padding"] = asdict(Padding.of(task.model))
     if task.kind == "detection" and interface.portable and interface.outputs == "raw":
         about["anchors"] = example_outputs(run, interface)["anchors"].tolist()
     return json.loads(json.dumps(about))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of all tensors and their names; neither the device nor the memory layout matters."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
