@@ -115,19 +115,17 @@ def place_names(
     points = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in places]
     names, lines = [*taken], list[Box]()
 
-    def cost(box: Box, place: tuple[float, float]) -> float:
+    def cost(box: Box, place: tuple[float, float], rank: int) -> int:
         outside = box.left < 0 or box.low < 0 or box.right > size[0] or box.high > size[1]
         covered = sum(map(box.meets, (*points, *names))) + 2 * outside
-        crossed = [sum(map(bit.meets, (*points, *names, *lines))) for bit in _bits(box, place)]
-        return (
-            1000 * covered
-            + 50 * (any(map(box.meets, lines)) + sum(map(bool, crossed)))
-            + math.dist(_nearest(box, place), place)
-        )
+        crossed = [any(map(bit.meets, (*points, *names, *lines))) for bit in _bits(box, place)]
+        return 1000 * covered + 100 * (any(map(box.meets, lines)) + sum(crossed)) + rank
 
     boxes: dict[int, Box] = {}
     for i in sorted(range(len(places)), key=lambda i: -_neighbors(places, i)):  # those with little room choose first
-        box = boxes[i] = min(_around(places[i], widths[i] + 4), key=lambda box: cost(box, places[i]))
+        choices = list(_around(places[i], widths[i] + 4))
+        costs = [cost(box, places[i], rank) for rank, box in enumerate(choices)]
+        box = boxes[i] = choices[costs.index(min(costs))]
         names.append(box)
         lines += _bits(box, places[i])
     return [boxes[i] for i in range(len(places))]
