@@ -28,7 +28,7 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.exporting.files import check_installed, check_size
+from pocketvision.tools.exporting.files import check_installed
 from pocketvision.tools.exporting.int8 import Int8
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.verify import Comparison, compare
@@ -51,7 +51,10 @@ def export(config: DictConfig) -> Path:
         run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
         batch=settings.batch, candidates=settings.candidates,
     )  # fmt: skip
-    check_size(settings.format, interface)
+    if settings.format == "torch_export" and interface.network_size is None:
+        raise ValueError(
+            "format=torch_export needs the size of the photographs: set input_size=[h,w], or use format=onnx"
+        )
     output = _output(settings, run)
     system = FORMATS[settings.format].system
     photos = [] if system else read_photos(settings, run)

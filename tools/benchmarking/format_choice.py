@@ -59,8 +59,13 @@ def chosen(formats: Any) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def ready_files(run: LoadedRun, settings: BenchmarkConfig, folder: Path) -> list[Sequence[Target]]:
+def ready_files(
+    run: LoadedRun, settings: BenchmarkConfig, folder: Path, size: tuple[int, int] | None
+) -> list[Sequence[Target]]:
     """All files that can be measured here, each with raw=true before that of its network; lacking ones are written.
+
+    Args:
+        size: as for `make_target`.
 
     Raises:
         ValueError: one that was asked for by name cannot be had. With `all`, the log says which are left out.
@@ -71,7 +76,7 @@ def ready_files(run: LoadedRun, settings: BenchmarkConfig, folder: Path) -> list
     left_out: list[str] = []
     for pair in chosen(settings.formats):
         try:
-            targets = _targets(run, settings, folder, pair)
+            targets = _targets(run, settings, folder, pair, size)
             absent = [target for target in targets if not target.is_there()]
             if pair[1] == "int8" and absent:
                 read_split(run, "train", f"export {absent[0].path} with calibration=FOLDER")
@@ -92,8 +97,10 @@ def ready_files(run: LoadedRun, settings: BenchmarkConfig, folder: Path) -> list
     return found
 
 
-def _targets(run: LoadedRun, settings: BenchmarkConfig, folder: Path, pair: tuple[str, str]) -> Sequence[Target]:
+def _targets(
+    run: LoadedRun, settings: BenchmarkConfig, folder: Path, pair: tuple[str, str], size: tuple[int, int] | None
+) -> Sequence[Target]:
     """The file of a pair and, with raw=true, that of its network."""
-    config = load_checkpoint(run.path)["config"]
+    config, source = load_checkpoint(run.path)["config"], str(settings.run)
     parts = (False, True) if settings.raw else (False,)
-    return [make_target(run, folder, *pair, raw=raw, config=config, source=str(settings.run)) for raw in parts]
+    return [make_target(run, folder, *pair, size=size, raw=raw, config=config, source=source) for raw in parts]

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from ...absent import known
 from ...conf.schema import BenchmarkConfig
-from ...datasets.annotations.sample import evenly
+from ...datasets.annotations.sample import Pending, evenly
+from ...datasets.images.files import image_size
 from ..config import build
 from ..config.command import InstantiationException, explain
 from ..drawing.pictures import write_image
@@ -89,8 +90,8 @@ def measure_formats(
     with tempfile.TemporaryDirectory(prefix="pocketvision-formats-") as temporary:
         say("files")
         folder = Path(settings.output) / "files" if settings.output else Path(temporary)
-        entries = _entries(run, settings, ready_files(run, settings, folder))
         photos = _photographs(settings, source, Path(temporary, "photos"))
+        entries = _entries(run, settings, ready_files(run, settings, folder, _one_size(run, source, photos)))
         setup = Setup(config, threads, files=tuple(map(str, photos)))
         rows = _rows(Subject(setup), entries, source, say)
     images = 0 if source is None else len(source)
@@ -121,6 +122,19 @@ def _photographs(settings: BenchmarkConfig, source: Any, folder: Path) -> list[P
     for path, photo in zip(paths, photos, strict=True):
         write_image(path, photo)
     return paths
+
+
+def _one_size(run: LoadedRun, source: Any, photos: Sequence[Path]) -> tuple[int, int] | None:
+    """(h, w) of all photographs, the split's and those to time; None if they differ, or the run resizes them."""
+    if run.config.data.eval_size:
+        return None
+    sizes = {image_size(photo) for photo in photos}
+    for i in range(0 if source is None else len(source)):
+        if len(sizes) > 1:
+            break
+        sample = source.open(i) if hasattr(source, "open") else source.read(i)
+        sizes.add(sample.size if isinstance(sample, Pending) else sample.image.shape[:2])
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 @dataclass(frozen=True)

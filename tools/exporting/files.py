@@ -32,14 +32,6 @@ def check_installed(format: str, precision: str) -> None:
         require(FORMATS[format].quantizing, installs=extra("int8"), need=f"format={format} precision=int8")
 
 
-def check_size(format: str, interface: Interface) -> None:
-    """Raise ValueError if the format needs the photographs' size and there is none."""
-    if format == "torch_export" and interface.network_size is None:
-        raise ValueError(
-            "format=torch_export needs the size of the photographs: set input_size=[h,w], or use format=onnx"
-        )
-
-
 class OtherRunError(ValueError):
     """A file is of another run, and cannot be written again here."""
 
@@ -115,6 +107,7 @@ def make_target(
     format: str,
     precision: str,
     *,
+    size: tuple[int, int] | None,
     raw: bool = False,
     config: Mapping[str, Any],
     source: str,
@@ -122,18 +115,20 @@ def make_target(
     """FORMAT-PRECISION.ENDING in `folder`, for single photographs.
 
     Args:
+        size: (h, w) of all photographs if the run does not resize them; None if they differ.
         raw: FORMAT-PRECISION-network.ENDING: the network without the resize and the post-processing.
         config, source: as for `describe_file`.
 
     Raises:
-        ValueError: the format needs one size of photographs, and the run takes any.
+        ValueError: the format needs photographs of one size.
     """
     data = run.config.data
-    alone = raw or data.resize not in ("stretch", "none")  # other kinds of resize are done before the file
+    if not (data.eval_size or size) and (FORMATS[format].portable or format == "torch_export"):
+        raise ValueError(f"format={format} needs photographs of one size, and those of this run differ")
+    alone = (raw and (data.eval_size or size)) or data.resize not in ("stretch", "none")
     interface = make_interface(
-        run, format=format, input="network" if alone and data.eval_size else None, outputs="raw" if raw else "final"
+        run, format=format, input="network" if alone else None, outputs="raw" if raw else "final", input_size=size
     )
-    check_size(format, interface)
     about = describe_file(run, interface, config=config, format=format, precision=precision, source=source)
     name = f"{format}-{precision}{'-network' if raw else ''}{FORMATS[format].ending}"
     return Target(interface, folder / name, about)

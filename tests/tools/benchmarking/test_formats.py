@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 import torch
 from pocketvision.tools.benchmark import benchmark
-from pocketvision.tools.benchmarking import format_results, timing
+from pocketvision.tools.benchmarking import format_results, formats, timing
 from pocketvision.tools.benchmarking.format_choice import MEASURED, chosen
 from pocketvision.tools.benchmarking.formats import FormatRow, FormatTable
 from pocketvision.tools.benchmarking.timing import Times
 from pocketvision.tools.config import build
 from pocketvision.tools.config.build import compose
+from pocketvision.tools.drawing.pictures import write_image
+from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.evaluate import evaluate
 from pocketvision.tools.exporting import files
 from pocketvision.tools.exporting.files import OtherRunError
 from pocketvision.tools.predicting.formats import FORMATS
+from pocketvision.tools.runs.loaded import LoadedRun, load_run
 
 QUICK = ("rounds=2", "repeats=1", "warmup=0", "memory=false", "workers=0")
 
@@ -34,7 +37,7 @@ def composed(*keys: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("formats", "pairs"),
+    ("asked", "pairs"),
     [
         ("onnx:int8", [("onnx", "int8")]),
         (["onnx"], [("onnx", "fp32"), ("onnx", "int8")]),
@@ -43,8 +46,8 @@ def composed(*keys: str) -> Any:
         ("all", [(format, precision) for format in MEASURED for precision in FORMATS[format].precisions]),
     ],
 )
-def test_formats_and_precisions_are_chosen(formats: Any, pairs: list[tuple[str, str]]) -> None:
-    assert chosen(formats) == pairs
+def test_formats_and_precisions_are_chosen(asked: Any, pairs: list[tuple[str, str]]) -> None:
+    assert chosen(asked) == pairs
 
 
 @pytest.mark.parametrize(
@@ -123,12 +126,9 @@ def test_files_are_written_measured_and_used_again(
 
 @pytest.fixture
 def onnx_target(run: Path, tmp_path: Path) -> files.Target:
-    from pocketvision.tools.engine.state import load_checkpoint
-    from pocketvision.tools.runs.loaded import load_run
-
     loaded = load_run(run)
     config = load_checkpoint(loaded.path)["config"]
-    target = files.make_target(loaded, tmp_path, "onnx", "fp32", config=config, source="run")
+    target = files.make_target(loaded, tmp_path, "onnx", "fp32", size=None, config=config, source="run")
     files.write_files(loaded, [target])
     return target
 
@@ -197,6 +197,49 @@ def test_without_splits(
     text = format_results.table(found)
     assert "loss" not in text
     assert "no accuracy; times of 2 photographs" in text
+
+
+def whole_images() -> Any:
+    config = compose(
+        "experiment=lraspp_cityscapes", "backbone=mobilenet_v3_small", "backbone.width=0.35", "data.root=nowhere"
+    )
+    task = build.build_task(config)
+    task.model.eval()
+    return LoadedRun(task=task, config=config, folder=Path("."), path=Path("a.pt"), step=0)
+
+
+def test_whole_images_need_one_size_where_the_format_does(tmp_path: Path) -> None:
+    loaded = whole_images()
+    about: dict[str, Any] = {"config": {}, "source": "a"}
+    for format in ("torch_export", "litert"):
+        with pytest.raises(ValueError, match=f"format={format} needs photographs of one size, and those .* differ"):
+            files.make_target(loaded, tmp_path, format, "fp32", size=None, **about)
+    for raw in (False, True):
+        assert (
+            files.make_target(loaded, tmp_path, "onnx", "fp32", size=None, raw=raw, **about).interface.input == "photo"
+        )
+        found = files.make_target(loaded, tmp_path, "torch_export", "fp32", size=(64, 96), raw=raw, **about)
+        assert found.interface.input == ("network" if raw else "photo")
+        assert found.interface.network_size == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "photo", "expected"),
+    [([], (64, 96), (64, 96)), ([(64, 96)], (64, 96), (64, 96)), ([(64, 96), (64, 80)], (64, 96), None),
+     ([(64, 96)], (32, 96), None)],
+)  # fmt: skip
+def test_one_size(
+    sizes: list[tuple[int, int]], photo: tuple[int, int], expected: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((*photo, 3), np.uint8))
+    samples = [SimpleNamespace(image=np.zeros((*size, 3), np.uint8)) for size in sizes]
+    source = SimpleSource(samples) if samples else None
+    assert formats._one_size(whole_images(), source, [tmp_path / "a.png"]) == expected
+
+
+class SimpleSource(list[Any]):
+    def read(self, index: int) -> Any:
+        return self[index]
 
 
 @pytest.mark.slow
