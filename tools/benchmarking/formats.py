@@ -132,9 +132,13 @@ def _one_size(run: LoadedRun, source: Any, photos: Sequence[Path]) -> tuple[int,
     for i in range(0 if source is None else len(source)):
         if len(sizes) > 1:
             break
-        sample = source.open(i) if hasattr(source, "open") else source.read(i)
-        sizes.add(sample.size if isinstance(sample, Pending) else sample.image.shape[:2])
+        sizes.add(_size_of(source, i))
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def _size_of(source: Any, index: int) -> tuple[int, int]:
+    sample = source.open(index) if hasattr(source, "open") else source.read(index)
+    return sample.size if isinstance(sample, Pending) else sample.image.shape[:2]
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def lacks(format: str) -> Callable[[str, str], None]:
     return check
 
 
+@pytest.mark.slow
 def test_files_are_written_measured_and_used_again(
     run: Path, tmp_path: Path, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
