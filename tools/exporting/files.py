@@ -77,8 +77,8 @@ class Target:
             if lacking:
                 raise
             return False  # damaged
-        if same := all(about.get(key) == self.about[key] for key in _IDENTITY):
-            return same
+        if all(about.get(key) == self.about[key] for key in _IDENTITY):
+            return True
         if lacking:
             raise OtherRunError(
                 f"{self.path} is of another run or of earlier weights, and cannot be written here: remove it, or "
