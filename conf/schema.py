@@ -249,7 +249,8 @@ class ExportConfig:
     input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert, executorch and coreml,
     #   nor for whole images with torch_export), data.eval_size (network, float)
     batch: Any = 1  # batch size for input=network and input=float, or dynamic
-    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
+    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs;
+    #   mediapipe: those as MediaPipe Tasks reads them (litert)
     candidates: int | None = None  # number of best (anchor, class) pairs passed to non-maximum suppression; null: 256
     #   for litert, executorch and coreml, else 2048
     precision: str | None = None  # fp32 (not for coreml); int8 (not for torch_export and coreml); fp16 (half the file
