@@ -18,6 +18,7 @@ from ...segmentation.postprocess import LabelMaps
 from . import tflite_metadata as tflite
 
 LABELS = "labels.txt"
+_SEGMENTER_OPTIONS = tflite.ImageSegmenterOptions(activation=tflite.SOFTMAX, min_parser_version="1.0.0")
 
 
 class DetectorOutputs(nn.Module):
@@ -93,28 +94,29 @@ def labels(about: Mapping[str, Any]) -> str:
 
 def model_metadata(about: Mapping[str, Any], order: Sequence[str]) -> tflite.ModelMetadata:
     """The metadata of a file whose outputs have this order."""
-    zero, one, most = (np.array([value], np.float32) for value in (0, 1, 255))
-    as_it_is = tflite.ProcessUnit(
-        options_type=tflite.NORMALIZATION, options=tflite.NormalizationOptions(mean=zero, std=one)
+    is_float = about["input"]["dtype"] == "float32"
+    zero, std, most = (np.array([value], np.float32) for value in (0, 255 if is_float else 1, 1 if is_float else 255))
+    normalized = tflite.ProcessUnit(
+        options_type=tflite.NORMALIZATION, options=tflite.NormalizationOptions(mean=zero, std=std)
     )
     image = tflite.TensorMetadata(
         name="image",
-        description="RGB, 0 to 255",
+        description=about["input"]["channels"],
         content=tflite.Content(
             content_properties_type=tflite.IMAGE, content_properties=tflite.ImageProperties(color_space=tflite.RGB)
         ),
-        process_units=[as_it_is],
+        process_units=[normalized],
         stats=tflite.Stats(max=most, min=zero),
     )
     detects = about["task"] == "detection"
-    custom = {"DETECTOR_METADATA": _detector_options} if detects else {"SEGMENTER_METADATA": _segmenter_options}
+    custom = tflite.CustomMetadata(
+        name="DETECTOR_METADATA" if detects else "SEGMENTER_METADATA",
+        data=tflite.packed(_detector_options(about) if detects else _SEGMENTER_OPTIONS, tflite.OPTIONS),
+    )
     graph = tflite.SubGraphMetadata(
         input_tensor_metadata=[image],
         output_tensor_metadata=[_output(name, about["outputs"][name]["meaning"]) for name in order],
-        custom_metadata=[
-            tflite.CustomMetadata(name=name, data=tflite.packed(options(about), tflite.OPTIONS))
-            for name, options in custom.items()
-        ],
+        custom_metadata=[custom],
     )
     return tflite.ModelMetadata(
         name="ObjectDetector" if detects else "ImageSegmenter",
@@ -128,7 +130,7 @@ def model_metadata(about: Mapping[str, Any], order: Sequence[str]) -> tflite.Mod
 def _output(name: str, meaning: str) -> tflite.TensorMetadata:
     """MediaPipe finds a detector's tensors by these names, and reads the labels from the scores or masks."""
     content = {
-        # The order of corners does not matter without post-processing inside, but the two kinds do.
+        # Required, although these describe boxes, and without post-processing inside there are deltas.
         "location": (
             tflite.BOXES, tflite.BoundingBoxProperties(type=tflite.BOUNDARIES, coordinate_type=tflite.RATIO)
         ),
@@ -155,9 +157,7 @@ def _detector_options(about: Mapping[str, Any]) -> tflite.ObjectDetectorOptions:
     ]
     return tflite.ObjectDetectorOptions(
         min_parser_version="1.0.0",
-        ssd_anchors_options=tflite.SsdAnchorsOptions(
-            fixed_anchors_schema=tflite.FixedAnchorsSchema(anchors=found)
-        ),
+        ssd_anchors_options=tflite.SsdAnchorsOptions(fixed_anchors_schema=tflite.FixedAnchorsSchema(anchors=found)),
         tensors_decoding_options=tflite.TensorsDecodingOptions(
             num_classes=about["outputs"]["score"]["shape"][-1],
             num_boxes=len(found),
@@ -173,7 +173,3 @@ def _detector_options(about: Mapping[str, Any]) -> tflite.ObjectDetectorOptions:
             sigmoid_score=about["postprocess"]["activation"] == "sigmoid",
         ),
     )
-
-
-def _segmenter_options(about: Mapping[str, Any]) -> tflite.ImageSegmenterOptions:
-    return tflite.ImageSegmenterOptions(activation=tflite.SOFTMAX, min_parser_version="1.0.0")

@@ -194,10 +194,10 @@ def make_interface(
 def _check_mediapipe(run: LoadedRun, input: str, batch: int | str) -> None:
     if run.task.kind not in OUTPUTS:
         raise ValueError(f"outputs=mediapipe: expected a run of {' or '.join(OUTPUTS)}, not {run.task.kind}")
-    if input != "network" or batch != 1:
+    if input == "photo" or batch != 1:
         raise ValueError(
             f"outputs=mediapipe: MediaPipe resizes photographs by itself and gives the network one at a time: expected "
-            f"input=network batch=1, not input={input} batch={batch}"
+            f"input=network or float and batch=1, not input={input} batch={batch}"
         )
 
 
