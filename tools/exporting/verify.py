@@ -90,11 +90,7 @@ def compare(
     """Compare raw outputs and final results of PyTorch and of the file's runtime.
 
     Args:
-<<<<<<< HEAD
-        files: by their `outputs`: "raw", "final" or both.
-=======
-        files: by their `outputs`: "raw", and then the one that is wanted if it has others.
->>>>>>> 408567b (outputs=mediapipe: LiteRT files that MediaPipe Tasks' ObjectDetector and ImageSegmenter open as they are)
+        files: by their `outputs`: "raw", another one, or both with the other one last.
         photos: uint8 RGB [H, W, 3].
     """
     limits, some = LIMITS[precision], next(iter(files.values()))
@@ -106,14 +102,9 @@ def compare(
         outputs, expected, metas = _eager(run, images, files.get("final", some))
         array = some.arrange(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
         found = {name: model.file.run(array) for name, model in files.items()}
-<<<<<<< HEAD
-        last = "final" if "final" in files else "raw"
+        last = [*files][-1]
         if raw := found.get("raw"):
             raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
-=======
-        raw, last = found["raw"], [*files][-1]
-        raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
->>>>>>> 408567b (outputs=mediapipe: LiteRT files that MediaPipe Tasks' ObjectDetector and ImageSegmenter open as they are)
         final_pairs += zip(expected, files[last].finish(found[last], metas), strict=True)
     for name in raw_pairs[0][0] if raw_pairs else ():
         result.add(f"{name}: difference / deviation", relative_difference(name, raw_pairs), limits.raw)
