@@ -81,9 +81,9 @@ REFUSED = {
         "classification", {}, "outputs=mediapipe: expected a run of detection or segmentation, not classification"
     ),
     "a resize inside": (
-        "detection", {"input": "photo", "input_size": [50, 70]}, "expected input=network or float and batch=1, not input=photo"
+        "detection", {"input": "photo", "input_size": [50, 70]}, "expected input=network or float and batch=1"
     ),
-    "a batch": ("segmentation", {"batch": 2}, "expected input=network or float and batch=1, not input=network batch=2"),
+    "a batch": ("segmentation", {"batch": 2}, "batch=1, not input=network batch=2"),
 }  # fmt: skip
 
 
