@@ -249,7 +249,8 @@ class ExportConfig:
     input_size: list[int] | None = None  # h, w of the input; null: any (photo; not for litert, executorch and coreml,
     #   nor for whole images with torch_export), data.eval_size (network, float)
     batch: Any = 1  # batch size for input=network and input=float, or dynamic
-    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs
+    outputs: str = "final"  # final: boxes, scores and labels, a label map, or classes; raw: the network's outputs;
+    #   mediapipe: those as MediaPipe Tasks reads them (litert)
     candidates: int | None = None  # number of best (anchor, class) pairs passed to non-maximum suppression; null: 256
     #   for litert, executorch and coreml, else 2048
     precision: str | None = None  # fp32 (not for coreml); int8 (not for torch_export and coreml); fp16 (half the file
@@ -265,7 +266,7 @@ class ExportConfig:
     threads: int = 0  # CPU threads for the verification; 0: torch's default
 
 
-@command("deployment", "run experiment model file formats peer optimize training batch_size photos output",
+@command("deployment", "run experiment model file formats peer optimize training photos output",
          unread="augment optimizer schedule", reads="device precision compile workers")  # fmt: skip
 @dataclass
 class BenchmarkConfig(TrainConfig):
@@ -280,17 +281,13 @@ class BenchmarkConfig(TrainConfig):
     #   (onnx:int8): export the run to them, and compare accuracy, size, time and memory
     raw: bool = False  # with formats: also time the network alone, from files without post-processing
     backbone: Any = None
-    model: Any = None  # Instead of a run, with backbone and data: a new network with random weights that produce a
-    #   realistic load.
+    model: Any = None  # instead of a run, with backbone and data: a new network with random but realistic weights
     data: Any = None
     batch_size: int = 1  # photographs per batch
-    threads: int = 0  # threads for torch, cv2 and the runtimes; 0: one per physical core available to the process;
-    #   with formats one
+    threads: int = 0  # for torch, cv2 and the runtimes; 0: one per physical core of the process, with formats one
     optimize: bool = False  # also measure the network with folded batch norms; allows precision=bf16 and compile=true
-    training: bool = False  # measure a training step at data.input_size instead (forward and criterion, backward,
-    #   optimizer)
-    peer: str | None = None  # torchvision: compare with torchvision's model with the same weights; the results must
-    #   agree
+    training: bool = False  # measure a training step at data.input_size instead
+    peer: str | None = None  # torchvision: also its model with the same weights, whose results must agree
     min_score: float | None = None  # minimum score of a detector's candidates; null: the model's own
     # on what
     photos: str | None = None  # folder of photographs; null: synthetic, with formats those of the validation split
@@ -301,8 +298,7 @@ class BenchmarkConfig(TrainConfig):
     #   formats each round has another photograph
     repeats: int = 3  # timed calls per burst
     memory: bool = True  # measure peak memory, each variant in its own process
-    output: str | None = "benchmark"  # folder for results.json, pictures and (in files/) what formats exports; null:
-    #   none
+    output: str | None = "benchmark"  # folder for results.json, pictures and what formats exports; null: none
 
 
 @command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule",

@@ -49,7 +49,7 @@ SHORT = {
 NOT_TRIED = (
     r"torchrun|weights=|weights_source=|latency=true|import-weights|vision paper\b|imagenet"
     r"|curve=|write=curve|results=\[|photo_size=|paper/|info |downloads/|data.root=/data/voc"
-    r"|data.root=/data/camvid|format=(executorch|coreml)|formats="
+    r"|data.root=/data/camvid|format=(executorch|coreml|litert)|formats="
 )
 
 

@@ -183,7 +183,7 @@ def check_partitions(about: dict[str, Any], settings: ExportConfig) -> None:
     if parts is None:
         return
     log.info("the file has %s that XNNPACK computes", counted(parts, "part"))
-    if settings.outputs == "raw" and parts > 2:
+    if settings.outputs != "final" and parts > 2:
         raise ValueError(
             f"the network falls into {parts} parts of XNNPACK, between which other operators compute slowly; nothing "
             "was written. Try another precision="

@@ -10,9 +10,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
+from pocketvision.datasets.images.decode import decode_image
 from pocketvision.tools.config.build import compose
+from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.train import train
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
@@ -38,8 +40,9 @@ def write_patches(camvid: Path, folder: Path) -> Counter[str]:
             target.mkdir(parents=True)
             for i in np.linspace(0, len(places) - 1, min(most, len(places))).astype(int):
                 stem, top, left = places[i]
-                photo = cv2.imread(str(next((camvid / split / "images").glob(f"{stem}.*"))))
-                cv2.imwrite(str(target / f"{stem}_{top}_{left}.png"), photo[top : top + SIDE, left : left + SIDE])
+                photo = decode_image(next((camvid / split / "images").glob(f"{stem}.*")))
+                patch = photo[top : top + SIDE, left : left + SIDE]
+                write_image(target / f"{stem}_{top}_{left}.png", np.ascontiguousarray(patch))
             total[f"{split} {CLASSES[label]}"] = min(most, len(places))
     return total
 
@@ -48,7 +51,7 @@ def find_patches(split: Path) -> dict[int, list[tuple[str, int, int]]]:
     """Photograph, top and left of every patch that mostly shows one class, by class."""
     found: dict[int, list[tuple[str, int, int]]] = {}
     for path in sorted((split / "labels").glob("*.png")):
-        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        mask = np.asarray(Image.open(path))
         for top in range(0, mask.shape[0] - SIDE + 1, STEP):
             for left in range(0, mask.shape[1] - SIDE + 1, STEP):
                 counts = np.bincount(mask[top : top + SIDE, left : left + SIDE].ravel(), minlength=256)

@@ -15,6 +15,7 @@ from ..predicting.attached import METADATA, attach
 from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
 from ..system.console import log
+from .mediapipe import LABELS, labels, with_metadata
 from .onnx_file import quiet
 from .portable import raw_network, whole_call
 
@@ -38,9 +39,12 @@ class LiteRTWriter:
         content = self.converted[interface]
         if about["precision"] != "fp32":
             content = quantize(content, about["precision"], self.batches, interface)
-        path.write_bytes(with_short_names(content))
+        content, texts = with_short_names(content), {}
+        if interface.outputs == "mediapipe":
+            content, texts = with_metadata(content, about), {LABELS: labels(about)}
+        path.write_bytes(content)
         delegated = {"partitions": count_partitions(path)}
-        attach(path, {METADATA: json.dumps({**about, **delegated})})
+        attach(path, {**texts, METADATA: json.dumps({**about, **delegated})}, compress=not texts)
         return [path]
 
 

@@ -23,6 +23,9 @@ MEANINGS = {
     "box_deltas": "dx, dy, dw, dh for every anchor",
     "anchors": "x1, y1, x2, y2 in pixels of the network's input",
     "logits": "for every class",
+    "location": "dy, dx, dh, dw for every anchor",
+    "score": "for every anchor and class, without the background: logits, or probabilities after a softmax",
+    "segmentation_masks": "logits for every pixel and class",
 }
 
 
@@ -73,7 +76,7 @@ def describe_file(
     }
     if task.kind == "segmentation":
         about["padding"] = asdict(Padding.of(task.model))
-    if task.kind == "detection" and interface.portable and interface.outputs == "raw":
+    if task.kind == "detection" and interface.portable and interface.outputs != "final":
         about["anchors"] = example_outputs(run, interface)["anchors"].tolist()
     return json.loads(json.dumps(about))
 

@@ -11,6 +11,8 @@ def output_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, l
     """Name, dtype and shape of every output; a name in a shape stands for a dynamic axis."""
     batch: int | str = "batch" if interface.batch is None else interface.batch
     kind, classes = interface.kind, run.task.labels.num_classes
+    if interface.outputs == "mediapipe":
+        return _mediapipe_types(run, interface)
     if interface.outputs == "raw":
         found = example_outputs(run, interface)
         shapes: dict[str, list[int | str]] = {name: [batch, *found[name].shape[1:]] for name in interface.raw_names}
@@ -32,3 +34,12 @@ def output_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, l
         ("boxes", "float32", [*rows, 4]), ("scores", "float32", rows), ("labels", index, rows)
     ]  # fmt: skip
     return [*types, ("counts", index, [batch])] if interface.is_padded else types
+
+
+def _mediapipe_types(run: LoadedRun, interface: Interface) -> list[tuple[str, str, list[int | str]]]:
+    found, size = example_outputs(run, interface), interface.network_size
+    if interface.kind == "detection":
+        _, anchors, slots = found["class_logits"].shape
+        return [("location", "float32", [1, anchors, 4]), ("score", "float32", [1, anchors, slots - 1])]
+    assert size is not None
+    return [("segmentation_masks", "float32", [1, *size, found["logits"].shape[1]])]

@@ -10,6 +10,7 @@ from ...backbones.layers import Normalize
 from ...detection.exported import PortableDetector
 from ..predicting.interface import RAW_NAMES, Interface, RawNetwork, example_outputs
 from ..runs.loaded import LoadedRun
+from .mediapipe import mediapipe_outputs
 from .torch_file import WholeCall
 
 
@@ -62,4 +63,7 @@ class Completed(nn.Module):
 
 def whole_call(run: LoadedRun, interface: Interface, raw: nn.Module) -> WholeCall:
     """From the input to the outputs around a raw network."""
-    return WholeCall(run, interface, network=Completed(raw, run, interface), detector=PortableDetector)
+    network: nn.Module = Completed(raw, run, interface)
+    if interface.outputs == "mediapipe":
+        network = mediapipe_outputs(network, run.task.postprocess)
+    return WholeCall(run, interface, network=network, detector=PortableDetector)

@@ -45,7 +45,7 @@ class WholeCall(nn.Module):
         if interface.resizes:
             size = (photo.shape[1], photo.shape[2])
             images = F.interpolate(images, interface.network_size, mode="bilinear", align_corners=False)
-        if interface.outputs == "raw":
+        if interface.outputs != "final":
             found = self.body(images)
             return {name: found[name] for name in interface.raw_names}
         if interface.kind == "detection":

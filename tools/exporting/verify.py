@@ -90,7 +90,7 @@ def compare(
     """Compare raw outputs and final results of PyTorch and of the file's runtime.
 
     Args:
-        files: by their `outputs`: "raw", "final" or both.
+        files: by their `outputs`: "raw", another one, or both with the other one last.
         photos: uint8 RGB [H, W, 3].
     """
     limits, some = LIMITS[precision], next(iter(files.values()))
@@ -102,7 +102,7 @@ def compare(
         outputs, expected, metas = _eager(run, images, files.get("final", some))
         array = some.arrange(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
         found = {name: model.file.run(array) for name, model in files.items()}
-        last = "final" if "final" in files else "raw"
+        last = [*files][-1]
         if raw := found.get("raw"):
             raw_pairs.append(({name: outputs[name][: len(images)].numpy() for name in raw if name != "anchors"}, raw))
         final_pairs += zip(expected, files[last].finish(found[last], metas), strict=True)

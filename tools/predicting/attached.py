@@ -10,12 +10,15 @@ CHECKSUM = "pocketvision.sha256"
 _MOST = 1 << 26  # bytes that are read
 
 
-def attach(path: Path, texts: Mapping[str, str]) -> None:
-    """Append texts by name, and the SHA-256 of the content before them; `unzip -p FILE NAME` prints one."""
+def attach(path: Path, texts: Mapping[str, str], *, compress: bool = True) -> None:
+    """Append texts by name, and the SHA-256 of the content before them; `unzip -p FILE NAME` prints one.
+
+    MediaPipe refuses a file in which one is compressed.
+    """
     checksum = {} if zipfile.is_zipfile(path) else {CHECKSUM: digest(path, path.stat().st_size)}
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "a") as archive:
         for name, text in {**texts, **checksum}.items():
-            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED)
 
 
 def digest(path: Path, size: int) -> str:

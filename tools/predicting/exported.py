@@ -25,6 +25,7 @@ from ..engine.task import Task
 from ..system.console import progress
 from .formats import ENDINGS
 from .interface import Interface, Padding
+from .mediapipe import as_raw
 from .predictor import Item, Predictor
 from .runtimes import ExportedFile, open_file
 
@@ -126,7 +127,9 @@ class ExportedPredictor(Predictor):
         kind, count = self.interface.kind, len(metas)
         if self.interface.resizes:
             metas = [{**meta, "input_size": self.interface.network_size} for meta in metas]
-        if self.interface.outputs == "raw":
+        if self.interface.outputs == "mediapipe":
+            tensors = as_raw(tensors, softmax=getattr(self.task.postprocess, "activation", "") == "softmax")
+        if self.interface.outputs != "final":
             raw: dict[str, Any] = {k: v if k == "anchors" else v[:count] for k, v in tensors.items()}
             if kind == "detection" and self.interface.portable:
                 raw["anchors"] = self.anchors

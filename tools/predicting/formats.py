@@ -13,6 +13,7 @@ class Format:
     - `writing`: the packages that write one, `quantizing` those that it takes for int8 in addition; the extra of the
       format's name and the extra int8 bring them.
     - `portable`: made for phones: arrays of one size in and out, float32 results.
+    - `outputs`: the choices of that key.
     - `channels_last`: images are [B, h, w, 3] also for input=network.
     - `system`: the only operating system that runs a file, if it is one; elsewhere a file is written, but not compared.
     """
@@ -24,6 +25,7 @@ class Format:
     writing: tuple[str, ...] = ()
     quantizing: tuple[str, ...] = ()
     portable: bool = False
+    outputs: tuple[str, ...] = ("final", "raw")
     channels_last: bool = False
     system: str = ""
 
@@ -42,7 +44,7 @@ FORMATS = {
     "litert": Format(
         ending=".tflite", precisions=("fp32", "fp16", "int8", "int8_weights"), runtime=("ai_edge_litert",),
         installs="ai-edge-litert", writing=("litert_torch", "ai_edge_quantizer", "ai_edge_litert"), portable=True,
-        channels_last=True,
+        outputs=("final", "raw", "mediapipe"), channels_last=True,
     ),
     "executorch": Format(
         ending=".pte", precisions=("fp32", "int8"), runtime=("executorch",), installs="executorch",

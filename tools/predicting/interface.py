@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...datasets.augmentation.resize import RESIZES
 from ..runs.loaded import LoadedRun
 from .formats import FORMATS
+from .mediapipe import OUTPUTS
 
 KEY = "pocketvision"  # our entry in ONNX's metadata_props and OpenVINO's rt_info
 EXTRA_FILE = "pocketvision.json"  # in torch.export's archive
@@ -30,7 +31,8 @@ class Interface:
     - `input`: "photo" is uint8 RGB [1, H, W, 3]; the file resizes it, and results are in the photograph's pixels.
       "network" is uint8 RGB [B, 3, h, w] of one size; results are in its pixels. "float" is the same in float32, from
       0 to 1.
-    - `outputs`: "final" boxes, label map or classes; "raw" for the network's outputs.
+    - `outputs`: "final" boxes, label map or classes; "raw" for the network's outputs; "mediapipe" for those as
+      MediaPipe Tasks reads them.
     - `input_size`: (h, w) of the input; None means any.
     - `network_size`: (h, w) that the network sees; None means the photograph's own.
     - `batch`: the batch size; None means any.
@@ -71,7 +73,7 @@ class Interface:
         return {
             "kind": self.kind in list(RAW_NAMES),
             "input": self.input in INPUTS,
-            "outputs": self.outputs in ("final", "raw"),
+            "outputs": self.outputs in ("final", "raw") or (self.outputs == "mediapipe" and self.kind in OUTPUTS),
             "resize": self.resize in (("stretch", "none") if photo else RESIZES),
             "input_size": _is_size(self.input_size, optional=photo),
             "network_size": _is_size(self.network_size, optional=photo),
@@ -110,7 +112,9 @@ class Interface:
 
     @property
     def raw_names(self) -> tuple[str, ...]:
-        """The names of the outputs with "raw"."""
+        """The names of the outputs with "raw" and "mediapipe"."""
+        if self.outputs == "mediapipe":
+            return OUTPUTS[self.kind]
         names = RAW_NAMES[self.kind]
         return (*names, "anchors") if self.kind == "detection" and not self.portable else names
 
@@ -148,9 +152,12 @@ def make_interface(
     portable, channels_last = FORMATS[format].portable, FORMATS[format].channels_last
     input = input or ("network" if portable else "photo")
     candidates = (256 if portable else 2048) if candidates is None else candidates
-    for key, value, choices in (("input", input, INPUTS), ("outputs", outputs, ("final", "raw"))):
+    for key, value, choices in (("input", input, INPUTS), ("outputs", outputs, FORMATS[format].outputs)):
         if value not in choices:
-            raise ValueError(f"{key}={value}: expected {', '.join(choices[:-1])} or {choices[-1]}")
+            others = f" with format={format}" if value == "mediapipe" else ""
+            raise ValueError(f"{key}={value}: expected {', '.join(choices[:-1])} or {choices[-1]}{others}")
+    if outputs == "mediapipe":
+        _check_mediapipe(run, input, batch)
     if batch != "dynamic" and (isinstance(batch, str) or batch < 1):
         raise ValueError(f"batch={batch}: expected a batch size, or dynamic")
     if input == "photo" and batch != 1:
@@ -182,6 +189,16 @@ def make_interface(
         batch=None if batch == "dynamic" else int(batch), candidates=candidates, channels_last=channels_last,
         portable=portable,
     )  # fmt: skip
+
+
+def _check_mediapipe(run: LoadedRun, input: str, batch: int | str) -> None:
+    if run.task.kind not in OUTPUTS:
+        raise ValueError(f"outputs=mediapipe: expected a run of {' or '.join(OUTPUTS)}, not {run.task.kind}")
+    if input == "photo" or batch != 1:
+        raise ValueError(
+            f"outputs=mediapipe: MediaPipe resizes photographs by itself and gives the network one at a time: expected "
+            f"input=network or float and batch=1, not input={input} batch={batch}"
+        )
 
 
 def _size(key: str, value: Sequence[int] | None) -> tuple[int, int] | None:
