@@ -120,6 +120,12 @@ def exported(run_of: Callable, traced_once: None, tmp_path_factory: pytest.TempP
     return make
 
 
+def test_the_page_lists_every_format_and_its_precisions() -> None:
+    rows = [line.split(" | ") for line in (DOCS / "export.md").read_text().splitlines() if line.startswith("| `")]
+    listed = {row[0].strip("| `"): (row[1].split("`")[1], tuple(row[2].split(", "))) for row in rows if len(row) == 5}
+    assert listed == {name: (format.ending, format.precisions) for name, format in FORMATS.items()}
+
+
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_whole_images_of_any_size_in_int8(format: str, exported: Callable, tmp_path: Path) -> None:
     if format == "openvino":
