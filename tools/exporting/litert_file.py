@@ -18,6 +18,7 @@ from ..system.console import log
 from .mediapipe import LABELS, labels, with_metadata
 from .onnx_file import quiet
 from .portable import raw_network, whole_call
+from .tflite_metadata import MODEL, packed
 
 NETWORK = "RawNetwork"  # in the names of the tensors of the network alone, without pre- and post-processing
 
@@ -100,7 +101,7 @@ def with_short_names(content: bytes) -> bytes:
         for index, tensor in enumerate(graph.tensors):
             if index not in outer:
                 tensor.name = tensor.name.rstrip(b";").rpartition(b"/")[2]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return packed(model, MODEL)
 
 
 def as_input(batch: np.ndarray, interface: Interface) -> np.ndarray:

@@ -122,7 +122,11 @@ def exported(run_of: Callable, traced_once: None, tmp_path_factory: pytest.TempP
 
 def test_the_page_lists_every_format_and_its_precisions() -> None:
     rows = [line.split(" | ") for line in (DOCS / "export.md").read_text().splitlines() if line.startswith("| `")]
-    listed = {row[0].strip("| `"): (row[1].split("`")[1], tuple(row[2].split(", "))) for row in rows if len(row) == 5}
+    listed = {
+        row[0].strip("| `"): (row[1].split("`")[1], tuple(row[2].split(", ")))
+        for row in rows
+        if row[1].startswith("`.")
+    }
     assert listed == {name: (format.ending, format.precisions) for name, format in FORMATS.items()}
 
 
