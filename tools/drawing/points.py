@@ -9,9 +9,10 @@ from .charts import Color, number, paint, squares
 from .figure import INK, MUTED, Chart, style
 
 _WIDTH, _HEIGHT = 640, 400  # units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 14, 44
 _SIZE, _LINE = 10, 12  # units: of the names' letters, and of their lines
 _MARK = 5  # units from the middle of a point to its rim
+_ROUNDS = 3
 _REACH = (9, 18, 30, 44, 60, 80, 104, 130)  # units from a point to the nearest corner of its name
 
 
@@ -113,22 +114,25 @@ def place_names(
         size: (width, height) of the axes.
     """
     points = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in places]
-    names, lines = [*taken], list[Box]()
-
-    def cost(box: Box, place: tuple[float, float], rank: int) -> int:
-        outside = box.left < 0 or box.low < 0 or box.right > size[0] or box.high > size[1]
-        covered = sum(map(box.meets, (*points, *names))) + 2 * outside
-        crossed = [any(map(bit.meets, (*points, *names, *lines))) for bit in _bits(box, place)]
-        return 1000 * covered + 100 * (any(map(box.meets, lines)) + sum(crossed)) + rank
-
     boxes: dict[int, Box] = {}
-    for i in sorted(range(len(places)), key=lambda i: -_neighbors(places, i)):  # those with little room choose first
+    order = sorted(range(len(places)), key=lambda i: -_neighbors(places, i))  # those with little room choose first
+    for i in order * _ROUNDS:  # and again, when all others have a place
+        others = [j for j in boxes if j != i]
+        solid = [*points, *taken, *(boxes[j] for j in others)]
+        lines = [bit for j in others for bit in _bits(boxes[j], places[j])]
         choices = list(_around(places[i], widths[i] + 4))
-        costs = [cost(box, places[i], rank) for rank, box in enumerate(choices)]
-        box = boxes[i] = choices[costs.index(min(costs))]
-        names.append(box)
-        lines += _bits(box, places[i])
+        costs = [_cost(box, places[i], size, solid, lines) + rank for rank, box in enumerate(choices)]
+        boxes[i] = choices[costs.index(min(costs))]
     return [boxes[i] for i in range(len(places))]
+
+
+def _cost(
+    box: Box, place: tuple[float, float], size: tuple[float, float], solid: Sequence[Box], lines: Sequence[Box]
+) -> int:
+    """Most for what is covered or cut off, less for what lines cross."""
+    outside = box.left < 0 or box.low < 0 or box.right > size[0] or box.high > size[1]
+    crossed = sum(any(map(bit.meets, (*solid, *lines))) for bit in _bits(box, place))
+    return 1000 * (sum(map(box.meets, solid)) + 2 * outside) + 100 * (any(map(box.meets, lines)) + crossed)
 
 
 def _neighbors(places: Sequence[tuple[float, float]], i: int) -> int:
