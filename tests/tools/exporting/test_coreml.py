@@ -52,7 +52,7 @@ def test_one_image_at_a_time(trained_run: Callable[[str], Path]) -> None:
 
 
 def test_its_own_precision_is_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketvision.tools.export.require", lambda *_, **__: None)
+    monkeypatch.setattr("pocketvision.tools.exporting.files.require", lambda *_, **__: None)
     assert check(ExportConfig(format="coreml")).precision == "fp16"
     assert check(ExportConfig(format="onnx")).precision == "fp32"
     with pytest.raises(ValueError, match="precision=fp32: format=coreml supports fp16 or int8_weights"):
