@@ -6,6 +6,7 @@ The set are patches of CamVid (`pocketvision prepare camvid`), each of the class
 the four networks where OUTPUT has no finished runs (an hour on two cores), then measures them.
 """
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,12 +14,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pocketvision.datasets.images.decode import decode_image
+from pocketvision.files import write_json
+from pocketvision.tools.benchmark import benchmark
+from pocketvision.tools.benchmarking.formats import FormatTable
+from pocketvision.tools.benchmarking.timing import Spread
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.drawing.pictures import write_image
 from pocketvision.tools.train import train
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 SIDE, STEP, SHARE = 96, 48, 0.6  # pixels, pixels, of the pixels of a patch that show its class
+FORMATS = "formats=[openvino:fp32,openvino:int8]"
 MOST, LEAST = {"train": 400, "val": 80}, 10  # patches of a class
 NETWORKS = {
     "V3-Large 1.0": ("backbone=mobilenet_v3_large",),
@@ -75,8 +81,27 @@ def train_all(data: Path, folder: Path, epochs: int = 20) -> dict[str, Path]:
     return runs
 
 
+def measure(runs: dict[str, Path], folder: Path) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Accuracy, milliseconds and megabytes of every network in OpenVINO, by precision."""
+    found = {}
+    for name, run in runs.items():
+        output = f"output={folder / run.name}"
+        table = benchmark(compose(f"run={run}", FORMATS, output, "memory=false", "rounds=20", config_name="benchmark"))
+        assert isinstance(table, FormatTable)
+        found[name] = {
+            row.precision: {
+                "top1": row.accuracy, "ms": 1e3 * Spread.of(row.times.whole).median, "mb": row.size / 1e6
+            } for row in table.rows if row.format
+        }  # fmt: skip
+    return found
+
+
 if __name__ == "__main__":
     camvid, output = map(Path, sys.argv[1:3])
+    # Read once, when OpenVINO computes first: with AMX, int8 is slower than float32.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
     if not (output / "patches").exists():
         print(dict(write_patches(camvid, output / "patches")))
-    train_all(output / "patches", output / "runs")
+    runs = train_all(output / "patches", output / "runs")
+    write_json(output / "table4.json", measure(runs, output / "formats"))
+    print((output / "table4.json").read_text())
