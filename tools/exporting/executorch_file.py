@@ -15,7 +15,7 @@ from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
 from ..system.console import log
 from .onnx_file import quiet
-from .portable import whole_call
+from .portable import example_input, whole_call
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ def quantize(raw: nn.Module, batches: Sequence[np.ndarray]) -> nn.Module:
 def lower(call: nn.Module, interface: Interface) -> bytes:
     """The whole call as a program: XNNPACK computes what it can, ExecuTorch's own operators the rest."""
     log.info("lowering to ExecuTorch (%s outputs): a minute or more", interface.outputs)
-    shape, dtype = [side for side in interface.shape if isinstance(side, int)], getattr(torch, interface.dtype)
     with quiet(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
             XnnpackPartitioner,
@@ -68,7 +67,7 @@ def lower(call: nn.Module, interface: Interface) -> bytes:
             to_edge_transform_and_lower,
         )
 
-        program = torch.export.export(call, (torch.zeros(shape, dtype=dtype),), strict=False)
+        program = torch.export.export(call, (example_input(interface),), strict=False)
         # The check would refuse operators that are not among ATen's core ones, such as those of quantization.
         lowered = to_edge_transform_and_lower(
             program, partitioner=[XnnpackPartitioner()], compile_config=EdgeCompileConfig(_check_ir_validity=False)

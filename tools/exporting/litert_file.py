@@ -17,7 +17,7 @@ from ..runs.loaded import LoadedRun
 from ..system.console import log
 from .mediapipe import LABELS, labels, with_metadata
 from .onnx_file import quiet
-from .portable import raw_network, whole_call
+from .portable import example_input, raw_network, whole_call
 from .tflite_metadata import MODEL, packed
 
 NETWORK = "RawNetwork"  # in the names of the tensors of the network alone, without pre- and post-processing
@@ -55,11 +55,9 @@ def convert(run: LoadedRun, interface: Interface) -> bytes:
 
     log.info("converting to LiteRT (%s outputs): half a minute or more", interface.outputs)
     call = whole_call(run, interface, raw_network(run, interface)).eval()
-    shape, dtype = [side for side in interface.shape if isinstance(side, int)], getattr(torch, interface.dtype)
-    example = torch.zeros(shape, dtype=dtype)
     with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
         path = Path(folder, "float32.tflite")
-        litert_torch.convert(call, (example,)).export(str(path))
+        litert_torch.convert(call, (example_input(interface),)).export(str(path))
         return path.read_bytes()
 
 

@@ -61,6 +61,12 @@ class Completed(nn.Module):
         return outputs
 
 
+def example_input(interface: Interface) -> Tensor:
+    """Zeros of the one shape that a file takes, to trace it with."""
+    shape = [side for side in interface.shape if isinstance(side, int)]
+    return torch.zeros(shape, dtype=getattr(torch, interface.dtype))
+
+
 def whole_call(run: LoadedRun, interface: Interface, raw: nn.Module) -> WholeCall:
     """From the input to the outputs around a raw network."""
     network: nn.Module = Completed(raw, run, interface)
