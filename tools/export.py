@@ -11,8 +11,6 @@ its metric on the validation split is at most max_drop below the float file's. M
   pocketvision export run=runs/first format=onnx input=network batch=dynamic outputs=raw
 """
 
-import os
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +21,12 @@ from omegaconf import DictConfig
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.datasets.images.decode import decode_image
 from pocketvision.datasets.shapes import ShapesDetection
-from pocketvision.files import whole_folder, write_json
+from pocketvision.files import write_json
 from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.exporting.files import check_installed
+from pocketvision.tools.exporting.files import check_installed, move
 from pocketvision.tools.exporting.int8 import Int8
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.verify import Comparison, compare
@@ -78,7 +76,8 @@ def export(config: DictConfig) -> Path:
             files = writer.write(interface, Path(folder, output.name), about)
         else:
             files, about = write_compared(run, interface, writer, int8, photos, Path(folder), abouts, settings)
-        _move(files, output, about)
+        move(files, output)
+        write_json(output.with_suffix(".json"), about)
     log.info("written: %s, %s", output, output.with_suffix(".json").name)
     if system:
         script = f"docs/examples/{settings.format}_compare.py"
@@ -203,16 +202,6 @@ def check_same(comparison: Comparison, settings: ExportConfig) -> None:
     elif settings.precision != "fp32":
         hint = f": this network may not support precision={settings.precision}"
     raise ValueError(f"the file differs from PyTorch in {', '.join(comparison.wrong)}{hint}; nothing was written")
-
-
-def _move(files: list[Path], output: Path, about: dict[str, Any]) -> None:
-    for file in files[::-1]:
-        if file.is_dir():
-            with whole_folder(output) as folder:
-                shutil.copytree(file, folder, dirs_exist_ok=True)
-        else:
-            os.replace(file, output.with_suffix(file.suffix))
-    write_json(output.with_suffix(".json"), about)
 
 
 main = command("export", export, positional="run", needs_data=False)

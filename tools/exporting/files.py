@@ -1,6 +1,7 @@
 """A run's files in many formats and precisions in one folder, written where they are lacking."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from ...conf.schema import ExportConfig
+from ...files import whole_folder
 from ..predicting.formats import FORMATS, extra, require
 from ..predicting.interface import Interface, make_interface
 from ..predicting.program import check_torch
@@ -145,9 +147,17 @@ def write_files(run: LoadedRun, targets: Sequence[Target]) -> None:
             writer = writers[*key, "int8"] = writers.get((*key, "int8")) or _quantized(run, writer, target)
         target.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=f".{target.path.stem}-") as folder:
-            files = writer.write(target.interface, Path(folder, target.path.name), target.about)
-            for file in files[::-1]:  # the one that is looked for comes last
-                os.replace(file, target.path.with_suffix(file.suffix))
+            move(writer.write(target.interface, Path(folder, target.path.name), target.about), target.path)
+
+
+def move(files: Sequence[Path], output: Path) -> None:
+    """Give the files that a writer wrote, or its folder, the name `output`, each with its own extension."""
+    for file in files[::-1]:  # the one that is looked for comes last
+        if file.is_dir():
+            with whole_folder(output) as folder:
+                shutil.copytree(file, folder, dirs_exist_ok=True)
+        else:
+            os.replace(file, output.with_suffix(file.suffix))
 
 
 def _quantized(run: LoadedRun, writer: Writer, target: Target) -> Writer:

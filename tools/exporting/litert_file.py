@@ -65,7 +65,7 @@ def quantize(content: bytes, precision: str, batches: Sequence[np.ndarray] | Non
     """A float32 file in fp16, int8 or int8_weights.
 
     int8 takes the network only, per channel. Its hard-swishes stay in floating point: XNNPACK, which computes the rest,
-    has none of eight bits, and every gap between its parts costs time.
+    leaves those of eight bits to other operators, and every gap between its parts costs time.
     """
     from ai_edge_quantizer import qtyping  # pyright: ignore[reportMissingImports]
     from ai_edge_quantizer.algorithm_manager import AlgorithmName  # pyright: ignore[reportMissingImports]
