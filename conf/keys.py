@@ -25,6 +25,7 @@ GROUPS = {
     "augment": "Augmentation in training.",
     "optimizer": "The optimizer and its constants.",
     "schedule": "The learning rate schedule; its keys are listed under `schedule` above.",
+    "quantize": "Numbers of the network in training: none trains in floating point, openvino in eight bits.",
     "public": "Backbone, classes and input size of a published network; chosen automatically by `model`.",
     "mode": "How the command runs.",
 }

@@ -117,6 +117,7 @@ class TrainConfig:
     weights_new_predictors: bool = False  # allow weights with another number of classes; re-initializes the predictors
     weights_reduce: str | None = None  # how to select channels from a wider network's weights: importance or first;
     #   null: not allowed
+    quantize: str | None = None  # train in the eight bits of a runtime: openvino; null: floating point
     # resume
     accept_changes: bool = False  # resume even if configuration, data or number of processes differ; the log lists the
     #   differences
@@ -267,7 +268,7 @@ class ExportConfig:
 
 
 @command("deployment", "run experiment model file formats peer optimize training photos output",
-         unread="augment optimizer schedule", reads="device precision compile workers")  # fmt: skip
+         unread="augment optimizer schedule quantize", reads="device precision compile workers")  # fmt: skip
 @dataclass
 class BenchmarkConfig(TrainConfig):
     """Keys of `pocketvision benchmark`: those of train, so that experiments compose, and what to measure and how."""
@@ -301,8 +302,8 @@ class BenchmarkConfig(TrainConfig):
     output: str | None = "benchmark"  # folder for results.json, pictures and what formats exports; null: none
 
 
-@command("data", "experiment data augment split count columns epoch statistics output", unread="optimizer schedule",
-         reads="seed threads overfit reduced_decode on_bad_sample")  # fmt: skip
+@command("data", "experiment data augment split count columns epoch statistics output",
+         unread="optimizer schedule quantize", reads="seed threads overfit reduced_decode on_bad_sample")  # fmt: skip
 @dataclass
 class BrowseConfig(TrainConfig):
     """Keys of `pocketvision browse`: those of train, and what to show."""
@@ -316,8 +317,8 @@ class BrowseConfig(TrainConfig):
     statistics: int = 0  # number of images per split to count for the class, size and anchor charts; 0: no charts
 
 
-@command("data", "data experiment split output ignore examples workers", unread="augment optimizer schedule mode",
-         reads="threads")  # fmt: skip
+@command("data", "data experiment split output ignore examples workers",
+         unread="augment optimizer schedule quantize mode", reads="threads")  # fmt: skip
 @dataclass
 class CheckDataConfig(TrainConfig):
     """Keys of `pocketvision check-data`: those of train, and what to check."""
@@ -330,7 +331,8 @@ class CheckDataConfig(TrainConfig):
     examples: int = 12  # number of faults of each kind to list and draw
 
 
-@command("more", "experiment model backbone data input_size", unread="augment optimizer schedule mode", reads="threads")
+@command("more", "experiment model backbone data input_size", unread="augment optimizer schedule quantize mode",
+         reads="threads")  # fmt: skip
 @dataclass
 class InfoConfig(TrainConfig):
     """Keys of `pocketvision info`: those of train, and the input size to count at."""
@@ -340,7 +342,7 @@ class InfoConfig(TrainConfig):
 
 
 @command("training", "model weights weights_source output experiment backbone data partial weights_reduce",
-         unread="augment optimizer schedule mode",
+         unread="augment optimizer schedule quantize mode",
          reads="weights weights_source weights_reduce weights_new_predictors threads")  # fmt: skip
 @dataclass
 class ImportWeightsConfig(TrainConfig):

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("backbones", "detection", "segmentation", "datasets", "conf", "tools")
 _BELOW_TOOLS = {"backbones", "detection", "segmentation", "conf", "datasets/*"}
-_RUN = {"tools/runs", "tools/config", "tools/engine", "tools/system"}
+_RUN = {"tools/runs", "tools/quantizing", "tools/config", "tools/engine", "tools/system"}
 _DATA = {"datasets/annotations", "datasets/images", "datasets/labels", "datasets/class_files"}
 # The only arrows there are, from a room to the rooms that it may import. `datasets/*` is any room of datasets.
 ARROWS: dict[str, set[str]] = {
@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "tools/engine": {"tools/system", "conf"},  # it knows a Task, and no package of networks or data
     "tools/weights": {"tools/engine", "tools/system"} | _BELOW_TOOLS,
     "tools/config": {"tools/weights", "tools/engine", "tools/system"} | _BELOW_TOOLS,
-    "tools/runs": {"tools/config", "tools/weights", "tools/engine", "tools/system"} | _BELOW_TOOLS,
+    "tools/quantizing": {"tools/config", "tools/engine", "tools/system"} | _BELOW_TOOLS,
+    "tools/runs": {"tools/quantizing", "tools/config", "tools/weights", "tools/engine", "tools/system"} | _BELOW_TOOLS,
     "tools/predicting": {"tools/drawing"} | _RUN | _BELOW_TOOLS,  # a Result draws itself
     "tools/evaluating": {"tools/predicting", "tools/drawing"} | _RUN | _BELOW_TOOLS,
     "tools/checking": {"tools/config", "tools/system", "tools/drawing"} | _BELOW_TOOLS,

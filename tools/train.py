@@ -32,6 +32,8 @@ from pocketvision.tools.engine.optim import epochs_for
 from pocketvision.tools.engine.replay import replay
 from pocketvision.tools.engine.run import Run, make_run
 from pocketvision.tools.engine.state import seed_everything
+from pocketvision.tools.engine.task import Task
+from pocketvision.tools.quantizing.training import check_quantize, epochs_for_steps, quantized, resumed, to_save
 from pocketvision.tools.runs.fitting import task_with_weights
 from pocketvision.tools.runs.folder import check_same_run, has_checkpoint, lock, run_header, save_config
 from pocketvision.tools.runs.loaded import check_weights
@@ -52,6 +54,7 @@ def train(config: DictConfig) -> Results:
     build.check_backbone(settings.model, settings.backbone)
     build.mosaic_share(settings.augment, settings.data)
     folder = Path(settings.run_dir)
+    check_quantize(settings)
     check_same_run(folder, config)
     check_weights(settings.weights)
     ranks = start_ranks(settings.device, timeout_minutes=settings.timeout_minutes)
@@ -82,11 +85,7 @@ def _train_on(
 ) -> Results:
     folder = Path(settings.run_dir)
     seed_everything(settings.seed)  # the same initial weights on every rank
-    labels = sources["train"].labels
-    if settings.weights and not has_checkpoint(folder):
-        task = task_with_weights(config, labels)
-    else:
-        task = build.build_task(config, labels=labels)
+    task = _task(config, settings, sources["train"])
     seed_everything(settings.seed + ranks.rank)  # dropout differs between ranks
 
     train_data = build.build_dataset(config, sources["train"], training=True)
@@ -100,9 +99,10 @@ def _train_on(
     steps = len(train_loader) // settings.accumulate
     if steps == 0:
         raise ValueError(f"batch_size={settings.batch_size} exceeds the {len(train_data)} training images: reduce it")
-    epochs = settings.epochs or epochs_for(len(train_data))
+    epochs = settings.epochs or (epochs_for_steps(steps) if settings.quantize else epochs_for(len(train_data)))
+    header = run_header(config, task.labels, task.kind, sources, epochs) | to_save(task)
     run = make_run(
-        task, settings, ranks, folder=folder, header=run_header(config, task.labels, task.kind, sources, epochs),
+        task, settings, ranks, folder=folder, header=header,
         make_optimizer=build.optimizer_factory(settings), epochs=epochs, steps_per_epoch=steps,
     )  # fmt: skip
     if settings.replay:
@@ -120,6 +120,19 @@ def _train_on(
         if not settings.debug:
             log.info("next: pocketvision evaluate run=%s", folder)
     return results
+
+
+def _task(config: DictConfig, settings: TrainConfig, source: Source) -> Task:
+    """The task at the start of a run, or for the weights of its checkpoint."""
+    folder = Path(settings.run_dir)
+    resumes = has_checkpoint(folder)
+    if settings.weights and not resumes:
+        task = task_with_weights(config, source.labels)
+    else:
+        task = build.build_task(config, labels=source.labels)
+    if not settings.quantize:
+        return task
+    return resumed(task, folder) if resumes else quantized(task, config, source)
 
 
 def _sources(config: DictConfig, settings: TrainConfig) -> dict[str, Source]:

@@ -28,13 +28,14 @@ from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.writers import make_writer
-from pocketvision.tools.predicting.formats import FORMATS, extra, require
+from pocketvision.tools.predicting.formats import FORMATS
 from pocketvision.tools.predicting.inputs import find_images
 from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import LoadedRun
 from pocketvision.tools.system import machine
 from pocketvision.tools.system.console import columns, log
+from pocketvision.tools.system.packages import extra, require
 
 # title, keys that make the subject, batch sizes of inference, keys of training beside them
 _SSDLITE = ("SSDLite 320", ("model=ssdlite_torchvision", "photo_size=[480,640]"), ("batch_size=16",))

@@ -105,7 +105,7 @@ def make_run(task: Task, config: TrainConfig, ranks: Ranks, *, folder: Path, hea
         schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
         scaler=torch.amp.GradScaler(ranks.device.type, init_scale=1.0, enabled=config.precision is Precision.fp16),
         ema=Ema(task.model, config.ema_decay) if config.ema_decay else None,
-        held_norms=hold_norms(task.model, all_norms=config.batch_norm is BatchNorm.frozen),
+        held_norms=hold_norms(task.model, all_norms=config.batch_norm is BatchNorm.frozen or bool(config.quantize)),
         header=header,
         window=Window(ranks.device),
         halted=torch.zeros((), dtype=torch.bool, device=ranks.device),

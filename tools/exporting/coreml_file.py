@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ..predicting.interface import KEY, Interface
 from ..runs.loaded import LoadedRun
-from ..system.console import log
-from .onnx_file import quiet
+from ..system.console import log, quiet
 from .portable import raw_network, whole_call
 
 

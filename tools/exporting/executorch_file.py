@@ -13,8 +13,7 @@ from torch import nn
 from ..predicting.attached import METADATA, attach
 from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
-from ..system.console import log
-from .onnx_file import quiet
+from ..system.console import log, quiet
 from .portable import example_input, whole_call
 
 

@@ -12,12 +12,13 @@ import torch
 
 from ...conf.schema import ExportConfig
 from ...files import whole_folder
-from ..predicting.formats import FORMATS, extra, require
+from ..predicting.formats import FORMATS
 from ..predicting.interface import Interface, make_interface
 from ..predicting.program import check_torch
 from ..predicting.runtimes import open_file
 from ..runs.loaded import LoadedRun
 from ..system.console import log
+from ..system.packages import extra, require
 from .int8 import Int8
 from .metadata import describe_file
 from .writers import Writer, make_writer

@@ -14,9 +14,8 @@ import torch
 from ..predicting.attached import METADATA, attach
 from ..predicting.interface import Interface
 from ..runs.loaded import LoadedRun
-from ..system.console import log
+from ..system.console import log, quiet
 from .mediapipe import LABELS, labels, with_metadata
-from .onnx_file import quiet
 from .portable import example_input, raw_network, whole_call
 from .tflite_metadata import MODEL, packed
 

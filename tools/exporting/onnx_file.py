@@ -1,11 +1,6 @@
 """One ONNX graph from input to outputs: pre-processing, the network as exported by torch, post-processing."""
 
-import contextlib
 import copy
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +9,7 @@ import torch
 from ...segmentation.postprocess import IGNORED
 from ..predicting.interface import RAW_NAMES, Interface, Padding, RawNetwork, example_outputs, example_size
 from ..runs.loaded import LoadedRun
+from ..system.console import quiet
 from .detection import add_detections
 from .graph import IR_VERSION, OPSET, Graph, onnx_type
 from .outputs import output_types
@@ -43,21 +39,6 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
     for node in network.graph.node:
         del node.metadata_props[:]  # where in this machine's files each came from, a tenth of the network's bytes
     return network
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress what the exporter prints and logs."""
-    with (
-        warnings.catch_warnings(), open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere),
-    ):  # fmt: skip
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 def build_onnx(

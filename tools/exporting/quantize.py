@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..predicting.adapters import import_openvino
-from .onnx_file import IMAGES, quiet
+from ..system.console import quiet
+from ..system.packages import import_nncf
+from .onnx_file import IMAGES
 
 
 def quantized(network: Any, batches: Sequence[np.ndarray], *, format: str) -> Any:
@@ -48,8 +49,7 @@ def _by_onnxruntime(network: Any, batches: Sequence[np.ndarray]) -> Any:
 
 
 def _by_nncf(network: Any, batches: Sequence[np.ndarray]) -> Any:
-    import_openvino()  # without its telemetry, which NNCF would use
-    import nncf
+    nncf = import_nncf()
 
     with quiet():
         return nncf.quantize(

@@ -11,7 +11,7 @@ from ...detection.exported import ExportedDetector
 from ...segmentation.exported import ExportedSegmenter
 from ..predicting.interface import Interface, example_size
 from ..runs.loaded import LoadedRun
-from .onnx_file import quiet
+from ..system.console import quiet
 
 
 class WholeCall(nn.Module):

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ..predicting.adapters import import_openvino, openvino_core
+from ..predicting.adapters import openvino_core
 from ..predicting.checksum import add_checksum
 from ..predicting.interface import EXTRA_FILE, KEY, Interface
 from ..runs.loaded import LoadedRun
+from ..system.packages import import_openvino
 from .coreml_file import CoreMLWriter
 from .executorch_file import ExecuTorchWriter
 from .litert_file import LiteRTWriter

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..system.packages import import_openvino
 from .attached import METADATA, read_attached
 from .interface import KEY
 
@@ -42,17 +43,6 @@ def open_onnx(path: Path) -> Opened:
         return lambda array: dict(zip(names, ready.run(None, {name: array}), strict=True))
 
     return first.get_modelmeta().custom_metadata_map.get(KEY), start
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its telemetry, which would report every import to www.google-analytics.com.
-
-    It is a package of its own, which OpenVINO does without.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  its import fails
-    import openvino
-
-    return openvino
 
 
 @cache

@@ -1,7 +1,6 @@
 """The formats that a run is exported to, and the packages that write and run them."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +55,3 @@ FORMATS = {
     ),
 }  # fmt: skip
 ENDINGS = tuple(format.ending for format in FORMATS.values())
-
-
-def require(names: tuple[str, ...], *, installs: str, need: str) -> None:
-    """Raise ValueError if a package is missing, with the requirement that `pip install` takes."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{need} needs {', '.join(missing)}: pip install '{installs}'")
-
-
-def extra(name: str) -> str:
-    """The requirement with an extra of ours."""
-    return f"pocketvision[{name}]"

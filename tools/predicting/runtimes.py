@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..system.packages import require
 from .adapters import OPENERS, Call, ThreadsError
 from .checksum import checksum_fault
-from .formats import ENDINGS, FORMATS, require
+from .formats import ENDINGS, FORMATS
 from .program import ForeignProgramError, check_torch
 
 

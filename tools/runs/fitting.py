@@ -48,6 +48,11 @@ def task_with_weights(config: DictConfig, labels: LabelMap) -> Task:
         unreachable = is_published(config.weights) and not isinstance(error, ConflictError)  # or it has no such weights
         told = "" if unreachable else _remedy(labels)
         raise (ValueError(told) if told else error) from error
+    if config.quantize and report.reinitialized:
+        raise ValueError(
+            f"weights={config.weights} do not cover this network ({report}): train it in floating point first, and "
+            "then with quantize="
+        )
     log.info("weights=%s: %s", config.weights, report)
     return task
 

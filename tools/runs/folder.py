@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ...absent import from_file
+from ...conf.schema import MISSING, TrainConfig
 from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ...files import remove_leftovers, whole_file
@@ -72,12 +73,18 @@ def _changes(old: Mapping[str, Any] | None, config: DictConfig) -> list[str]:
     """The keys that affect what is learned and differ, each with both values. `old` may have unresolved references."""
     if old is None:
         return []
-    before, now, unresolved = flat_json(old), flat_json(plain(config)), flat_json(portable(config))
+    before = _defaults() | flat_json(old)  # an earlier version may not have had a key
+    now, unresolved = flat_json(plain(config)), flat_json(portable(config))
     return [
         f"{key} (was {before.get(key, 'not set')}, is {now.get(key, 'not set')})"
         for key in sorted(before.keys() | now.keys())
         if not is_free(key) and before.get(key) not in (now.get(key), unresolved.get(key))
     ]
+
+
+def _defaults() -> dict[str, str]:
+    defaults = OmegaConf.to_container(OmegaConf.structured(TrainConfig), enum_to_str=True)
+    return flat_json({key: value for key, value in defaults.items() if value != MISSING})  # pyright: ignore
 
 
 def _saved_config(folder: Path) -> dict[str, Any] | None:

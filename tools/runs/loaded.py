@@ -18,6 +18,8 @@ from ..config.settings import missing_keys
 from ..config.trusted import trusted
 from ..engine.state import check_not_nan, load_checkpoint, load_state
 from ..engine.task import Task
+from ..quantizing.placement import described
+from ..quantizing.training import as_saved
 from ..system.console import log
 from ..weights.files import checkpoint_path
 from .folder import own_config
@@ -80,6 +82,11 @@ class LoadedRun:
     path: Path  # the checkpoint
     step: int
 
+    @property
+    def quantized(self) -> bool:
+        """Whether the network was trained in eight bits (`train quantize=`)."""
+        return bool(described(self.task.model))
+
     def optimized(self, *, precision: str = "fp32", compile: bool = False) -> "LoadedRun":
         """The same task with a faster copy of the network, see `backbones.optimized.optimize`.
 
@@ -95,6 +102,8 @@ class LoadedRun:
         """Optimized if a command's keys say so."""
         precision = settings.precision.value
         check_optimize(settings.optimize, precision, settings.compile)
+        if settings.optimize and self.quantized:
+            raise ValueError(f"{self.folder} was trained in eight bits (quantize=): drop optimize=true, or export it")
         return self.optimized(precision=precision, compile=settings.compile) if settings.optimize else self
 
 
@@ -127,6 +136,7 @@ def load_run(
         config = trusted(checkpoint["config"], data=data)
         step = int(checkpoint["progress"]["step"])
         task = build.build_task(config, labels=LabelMap.from_json(checkpoint["labels"]))
+    task = as_saved(task, checkpoint, path)
     average = checkpoint.get("ema")
     load_state(task.model, checkpoint["model"] if average is None else average, path)
     check_not_nan(task.model.state_dict(), path)

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -38,6 +39,21 @@ def configure_logging() -> None:
     log.handlers = [Handler()]
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     log.propagate = False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress what third-party packages print and log."""
+    with (
+        warnings.catch_warnings(), open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere),
+    ):  # fmt: skip
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager

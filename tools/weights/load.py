@@ -106,6 +106,8 @@ def _load_states(
     if any(key in ("_target_", "nonlinearity") for key in differences):  # shapes would not reveal it
         raise ValueError(f"the weights are for a different backbone: {_told(differences)}")
     theirs = state_of(content)
+    if any(name.startswith("__nncf_hooks.") for name in theirs):
+        raise ValueError("they were trained in eight bits (quantize=): expected weights in floating point")
     try:
         state = SOURCES[source](model, theirs)
     except ValueError as error:

@@ -25,12 +25,13 @@ from pocketvision.tools.export import export
 from pocketvision.tools.exporting.outputs import output_types
 from pocketvision.tools.exporting.verify import LIMITS, Comparison, compare, difference
 from pocketvision.tools.predict import predict
-from pocketvision.tools.predicting import formats, runtimes
+from pocketvision.tools.predicting import runtimes
 from pocketvision.tools.predicting.exported import ExportedPredictor, load_file
 from pocketvision.tools.predicting.formats import FORMATS
 from pocketvision.tools.predicting.interface import make_interface
 from pocketvision.tools.runs.keys import portable
 from pocketvision.tools.runs.loaded import load_run
+from pocketvision.tools.system import packages
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'pocketvision[onnx,openvino]'")
 pytest.importorskip("onnxruntime")
@@ -365,9 +366,9 @@ def test_files_that_do_not_open(exported: Callable, tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs openvino: pip install 'pocketvision\[openvino\]'"):
-        formats.require(("openvino",), installs="pocketvision[openvino]", need="format=openvino")
+        packages.require(("openvino",), installs="pocketvision[openvino]", need="format=openvino")
 
 
 @pytest.mark.parametrize(
