@@ -2,9 +2,10 @@
 
     python tests/benchmarks/quantize_aware.py RUN OUTPUT [FACTOR]
 
-The channels of the run's residual streams are rescaled by random powers, up to FACTOR (8) and down to its inverse. The network
-computes the same as before in floating point, but eight bits with one range per tensor are too few for all its channels.
-Writes that network as the run OUTPUT/wide; train it with `pocketvision train ... quantize=openvino weights=OUTPUT/wide`.
+The channels of the run's residual streams are rescaled by random powers, up to FACTOR (8) and down to its inverse. The
+network computes the same as before in floating point, but eight bits with one range per tensor are too few for all of
+its channels. Writes that network as the run OUTPUT/wide; train it with
+`pocketvision train ... quantize=openvino weights=OUTPUT/wide`.
 """
 
 import sys
@@ -39,10 +40,10 @@ def streams(trunk: BlockTrunk) -> Iterator[tuple[list[ConvNormAct], list[ConvNor
 def rescale(writers: list[ConvNormAct], readers: list[ConvNormAct], factors: Tensor) -> None:
     """Multiply a stream's channels, and divide the filters that read them."""
     for writer in writers:
-        writer.norm.weight *= factors
-        writer.norm.bias *= factors
+        writer.norm.weight.mul_(factors)
+        writer.norm.bias.mul_(factors)
     for reader in readers:
-        reader.conv.weight /= factors.view(1, -1, 1, 1)
+        reader.conv.weight.div_(factors.view(1, -1, 1, 1))
 
 
 @torch.no_grad()
