@@ -26,7 +26,7 @@ from pocketvision.tools.config import build
 from pocketvision.tools.config.command import InstantiationException, command, explain
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.engine.state import load_checkpoint
-from pocketvision.tools.exporting.files import check_installed, move
+from pocketvision.tools.exporting.files import check_installed, check_run, move
 from pocketvision.tools.exporting.int8 import Int8
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.verify import Comparison, compare
@@ -43,8 +43,11 @@ from pocketvision.words import counted
 
 def export(config: DictConfig) -> Path:
     """Export a run; the file is written only if its results agree with PyTorch's."""
-    settings = check(settings_of(config, ExportConfig))
+    settings = settings_of(config, ExportConfig)
+    check(settings)
     run = run_or_published(config, otherwise="or ")
+    settings = replace(settings, precision=settings.precision or _own_precision(settings, run))
+    check_run(run, settings.format, str(settings.precision))
     interface = make_interface(
         run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
         batch=settings.batch, candidates=settings.candidates,
@@ -101,7 +104,7 @@ def write_compared(
         ValueError: they do not, or int8 costs too much.
     """
     float32 = folder / "float32" / f"model{FORMATS[settings.format].ending}"
-    if int8:
+    if int8 and not run.quantized:
         float32.parent.mkdir()
         writer.write(interface, float32, {**abouts[interface.outputs], "precision": "fp32"})
         writer = int8.quantized(writer)
@@ -113,28 +116,28 @@ def write_compared(
     about = models[interface.outputs].file.about | {"comparison": comparison.to_json()}
     check_partitions(about, settings)
     if int8:
-        about["quantization"] = int8.judged(load_file(float32, threads=settings.threads), models[interface.outputs])
+        reference = run if run.quantized else load_file(float32, threads=settings.threads)
+        about["quantization"] = int8.judged(reference, models[interface.outputs])
     return paths[interface.outputs], about
 
 
-def check(settings: ExportConfig) -> ExportConfig:
-    """The settings with the format's own precision if none is set.
-
-    Raises:
-        ValueError: the format or the precision is unknown, or a package is missing.
-    """
+def check(settings: ExportConfig) -> None:
+    """Raise ValueError if the format or the precision is unknown, or a package is missing."""
     if (format := FORMATS.get(settings.format)) is None:
         raise ValueError(f"format={settings.format}: expected one of {', '.join(FORMATS)}")
-    settings = replace(settings, precision=settings.precision or format.precisions[0])
-    if settings.precision not in format.precisions:
+    if settings.precision not in (None, *format.precisions):
         choices = " or ".join(format.precisions)
         raise ValueError(f"precision={settings.precision}: format={settings.format} supports {choices}")
     if settings.num_photos < 1:
         raise ValueError(f"num_photos={settings.num_photos}: expected 1 or more")
     if settings.max_drop is not None and not settings.max_drop >= 0:
         raise ValueError(f"max_drop={settings.max_drop}: expected 0 or more, or null")
-    check_installed(settings.format, settings.precision)
-    return settings
+    check_installed(settings.format, settings.precision or format.precisions[0])
+
+
+def _own_precision(settings: ExportConfig, run: LoadedRun) -> str:
+    """The precision if none is set."""
+    return "int8" if run.quantized else FORMATS[settings.format].precisions[0]
 
 
 def _output(settings: ExportConfig, run: LoadedRun) -> Path:

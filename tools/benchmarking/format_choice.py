@@ -8,7 +8,7 @@ from ...conf.schema import BenchmarkConfig
 from ...words import counted
 from ..engine.state import load_checkpoint
 from ..exporting.calibration import read_split
-from ..exporting.files import OtherRunError, Target, make_target, write_files
+from ..exporting.files import OtherRunError, Target, check_run, make_target, write_files
 from ..predicting.adapters import OPENERS
 from ..predicting.formats import FORMATS
 from ..runs.loaded import LoadedRun
@@ -76,9 +76,10 @@ def ready_files(
     left_out: list[str] = []
     for pair in chosen(settings.formats):
         try:
+            check_run(run, *pair)
             targets = _targets(run, settings, folder, pair, size)
             absent = [target for target in targets if not target.is_there()]
-            if pair[1] == "int8" and absent:
+            if pair[1] == "int8" and absent and not run.quantized:
                 read_split(run, "train", f"export {absent[0].path} with calibration=FOLDER")
         except OtherRunError:
             raise

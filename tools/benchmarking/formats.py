@@ -16,12 +16,10 @@ from ...datasets.images.files import image_size
 from ..config import build
 from ..config.command import InstantiationException, explain
 from ..drawing.pictures import write_image
-from ..engine.distributed import Ranks
-from ..engine.evaluation import evaluate
 from ..exporting.files import Target
 from ..predicting.exported import evaluate_file, load_file
 from ..predicting.inputs import find_images
-from ..runs.loaded import LoadedRun
+from ..runs.loaded import LoadedRun, evaluate_run
 from ..system.console import log
 from .case import specs_of
 from .format_choice import ready_files
@@ -215,7 +213,5 @@ def _accuracy(subject: Subject, spec: Spec, source: Any) -> float | None:
         return known(results[run.task.metric.primary])
     if spec.optimize:
         run = run.optimized(precision=spec.precision, compile=spec.compile)
-    dataset = build.build_dataset(run.config, source, training=False)
-    ranks = Ranks(0, 1, subject.device)
-    loader = build.build_loader(dataset, batch_size=16, ranks=ranks, workers=settings.workers, training=False)
-    return known(evaluate(run.task, run.task.model, loader, ranks)[run.task.metric.primary])
+    results = evaluate_run(run, source, batch_size=16, workers=settings.workers)
+    return known(results[run.task.metric.primary])

@@ -29,10 +29,23 @@ _IDENTITY = ("weights_sha256", "format", "precision", "interface", "postprocess"
 def check_installed(format: str, precision: str) -> None:
     """Raise ValueError if a package that writes this format in this precision is missing."""
     if format == "torch_export":
-        check_torch("format=torch_export")
+        check_torch("format=torch_export", instead="use format=onnx")
     require(FORMATS[format].writing, installs=extra(format), need=f"format={format}")
     if precision == "int8":
         require(FORMATS[format].quantizing, installs=extra("int8"), need=f"format={format} precision=int8")
+
+
+def check_run(run: LoadedRun, format: str, precision: str) -> None:
+    """Raise ValueError if a run was trained in eight bits, and this is not how its network can be written."""
+    if not run.quantized:
+        return
+    formats = [name for name, one in FORMATS.items() if one.trained_int8]
+    if format not in formats or precision != "int8":
+        raise ValueError(
+            f"{run.folder} was trained in eight bits (quantize=): expected precision=int8 and format="
+            f"{' or format='.join(formats)}"
+        )
+    check_torch("the export of a training in eight bits", instead="evaluate the run itself")
 
 
 class OtherRunError(ValueError):
@@ -144,7 +157,7 @@ def write_files(run: LoadedRun, targets: Sequence[Target]) -> None:
         log.info("writing %s (%d of %d)", target.path, number, len(targets))
         key = target.format, target.interface.network_size, target.interface.batch
         writer = writers[key] = writers.get(key) or make_writer(target.format, run, target.interface)
-        if target.precision == "int8":
+        if target.precision == "int8" and not run.quantized:
             writer = writers[*key, "int8"] = writers.get((*key, "int8")) or _quantized(run, writer, target)
         target.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=f".{target.path.stem}-") as folder:

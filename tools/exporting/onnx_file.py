@@ -14,6 +14,7 @@ from .detection import add_detections
 from .graph import IR_VERSION, OPSET, Graph, onnx_type
 from .outputs import output_types
 from .segmentation import add_label_map
+from .trained_int8 import exportable
 
 IMAGES = "network/images"  # float32 [B, 3, h, w] in 0..255
 
@@ -27,7 +28,8 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
     if interface.network_size is None:
         axes |= {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     images = torch.zeros((interface.batch or 2, 3, *size))
-    model = copy.deepcopy(RawNetwork(run.task.model, interface.kind)).cpu().eval()
+    network = RawNetwork(run.task.model, interface.kind)
+    model = exportable(network) if run.quantized else copy.deepcopy(network).cpu().eval()
     model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     with quiet():
         program = torch.onnx.export(
@@ -35,10 +37,10 @@ def network_proto(run: LoadedRun, interface: Interface) -> Any:
             dynamic_shapes=(axes,) if axes else None, verbose=False, external_data=False,
         )  # fmt: skip
     assert program is not None
-    network = program.model_proto
-    for node in network.graph.node:
+    proto = program.model_proto
+    for node in proto.graph.node:
         del node.metadata_props[:]  # where in this machine's files each came from, a tenth of the network's bytes
-    return network
+    return proto
 
 
 def build_onnx(

@@ -19,7 +19,7 @@ from .executorch_file import ExecuTorchWriter
 from .litert_file import LiteRTWriter
 from .onnx_file import build_onnx, network_proto
 from .portable import raw_network
-from .quantize import quantized
+from .quantize import quantized, with_fused_gates
 from .torch_file import build_program
 
 About = Mapping[str, Any]
@@ -93,4 +93,7 @@ def make_writer(format: str, run: LoadedRun, interface: Interface) -> Writer:
         return CoreMLWriter(run)
     if format == "executorch":
         return ExecuTorchWriter(run, raw_network(run, interface))
-    return GraphWriter(run, network_proto(run, interface), format)
+    network = network_proto(run, interface)
+    if run.quantized and format == "openvino":
+        network = with_fused_gates(network)
+    return GraphWriter(run, network, format)

@@ -14,6 +14,7 @@ class Format:
     - `portable`: made for phones: arrays of one size in and out, float32 results.
     - `outputs`: the choices of that key.
     - `channels_last`: images are [B, h, w, 3] also for input=network.
+    - `trained_int8`: a network that was trained in eight bits can be written in it.
     - `system`: the only operating system that runs a file, if it is one; elsewhere a file is written, but not compared.
     """
 
@@ -26,6 +27,7 @@ class Format:
     portable: bool = False
     outputs: tuple[str, ...] = ("final", "raw")
     channels_last: bool = False
+    trained_int8: bool = False
     system: str = ""
 
 
@@ -33,11 +35,11 @@ _ONNX = ("onnx", "onnxscript")
 FORMATS = {
     "onnx": Format(
         ending=".onnx", precisions=("fp32", "int8"), runtime=("onnxruntime",), installs="onnxruntime",
-        writing=(*_ONNX, "onnxruntime"),
+        writing=(*_ONNX, "onnxruntime"), trained_int8=True,
     ),
     "openvino": Format(
         ending=".xml", precisions=("fp32", "fp16", "bf16", "int8"), runtime=("openvino",), installs="openvino",
-        writing=(*_ONNX, "openvino"), quantizing=("nncf",),
+        writing=(*_ONNX, "openvino"), quantizing=("nncf",), trained_int8=True,
     ),
     "torch_export": Format(ending=".pt2", precisions=("fp32",)),
     "litert": Format(

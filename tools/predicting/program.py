@@ -71,12 +71,12 @@ class ForeignProgramError(ValueError):
     """The file holds what `pocketvision export` does not write, or no longer."""
 
 
-def check_torch(need: str) -> None:
-    """Raise ValueError if the installed torch has another layout of files."""
+def check_torch(need: str, *, instead: str) -> None:
+    """Raise ValueError if the installed torch has another layout of files, and other operators of ONNX."""
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _LEAST_TORCH:
         raise ValueError(
             f"{need} needs torch 2.8 or later, but {torch.__version__} is installed: pip install --upgrade torch "
-            "torchvision, or use format=onnx"
+            f"torchvision, or {instead}"
         )
 
 

@@ -48,7 +48,7 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
         raise FileNotFoundError(f"no such file: {path}")
     require(FORMATS[format].runtime, installs=FORMATS[format].installs, need=f"file={path}")
     if format == "torch_export":
-        check_torch(f"file={path}")
+        check_torch(f"file={path}", instead="export the run with format=onnx")
     if fault := checksum_fault(path):
         raise ValueError(f"{path} {fault}. Copy it again, or export the run again")
     try:

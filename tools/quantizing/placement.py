@@ -38,6 +38,7 @@ def with_learned_quantizers(model: nn.Module, batches: Iterable[Tensor]) -> nn.M
     images = list(batches)
     model = _folded(model)
     with quiet():
+        _without_compiler()
         model = nncf.quantize(
             model, nncf.Dataset(images), subset_size=len(images), preset=nncf.QuantizationPreset.MIXED
         )
@@ -69,7 +70,8 @@ def with_quantizers(model: nn.Module, places: Any) -> nn.Module:
     check_installed()
     quantizers = {name: _quantizer(name, place) for name, place in _checked(places).items()}
     import_nncf()
-    from nncf.torch.function_hook.wrapper import get_hook_storage, wrap_model
+    with quiet():
+        from nncf.torch.function_hook.wrapper import get_hook_storage, wrap_model
 
     model = wrap_model(_folded(model))
     for name, quantizer in quantizers.items():
@@ -96,6 +98,17 @@ def inputs_of(model: nn.Module) -> dict[nn.Module, Tensor]:
     for handle in handles:
         handle.remove()
     return seen
+
+
+def _without_compiler() -> None:
+    """Let NNCF's quantizers, which are in use for moments only, be computed by torch alone.
+
+    They would compile a C++ extension at their first call: a minute, and an error where it takes longer.
+    """
+    from nncf.torch.quantization.extensions import QuantizedFunctionsCPULoader
+    from nncf.torch.quantization.reference import ReferenceQuantizedFunctions
+
+    QuantizedFunctionsCPULoader.load = lambda _: ReferenceQuantizedFunctions  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _folded(model: nn.Module) -> nn.Module:

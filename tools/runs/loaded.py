@@ -9,13 +9,17 @@ import torch
 from omegaconf import DictConfig
 
 from ... import conf
+from ...absent import Results
 from ...backbones.optimized import optimize
 from ...conf.schema import RunConfig
+from ...datasets.annotations.sample import Source
 from ...datasets.labels import LabelMap
 from ..config import build
 from ..config.foreign import building
 from ..config.settings import missing_keys
 from ..config.trusted import trusted
+from ..engine.distributed import Ranks
+from ..engine.evaluation import evaluate
 from ..engine.state import check_not_nan, load_checkpoint, load_state
 from ..engine.task import Task
 from ..quantizing.placement import described
@@ -91,8 +95,10 @@ class LoadedRun:
         """The same task with a faster copy of the network, see `backbones.optimized.optimize`.
 
         Raises:
-            ValueError: `precision` is neither fp32 nor bf16.
+            ValueError: `precision` is neither fp32 nor bf16, or the network was trained in eight bits.
         """
+        if self.quantized:
+            raise ValueError(f"{self.folder} was trained in eight bits (quantize=): drop optimize=true, or export it")
         if precision not in _INFERENCE_TYPES:
             raise ValueError(f"precision={precision}: expected {' or '.join(_INFERENCE_TYPES)}")
         model = optimize(self.task.model, dtype=_INFERENCE_TYPES[precision], compile=compile)
@@ -102,9 +108,15 @@ class LoadedRun:
         """Optimized if a command's keys say so."""
         precision = settings.precision.value
         check_optimize(settings.optimize, precision, settings.compile)
-        if settings.optimize and self.quantized:
-            raise ValueError(f"{self.folder} was trained in eight bits (quantize=): drop optimize=true, or export it")
         return self.optimized(precision=precision, compile=settings.compile) if settings.optimize else self
+
+
+def evaluate_run(run: LoadedRun, source: Source, *, batch_size: int, workers: int) -> Results:
+    """A run's results on a whole dataset: the metric's, and the losses."""
+    ranks = Ranks(0, 1, next(run.task.model.parameters()).device)
+    dataset = build.build_dataset(run.config, source, training=False)
+    loader = build.build_loader(dataset, batch_size=batch_size, ranks=ranks, workers=workers, training=False)
+    return evaluate(run.task, run.task.model, loader, ranks)
 
 
 def check_optimize(optimize: bool, precision: str, compile: bool, *, file: Any = None) -> None:

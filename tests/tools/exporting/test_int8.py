@@ -103,7 +103,7 @@ def test_a_batch_of_any_size(trained_run: Callable[[str], Path], tmp_path: Path)
 def test_a_loss_above_max_drop_writes_nothing(
     format: str, remedy: str, trained_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = Cost(metric="AP", images=3, float32=0.5, int8=0.4, float32_bytes=4, int8_bytes=1)
+    cost = Cost(metric="AP", images=3, reference="float32", before=0.5, int8=0.4, sizes={"float32": 4, "int8": 1})
     monkeypatch.setattr(int8, "_measured", lambda *_: cost)
     path = tmp_path / f"model{FORMATS[format].ending}"
     with pytest.raises(
