@@ -90,6 +90,25 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, training_keys: Callabl
     return trained
 
 
+@pytest.fixture(scope="session")
+def quantized_keys(training_keys: Callable, trained_run: Callable[[str], Path]) -> tuple[str, ...]:
+    """The keys of `quantized_run`, besides its folder."""
+    trained = trained_run("classification")
+    return (*training_keys("classification"), "quantize=openvino", f"weights={trained}", "epochs=2", "eval_every=1")
+
+
+@pytest.fixture(scope="session")
+def quantized_run(tmp_path_factory: pytest.TempPathFactory, quantized_keys: tuple[str, ...]) -> Path:
+    """The tiny classifier trained in eight bits; only to be read."""
+    from pocketvision.tools.config.build import compose
+    from pocketvision.tools.train import train
+
+    pytest.importorskip("nncf", reason="needs pip install 'pocketvision[int8]'")
+    folder = tmp_path_factory.mktemp("quantized") / "run"
+    train(compose(*quantized_keys, f"run_dir={folder}"))
+    return folder
+
+
 @pytest.fixture
 def copied_run(trained_run: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """A copy of a trained run, for tests that write into it."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def with_learned_quantizers(model: nn.Module, batches: Iterable[Tensor]) -> nn.M
                 low, high, scale, zero_point = theirs.get_parameters_for_torch_fq()
                 axis = next((i for i, size in enumerate(theirs.scale_shape) if size > 1), None)
                 hooks.add_module(name, FakeQuantize(scale, zero_point, low=int(low), high=int(high), axis=axis))
-    return model.requires_grad_()
+    return model
 
 
 def described(model: nn.Module) -> dict[str, dict[str, int | None]]:
@@ -76,7 +77,8 @@ def with_quantizers(model: nn.Module, places: Any) -> nn.Module:
     model = wrap_model(_folded(model))
     for name, quantizer in quantizers.items():
         get_hook_storage(model).insert_hook_by_name(name, quantizer)
-    if missing := [name for name, module in quantizers.items() if module not in inputs_of(model)]:
+    called = inputs_of(model)
+    if missing := [name for name, module in quantizers.items() if module not in called]:
         raise ValueError(
             f"{len(missing)} of {len(quantizers)} quantizers have no place in this network, such as {missing[0]}"
         )
@@ -101,20 +103,22 @@ def inputs_of(model: nn.Module) -> dict[nn.Module, Tensor]:
 
 
 def _without_compiler() -> None:
-    """Let NNCF's quantizers, which are in use for moments only, be computed by torch alone.
+    """Let NNCF's quantizers, which are in use for moments only, be computed by torch's own operators.
 
-    They would compile a C++ extension at their first call: a minute, and an error where it takes longer.
+    They would compile a C++ extension at their first call, or else use `torch.compile`: a minute, and an error where
+    it takes longer.
     """
-    from nncf.torch.quantization.extensions import QuantizedFunctionsCPULoader
-    from nncf.torch.quantization.reference import ReferenceQuantizedFunctions
+    from nncf.torch.quantization.extensions import QuantizedFunctionsCPULoader as Loader
+    from nncf.torch.quantization.reference import torch_executor
 
-    QuantizedFunctionsCPULoader.load = lambda _: ReferenceQuantizedFunctions  # pyright: ignore[reportAttributeAccessIssue]
+    functions = SimpleNamespace(Quantize_forward=torch_executor.forward, Quantize_backward=torch_executor.backward)
+    Loader.load = lambda _: functions  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _folded(model: nn.Module) -> nn.Module:
     model.eval()
     fold_batch_norms(model)
-    return model
+    return model.requires_grad_()  # also the biases that come from batch norms
 
 
 def _storage(model: nn.Module) -> nn.Module:
