@@ -16,8 +16,8 @@ def quantized(network: Any, batches: Sequence[np.ndarray], *, format: str) -> An
     """A network's ONNX graph in int8, which `build_onnx` completes.
 
     For ONNX Runtime, its own `quantize_static`: the convolutions, per channel. For OpenVINO, NNCF's `quantize`, also of
-    the other layers (preset MIXED), after the gates are rewritten so that OpenVINO fuses them: it then keeps the small
-    convolutions of squeeze-and-excitation in floating point, which NNCF leaves out only where it recognizes the gate.
+    the other layers (preset MIXED), after the gates are rewritten so that OpenVINO fuses them: NNCF then does not
+    recognize squeeze-and-excitation, which it would leave in floating point, half of V3-Small's weights.
 
     Args:
         network: of `network_proto`; it stays as it is.
