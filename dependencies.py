@@ -45,9 +45,11 @@ def explained(error: BaseException | None) -> str | None:
 
     Errors that another one wraps count, too.
     """
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:  # one may be its own cause
         if told := _explained(error):
             return told
+        seen.append(error)
         error = error.__cause__
     return None
 

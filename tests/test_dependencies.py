@@ -113,3 +113,9 @@ def test_every_way_in(start: list[str], tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "error: OpenCV needs libGL.so.1" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_errors_in_a_circle_end() -> None:
+    error, other = ValueError("x"), ValueError("y")
+    error.__cause__, other.__cause__ = other, error
+    assert explained(error) is None

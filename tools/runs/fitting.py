@@ -46,8 +46,9 @@ def task_with_weights(config: DictConfig, labels: LabelMap) -> Task:
         report = _load(config, task)
     except ValueError as error:
         unreachable = is_published(config.weights) and not isinstance(error, ConflictError)  # or it has no such weights
-        told = "" if unreachable else _remedy(labels)
-        raise (ValueError(told) if told else error) from error
+        if not unreachable and (told := _remedy(labels)):
+            raise ValueError(told) from error
+        raise
     if config.quantize and report.reinitialized:
         raise ValueError(
             f"weights={config.weights} do not cover this network ({report}): train it in floating point first, and "

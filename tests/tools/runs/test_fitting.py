@@ -95,3 +95,11 @@ def test_what_to_add_is_found_by_trying(
 )
 def test_values_are_written_as_a_command_line_takes_them(value: object, text: str) -> None:
     assert override("k", value) == text
+
+
+def test_an_error_without_a_remedy_is_not_its_own_cause(tmp_path: Path) -> None:
+    """The command line follows causes, and would follow that one for ever."""
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x\.pth") as told:
+        task_with_weights(compose("experiment=ssdlite_coco", f"weights={tmp_path / 'x.pth'}", *DATA), OWN)
+    assert told.value.__cause__ is not told.value
