@@ -7,13 +7,14 @@
 # make test-gpu PYTHON=python3   what a GPU does and how fast, in five minutes; installs nothing, skips without a GPU
 # make setup  only make .venv
 # make benchmark   every ratio and growth that docs/benchmark.md reports: twenty minutes, on a quiet machine
+# make benchmark-table4 CAMVID=FOLDER   trains and measures the networks of Table 4 in docs/paper.md: an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: setup demo test lint types unit test-docs test-package test-slow test-fuzz test-gpu benchmark clean
+.PHONY: setup demo test lint types unit test-docs test-package test-slow test-fuzz test-gpu benchmark benchmark-table4 clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -75,6 +76,10 @@ benchmark: $(VENV)/.installed-dev
 	    output=build/benchmark/$$axis || exit; done
 	$(BIN)/python tests/benchmarks/sweeps.py pixels model=lraspp_torchvision peer=torchvision optimize=true \
 	  data.resize=none data.eval_size=null "photo_size=[512,1024]" output=build/benchmark/pixels --values 0.25 1 4
+
+benchmark-table4: $(VENV)/.installed-dev
+	@test -d '$(CAMVID)/train' || { echo "CAMVID='$(CAMVID)' is no prepared CamVid: pocketvision prepare camvid"; exit 1; }
+	$(BIN)/python tests/benchmarks/table4.py '$(CAMVID)' build/benchmark/table4 conf/paper_table4.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -390,7 +390,7 @@ class PrepareConfig:
 class PaperConfig:
     """Keys of `pocketvision paper`."""
 
-    table: int | None = None  # 3, 6, 7 or 8; null: all four
+    table: int | None = None  # 3, 4, 6, 7 or 8; null: all
     format: str = "text"  # text or markdown
     output: str | None = None  # also write the tables to this file
     latency: bool = False  # time every network on this machine, one image at a time

@@ -11,10 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pocketvision.backbones.classifier import Classifier
+from pocketvision.backbones.mobilenet_v3 import MobileNetV3
 from pocketvision.conf.reference import reference
 from pocketvision.conf.schema import CONFIGS
 from pocketvision.datasets.annotations.faults import KINDS
 from pocketvision.tools.system.console import log
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -209,3 +212,12 @@ def test_the_number_of_kinds_of_fault_is_told_as_it_is() -> None:
     assert {*map(int, told)} == {len(KINDS)}
     listed = re.findall(r"`(\w+)`", (ROOT / "docs/check-data.md").read_text())
     assert KINDS.keys() <= {*listed}
+
+
+def test_the_operators_of_simple_hardware_are_the_networks() -> None:
+    lines = (ROOT / "docs" / "export.md").read_text().splitlines()
+    networks = [Classifier(MobileNetV3("small", minimalistic=minimalistic)) for minimalistic in (False, True)]
+    kinds = {"Conv": nn.Conv2d, "Relu": nn.ReLU, "HardSwish": nn.Hardswish, "HardSigmoid": nn.Hardsigmoid}
+    for operator, kind in kinds.items():
+        paper, minimalistic = (sum(isinstance(module, kind) for module in network.modules()) for network in networks)
+        assert f"| {operator} | {paper} | {minimalistic} |" in lines

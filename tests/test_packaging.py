@@ -46,7 +46,7 @@ def test_a_wheel_holds_every_module_and_configuration_and_nothing_at_the_top(tmp
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(["git", "ls-files"], cwd=copy, check=True, capture_output=True, text=True).stdout.split()
-    endings = (".py", ".yaml", "py.typed", ".css", ".js", ".jinja")
+    endings = (".py", ".yaml", ".json", "py.typed", ".css", ".js", ".jinja")
     wanted = {
         f"pocketvision/{name}"
         for name in tracked

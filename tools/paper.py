@@ -1,6 +1,7 @@
 """Print the MobileNetV3 paper's tables beside our parameter counts, multiply-adds and times.
 
 pocketvision paper table=6
+pocketvision paper table=4          # quantized: what we measured before, on a small dataset
 pocketvision paper table=7 latency=true
 pocketvision paper format=markdown output=tables.md
 
@@ -10,11 +11,13 @@ More examples:
 """
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -28,6 +31,7 @@ from pocketvision.tools.config.command import command
 from pocketvision.tools.config.settings import settings_of
 from pocketvision.tools.runs.config_file import read_config
 from pocketvision.tools.system.console import columns, log, progress
+from pocketvision.words import counted
 
 SCALES = {"M": 1e6, "B": 1e9}
 LEGEND = (
@@ -56,15 +60,19 @@ def paper(config: DictConfig) -> None:
         raise ValueError(f"repeats={settings.repeats}: expected 1 or more")
     accuracies = read_results(settings.results)
     tables = [TABLES[settings.table]] if settings.table else list(TABLES.values())
-    texts = []
+    markdown = settings.format == "markdown"
+    texts = [LEGEND] if any(table.stored is None for table in tables) else []
     for table in tables:
+        if table.stored is not None:
+            texts.append(as_measured(table, json.loads(table.stored.read_text()), markdown=markdown))
+            continue
         rows = [row for row in table.rows if row.experiment]
         measured = {
             row.name: measure(row, table, repeats=settings.repeats if settings.latency else 0)
             for row in progress(rows, total=len(rows), title=f"table {table.number}")
         }
-        texts.append(as_text(table, measured, accuracies, markdown=settings.format == "markdown"))
-    text = "\n\n".join([LEGEND, *texts])
+        texts.append(as_text(table, measured, accuracies, markdown=markdown))
+    text = "\n\n".join(texts)
     log.info("%s", text)
     if settings.output:
         write_text(Path(settings.output), text + "\n")
@@ -130,6 +138,7 @@ def _run_name(row: Row) -> str:
     return (row.experiment or "").replace("/", "_")
 
 
+MEASURED = {"top1": ("top-1", 100, ".1f"), "ms": ("ms", 1, ".2f"), "mb": ("MB", 1, ".2f")}  # by key: name, factor, form
 METRICS = {"top-1": ("top1", 100), "mAP": ("AP", 100), "mIoU": ("mIoU", 100)}  # key and factor in results.json
 
 
@@ -159,10 +168,45 @@ def as_text(table: Table, measured: Mapping[str, Ours], accuracies: Mapping[str,
     size = ", ".join(f"{name} {h}x{w}".strip() for name, (h, w) in table.sizes.items())
     counted = "all parameters" if table.batch_norm else "weights and biases without batch norm"
     about = f"{size}; {counted}" if with_params else size
+    footnotes = [f"({i}) {note}." for i, note in enumerate(notes, start=1)]
+    return _page(table, about, lines, footnotes, markdown=markdown)
+
+
+def _page(table: Table, about: str, lines: Sequence[Sequence[str]], notes: Sequence[str], *, markdown: bool) -> str:
     title = f"{'## ' if markdown else ''}Table {table.number}: {table.title} ({about})"
     body = _markdown(lines) if markdown else columns(lines)
-    footnotes = [f"({i}) {note}." for i, note in enumerate(notes, start=1)]
-    return "\n".join([title, "", *body, "", *footnotes]).rstrip()
+    return "\n".join([title, "", *body, "", *notes]).rstrip()
+
+
+def as_measured(table: Table, stored: Mapping[str, Any], *, markdown: bool) -> str:
+    """A table whose networks were measured before, on other data and another processor than the paper's."""
+    pairs = [(key, precision) for key in MEASURED for precision in ("fp32", "int8")]
+    heads = [f"paper: {head}" for head in (table.metric, *table.phones)]
+    lines = [["", *heads, *(f"ours: {MEASURED[key][0]} {precision}" for key, precision in pairs)]]
+    for row in table.rows:
+        ours = stored["networks"][row.name]
+        cells = [format(MEASURED[key][1] * ours[precision][key], MEASURED[key][2]) for key, precision in pairs]
+        lines.append([row.name, row.accuracy, *row.times, *cells])
+    return _page(table, "paper: ImageNet on phones; ours: small images on a CPU", lines, [conditions(stored)],
+                 markdown=markdown)  # fmt: skip
+
+
+def conditions(stored: Mapping[str, Any]) -> str:
+    """What our figures are, and that they are not the paper's."""
+    data, machine = stored["data"], stored["machine"]
+    figures = [found for ours in stored["networks"].values() for found in ours.values()]
+    error = 100 * max(math.sqrt(found["top1"] * (1 - found["top1"]) / data["val"]) for found in figures)
+    spread = 100 * max(abs(found[end] / found["ms"] - 1) for found in figures for end in ("low", "high"))
+    settings = "".join(f", {key}={value}" for key, value in stored["environment"].items())
+    return (
+        f"Ours: {data['name']} ({data['train']} for training, {data['val']} for validation, {counted(data['classes'], 'class')}),"
+        f" {counted(stored['epochs'], 'epoch')}, one training of each network (seed {stored['seed']}), quantized afterwards; a "
+        f"top-1 has a standard error of up to {error:.1f}. {stored['clock']} of a whole call in OpenVINO "
+        f"{machine['openvino']} on {machine['processor']}, threads: {machine['threads']}{settings}: medians, with "
+        f"quartiles up to {spread:.0f} % away, while {machine['cores']} cores had a load of {machine['load']}. MB of "
+        f"weights. Measured on {stored['date']}; `{stored['command']}` does it again. Do not compare accuracies or "
+        "times with the paper's, only what int8 changes."
+    )
 
 
 def _cells(row: Row, table: Table, ours: Ours | None, *, with_params: bool) -> tuple[list[str], str]:

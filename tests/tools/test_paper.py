@@ -43,12 +43,17 @@ def test_all_numbers_of_the_tables_are_the_papers(data_root: Path) -> None:
     if not path.is_file():
         pytest.skip("no transcript of the paper's tables beside the data")
     transcript = json.loads(path.read_text())
-    names = {3: "table3_imagenet", 6: "table6_ssdlite_coco", 7: "table7_cityscapes_val", 8: "table8_cityscapes_test"}
+    names = {
+        **{3: "table3_imagenet", 4: "table4_quantized", 6: "table6_ssdlite_coco"},
+        **{7: "table7_cityscapes_val", 8: "table8_cityscapes_test"},
+    }
     for number, name in names.items():
         assert len(transcript[name]) == len(TABLES[number].rows)
         for found, row in zip(transcript[name], TABLES[number].rows, strict=True):
             accuracy = next(found[key] for key in ("top1", "mAP", "mIoU") if key in found)
             assert float(row.accuracy) == accuracy
+            if "p1_ms" in found:
+                assert float(row.times[0]) == found["p1_ms"]
             if row.params:
                 assert float(row.params) == found["params_M"]
             printed = row.madds if isinstance(row.madds, str) else row.madds.get("full", "")
