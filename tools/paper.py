@@ -1,12 +1,12 @@
 """Print the MobileNetV3 paper's tables beside our parameter counts, multiply-adds and times.
 
 pocketvision paper table=6
-pocketvision paper table=4          # quantized: what we measured before, on a small dataset
 pocketvision paper table=7 latency=true
 pocketvision paper format=markdown output=tables.md
 
 More examples:
 
+  pocketvision paper table=4
   pocketvision paper table=3 results=[runs/table3_v3_small/results.json]
 """
 
