@@ -198,14 +198,15 @@ def conditions(stored: Mapping[str, Any]) -> str:
     error = 100 * max(math.sqrt(found["top1"] * (1 - found["top1"]) / data["val"]) for found in figures)
     spread = 100 * max(abs(found[end] / found["ms"] - 1) for found in figures for end in ("low", "high"))
     settings = "".join(f", {key}={value}" for key, value in stored["environment"].items())
+    images = f"{data['train']} for training, {data['val']} for validation, {counted(data['classes'], 'class')}"
+    where = f"OpenVINO {machine['openvino']} on {machine['processor']}, threads: {machine['threads']}{settings}"
     return (
-        f"Ours: {data['name']} ({data['train']} for training, {data['val']} for validation, "
-        f"{counted(data['classes'], 'class')}), {counted(stored['epochs'], 'epoch')}, one training of each network (seed "
-        f"{stored['seed']}), quantized afterwards; a top-1 has a standard error of up to {error:.1f}. {stored['clock']} of a whole call in OpenVINO "
-        f"{machine['openvino']} on {machine['processor']}, threads: {machine['threads']}{settings}: medians, with "
-        f"quartiles up to {spread:.0f} % away, while {machine['cores']} cores had a load of {machine['load']}. MB of "
-        f"weights. Measured on {stored['date']}; `{stored['command']}` does it again. Do not compare accuracies or "
-        "times with the paper's, only what int8 changes."
+        f"Ours: {data['name']} ({images}), {counted(stored['epochs'], 'epoch')}, one training of each network (seed "
+        f"{stored['seed']}), quantized afterwards; a top-1 has a standard error of up to {error:.1f}. "
+        f"{stored['clock']} of a whole call in {where}: medians, with quartiles up to {spread:.0f} % away, while "
+        f"{machine['cores']} cores had a load of {machine['load']}. MB of weights. Measured on {stored['date']}; "
+        f"`{stored['command']}` does it again. Do not compare accuracies or times with the paper's, only what int8 "
+        "changes."
     )
 
 

@@ -39,7 +39,10 @@ def _constants(fake: FakeQuantize) -> tuple[nn.Buffer, nn.Buffer, dict[str, Any]
     scale, zero_point = fake.scale.detach(), fake.zero_point
     if fake.axis is None:
         scale, zero_point = scale[0], zero_point[0]
-    dtype = torch.int8 if fake.low < 0 else torch.uint8
+    signed = fake.low < 0
+    if not signed and zero_point.any():  # the same steps, from -128 on
+        signed, zero_point = True, zero_point - 128
+    dtype = torch.int8 if signed else torch.uint8
     attributes: dict[str, Any] = {} if fake.axis is None else {"axis": fake.axis}
     return nn.Buffer(scale.clone()), nn.Buffer(zero_point.to(dtype)), attributes
 

@@ -31,24 +31,30 @@ def with_learned_quantizers(model: nn.Module, batches: Iterable[Tensor]) -> nn.M
 
     NNCF chooses where, and the first ranges (`nncf.quantize`, preset MIXED, and squeeze-and-excitation, too, as for an
     int8 export). Its own quantizers are replaced: on a GPU they compile with nvcc, and their state is no plain data.
+    Filters have seven of the eight bits: with all of them, sums overflow on processors without VNNI (AVX2).
 
     Args:
         batches: images [B, 3, h, w] in 0..255 that show the ranges of the network's values.
     """
     nncf = import_nncf()
+    from nncf.quantization.advanced_parameters import OverflowFix
+
     images = list(batches)
     model = _folded(model)
     with quiet():
         _without_compiler()
         _with_squeeze_and_excitation()
         model = nncf.quantize(
-            model, nncf.Dataset(images), subset_size=len(images), preset=nncf.QuantizationPreset.MIXED
-        )
+            model, nncf.Dataset(images), subset_size=len(images), preset=nncf.QuantizationPreset.MIXED,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+        )  # fmt: skip
     for hooks in _storage(model).modules():
         for name, child in list(hooks.named_children()):
             theirs: Any = child
             if hasattr(theirs, "get_parameters_for_torch_fq"):
                 low, high, scale, zero_point = theirs.get_parameters_for_torch_fq()
+                if theirs.is_half_range:
+                    low, high = low // 2, high // 2
                 axis = next((i for i, size in enumerate(theirs.scale_shape) if size > 1), None)
                 hooks.add_module(name, FakeQuantize(scale, zero_point, low=int(low), high=int(high), axis=axis))
     return model

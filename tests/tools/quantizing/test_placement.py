@@ -56,7 +56,7 @@ def test_a_network_in_floating_point_has_none(network: nn.Module) -> None:
 
 @torch.no_grad()
 def test_every_quantizer_rounds_as_nncfs_does(both: tuple[nn.Module, dict[str, tuple[Tensor, Tensor]]]) -> None:
-    """Up to one step for values in the middle between two."""
+    """Up to one step for values in the middle between two, such as the largest of every filter."""
     model, found = both
     quantizers = {name: model.get_submodule(f"__nncf_hooks.{name}") for name in described(model)}
     assert quantizers.keys() == found.keys()
@@ -66,7 +66,8 @@ def test_every_quantizer_rounds_as_nncfs_does(both: tuple[nn.Module, dict[str, t
         assert isinstance(fake, FakeQuantize)
         steps = ((fake(x) - expected) / fake.shaped(fake.scale, x.ndim)).abs()
         assert steps.max() < 1.001
-        assert (steps > 1e-3).float().mean() < 0.02, name
+        assert (steps > 1e-3).float().mean() < 0.1, name
+        assert isinstance(x, nn.Parameter) == (fake.low == -64), name
 
 
 def test_everything_is_trained_and_no_batch_norm_is_left(both: tuple[nn.Module, Any]) -> None:
