@@ -32,8 +32,9 @@ def test_a_file_gives_what_the_run_gives(format: str, quantized_run: Path, tmp_p
     found = evaluate(compose(f"file={path}", "workers=0", config_name="evaluate"))
     expected = evaluate(compose(f"run={quantized_run}", "workers=0", config_name="evaluate"))
     assert found["top1"] == judged["int8"] == pytest.approx(judged["pytorch"]) == pytest.approx(expected["top1"])
-    # Of the float file's int8 deviation it has a tenth here; rounding to the other side goes on through the layers.
-    assert max(about["comparison"]["figures"].values()) < 0.1
+    # Sums that round to the other side go on through the layers.
+    assert about["comparison"]["figures"]["logits: difference / deviation"] < 0.3
+    assert about["comparison"]["figures"]["probability: difference"] < 0.01
 
 
 def test_all_filters_are_stored_in_eight_bits(quantized_run: Path, tmp_path: Path) -> None:
