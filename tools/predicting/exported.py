@@ -17,6 +17,7 @@ from ...datasets.loading.augmented import AugmentedDataset
 from ...detection.boxes import clip_to_images, original_limits, to_original
 from ...detection.results import Detections
 from ...segmentation.postprocess import without_padding
+from ...words import counted
 from ..config import build
 from ..config.foreign import building
 from ..config.trusted import trusted
@@ -116,11 +117,13 @@ class ExportedPredictor(Predictor):
             ValueError: the file gives other outputs than its metadata says.
         """
         try:
-            return self._finish(outputs, metas)
-        except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:
-            raise ValueError(
-                f"{self.file.path} gives other outputs than it should ({error!r:.200}): corrupt?"
-            ) from error
+            found = self._finish(outputs, metas)
+            for one in found:
+                _check_values(one, self.task.labels.num_classes)
+        except (LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+            told = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{self.file.path} gives other outputs than it should ({told:.200}): corrupt?") from error
+        return found
 
     def _finish(self, outputs: Mapping[str, np.ndarray], metas: Sequence[dict[str, Any]]) -> list[Any]:
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in outputs.items()}
@@ -160,6 +163,18 @@ class ExportedPredictor(Predictor):
     def _find(self, images: Sequence[np.ndarray]) -> list[Any]:
         array, metas = self.prepare(images)
         return self.finish(self.file.run(array), metas)
+
+
+def _check_values(found: Any, num_classes: int) -> None:
+    """Raise ValueError for values that no network of ours gives."""
+    if isinstance(found, Tensor):
+        return  # a label map: what is no class in it counts as none
+    numbers = [found.scores, *([found.boxes] if isinstance(found, Detections) else [])]
+    if not all(bool(value.isfinite().all()) for value in numbers):
+        raise ValueError("some of its numbers are not finite")
+    highest = num_classes if isinstance(found, Detections) else num_classes - 1
+    if len(found.labels) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) <= highest:
+        raise ValueError(f"it names other classes than its {counted(num_classes, 'class')}")
 
 
 def _own_pixels(found: Tensor, meta: dict[str, Any]) -> Tensor:
