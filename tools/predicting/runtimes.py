@@ -1,6 +1,7 @@
 """Exported files, opened and ready to run in their own runtimes, with one line for every fault."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from .adapters import OPENERS, Call, ThreadsError
 from .checksum import checksum_fault
 from .formats import ENDINGS, FORMATS
 from .program import ForeignProgramError, check_torch
+
+_PLACE = re.compile(r"Exception from |Check '.*' failed at ")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,7 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     except ForeignProgramError as error:
         raise ValueError(f"{path} {error}: export the run again with pocketvision export format={format}") from error
     except Exception as error:  # every runtime raises its own errors for truncated or other files
-        first = str(error).strip().splitlines() or [""]
-        raise ValueError(
-            f"{path} cannot be opened ({type(error).__name__}: {first[0][:200]}): corrupt, or not an exported file?"
-        ) from error
+        raise ValueError(f"{path} cannot be opened ({_told(error)}): corrupt, or not an exported file?") from error
     try:
         about = json.loads(text or "")
     except (ValueError, RecursionError):
@@ -69,12 +69,18 @@ def open_file(path: str | Path, *, threads: int = 0, precision: str | None = Non
     return ExportedFile(path, about, _guarded(path, start, threads, precision or about["precision"]))
 
 
+def _told(error: Exception) -> str:
+    """What a runtime says in one line: the first one; OpenVINO begins with places in its code."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    found = next((line for line in lines if not _PLACE.match(line)), (lines or [""])[0])
+    return f"{type(error).__name__}: {found.strip()[:200]}"
+
+
 def _guarded(path: Path, start: Callable[[int, str], Call], threads: int, precision: str) -> Call:
     """The call of a runtime; its own errors for a file that loads but does not run become a ValueError."""
 
     def told(error: Exception) -> ValueError:
-        first = str(error).strip().splitlines() or [""]
-        return ValueError(f"{path} does not run ({type(error).__name__}: {first[0][:200]}): corrupt?")
+        return ValueError(f"{path} does not run ({_told(error)}): corrupt?")
 
     try:
         call = start(threads, precision)

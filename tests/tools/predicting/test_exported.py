@@ -52,3 +52,19 @@ WRONG = {
 def test_other_values_are_told(found: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=rf"m\.onnx gives other outputs than it should \(.*{message}\): corrupt\?"):
         finish(found, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "RuntimeError: "),
+        ("one\ntwo", "RuntimeError: one"),
+        (
+            "Exception from a.cpp:84:\nCheck 'x' failed at b.cpp:7:\n Empty weights in bin file!\n\n",
+            "Empty weights in bin",
+        ),
+        ("Exception from a.cpp:84:", "Exception from a.cpp:84:"),
+    ],
+)
+def test_what_a_runtime_says_in_one_line(text: str, told: str) -> None:
+    assert told in runtimes._told(RuntimeError(text))
