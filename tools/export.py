@@ -46,7 +46,7 @@ def export(config: DictConfig) -> Path:
     settings = settings_of(config, ExportConfig)
     check(settings)
     run = run_or_published(config, otherwise="or ")
-    settings = replace(settings, precision=settings.precision or _own_precision(settings, run))
+    settings = replace(settings, precision=settings.precision or own_precision(settings, run))
     check_run(run, settings.format, str(settings.precision))
     interface = make_interface(
         run, format=settings.format, input=settings.input, outputs=settings.outputs, input_size=settings.input_size,
@@ -135,7 +135,7 @@ def check(settings: ExportConfig) -> None:
     check_installed(settings.format, settings.precision or format.precisions[0])
 
 
-def _own_precision(settings: ExportConfig, run: LoadedRun) -> str:
+def own_precision(settings: ExportConfig, run: LoadedRun) -> str:
     """The precision if none is set."""
     return "int8" if run.quantized else FORMATS[settings.format].precisions[0]
 

@@ -16,7 +16,7 @@ import torch
 from pocketvision.conf.schema import ExportConfig
 from pocketvision.tools.config.build import compose
 from pocketvision.tools.evaluate import evaluate
-from pocketvision.tools.export import check, export
+from pocketvision.tools.export import check, export, own_precision
 from pocketvision.tools.exporting.metadata import describe_file
 from pocketvision.tools.exporting.portable import raw_network, whole_call
 from pocketvision.tools.predicting.interface import make_interface
@@ -53,8 +53,10 @@ def test_one_image_at_a_time(trained_run: Callable[[str], Path]) -> None:
 
 def test_its_own_precision_is_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pocketvision.tools.exporting.files.require", lambda *_, **__: None)
-    assert check(ExportConfig(format="coreml")).precision == "fp16"
-    assert check(ExportConfig(format="onnx")).precision == "fp32"
+    for format, precision in (("coreml", "fp16"), ("onnx", "fp32")):
+        check(ExportConfig(format=format))
+        float_run: Any = SimpleNamespace(quantized=False)
+        assert own_precision(ExportConfig(format=format), float_run) == precision
     with pytest.raises(ValueError, match="precision=fp32: format=coreml supports fp16 or int8_weights"):
         check(ExportConfig(format="coreml", precision="fp32"))
 
