@@ -157,7 +157,7 @@ def write_files(run: LoadedRun, targets: Sequence[Target]) -> None:
         log.info("writing %s (%d of %d)", target.path, number, len(targets))
         key = target.format, target.interface.network_size, target.interface.batch
         writer = writers[key] = writers.get(key) or make_writer(target.format, run, target.interface)
-        if target.precision == "int8" and not run.quantized:
+        if target.precision == "int8":
             writer = writers[*key, "int8"] = writers.get((*key, "int8")) or _quantized(run, writer, target)
         target.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.path.parent, prefix=f".{target.path.stem}-") as folder:

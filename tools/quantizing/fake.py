@@ -35,11 +35,14 @@ class FakeQuantize(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """The steps that a tensor is rounded to, `low` .. `high`, as floating point numbers."""
-        scale, zero = self.shaped(self.scale, x.ndim), self.shaped(self.zero_point, x.ndim)
-        return (x / scale + zero).clamp(self.low, self.high).round()
+        return self._clipped(x)[0].round()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map any shape to the same shape."""
-        scale, zero = self.shaped(self.scale, x.ndim), self.shaped(self.zero_point, x.ndim)
-        steps = (x / scale + zero).clamp(self.low, self.high)
+        steps, scale, zero = self._clipped(x)
         return (steps + (steps.round() - steps).detach() - zero) * scale
+
+    def _clipped(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The steps before they are rounded, and their sizes and zero points, which broadcast with x."""
+        scale, zero = self.shaped(self.scale, x.ndim), self.shaped(self.zero_point, x.ndim)
+        return (x / scale + zero).clamp(self.low, self.high), scale, zero
